@@ -1,0 +1,45 @@
+# The commands that people and CI both use. `make demo` and `make test` need nothing but Python >= 3.11.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+# One torch thread per worker: on small models a second thread costs more than it gives.
+WORKERS ?= 2
+
+.PHONY: setup demo test lint types format bench programs clean
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Edgewise needs Python 3.11 or later: make PYTHON=python3.11 …")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: setup  ## find and score circuits offline, write demo/report.html
+	$(BIN)/python examples/demo.py
+
+test: setup lint types  ## everything CI checks
+	$(BIN)/python -m pytest -n $(WORKERS)
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup
+	$(BIN)/mypy
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup  ## run every benchmark; results go to benchmarks/results/
+	for script in benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
+
+programs: setup  ## compile the bundled models again (installs tracr and jax)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[rasp]'
+	$(BIN)/python scripts/compile_programs.py
+	$(BIN)/python scripts/make_gates.py
+
+clean:
+	rm -rf $(VENV) demo .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,92 @@
+"""Edgewise finds the circuit a transformer uses for a behaviour.
+
+    import edgewise as ew
+
+    model = ew.load_model("tracr-reverse")
+    task = ew.load_task("tracr-reverse", model)
+    run = ew.discover(task.problem, method="acdc", threshold=0.01)
+    ew.report([run], "report.html")
+
+Names are loaded when first used, so that `import edgewise` and `edgewise --help` do not wait for
+torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+_HOME = {
+    "ACDCSettings": "edgewise.settings",
+    "AnswerRows": "edgewise.metrics",
+    "Circuit": "edgewise.circuit",
+    "Edge": "edgewise.graph",
+    "EdgeScores": "edgewise.circuit",
+    "EdgewiseError": "edgewise.errors",
+    "Faithfulness": "edgewise.evaluation",
+    "Graph": "edgewise.graph",
+    "Metric": "edgewise.metrics",
+    "Model": "edgewise.model",
+    "ModelConfig": "edgewise.model",
+    "Node": "edgewise.graph",
+    "Port": "edgewise.graph",
+    "Problem": "edgewise.problem",
+    "PromptPairs": "edgewise.data",
+    "Recovery": "edgewise.evaluation",
+    "Reference": "edgewise.patching",
+    "Run": "edgewise.record",
+    "Task": "edgewise.tasks",
+    "acdc": "edgewise.record",
+    "discover": "edgewise.record",
+    "faithfulness": "edgewise.evaluation",
+    "load_model": "edgewise.model",
+    "load_task": "edgewise.tasks",
+    "pessimistic_auc": "edgewise.evaluation",
+    "process": "edgewise.model",
+    "recovery": "edgewise.evaluation",
+    "report": "edgewise.report",
+    "run_circuit": "edgewise.problem",
+    "structural_truth": "edgewise.tasks",
+}
+
+__all__ = [*sorted(_HOME), "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("edgewise")
+    if name not in _HOME:
+        raise AttributeError(f"module 'edgewise' has no attribute {name!r}")
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+if TYPE_CHECKING:
+    from edgewise.circuit import Circuit, EdgeScores
+    from edgewise.data import PromptPairs
+    from edgewise.errors import EdgewiseError
+    from edgewise.evaluation import (
+        Faithfulness,
+        Recovery,
+        faithfulness,
+        pessimistic_auc,
+        recovery,
+    )
+    from edgewise.graph import Edge, Graph, Node, Port
+    from edgewise.metrics import AnswerRows, Metric
+    from edgewise.model import Model, ModelConfig, load_model, process
+    from edgewise.patching import Reference
+    from edgewise.problem import Problem, run_circuit
+    from edgewise.record import Run, acdc, discover
+    from edgewise.report import report
+    from edgewise.settings import ACDCSettings
+    from edgewise.tasks import Task, load_task, structural_truth
+
+    __version__: str

@@ -1,0 +1,6 @@
+"""Scores and circuits on a graph."""
+
+from edgewise.circuit.circuit import Circuit
+from edgewise.circuit.scores import EdgeScores
+
+__all__ = ["Circuit", "EdgeScores"]

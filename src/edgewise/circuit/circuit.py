@@ -1,0 +1,231 @@
+"""A circuit: the edges of a graph that are kept. Immutable; every method returns a new object."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import networkx as nx
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from edgewise.circuit import files
+from edgewise.errors import SettingError
+from edgewise.graph import Edge, Graph, Node, Port
+from edgewise.storage import read_json, write_json
+
+
+@dataclass(frozen=True, eq=False)
+class Circuit:
+    """The edges of `graph` that are kept: `keep[sender, receiver]`, False where no edge exists.
+
+    >>> circuit = Circuit.full(Graph.build(1, 2)).without("a0.h1->m0")
+    >>> circuit.n_edges
+    12
+    """
+
+    graph: Graph
+    keep: Bool[Tensor, "sender receiver"]
+
+    def __post_init__(self) -> None:
+        expected = (len(self.graph.senders), len(self.graph.receivers))
+        if tuple(self.keep.shape) != expected:
+            raise SettingError(
+                f"keep has shape {tuple(self.keep.shape)}, the graph needs {expected}."
+            )
+        stray = self.keep.cpu() & ~self.graph.exists
+        if stray.any():
+            row, column = stray.nonzero()[0].tolist()
+            sender, receiver = self.graph.senders[row], self.graph.receivers[column]
+            raise SettingError(f"keep marks {sender}->{receiver}, an edge that does not exist.")
+        # A private copy: the caller may go on writing to the mask it passed.
+        object.__setattr__(self, "keep", self.keep.detach().cpu().clone())
+
+    # --- making circuits
+
+    @classmethod
+    def full(cls, graph: Graph) -> Circuit:
+        """Every edge kept."""
+        return cls(graph, graph.exists)
+
+    @classmethod
+    def empty(cls, graph: Graph) -> Circuit:
+        """No edge kept."""
+        return cls(graph, torch.zeros_like(graph.exists))
+
+    @classmethod
+    def of(cls, graph: Graph, edges: Iterable[Edge | str]) -> Circuit:
+        """The circuit of the edges named. Raises `UnknownName` for one that does not exist."""
+        keep = torch.zeros_like(graph.exists)
+        for edge in edges:
+            keep[graph.index(edge)] = True
+        return cls(graph, keep)
+
+    # --- looking
+
+    @cached_property
+    def edges(self) -> tuple[Edge, ...]:
+        """The kept edges in canonical order."""
+        return self.graph.edges_of(self.keep)
+
+    @property
+    def n_edges(self) -> int:
+        """How many edges are kept, switches included."""
+        return int(self.keep.sum())
+
+    @cached_property
+    def nodes(self) -> tuple[Node, ...]:
+        """The nodes that a kept edge touches, in canonical order."""
+        touched = {edge.sender for edge in self.edges} | {edge.receiver.node for edge in self.edges}
+        return tuple(node for node in self.graph.nodes if node in touched)
+
+    @property
+    def id(self) -> str:
+        """The same for equal circuits on every machine: 12 hex digits of a content hash."""
+        text = json.dumps(self.to_json(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def __contains__(self, edge: Edge | str) -> bool:
+        return bool(self.keep[self.graph.index(edge)])
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Circuit):
+            return NotImplemented
+        return self.graph == other.graph and torch.equal(self.keep, other.keep)
+
+    def __hash__(self) -> int:
+        return hash((self.graph, self.keep.numpy().tobytes()))
+
+    def __repr__(self) -> str:
+        return f"Circuit({self.n_edges} of {self.graph.n_edges} edges, {len(self.nodes)} nodes)"
+
+    # --- new circuits from old
+
+    def with_edge(self, *edges: Edge | str) -> Circuit:
+        """This circuit with these edges kept as well."""
+        return self._changed(edges, kept=True)
+
+    def without(self, *edges: Edge | str) -> Circuit:
+        """This circuit with these edges removed."""
+        return self._changed(edges, kept=False)
+
+    def _changed(self, edges: Iterable[Edge | str], *, kept: bool) -> Circuit:
+        keep = self.keep.clone()
+        for edge in edges:
+            keep[self.graph.index(edge)] = kept
+        return type(self)(self.graph, keep)
+
+    def __and__(self, other: Circuit) -> Circuit:
+        return self._combined(other, "&", lambda a, b: a & b)
+
+    def __or__(self, other: Circuit) -> Circuit:
+        return self._combined(other, "|", lambda a, b: a | b)
+
+    def __sub__(self, other: Circuit) -> Circuit:
+        return self._combined(other, "-", lambda a, b: a & ~b)
+
+    def complement(self) -> Circuit:
+        """The edges of the graph that this circuit does not keep."""
+        return type(self)(self.graph, self.graph.exists & ~self.keep)
+
+    def _combined(
+        self, other: Circuit, sign: str, rule: Callable[[Tensor, Tensor], Tensor]
+    ) -> Circuit:
+        if self.graph != other.graph:
+            raise SettingError(
+                f"circuit {sign} circuit needs one graph, but they have\n"
+                f"  {self.graph.describe()}\n  {other.graph.describe()}"
+            )
+        return type(self)(self.graph, rule(self.keep, other.keep))
+
+    def pruned(self) -> Circuit:
+        """Without the edges that lie on no path from an embedding to the logits.
+
+        With a corrupted-prompt reference this changes no logit: a node that no live input reaches
+        emits its reference value. With a zero or mean reference such a node still computes
+        something from the constant biases, so pruning there is a change of circuit (spec section
+        2.3).
+        """
+        live = self._live_from_inputs()
+        useful = self._useful_to_logits()
+        rows = torch.tensor([node in live for node in self.graph.senders])
+        columns = torch.tensor([port in useful for port in self.graph.receivers])
+        keep = self.keep & rows[:, None] & columns[None, :]
+        if self.graph.switches:
+            # A port reached by no live edge passes on nothing, so its switch goes too.
+            fed = (keep & ~self.graph.is_switch).any(dim=0)
+            keep = keep & (fed[None, :] | ~self.graph.is_switch)
+        return type(self)(self.graph, keep)
+
+    def _open(self, column: int) -> bool:
+        """Whether what a port reads gets through to its node: its switch, if any, is kept."""
+        switch = self.graph.is_switch[:, column]
+        return bool((~switch | self.keep[:, column]).all())
+
+    def _live_from_inputs(self) -> set[Node]:
+        live = {node for node in self.graph.senders if node.layer is None}
+        for column, port in enumerate(self.graph.receivers):  # in the order they are computed
+            if port.node.kind == "logits" or not self._open(column):
+                continue
+            rows = (self.keep & ~self.graph.is_switch)[:, column].nonzero().flatten().tolist()
+            if any(self.graph.senders[row] in live for row in rows):
+                live.add(port.node)
+        return live
+
+    def _useful_to_logits(self) -> set[Port]:
+        useful_nodes = {Node(None, "logits")}
+        useful: set[Port] = set()
+        for column in range(len(self.graph.receivers) - 1, -1, -1):
+            port = self.graph.receivers[column]
+            if port.node not in useful_nodes or not self._open(column):
+                continue
+            useful.add(port)
+            rows = self.keep[:, column].nonzero().flatten().tolist()
+            useful_nodes |= {self.graph.senders[row] for row in rows}
+        return useful
+
+    # --- files
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON document with a format number, the graph and the kept edges by name."""
+        return files.to_json(self.graph, [edge.name for edge in self.edges])
+
+    @classmethod
+    def from_json(cls, document: Any, *, source: str = "circuit") -> Circuit:
+        """The circuit of `to_json`, or of an EAP-IG/MIB graph file. Raises `FormatError`."""
+        graph, names = files.from_json(document, source)
+        return cls.of(graph, names)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the circuit as JSON, all of it or nothing. Raises `OutputError`."""
+        return write_json(self.to_json(), Path(path))
+
+    @classmethod
+    def load(cls, path: str | Path) -> Circuit:
+        """Read a circuit from a file. Raises `FormatError`."""
+        return cls.from_json(read_json(Path(path), "circuit"), source=str(path))
+
+    def to_networkx(self) -> nx.MultiDiGraph:
+        """Nodes by name; one edge per kept edge, keyed by its slot ('q', 'k', 'v' or '').
+
+        Kept switches are listed in the node attribute `switches`, so that the graph has no loops.
+        """
+        result = nx.MultiDiGraph(graph=self.graph.to_json())
+        for node in self.nodes:
+            result.add_node(
+                node.name, kind=node.kind, layer=node.layer, head=node.head, switches=[]
+            )
+        for edge in self.edges:
+            slot = edge.receiver.slot or ""
+            if edge.is_switch:
+                result.nodes[edge.sender.name]["switches"].append(slot)
+            else:
+                into = edge.receiver.node.name
+                result.add_edge(edge.sender.name, into, key=slot, name=edge.name)
+        return result

@@ -1,0 +1,99 @@
+"""One number per edge, what it means, and circuits selected from it."""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from edgewise.circuit.circuit import Circuit
+from edgewise.errors import SettingError
+from edgewise.graph import Edge, Graph
+
+
+@dataclass(frozen=True, eq=False)
+class EdgeScores:
+    """A score per edge: `values[sender, receiver]`, 0 where no edge exists; larger matters more.
+
+    `method` is the name of the method that made them, `meaning` one phrase with the unit.
+    """
+
+    graph: Graph
+    values: Float[Tensor, "sender receiver"]
+    method: str
+    meaning: str
+
+    def __post_init__(self) -> None:
+        expected = (len(self.graph.senders), len(self.graph.receivers))
+        if tuple(self.values.shape) != expected:
+            raise SettingError(f"scores of shape {tuple(self.values.shape)}, expected {expected}.")
+        values = self.values.detach().cpu().double()
+        if not values[self.graph.exists].isfinite().all():
+            row, column = (~values.isfinite() & self.graph.exists).nonzero()[0].tolist()
+            edge = Edge(self.graph.senders[row], self.graph.receivers[column])
+            raise SettingError(
+                f"the score of {edge.name} is {values[row, column]}; it must be finite."
+            )
+        object.__setattr__(self, "values", values.where(self.graph.exists, 0.0))
+
+    def of(self, edge: Edge | str) -> float:
+        """The score of one edge."""
+        return float(self.values[self.graph.index(edge)])
+
+    def ranked(self, *, absolute: bool = False) -> tuple[Edge, ...]:
+        """Every edge, highest score first (or highest magnitude); ties in canonical order."""
+        edges = self.graph.edges
+        values = self._in_canonical_order(absolute)
+        order = torch.sort(values, descending=True, stable=True).indices.tolist()
+        return tuple(edges[i] for i in order)
+
+    def top(self, n: int, *, absolute: bool = False) -> Circuit:
+        """The circuit of the n highest-scored edges."""
+        self._check_size(n)
+        return Circuit.of(self.graph, self.ranked(absolute=absolute)[:n])
+
+    def above(self, threshold: float, *, absolute: bool = False) -> Circuit:
+        """The circuit of the edges that score at least `threshold`."""
+        values = self.values.abs() if absolute else self.values
+        return Circuit(self.graph, (values >= threshold) & self.graph.exists)
+
+    def greedy(self, n: int, *, absolute: bool = False) -> Circuit:
+        """Grow a circuit of n edges from the logits: always the best edge into a node already in
+        it.
+
+        Every edge chosen lies on a path to the logits (EAP-IG's greedy selection).
+        """
+        self._check_size(n)
+        values = self.values.abs() if absolute else self.values
+        columns_of: dict[object, list[int]] = {}
+        for column, port in enumerate(self.graph.receivers):
+            columns_of.setdefault(port.node, []).append(column)
+        heap: list[tuple[float, int, int]] = []
+        seen = set()
+
+        def reach(node: object) -> None:
+            if node in seen:
+                return
+            seen.add(node)
+            for column in columns_of.get(node, ()):
+                for row in self.graph.exists[:, column].nonzero().flatten().tolist():
+                    heapq.heappush(heap, (-float(values[row, column]), column, row))
+
+        reach(self.graph.receivers[-1].node)
+        keep = torch.zeros_like(self.graph.exists)
+        for _ in range(n):
+            _, column, row = heapq.heappop(heap)
+            keep[row, column] = True
+            reach(self.graph.senders[row])
+        return Circuit(self.graph, keep)
+
+    def _in_canonical_order(self, absolute: bool) -> Tensor:
+        values = self.values.T[self.graph.exists.T]
+        return values.abs() if absolute else values
+
+    def _check_size(self, n: int) -> None:
+        if not 0 <= n <= self.graph.n_edges:
+            raise SettingError(f"asked for {n} edges; the graph has {self.graph.n_edges}.")

@@ -1,0 +1,318 @@
+"""The commands. Each parses, calls the library and prints; heavy imports happen inside."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+
+import typer
+
+from edgewise.cli.options import ProblemOptions, choices_of, with_problem, with_settings
+from edgewise.errors import SettingError
+
+if TYPE_CHECKING:
+    from edgewise.cli.problems import Built
+    from edgewise.evaluation import Faithfulness, Recovery
+    from edgewise.record import Run
+
+Json = Annotated[bool, typer.Option("--json", help="Print results as JSON, and nothing else.")]
+
+
+@with_problem
+@with_settings
+def discover(
+    problem: ProblemOptions,
+    settings: dict[str, Any],
+    method: Annotated[str, typer.Option(help="How to find it; see `edgewise methods`.")] = "acdc",
+    out: Annotated[Path | None, typer.Option(help="Folder to write the run into.")] = None,
+    report: Annotated[Path | None, typer.Option(help="HTML file to write a report into.")] = None,
+    json: Json = False,
+) -> None:
+    """Find a circuit.
+
+    edgewise discover --task tracr-reverse --threshold 0.01 --out runs/reverse
+    """
+    from edgewise.cli import show
+    from edgewise.cli.problems import build
+    from edgewise.discovery import method_named
+    from edgewise.record import check_output_folder
+    from edgewise.record import discover as run_discovery
+    from edgewise.report import report as write_report
+
+    method_named(method).resolve(settings)  # refuse bad settings before anything is loaded
+    if out is not None:
+        check_output_folder(out)
+    with show.spinner("loading", quiet=json):
+        built = build(problem)
+    with show.progress_bar(method, quiet=json) as on_progress:
+        run = run_discovery(built.problem, method, on_progress=on_progress, **settings)
+    run = run.with_(request=built.request, measurements=_against_known(run, built))
+    if out is not None:
+        run.save(out)
+    if report is not None:
+        write_report([run], report)
+    if json:
+        show.as_json(_run_json(run, out, report))
+    else:
+        _print_run(run, out, report)
+
+
+@with_problem
+def evaluate(
+    circuit: Annotated[Path, typer.Argument(help="A run folder, or a circuit file.")],
+    problem: ProblemOptions,
+    split: Annotated[
+        str, typer.Option(help="Prompts to evaluate on: test (held out) or discovery.")
+    ] = "test",
+    json: Json = False,
+) -> None:
+    """Say how good a circuit is, on prompts that discovery has not seen where there are any.
+
+    edgewise evaluate runs/reverse
+    edgewise evaluate circuit.json --task tracr-reverse
+    """
+    from edgewise.circuit import Circuit
+    from edgewise.cli import show
+    from edgewise.cli.problems import build, from_request
+    from edgewise.evaluation import faithfulness, recovery
+    from edgewise.record import Run
+
+    if split not in ("test", "discovery"):
+        raise SettingError(f"split is {split!r}; it must be 'test' or 'discovery'.")
+    named = problem.task is not None or problem.pairs is not None
+    with show.spinner("loading", quiet=json):
+        if circuit.is_dir():
+            run = Run.load(circuit)
+            found = run.circuit
+            built = build(problem) if named else from_request(run.request)
+        else:
+            found = Circuit.load(circuit)
+            built = build(problem)
+    held_out = split == "test" and built.test is not None
+    on = built.test if held_out and built.test is not None else built.problem
+    with show.spinner("evaluating", quiet=json):
+        faith = faithfulness(on, found)
+    known = {"published": built.published, "structural truth": built.truth}
+    against = {
+        name: recovery(found, answer)
+        for name, answer in known.items()
+        if answer is not None and answer.graph == found.graph
+    }
+    which = "test" if held_out else "discovery"
+    if json:
+        document = {"split": which, "faithfulness": faith.to_json()}
+        show.as_json(document | {"recovery": {k: r.to_json() for k, r in against.items()}})
+        return
+    _print_faithfulness(faith, f"{found.n_edges} of {found.graph.n_edges} edges, {which} prompts")
+    for name, result in against.items():
+        _print_recovery(name, result)
+
+
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders.")],
+    out: Annotated[Path, typer.Option(help="HTML file to write.")] = Path("report.html"),
+    json: Json = False,
+) -> None:
+    """Write one self-contained HTML page about one or more runs.
+
+    edgewise report runs/reverse runs/xproportion --out report.html
+    """
+    from edgewise.cli import show
+    from edgewise.record import Run
+    from edgewise.report import report as write_report
+
+    path = write_report([Run.load(folder) for folder in runs], out)
+    if json:
+        show.as_json({"report": str(path), "runs": [str(folder) for folder in runs]})
+    else:
+        show.OUT.print(f"wrote {path}")
+
+
+def tasks(json: Json = False) -> None:
+    """List the named behaviours."""
+    from edgewise.cli import show
+    from edgewise.tasks import PUBLISHED, TASKS
+
+    rows = [
+        {
+            "name": spec.name,
+            "summary": spec.summary,
+            "model": spec.model,
+            "metric": spec.metric,
+            "reference": spec.reference,
+            "data": ", ".join(spec.data),
+            "published_edges": PUBLISHED[name]().n_edges if name in PUBLISHED else None,
+        }
+        for name, spec in TASKS.items()
+    ]
+    if json:
+        show.as_json(rows)
+        return
+    cells = [
+        (
+            r["name"],
+            r["summary"],
+            r["metric"],
+            r["reference"],
+            r["data"],
+            r["published_edges"] or "–",
+        )
+        for r in rows
+    ]
+    columns = ("task", "what the model does", "metric", "reference", "data", "published edges")
+    show.table("Tasks", columns, cells)
+
+
+def models(json: Json = False) -> None:
+    """List the bundled models and the families that can be loaded."""
+    from edgewise.cli import show
+    from edgewise.graph import Graph
+    from edgewise.model.bundled import BUNDLED, bundled_program
+    from edgewise.model.families import FAMILIES
+
+    rows = []
+    for name in BUNDLED:
+        program = bundled_program(name)
+        config = program.config
+        edges = Graph.build(config.n_layers, config.n_heads, split_embed=config.adds_positions)
+        rows.append(
+            {
+                "name": name,
+                "description": program.description,
+                "layers": config.n_layers,
+                "heads": config.n_heads,
+                "d_model": config.d_model,
+                "vocabulary": list(program.vocab),
+                "edges": edges.n_edges,
+            }
+        )
+    families = [{"model_type": f.model_type, "summary": f.summary} for f in FAMILIES.values()]
+    if json:
+        show.as_json({"bundled": rows, "families": families})
+        return
+    columns = ("model", "what it computes", "layers", "heads", "d_model", "edges")
+    keys = ("name", "description", "layers", "heads", "d_model", "edges")
+    show.table("Bundled models", columns, [tuple(r[k] for k in keys) for r in rows])
+    show.OUT.print()
+    cells = [(f["model_type"], f["summary"]) for f in families]
+    show.table("Families (hub name, folder, or module)", ("model type", "models"), cells)
+
+
+def methods(json: Json = False) -> None:
+    """List the discovery methods and their settings."""
+    from edgewise.cli import show
+    from edgewise.discovery import METHODS
+
+    rows = []
+    for method in METHODS.values():
+        hints = get_type_hints(method.settings)
+        settings = [
+            {"name": f.name, "help": f.metadata["help"], "choices": choices_of(hints[f.name])}
+            for f in fields(method.settings)
+        ]
+        about = ("name", "summary", "paper", "returns", "cost", "when")
+        rows.append({k: getattr(method, k) for k in about} | {"settings": settings})
+    if json:
+        show.as_json(rows)
+        return
+    for row in rows:
+        show.OUT.print(f"[bold]{row['name']}[/bold]  {row['summary']}")
+        for key in ("paper", "returns", "cost", "when"):
+            show.OUT.print(f"  {key:8} {row[key]}")
+        for setting in row["settings"]:
+            show.OUT.print(f"  --{setting['name'].replace('_', '-'):12} {setting['help']}")
+
+
+def _against_known(run: Run, built: Built) -> dict[str, Any]:
+    """Recovery of the published circuit and of the structural truth, where they are known."""
+    from edgewise.evaluation import recovery
+
+    result = {}
+    if built.published is not None:
+        result["recovery"] = recovery(run, built.published).to_json()
+    if built.truth is not None:
+        result["recovery_of_truth"] = recovery(run, built.truth).to_json()
+    return result
+
+
+def _run_json(run: Run, out: Path | None, report: Path | None) -> dict[str, Any]:
+    return {
+        "method": run.method,
+        "settings": dict(run.settings),
+        "n_edges": run.circuit.n_edges,
+        "n_edges_total": run.circuit.graph.n_edges,
+        "edges": [edge.name for edge in run.circuit.edges],
+        "margin": run.margin,
+        "measurements": dict(run.measurements),
+        "cost": asdict(run.cost),
+        "out": None if out is None else str(out),
+        "report": None if report is None else str(report),
+    }
+
+
+def _print_run(run: Run, out: Path | None, report: Path | None) -> None:
+    from edgewise.cli import show
+
+    circuit, cost = run.circuit, run.cost
+    rows = [(edge.name, show.number(run.scores.of(edge))) for edge in circuit.edges[:40]]
+    if rows:
+        show.table(run.title, ("edge", "loss rise when removed"), rows)
+    if circuit.n_edges > len(rows):
+        show.OUT.print(f"… and {circuit.n_edges - len(rows)} more")
+    faith = run.measurements["faithfulness"]
+    show.OUT.print(
+        f"\n{circuit.n_edges} of {circuit.graph.n_edges} edges kept. {faith['metric']} "
+        f"({faith['unit']}): circuit {show.number(faith['circuit'])}, full model "
+        f"{show.number(faith['full'])}, empty circuit {show.number(faith['empty'])}."
+    )
+    for name, label in (("recovery", "published"), ("recovery_of_truth", "structural truth")):
+        if name in run.measurements:
+            edges = run.measurements[name]["points"][0]["edges"]
+            show.OUT.print(
+                f"{label}: {edges['true_positives']} of its {edges['n_true']} edges found, "
+                f"{edges['false_positives']} others."
+            )
+    show.OUT.print(
+        f"{cost.edge_tests} edges tested, {cost.edges_skipped} skipped, {cost.seconds:.2f} s"
+        + ("" if run.margin is None else f", closest decision {run.margin:.2g} from the threshold")
+    )
+    for path in (out, report):
+        if path is not None:
+            show.OUT.print(f"wrote {path}")
+
+
+def _print_faithfulness(faith: Faithfulness, title: str) -> None:
+    from edgewise.cli import show
+
+    spread = faith.spread
+    better = "higher is better" if faith.higher_is_better else "lower is better"
+    rows = [
+        (f"{faith.metric} of the circuit", f"{show.number(faith.circuit)} {faith.unit}, {better}"),
+        ("full model", show.number(faith.full)),
+        ("empty circuit", show.number(faith.empty)),
+        ("normalised faithfulness", show.number(faith.normalized)),
+        (
+            "over prompts",
+            f"{show.number(spread.minimum)} to {show.number(spread.maximum)}, "
+            f"std {show.number(spread.std)}",
+        ),
+    ]
+    show.table(title, ("", ""), rows)
+
+
+def _print_recovery(name: str, result: Recovery) -> None:
+    from edgewise.cli import show
+
+    rows = [
+        (
+            what,
+            f"{c.true_positives}/{c.n_true}",
+            c.false_positives,
+            show.number(c.tpr),
+            show.number(c.fpr),
+            show.number(c.precision),
+        )
+        for what, c in (("edges", result.edges), ("nodes", result.nodes))
+    ]
+    show.table(f"Against {name}", ("", "found", "others", "TPR", "FPR", "precision"), rows)

@@ -1,0 +1,74 @@
+"""Entry point of the `edgewise` command."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from edgewise.cli import commands
+from edgewise.errors import EdgewiseError
+
+app = typer.Typer(
+    name="edgewise",
+    help="Find the circuit a transformer uses for a behaviour.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    epilog="--debug, anywhere, shows a traceback for an error. --json prints results for machines.",
+)
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: bool = typer.Option(False, "--version", help="Print the version and exit."),
+) -> None:
+    if version:
+        import edgewise
+
+        typer.echo(f"edgewise {edgewise.__version__}")
+        raise typer.Exit
+
+
+for command in (
+    commands.discover,
+    commands.evaluate,
+    commands.report,
+    commands.tasks,
+    commands.models,
+    commands.methods,
+):
+    app.command()(command)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line. Exit code 0 on success, 2 on an expected error, 130 on Ctrl-C.
+
+    Usage errors (a wrong flag, a word for a number) are typer's to report; it exits with 2 as well.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in given
+    given = [argument for argument in given if argument != "--debug"]
+    try:
+        app(args=given, prog_name="edgewise")
+    except EdgewiseError as error:
+        if debug:
+            raise
+        _print_error(error, as_json="--json" in given)
+        raise SystemExit(2) from None
+    except SystemExit as stop:
+        if stop.code == 130:
+            typer.echo("edgewise: interrupted.", err=True)
+        raise
+
+
+def _print_error(error: EdgewiseError, *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps({"error": {"kind": type(error).__name__, "message": str(error)}}))
+    typer.echo(f"edgewise: {error}", err=True)
+
+
+if __name__ == "__main__":
+    main()

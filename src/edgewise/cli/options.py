@@ -1,0 +1,154 @@
+"""Command options made from dataclass fields, so that a setting is written down once."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, Field, dataclass, field, fields
+from functools import wraps
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import typer
+
+from edgewise.settings import SETTINGS
+
+
+def _option(help_text: str, default: Any = None, flags: str | None = None) -> Any:
+    return field(default=default, metadata={"help": help_text, "flags": flags})
+
+
+@dataclass(frozen=True)
+class ProblemOptions:
+    """How a command is told what problem to work on: a task, or prompt pairs and a model."""
+
+    task: str | None = _option("A named behaviour; see `edgewise tasks`.")
+    pairs: str | None = _option("A JSONL file of prompt pairs, instead of a task.")
+    model: str | None = _option("Bundled name, folder or hub name. Default: the task's own.")
+    metric: str | None = _option(
+        "kl, logit-diff, prob-diff, nll, match-nll, accuracy, … Default: the task's; kl for pairs."
+    )
+    reference: str | None = _option(
+        "What removed edges carry: corrupted, zero, mean, mean-positional. Default: the task's; "
+        "corrupted for pairs."
+    )
+    n: int | None = _option("How many prompts a task draws.")
+    seed: int = _option("Seed of everything random.", 0)
+    data: str | None = _option("Kind of prompts, where a task has several (legal, paper).")
+    bos: bool = _option("Put the BOS token before each text of --pairs.", False)
+    split_qkv: bool | None = _option(
+        "Heads read three times, or once.", None, "--split-qkv/--joined-qkv"
+    )
+    split_heads: bool | None = _option(
+        "Nodes are heads, or whole attention layers.", None, "--heads/--layers"
+    )
+    split_embed: bool | None = _option(
+        "Token and position embeddings apart, or one input.", None, "--split-embed/--joined-embed"
+    )
+    switches: bool | None = _option(
+        "Count the paper's direct-computation edges.", None, "--switches/--no-switches"
+    )
+    batch_size: int | None = _option("Prompts run at a time; bounds memory.")
+    dtype: str | None = _option("float64, float32, bfloat16 or float16. Default: the model's own.")
+    device: str | None = _option("cpu, cuda, mps. Default: where the model loads.")
+    processing: str = _option("none, or transformer-lens (fold norms and value biases).", "none")
+
+
+@dataclass(frozen=True)
+class MethodOption:
+    """A setting of one or more methods, as an option that is None unless given."""
+
+    name: str
+    annotation: Any
+    help: str
+
+
+def method_options() -> list[MethodOption]:
+    """Every setting of every method, in order, with the methods it belongs to."""
+    found: dict[str, MethodOption] = {}
+    for method, settings in SETTINGS.items():
+        hints = get_type_hints(settings)
+        for f in fields(settings):
+            kind = str if get_origin(hints[f.name]) is Literal else hints[f.name]
+            text = f"{f.metadata['help']} {_default_text(f)}({method})"
+            found[f.name] = MethodOption(f.name, kind | None, text)
+    return list(found.values())
+
+
+def _default_text(f: Field[Any]) -> str:
+    if f.default is MISSING:
+        return "Required. "
+    return f"Default: {str(f.default).lower() if isinstance(f.default, bool) else f.default}. "
+
+
+def choices_of(annotation: Any) -> tuple[str, ...]:
+    """The values of a Literal, for help tables."""
+    return tuple(str(value) for value in get_args(annotation))
+
+
+def with_problem(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of `ProblemOptions`, as its argument `problem`."""
+    hints = get_type_hints(ProblemOptions)
+    parameters = [
+        _parameter(f.name, hints[f.name], f.default, f.metadata, panel="The problem")
+        for f in fields(ProblemOptions)
+    ]
+
+    def gather(values: dict[str, Any]) -> dict[str, Any]:
+        chosen = {p.name: values.pop(p.name) for p in parameters}
+        return {**values, "problem": ProblemOptions(**chosen)}
+
+    return _expanded(command, "problem", parameters, gather)
+
+
+def with_settings(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command every method's settings; those given are its argument `settings`."""
+    parameters = [
+        _parameter(o.name, o.annotation, None, {"help": o.help}, panel="Settings of the method")
+        for o in method_options()
+    ]
+
+    def gather(values: dict[str, Any]) -> dict[str, Any]:
+        chosen = {p.name: values.pop(p.name) for p in parameters}
+        return {**values, "settings": {k: v for k, v in chosen.items() if v is not None}}
+
+    return _expanded(command, "settings", parameters, gather)
+
+
+def _parameter(
+    name: str, annotation: Any, default: Any, metadata: Mapping[str, Any], *, panel: str
+) -> inspect.Parameter:
+    flags = metadata.get("flags")
+    option = typer.Option(
+        default,
+        *([flags] if flags else []),
+        help=metadata["help"],
+        show_default=False,
+        rich_help_panel=panel,
+    )
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=option, annotation=annotation
+    )
+
+
+def _expanded(
+    command: Callable[..., None],
+    replaced: str,
+    parameters: Sequence[inspect.Parameter],
+    gather: Callable[[dict[str, Any]], dict[str, Any]],
+) -> Callable[..., None]:
+    """`command` with one parameter replaced by many, as far as typer can see."""
+
+    @wraps(command)
+    def expanded(**values: Any) -> None:
+        command(**gather(values))
+
+    own = [
+        p.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for p in inspect.signature(command, eval_str=True).parameters.values()
+        if p.name != replaced
+    ]
+    every = [*own, *parameters]
+    expanded.__signature__ = inspect.Signature(every)  # type: ignore[attr-defined]
+    expanded.__annotations__ = {p.name: p.annotation for p in every}
+    del expanded.__wrapped__  # or inspect would look through to `command`
+    return expanded

@@ -1,0 +1,97 @@
+"""Prompt pairs from JSONL files: faults are named by line and column."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from edgewise.data.text import tokens_of_text
+from edgewise.data.tokens import Tokenizer
+from edgewise.errors import FormatError, ProblemError
+
+_KEYS = {  # our name for a column: the spellings it is read from
+    "clean": ("clean",),
+    "corrupted": ("corrupted", "corrupt"),
+    "answers": ("answers", "answer"),
+    "wrong": ("wrong", "wrong_answers", "wrong_answer"),
+}
+
+
+def rows_of_file(path: Path, tokenizer: Tokenizer | None, bos: bool) -> dict[str, Any]:
+    """Token rows of a JSONL file. Raises `FormatError` or `ProblemError`, naming lines."""
+    records = _records(path)
+    lines = [line for line, _ in records]
+    columns: dict[str, list[Any]] = {}
+    faults: list[str] = []
+    for name, spellings in _KEYS.items():
+        values = [next((r[k] for k in spellings if k in r), None) for _, r in records]
+        missing = [line for line, value in zip(lines, values, strict=True) if value is None]
+        if len(missing) < len(values):
+            columns[name] = values
+        if missing and (name == "clean" or len(missing) < len(values)):
+            faults += [f"line {line}: it has no {name!r}." for line in missing]
+    if faults:
+        raise ProblemError(str(path), faults)
+    texts = [isinstance(row, str) for row in columns["clean"]]
+    if not any(texts):
+        _check_ids(columns, lines, str(path))
+        return dict(columns)
+    if not all(texts):
+        raise ProblemError(
+            str(path), ["some prompts are text and some are token ids. Use one kind."]
+        )
+    if tokenizer is None:
+        raise ProblemError(str(path), ["its prompts are text; pass the model's tokenizer."])
+    return tokens_of_text(
+        columns["clean"],
+        columns.get("corrupted"),
+        columns.get("answers"),
+        columns.get("wrong"),
+        tokenizer,
+        bos,
+        str(path),
+        label=lambda i: f"line {lines[i]}",
+    )
+
+
+def _records(path: Path) -> list[tuple[int, dict[str, Any]]]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as reason:
+        raise FormatError(f"cannot read the pairs file {path}: {reason.strerror}") from reason
+    except UnicodeDecodeError as reason:
+        raise FormatError(f"{path}: not UTF-8 text: {reason}") from reason
+    records = []
+    faults: list[str] = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as reason:
+            faults.append(f"line {number}, column {reason.colno}: not JSON: {reason.msg}.")
+            continue
+        if not isinstance(record, dict):
+            faults.append(f'line {number}: expected an object like {{"clean": …}}.')
+            continue
+        records.append((number, record))
+    if faults:
+        raise ProblemError(str(path), faults)
+    if not records:
+        raise ProblemError(str(path), ["there are no prompts. A problem needs at least one pair."])
+    return records
+
+
+def _check_ids(columns: dict[str, list[Any]], lines: list[int], source: str) -> None:
+    def is_ids(value: Any) -> bool:
+        return isinstance(value, list) and all(type(v) is int for v in value)
+
+    faults = []
+    for name, values in columns.items():
+        for line, value in zip(lines, values, strict=True):
+            answer = name in ("answers", "wrong") and type(value) is int
+            if not (is_ids(value) or answer):
+                faults.append(f"line {line}: {name!r} must be token ids, as the clean prompts are.")
+    if faults:
+        raise ProblemError(source, faults)

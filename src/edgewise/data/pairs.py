@@ -1,0 +1,152 @@
+"""Prompt pairs: clean and corrupted prompts of equal length, and what the model should answer."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from edgewise.data.build import build_pairs
+from edgewise.data.files import rows_of_file
+from edgewise.data.text import tokens_of_text
+from edgewise.data.tokens import NO_ANSWER, Padding, Tokenizer, real_positions
+
+TokenRows = Int[Tensor, "batch pos"] | Sequence[Sequence[int]]
+AnswerRows = (
+    Int[Tensor, "batch"] | Int[Tensor, "batch answer"] | Sequence[int] | Sequence[Sequence[int]]
+)
+
+
+@dataclass(frozen=True, eq=False)
+class PromptPairs:
+    """Prompts, their corrupted twins, and the answers at each prompt's answer positions.
+
+    Make them with `from_tokens`, `from_text` or `from_file`. Prompts may differ in length from each
+    other; a pair may not. Shorter prompts are padded on the side `padding` says; what a model
+    computes at real positions does not depend on it.
+    """
+
+    clean: Int[Tensor, "batch pos"]
+    corrupted: Int[Tensor, "batch pos"] | None
+    lengths: Int[Tensor, batch]
+    answer_at: Bool[Tensor, "batch pos"]
+    answers: Int[Tensor, "batch answer"] | None = None
+    wrong: Int[Tensor, "batch wrong"] | None = None
+    padding: Padding = "right"
+    source: str = "tokens"
+
+    @classmethod
+    def from_tokens(
+        cls,
+        clean: TokenRows,
+        corrupted: TokenRows | None = None,
+        *,
+        answers: AnswerRows | None = None,
+        wrong: AnswerRows | None = None,
+        lengths: Sequence[int] | Int[Tensor, batch] | None = None,
+        answer_positions: Sequence[int] | Tensor | None = None,
+        padding: Padding = "right",
+        source: str = "tokens",
+    ) -> PromptPairs:
+        """Pairs from token ids: a [batch pos] tensor (padded, with `lengths`) or lists of ids.
+
+        `answers` and `wrong`: an id per prompt, or several. `answer_positions`: where the answer is
+        read, an index into each prompt's own tokens (negative counts from its end), or a [batch
+        pos] mask; by default each prompt's last token. Raises `ProblemError` with every fault.
+        """
+        fields = build_pairs(
+            clean, corrupted, answers, wrong, lengths, answer_positions, padding, source
+        )
+        return cls(**fields, padding=padding, source=source)
+
+    @classmethod
+    def from_text(
+        cls,
+        clean: Sequence[str],
+        corrupted: Sequence[str] | None = None,
+        *,
+        tokenizer: Tokenizer,
+        answers: Sequence[str] | Sequence[Sequence[str]] | None = None,
+        wrong: Sequence[str] | Sequence[Sequence[str]] | None = None,
+        bos: bool = False,
+        padding: Padding = "right",
+        source: str = "text",
+    ) -> PromptPairs:
+        """Pairs from text; every answer must be a single token (mind the leading space).
+
+        `bos` puts the tokenizer's beginning-of-sequence token before each prompt.
+        """
+        rows = tokens_of_text(clean, corrupted, answers, wrong, tokenizer, bos, source)
+        return cls.from_tokens(**rows, padding=padding, source=source)
+
+    @classmethod
+    def from_file(
+        cls,
+        path: str | Path,
+        *,
+        tokenizer: Tokenizer | None = None,
+        bos: bool = False,
+        padding: Padding = "right",
+    ) -> PromptPairs:
+        """Pairs from a JSONL file: one object a line with `clean`, `corrupted`, `answers`, `wrong`.
+
+        Values are text (then a tokenizer is needed) or lists of token ids; `answers` and `wrong`
+        may be one value or a list. Raises `FormatError` or `ProblemError`, with line numbers.
+        """
+        rows = rows_of_file(Path(path), tokenizer, bos)
+        return cls.from_tokens(**rows, padding=padding, source=str(path))
+
+    # --- looking
+
+    def __len__(self) -> int:
+        return self.clean.shape[0]
+
+    @property
+    def n_positions(self) -> int:
+        """Positions in the padded batch: the longest prompt's length."""
+        return self.clean.shape[1]
+
+    @cached_property
+    def real(self) -> Bool[Tensor, "batch pos"]:
+        """True at tokens of a prompt, False at padding."""
+        return real_positions(self.lengths, self.n_positions, self.padding)
+
+    @cached_property
+    def sha256(self) -> str:
+        """A content hash: the same for equal pairs on every machine, whatever their padding."""
+        digest = hashlib.sha256()
+        for index in range(len(self)):
+            at = self.real[index]
+            for rows in (self.clean, self.corrupted, self.answer_at):
+                digest.update(
+                    str(rows[index][at].int().tolist() if rows is not None else None).encode()
+                )
+            for ids in (self.answers, self.wrong):
+                kept = ids[index][ids[index] != NO_ANSWER].tolist() if ids is not None else None
+                digest.update(str(kept).encode())
+        return digest.hexdigest()
+
+    # --- new pairs from old
+
+    def subset(self, start: int, stop: int) -> PromptPairs:
+        """The pairs from `start` to before `stop`, padded as they were."""
+        rows = slice(start, stop)
+        return replace(
+            self,
+            clean=self.clean[rows],
+            corrupted=None if self.corrupted is None else self.corrupted[rows],
+            lengths=self.lengths[rows],
+            answer_at=self.answer_at[rows],
+            answers=None if self.answers is None else self.answers[rows],
+            wrong=None if self.wrong is None else self.wrong[rows],
+        )
+
+    def batches(self, size: int | None) -> tuple[PromptPairs, ...]:
+        """These pairs in micro-batches of at most `size` prompts; None means one batch."""
+        step = size or len(self)
+        return tuple(self.subset(i, min(i + step, len(self))) for i in range(0, len(self), step))

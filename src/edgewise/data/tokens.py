@@ -1,0 +1,39 @@
+"""Small shared vocabulary of the data layer: tokenizers, padding sides, real positions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+Padding = Literal["right", "left"]
+NO_ANSWER = -1  # fills the rows of prompts that have fewer answers than others
+
+
+@runtime_checkable
+class Tokenizer(Protocol):
+    """All that prompt pairs need of a tokenizer."""
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text, without special tokens."""
+        ...
+
+    def decode(self, ids: Sequence[int]) -> str: ...
+
+    @property
+    def bos(self) -> int | None:
+        """The id of the beginning-of-sequence token, if there is one."""
+        ...
+
+
+def real_positions(
+    lengths: Int[Tensor, batch], n_positions: int, padding: Padding
+) -> Bool[Tensor, "batch pos"]:
+    """Which positions of a padded batch hold tokens."""
+    index = torch.arange(n_positions)
+    if padding == "right":
+        return index[None, :] < lengths[:, None]
+    return index[None, :] >= (n_positions - lengths)[:, None]

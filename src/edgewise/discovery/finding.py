@@ -1,0 +1,50 @@
+"""What a discovery method returns, and how it tells how far it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from edgewise.circuit import Circuit, EdgeScores
+from edgewise.graph import Edge
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One tested edge: how much its removal raised the loss, and whether it was kept.
+
+    `loss` is the running loss after the decision, in the metric's unit, lower is better.
+    """
+
+    edge: Edge
+    delta: float
+    kept: bool
+    loss: float
+
+
+@dataclass(frozen=True, eq=False)
+class Finding:
+    """A circuit, the scores and decisions behind it, and the numbers the method itself knows."""
+
+    circuit: Circuit
+    scores: EdgeScores
+    trace: tuple[Decision, ...] = ()
+    edge_tests: int = 0  # edges whose removal was evaluated
+    edges_skipped: int = 0  # edges removed without a test, because nothing reads their receiver
+    margin: float | None = None  # smallest distance of a delta to the threshold
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a method is: `done` of `total` steps."""
+
+    done: int
+    total: int
+    message: str
+
+
+OnProgress = Callable[[Progress], None]
+
+
+def ignore_progress(progress: Progress) -> None:
+    """For callers who do not want to know."""

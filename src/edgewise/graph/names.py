@@ -1,0 +1,176 @@
+"""Names of nodes, ports and edges: one spelling is printed, the field's other spellings are read.
+
+node   input  tok_embed  pos_embed  a3.h7 (head)  a3 (whole attention layer)  m3  logits
+port   a3.h7.q  a3.h7.k  a3.h7.v  a3.h7 (joined)  a3.q …  m3  logits
+edge   a0.h1->a3.h7.q
+switch a3.h7.q->a3.h7    the paper's "direct computation" edge: is the port's own vector live?
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from edgewise.errors import UnknownName
+
+NodeKind = Literal["input", "tok_embed", "pos_embed", "head", "attention", "mlp", "logits"]
+Slot = Literal["q", "k", "v"]
+SLOTS: tuple[Slot, ...] = ("q", "k", "v")
+
+
+@dataclass(frozen=True)
+class Node:
+    """Something that computes: the embedding(s), a head or attention layer, an MLP, the output.
+
+    `layer` is None for embeddings and logits; `head` is None for everything but heads.
+    """
+
+    layer: int | None
+    kind: NodeKind
+    head: int | None = None
+
+    @property
+    def name(self) -> str:
+        match self.kind:
+            case "head":
+                return f"a{self.layer}.h{self.head}"
+            case "attention":
+                return f"a{self.layer}"
+            case "mlp":
+                return f"m{self.layer}"
+            case kind:
+                return kind
+
+    @classmethod
+    def parse(cls, text: str) -> Node:
+        """The node named `text`, in our spelling or one of `_FOREIGN_NODES`."""
+        node, slot = _parse(text)
+        if slot is not None:
+            raise UnknownName(f"{text!r} names a port, not a node: drop the {slot!r}.")
+        return cls(node.layer, node.kind, node.head)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True)
+class Port:
+    """Where a node reads the residual stream; `slot` is q, k or v for heads that read thrice."""
+
+    node: Node
+    slot: Slot | None = None
+
+    @property
+    def name(self) -> str:
+        return self.node.name if self.slot is None else f"{self.node.name}.{self.slot}"
+
+    @classmethod
+    def parse(cls, text: str) -> Port:
+        """The port named `text`; also `a3.h7<q>` (EAP-IG) and the original ACDC's hook names."""
+        node, slot = _parse(text)
+        return cls(node, slot)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True)
+class Edge:
+    """A sender and a port that reads it.
+
+    An edge from a head to one of its own ports is that port's *switch* (spec "direct computation"):
+    kept, the head uses the vector it computes there; removed, it uses the reference run's vector.
+    """
+
+    sender: Node
+    receiver: Port
+
+    @property
+    def is_switch(self) -> bool:
+        return self.sender == self.receiver.node
+
+    @property
+    def name(self) -> str:
+        if self.is_switch:  # written in the direction the data flows: port, then head
+            return f"{self.receiver.name}->{self.sender.name}"
+        return f"{self.sender.name}->{self.receiver.name}"
+
+    @classmethod
+    def parse(cls, text: str) -> Edge:
+        """The edge named `text`: two names joined by `->`, each in any spelling we read."""
+        left, arrow, right = text.partition("->")
+        if not arrow or "->" in right:
+            raise UnknownName(f"{text!r} is not an edge name. Write it like 'a0.h1->a3.h7.q'.")
+        source, target = Port.parse(left), Port.parse(right)
+        if source.slot is not None:
+            if source.node != target.node or target.slot is not None:
+                raise UnknownName(
+                    f"{text!r}: only heads, MLPs and embeddings send; {source.name!r} is a port. "
+                    f"The switch of that port is '{source.name}->{source.node.name}'."
+                )
+            return cls(source.node, source)
+        return cls(source.node, target)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+_HEAD = r"[aA]?(?P<layer>\d+)\.[hH]?(?P<head>\d+)"
+_SLOT = r"(?:\.(?P<slot>[qkvQKV])|<(?P<angle>[qkv])>)?"
+_OURS = re.compile(rf"(?:{_HEAD}|[aA](?P<attention>\d+)){_SLOT}")
+_MLP = re.compile(r"(?:[mM]|MLP )(?P<layer>\d+)")
+_WORDS: dict[str, NodeKind] = {
+    "input": "input",
+    "tok_embed": "tok_embed",
+    "pos_embed": "pos_embed",
+    "logits": "logits",
+    # AutoCircuit
+    "Resid Start": "input",
+    "Resid End": "logits",
+    # the original ACDC code (hook names of TransformerLens)
+    "blocks.0.hook_resid_pre": "input",
+    "hook_embed": "tok_embed",
+    "hook_pos_embed": "pos_embed",
+}
+_ACDC_HEAD = re.compile(
+    r"blocks\.(?P<layer>\d+)(?:\.attn)?\.hook_(?P<what>result|[qkv]|[qkv]_input)"
+    r"\[(?:COL|:), (?:COL|:), (?P<head>\d+)\]"
+)
+_ACDC_MLP = re.compile(r"blocks\.(?P<layer>\d+)\.hook_mlp_(?:in|out)(?:\[(?:COL|:)\])?")
+_ACDC_OUTPUT = re.compile(r"blocks\.\d+\.hook_resid_post(?:\[(?:COL|:)\])?")
+
+
+def _parse(text: str) -> tuple[Node, Slot | None]:
+    text = text.strip()
+    if kind := _WORDS.get(text.removesuffix("[:]").removesuffix("[COL]")):
+        return Node(None, kind), None
+    if match := _OURS.fullmatch(text):
+        letter = match["slot"] or match["angle"]
+        slot = _slot(letter)
+        if match["attention"] is not None:
+            return Node(int(match["attention"]), "attention"), slot
+        return Node(int(match["layer"]), "head", int(match["head"])), slot
+    if match := _MLP.fullmatch(text) or _ACDC_MLP.fullmatch(text):
+        return Node(int(match["layer"]), "mlp"), None
+    if match := _ACDC_HEAD.fullmatch(text):
+        what = match["what"]
+        slot = None if what == "result" else _slot(what[0])
+        return Node(int(match["layer"]), "head", int(match["head"])), slot
+    if _ACDC_OUTPUT.fullmatch(text):
+        return Node(None, "logits"), None
+    raise UnknownName(
+        f"{text!r} is not a node or port name. Names look like 'input', 'a3.h7', 'm3', 'logits' "
+        "and, for ports, 'a3.h7.q'."
+    )
+
+
+def _slot(letter: str | None) -> Slot | None:
+    match letter.lower() if letter else None:
+        case "q":
+            return "q"
+        case "k":
+            return "k"
+        case "v":
+            return "v"
+    return None

@@ -1,0 +1,150 @@
+"""Metrics: logits at the answer positions -> one number per prompt, with unit and direction.
+
+A metric says whether higher is better; `Metric.loss_sign` turns it into the lower-is-better number
+that methods minimise, and is applied in `Problem.loss` and nowhere else. Definitions follow
+spec section 5 (Conmy et al., appendices): where the paper's code negates a metric, ours does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from edgewise.data import NO_ANSWER
+from edgewise.errors import MetricError
+
+
+@dataclass(frozen=True, eq=False)
+class AnswerRows:
+    """What a metric may look at beside the logits: one row per answer position of the batch.
+
+    A prompt with one answer position has one row. `answers` and `wrong` hold -1 where a prompt has
+    fewer of them than others.
+    """
+
+    prompt: Int[Tensor, row]  # which prompt of the batch a row belongs to
+    clean_logits: Float[Tensor, "row vocab"]  # the full model's, on the clean prompts
+    answers: Int[Tensor, "row answer"] | None
+    wrong: Int[Tensor, "row wrong"] | None
+
+
+RowFunction = Callable[[Float[Tensor, "row vocab"], AnswerRows], Float[Tensor, "row"]]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A named function of logits [row vocab] and `AnswerRows` that returns one number per row.
+
+    A prompt's number is the mean over its rows. For a metric of your own:
+    `Metric("margin", "logits", higher_is_better=True, function=my_function)`.
+    """
+
+    name: str
+    unit: str
+    higher_is_better: bool
+    function: RowFunction
+    summary: str = ""
+    needs: tuple[str, ...] = ()  # "answers", "wrong"
+
+    @property
+    def loss_sign(self) -> int:
+        """Multiply a value by this to get a number of which lower is better."""
+        return -1 if self.higher_is_better else 1
+
+    def per_prompt(
+        self, logits: Float[Tensor, "row vocab"], rows: AnswerRows, n_prompts: int
+    ) -> Float[Tensor, batch]:
+        """The metric of each prompt, in float32 or better. Raises `MetricError`."""
+        if logits.dtype in (torch.float16, torch.bfloat16):
+            logits = logits.float()
+        values = self.function(logits, rows)
+        if not isinstance(values, Tensor) or values.shape != rows.prompt.shape:
+            found = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
+            raise MetricError(
+                f"metric {self.name!r} returned {found}; it must return one number for each of the "
+                f"{len(rows.prompt)} answer positions: a tensor of shape ({len(rows.prompt)},)."
+            )
+        values = values.to(logits.dtype)
+        total = values.new_zeros(n_prompts).index_add(0, rows.prompt, values)
+        return total / torch.bincount(rows.prompt, minlength=n_prompts)
+
+
+def check_finite(name: str, values: Float[Tensor, batch]) -> None:
+    """Raise `MetricError`, naming the prompts, unless every value is finite."""
+    bad = (~values.isfinite()).nonzero().flatten().tolist()
+    if bad:
+        shown = ", ".join(map(str, bad[:5])) + (", …" if len(bad) > 5 else "")
+        raise MetricError(
+            f"metric {name!r} is {values[bad[0]].item()} for {len(bad)} of {len(values)} prompts "
+            f"(prompt {shown}). Check the prompts, the answers and the model's dtype."
+        )
+
+
+def kl(logits: Float[Tensor, "row vocab"], rows: AnswerRows) -> Float[Tensor, row]:
+    """KL(full model || circuit): sum of p_full (log p_full - log p_circuit) over the vocabulary."""
+    full = rows.clean_logits.to(logits.dtype).log_softmax(dim=-1)
+    return (full.exp() * (full - logits.log_softmax(dim=-1))).sum(dim=-1)
+
+
+def logit_diff(logits: Float[Tensor, "row vocab"], rows: AnswerRows) -> Float[Tensor, row]:
+    """Mean logit of the right answers minus mean logit of the wrong ones."""
+    return _mean_of(logits, rows.answers) - _mean_of(logits, rows.wrong)
+
+
+def prob_diff(logits: Float[Tensor, "row vocab"], rows: AnswerRows) -> Float[Tensor, row]:
+    """Summed probability of the right answers minus that of the wrong ones (Greater-Than)."""
+    probabilities = logits.softmax(dim=-1)
+    return _sum_of(probabilities, rows.answers) - _sum_of(probabilities, rows.wrong)
+
+
+def nll(logits: Float[Tensor, "row vocab"], rows: AnswerRows) -> Float[Tensor, row]:
+    """-log of the summed probability of the right answers."""
+    ids, present = _ids(rows.answers)
+    logs = logits.log_softmax(dim=-1).gather(-1, ids).masked_fill(~present, -torch.inf)
+    return -logs.logsumexp(dim=-1)
+
+
+def match_nll(logits: Float[Tensor, "row vocab"], rows: AnswerRows) -> Float[Tensor, row]:
+    """How much larger the negative log-likelihood is than the full model's."""
+    return nll(logits, rows) - nll(rows.clean_logits.to(logits.dtype), rows)
+
+
+def accuracy(logits: Float[Tensor, "row vocab"], rows: AnswerRows) -> Float[Tensor, row]:
+    """1 where the most likely token is a right answer, else 0."""
+    assert rows.answers is not None
+    return (logits.argmax(dim=-1, keepdim=True) == rows.answers).any(dim=-1).to(logits.dtype)
+
+
+def fraction_correct(logits: Float[Tensor, "row vocab"], rows: AnswerRows) -> Float[Tensor, row]:
+    """1 where the best right answer has a higher logit than the best wrong one, else 0."""
+    return (_max_of(logits, rows.answers) > _max_of(logits, rows.wrong)).to(logits.dtype)
+
+
+def l2(logits: Float[Tensor, "row vocab"], rows: AnswerRows) -> Float[Tensor, row]:
+    """Mean squared difference from the full model's outputs over the output channels."""
+    return (logits - rows.clean_logits.to(logits.dtype)).square().mean(dim=-1)
+
+
+def _ids(
+    ids: Int[Tensor, "row answer"] | None,
+) -> tuple[Int[Tensor, "row answer"], Bool[Tensor, "row answer"]]:
+    assert ids is not None  # Problem refuses a metric whose needs the pairs do not meet
+    return ids.clamp(min=0), ids != NO_ANSWER
+
+
+def _sum_of(values: Tensor, ids: Tensor | None) -> Tensor:
+    index, present = _ids(ids)
+    return (values.gather(-1, index) * present).sum(dim=-1)
+
+
+def _mean_of(values: Tensor, ids: Tensor | None) -> Tensor:
+    return _sum_of(values, ids) / _ids(ids)[1].sum(dim=-1)
+
+
+def _max_of(values: Tensor, ids: Tensor | None) -> Tensor:
+    index, present = _ids(ids)
+    return values.gather(-1, index).masked_fill(~present, -torch.inf).amax(dim=-1)

@@ -1,0 +1,9 @@
+"""The transformer that runs through `read`: configuration, weights, families, loading."""
+
+from edgewise.model.bundled import BUNDLED
+from edgewise.model.config import ModelConfig
+from edgewise.model.loading import load_model
+from edgewise.model.model import Model
+from edgewise.model.processing import process
+
+__all__ = ["BUNDLED", "Model", "ModelConfig", "load_model", "process"]

@@ -1,0 +1,110 @@
+"""Load a model: a bundled one, a folder, a hub name, or a Hugging Face module in memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from edgewise.errors import ModelUnavailable, UnsupportedModel, unknown_name
+from edgewise.model.bundled import BUNDLED, bundled_model
+from edgewise.model.families import check_model_type, family_of
+from edgewise.model.model import Model
+from edgewise.model.processing import process
+from edgewise.model.proof import huggingface_source, prove
+from edgewise.model.tokenizers import HuggingFaceTokenizer
+
+Processing = Literal["none", "transformer-lens"]
+
+
+def load_model(
+    source: Any,
+    *,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str | None = None,
+    processing: Processing = "none",
+    tokenizer: Any = None,
+) -> Model:
+    """A model that has proved itself equal to its source.
+
+    `source`: the name of a bundled model, a folder, a hub name, or a module of transformers (whose
+    parameters are shared, not copied). `dtype` and `device` default to the source's own.
+    `processing="transformer-lens"` rewrites the weights as TransformerLens does by default
+    (`edgewise.model.process`). Raises `ModelError`: unsupported, unreachable, or not proved.
+
+    >>> load_model("tracr-reverse").config.n_layers
+    4
+    """
+    if processing not in ("none", "transformer-lens"):
+        raise unknown_name("processing", str(processing), ("none", "transformer-lens"))
+    if not isinstance(source, str | Path):
+        model = _from_module(source, type(source).__name__, tokenizer, dtype, device)
+    elif str(source) in BUNDLED:
+        model = bundled_model(str(source)).to(dtype=dtype, device=device)
+    else:
+        module, found = _from_pretrained(str(source), dtype)
+        model = _from_module(module, str(source), tokenizer or found, dtype, device)
+    if processing == "none":
+        return model
+    centred = model.config.norm != "none"
+    return process(model, center_writing=centred)
+
+
+def _from_module(
+    module: Any,
+    name: str,
+    tokenizer: Any,
+    dtype: torch.dtype | None,
+    device: torch.device | str | None,
+) -> Model:
+    family = family_of(module)
+    config, weights = family.read(module)
+    wrapped = HuggingFaceTokenizer(tokenizer) if tokenizer is not None else None
+    model = Model(config, weights, name=name, tokenizer=wrapped)
+    proof = prove(model, huggingface_source(module, family.final_norm(module)))
+    proved = Model(config, model.weights, name=name, tokenizer=wrapped, proof=proof)
+    return proved if dtype is None and device is None else proved.to(dtype=dtype, device=device)
+
+
+def _from_pretrained(source: str, dtype: torch.dtype | None) -> tuple[Any, Any]:
+    """Module and tokenizer of a folder or hub name. Raises `ModelError`."""
+    # transformers takes seconds to import, and bundled models do not need it.
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    is_folder = Path(source).is_dir()
+    try:
+        config = AutoConfig.from_pretrained(source)
+    except ValueError as reason:
+        raise UnsupportedModel(
+            f"cannot read the model {source!r}: {_first_line(reason)}"
+        ) from reason
+    except Exception as reason:  # the hub client raises OSError, HTTP and its own errors
+        raise _unavailable(source, is_folder, reason) from reason
+    check_model_type(config.model_type)
+    try:
+        module = AutoModelForCausalLM.from_pretrained(source, dtype=dtype or "auto")
+    except Exception as reason:
+        raise _unavailable(source, is_folder, reason) from reason
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source)
+    except Exception:  # a folder may hold a model alone; text prompts then say what is missing
+        return module, None
+    # For a folder without tokenizer files transformers makes an empty tokenizer, without a word.
+    return module, tokenizer if len(tokenizer) > len(tokenizer.all_special_tokens) else None
+
+
+def _unavailable(source: str, is_folder: bool, reason: Exception) -> ModelUnavailable:
+    if is_folder:
+        return ModelUnavailable(
+            f"the folder {source!r} holds no readable model: {_first_line(reason)}"
+        )
+    return ModelUnavailable(
+        f"no model {source!r}: it is not bundled, not a folder, and the Hugging Face hub did not "
+        f"give it ({_first_line(reason)}). Without a network, use a bundled one: "
+        f"{', '.join(BUNDLED)}."
+    )
+
+
+def _first_line(reason: Exception) -> str:
+    return next(iter(str(reason).strip().splitlines()), type(reason).__name__)

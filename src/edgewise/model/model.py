@@ -1,0 +1,91 @@
+"""A transformer as data: a configuration, named tensors, and a tokenizer if there is one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from edgewise.data import Tokenizer
+from edgewise.errors import SettingError
+from edgewise.graph import Graph
+from edgewise.model.config import ModelConfig
+from edgewise.model.runtime import CleanReader, logits_of, run
+from edgewise.model.weights import check_weights
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A transformer that Edgewise can run and take apart. Load one with `edgewise.load_model`.
+
+    `weights` maps the names of `edgewise.model.weights.schema` to tensors; they may be views of
+    another module's parameters. Nothing in Edgewise writes to them.
+    """
+
+    config: ModelConfig
+    weights: Mapping[str, Tensor]
+    name: str = "model"
+    tokenizer: Tokenizer | None = None
+    processing: str = "none"  # what was done to the published weights, for records
+    proof: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # what loading showed; see model/proof.py
+
+    def __post_init__(self) -> None:
+        check_weights(self.config, self.weights, self.name)
+        object.__setattr__(self, "weights", MappingProxyType(dict(self.weights)))
+
+    @cached_property
+    def graph(self) -> Graph:
+        """The graph of heads with split q/k/v and joined embeddings, without switches."""
+        return Graph.of(self)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.weights["embed.W_E"].dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.weights["embed.W_E"].device
+
+    @property
+    def n_parameters(self) -> int:
+        return sum(tensor.numel() for tensor in self.weights.values())
+
+    def __call__(
+        self, tokens: Int[Tensor, "batch pos"], real: Bool[Tensor, "batch pos"] | None = None
+    ) -> Float[Tensor, "batch pos vocab"]:
+        """Logits of an ordinary forward pass. `real` is False at padding (default: none)."""
+        self.check_length(tokens.shape[1])
+        tokens = tokens.to(self.device)
+        mask = torch.ones_like(tokens, dtype=torch.bool) if real is None else real.to(self.device)
+        final, _ = run(self, tokens, mask, self.graph, CleanReader())
+        return logits_of(self, final)
+
+    def check_length(self, n_positions: int) -> None:
+        """Raise `SettingError` if prompts of this many tokens do not fit."""
+        if n_positions > self.config.n_ctx:
+            raise SettingError(
+                f"prompts of {n_positions} tokens; {self.name} takes at most {self.config.n_ctx}."
+            )
+
+    def to(
+        self, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None
+    ) -> Model:
+        """This model in another dtype or on another device."""
+        weights = {k: t.to(dtype=dtype, device=device) for k, t in self.weights.items()}
+        return replace(self, weights=weights)
+
+    def __repr__(self) -> str:
+        c = self.config
+        millions = self.n_parameters / 1e6
+        return (
+            f"Model({self.name!r}: {c.n_layers} layers, {c.n_heads} heads, d_model {c.d_model}, "
+            f"{millions:.3g}M parameters, {str(self.dtype).removeprefix('torch.')})"
+        )

@@ -1,0 +1,89 @@
+"""What the senders have written so far in one run: the residual stream, taken apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from edgewise.graph import Graph
+from edgewise.model.parts import mixed_heads, separate_heads
+
+
+class Outputs:
+    """The sender outputs of one run, in the graph's rows, and the constant biases beside them.
+
+    A layer's heads are stored before the output projection (d_head, not d_model) and projected one
+    by one only when somebody asks for single senders, so a run that reads the plain residual stream
+    costs no more than an ordinary forward pass.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.constant: Float[Tensor, d_model] | None = None  # output biases of attention, summed
+        self._written: list[Tensor | tuple[Tensor, Tensor]] = []
+        self._rows: list[slice] = []
+        self._residual: Tensor | None = None
+        self._n_summed = 0
+
+    # --- writing, in the order of the model's computation
+
+    def write_embeddings(
+        self,
+        token: Float[Tensor, "batch pos d_model"],
+        position: Float[Tensor, "batch pos d_model"] | None,
+    ) -> None:
+        """Write the embedding sender(s): apart or summed, as the graph has them."""
+        if self.graph.split_embed:
+            assert position is not None  # Graph.of refuses split_embed where nothing is added
+            chunk = torch.stack([token, position])
+        else:
+            chunk = (token if position is None else token + position)[None]
+        self._append(self.graph.embedding_rows, chunk)
+
+    def write_heads(
+        self,
+        layer: int,
+        z: Float[Tensor, "head batch pos d_head"],
+        weight: Float[Tensor, "head d_head d_model"],
+        bias: Float[Tensor, d_model] | None,
+    ) -> None:
+        """Write a layer's heads; the output bias is no head's, it is a constant (spec 1.1)."""
+        self._append(self.graph.attention_rows(layer), (z, weight))
+        if bias is not None:
+            self.constant = bias if self.constant is None else self.constant + bias
+            self._residual = self.residual + bias
+
+    def write_mlp(self, layer: int, value: Float[Tensor, "batch pos d_model"]) -> None:
+        """Write an MLP's output, its output bias included."""
+        self._append(self.graph.mlp_rows(layer), value[None])
+
+    def _append(self, rows: slice, written: Tensor | tuple[Tensor, Tensor]) -> None:
+        self._rows.append(rows)
+        self._written.append(written)
+
+    # --- reading
+
+    @property
+    def residual(self) -> Float[Tensor, "batch pos d_model"]:
+        """The plain residual stream: the sum of everything written, and the constants."""
+        for written in self._written[self._n_summed :]:
+            total = mixed_heads(*written) if isinstance(written, tuple) else written.sum(dim=0)
+            self._residual = total if self._residual is None else self._residual + total
+        self._n_summed = len(self._written)
+        assert self._residual is not None  # embeddings are written before anything reads
+        return self._residual
+
+    def chunks(self) -> Iterator[tuple[slice, Float[Tensor, "sender batch pos d_model"]]]:
+        """The senders written so far, in order: their rows, and their outputs one by one."""
+        for index, rows in enumerate(self._rows):
+            written = self._written[index]
+            if isinstance(written, tuple):
+                if self.graph.split_heads:
+                    written = separate_heads(*written)
+                else:
+                    written = mixed_heads(*written)[None]
+                self._written[index] = written
+            yield rows, written

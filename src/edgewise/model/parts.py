@@ -1,0 +1,80 @@
+"""The parts that model families choose from: a function here, and a name in its table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn import functional
+
+Normalise = Callable[[Tensor, Tensor | None, Tensor | None, float], Tensor]
+
+
+def layer_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+    """LayerNorm over d_model, eps inside the root; always recomputed for what a port reads."""
+    return functional.layer_norm(x, x.shape[-1:], weight, bias, eps)
+
+
+def no_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+    """What compiled programs have: the stream as it is."""
+    return x
+
+
+# Norm kinds, and whether each has a weight and bias of its own.
+NORMS: dict[str, tuple[Normalise, bool]] = {
+    "layernorm": (layer_norm, True),
+    "layernorm-plain": (layer_norm, False),
+    "none": (no_norm, False),
+}
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": functional.relu,
+    "gelu": functional.gelu,
+    "gelu_new": partial(functional.gelu, approximate="tanh"),
+}
+
+
+def project(
+    x: Float[Tensor, "#head batch pos d_model"],
+    weight: Float[Tensor, "head d_model d_head"],
+    bias: Float[Tensor, "head d_head"] | None,
+) -> Float[Tensor, "head batch pos d_head"]:
+    """Each head's vector from its own input, or from the one input all heads share."""
+    heads, d_model, d_head = weight.shape
+    if x.shape[0] == 1:  # one product for all heads instead of one per head
+        flat = weight.permute(1, 0, 2).reshape(d_model, heads * d_head)
+        result = (x[0] @ flat).unflatten(-1, (heads, d_head)).permute(2, 0, 1, 3)
+    else:
+        batch, pos = x.shape[1:3]
+        result = (x.flatten(1, 2) @ weight).unflatten(1, (batch, pos))
+    return result if bias is None else result + bias[:, None, None, :]
+
+
+def attend(
+    query: Float[Tensor, "head batch pos d_head"],
+    key: Float[Tensor, "head batch pos d_head"],
+    value: Float[Tensor, "head batch pos d_head"],
+    allowed: Bool[Tensor, "batch pos pos"],
+    scale: float,
+) -> Float[Tensor, "head batch pos d_head"]:
+    """Softmax attention per head; `allowed[b, i, j]`: position i may look at position j."""
+    return functional.scaled_dot_product_attention(
+        query, key, value, attn_mask=allowed[None], scale=scale
+    )
+
+
+def mixed_heads(
+    z: Float[Tensor, "head batch pos d_head"], weight: Float[Tensor, "head d_head d_model"]
+) -> Float[Tensor, "batch pos d_model"]:
+    """The sum of all heads' outputs, without bias, in one product."""
+    return z.permute(1, 2, 0, 3).flatten(2) @ weight.flatten(0, 1)
+
+
+def separate_heads(
+    z: Float[Tensor, "head batch pos d_head"], weight: Float[Tensor, "head d_head d_model"]
+) -> Float[Tensor, "head batch pos d_model"]:
+    """Each head's output, without bias."""
+    batch, pos = z.shape[1:3]
+    return (z.flatten(1, 2) @ weight).unflatten(1, (batch, pos))

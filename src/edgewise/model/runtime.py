@@ -1,0 +1,171 @@
+"""Run a transformer whose receivers get their input through `read`.
+
+The model asks one question, `reader.read(outputs, site)`: what do the ports of this site read,
+given what the senders have written so far? The answer is one input for all of a site's ports
+([1 batch pos d_model]) or one for each ([head batch pos d_model]). A clean run, a circuit run,
+attribution and mask learning are readers; nothing else reaches into the model.
+
+`reader.vector(site, fresh)` is asked once per q, k and v, with the vectors just computed: that is
+where the paper's "direct computation" edges (our switches) and its node masks act.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from edgewise.graph import SLOTS, Graph, Site
+from edgewise.model.config import ModelConfig
+from edgewise.model.outputs import Outputs
+from edgewise.model.parts import ACTIVATIONS, NORMS, attend, project
+
+Vectors = Float[Tensor, "head batch pos d_head"]
+
+
+@runtime_checkable
+class Transformer(Protocol):
+    """All that a run needs of a model."""
+
+    @property
+    def config(self) -> ModelConfig: ...
+    @property
+    def weights(self) -> Mapping[str, Tensor]:
+        """Tensors by the names of `edgewise.model.weights.schema`."""
+        ...
+
+
+@runtime_checkable
+class Reader(Protocol):
+    """What receivers read. Implementations see outputs and sites, never model internals."""
+
+    def read(self, outputs: Outputs, site: Site) -> Float[Tensor, "#port batch pos d_model"]:
+        """The input of every port of `site`."""
+        ...
+
+    def vector(self, site: Site, fresh: Vectors) -> Vectors:
+        """The q, k or v vectors that the heads go on with."""
+        ...
+
+
+class CleanReader:
+    """Every port reads the plain residual stream: an ordinary forward pass."""
+
+    def read(self, outputs: Outputs, site: Site) -> Float[Tensor, "1 batch pos d_model"]:
+        return outputs.residual[None]
+
+    def vector(self, site: Site, fresh: Vectors) -> Vectors:
+        return fresh
+
+
+def run(
+    model: Transformer,
+    tokens: Int[Tensor, "batch pos"],
+    real: Bool[Tensor, "batch pos"],
+    graph: Graph,
+    reader: Reader,
+    *,
+    position_permutation: Int[Tensor, pos] | None = None,
+) -> tuple[Float[Tensor, "batch pos d_model"], Outputs]:
+    """What the output port reads, and what every sender wrote.
+
+    Padding (`real` False) is seen by nobody and its own values mean nothing. A permutation moves
+    the position embeddings: position p gets that of `position_permutation[p]`.
+    """
+    config = model.config
+    outputs = Outputs(graph)
+    position_ids = (real.cumsum(dim=1) - 1).clamp(min=0)
+    if position_permutation is not None:
+        position_ids = position_permutation.to(tokens.device)[position_ids]
+    positions = None
+    if config.positions != "none":
+        positions = model.weights["pos_embed.W_pos"][position_ids]
+    in_stream = positions if config.adds_positions else None
+    outputs.write_embeddings(model.weights["embed.W_E"][tokens], in_stream)
+    at_heads = positions if config.positions == "shortformer" else None
+    allowed = attention_mask(real, causal=config.causal)
+    for layer in range(config.n_layers):
+        z = _attention(model, layer, outputs, reader, allowed, at_heads)
+        mlp_site = Site(layer, "mlp")
+        if config.parallel and config.has_mlps:  # the MLP does not see its own layer's heads
+            mlp_input = reader.read(outputs, mlp_site)
+        weight = model.weights[f"blocks.{layer}.attn.W_O"]
+        outputs.write_heads(layer, z, weight, model.weights.get(f"blocks.{layer}.attn.b_O"))
+        if config.has_mlps:
+            if not config.parallel:
+                mlp_input = reader.read(outputs, mlp_site)
+            outputs.write_mlp(layer, _mlp(model, layer, mlp_input[0]))
+    return reader.read(outputs, Site(None, "logits"))[0], outputs
+
+
+def logits_of(
+    model: Transformer, final: Float[Tensor, "*rows d_model"]
+) -> Float[Tensor, "*rows vocab"]:
+    """The final norm and the unembedding, on any rows of what the output port reads."""
+    logits = _norm(model, "ln_final", final) @ model.weights["unembed.W_U"]
+    bias = model.weights.get("unembed.b_U")
+    return logits if bias is None else logits + bias
+
+
+def attention_mask(
+    real: Bool[Tensor, "batch pos"], *, causal: bool
+) -> Bool[Tensor, "batch pos pos"]:
+    """Who may look at whom: real keys, no later than the query if causal.
+
+    Padding looks at itself alone, so that its softmax has something to sum over.
+    """
+    n = real.shape[1]
+    allowed = real[:, None, :].expand(-1, n, -1)
+    if causal:
+        allowed = allowed & torch.ones(n, n, dtype=torch.bool, device=real.device).tril()
+    return allowed | torch.eye(n, dtype=torch.bool, device=real.device)
+
+
+def _attention(
+    model: Transformer,
+    layer: int,
+    outputs: Outputs,
+    reader: Reader,
+    allowed: Bool[Tensor, "batch pos pos"],
+    at_heads: Float[Tensor, "batch pos d_model"] | None,
+) -> Vectors:
+    at = f"blocks.{layer}"
+    vectors = []
+    for slot in SLOTS:
+        site = Site(layer, slot)
+        x = _norm(model, f"{at}.ln1", reader.read(outputs, site))
+        if at_heads is not None and slot != "v":
+            x = x + at_heads  # shortformer: positions reach queries and keys only
+        letter = slot.upper()
+        weight, bias = (
+            model.weights[f"{at}.attn.W_{letter}"],
+            model.weights.get(f"{at}.attn.b_{letter}"),
+        )
+        vectors.append(reader.vector(site, project(x, weight, bias)))
+    query, key, value = vectors
+    return attend(query, key, value, allowed, model.config.attention_scales[layer])
+
+
+def _mlp(
+    model: Transformer, layer: int, x: Float[Tensor, "batch pos d_model"]
+) -> Float[Tensor, "batch pos d_model"]:
+    at = f"blocks.{layer}.mlp"
+    hidden = _affine(_norm(model, f"blocks.{layer}.ln2", x), model, f"{at}.W_in", f"{at}.b_in")
+    return _affine(
+        ACTIVATIONS[model.config.activation](hidden), model, f"{at}.W_out", f"{at}.b_out"
+    )
+
+
+def _affine(x: Tensor, model: Transformer, weight: str, bias: str) -> Tensor:
+    result = x @ model.weights[weight]
+    return result + model.weights[bias] if bias in model.weights else result
+
+
+def _norm(model: Transformer, name: str, x: Tensor) -> Tensor:
+    normalise, _ = NORMS[model.config.norm]
+    return normalise(
+        x, model.weights.get(f"{name}.w"), model.weights.get(f"{name}.b"), model.config.eps
+    )

@@ -1,0 +1,112 @@
+"""The plain evaluator: run a circuit from scratch, every node, every position, in micro-batches.
+
+It is the yardstick that faster engines are compared with, so it does nothing clever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from edgewise.circuit import Circuit
+from edgewise.data import PromptPairs
+from edgewise.graph import Graph
+from edgewise.metrics import AnswerRows, Metric
+from edgewise.model.model import Model
+from edgewise.model.runtime import CleanReader, logits_of, run
+from edgewise.patching.readers import CircuitReader, ReferenceValues
+from edgewise.patching.reference import Reference, ReferenceSource
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """A micro-batch, what its removed edges carry, and what a metric compares it with."""
+
+    pairs: PromptPairs
+    reference: ReferenceValues
+    rows: AnswerRows
+
+
+@dataclass
+class Work:
+    """Work done so far; a forward pass is one run of one micro-batch."""
+
+    forward_passes: int = 0
+
+
+class Evaluator:
+    """Circuits of one graph on one set of prompts, metric and reference fixed.
+
+    References and the full model's logits are computed at the first use and kept.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        pairs: PromptPairs,
+        metric: Metric,
+        reference: Reference,
+        graph: Graph,
+        batch_size: int | None,
+    ) -> None:
+        self.model, self.pairs, self.metric, self.graph = model, pairs, metric, graph
+        self._reference, self._batch_size = reference, batch_size
+        self.work = Work()
+
+    @cached_property
+    def batches(self) -> tuple[Batch, ...]:
+        with torch.no_grad():
+            source = ReferenceSource(
+                self.model, self.graph, self._reference, self.pairs, self._batch_size
+            )
+            return tuple(
+                Batch(pairs, source.values(pairs), self._answer_rows(pairs))
+                for pairs in self.pairs.batches(self._batch_size)
+            )
+
+    def per_prompt(self, circuit: Circuit) -> Float[Tensor, batch]:
+        """The metric of every prompt when the model runs as `circuit`, on the CPU."""
+        values = [
+            self.metric.per_prompt(
+                logits_of(self.model, final[batch.pairs.answer_at.to(final.device)]),
+                batch.rows,
+                len(batch.pairs),
+            )
+            for batch, final in self._finals(circuit)
+        ]
+        return torch.cat(values).cpu()
+
+    def logits(self, circuit: Circuit) -> Float[Tensor, "batch pos vocab"]:
+        """Logits at every position. Those at padding mean nothing."""
+        return torch.cat([logits_of(self.model, final) for _, final in self._finals(circuit)])
+
+    def _finals(
+        self, circuit: Circuit
+    ) -> Iterator[tuple[Batch, Float[Tensor, "batch pos d_model"]]]:
+        """What the output port reads, batch by batch."""
+        device = self.model.device
+        for batch in self.batches:
+            reader = CircuitReader(circuit, batch.reference, self.model.dtype, device)
+            with torch.no_grad():
+                tokens, real = batch.pairs.clean.to(device), batch.pairs.real.to(device)
+                final, _ = run(self.model, tokens, real, self.graph, reader)
+                self.work.forward_passes += 1
+                yield batch, final
+
+    def _answer_rows(self, pairs: PromptPairs) -> AnswerRows:
+        device = self.model.device
+        prompt, _ = pairs.answer_at.nonzero(as_tuple=True)
+        tokens, real = pairs.clean.to(device), pairs.real.to(device)
+        final, _ = run(self.model, tokens, real, self.graph, CleanReader())
+        self.work.forward_passes += 1
+        return AnswerRows(
+            prompt=prompt.to(device),
+            clean_logits=logits_of(self.model, final[pairs.answer_at.to(device)]),
+            answers=None if pairs.answers is None else pairs.answers[prompt].to(device),
+            wrong=None if pairs.wrong is None else pairs.wrong[prompt].to(device),
+        )

@@ -1,0 +1,177 @@
+"""References: the values that removed edges carry.
+
+corrupted        what each sender wrote in a clean run on the corrupted prompts (interchange)
+zero             nothing: every sender's contribution is zero; constant biases stay (spec 2.3)
+mean             each sender's mean over all real positions of a prompt set
+mean-positional  its mean at each position, counted from a prompt's first token
+
+A mean is taken over the problem's clean prompts, or over `prompts` if given. For a removed *switch*
+(q, k or v vector) every kind means the same: the vector computed when all its head's ports read
+their reference input (spec 2.3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from edgewise.circuit import Circuit
+from edgewise.data import PromptPairs
+from edgewise.errors import SettingError, unknown_name
+from edgewise.graph import Graph, Site
+from edgewise.model.model import Model
+from edgewise.model.runtime import CleanReader, run
+from edgewise.patching.readers import CircuitReader, RecordingReader, ReferenceValues
+
+ReferenceKind = Literal["corrupted", "zero", "mean", "mean-positional"]
+REFERENCE_KINDS: tuple[ReferenceKind, ...] = get_args(ReferenceKind)
+REFERENCE_SUMMARIES: dict[ReferenceKind, str] = {
+    "corrupted": "the sender's value on the corrupted prompt",
+    "zero": "zero; constant biases stay",
+    "mean": "the sender's mean over prompts and positions",
+    "mean-positional": "the sender's mean over prompts at each position",
+}
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What removed edges carry; `Reference("zero")` and the string "zero" mean the same.
+
+    `prompts`: take means over the clean side of these pairs instead of the problem's own.
+    `position_permutation` (corrupted only): position p of the corrupted run gets the embedding of
+    position `position_permutation[p]`, which the paper does for compiled programs (spec 2.2).
+    """
+
+    kind: ReferenceKind
+    prompts: PromptPairs | None = None
+    position_permutation: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in REFERENCE_KINDS:
+            raise unknown_name("reference", self.kind, REFERENCE_KINDS)
+        if self.prompts is not None and not self.kind.startswith("mean"):
+            raise SettingError(f"reference {self.kind!r} takes no prompts; only means do.")
+        order = self.position_permutation
+        if order is None:
+            return
+        if self.kind != "corrupted":
+            raise SettingError(f"reference {self.kind!r} takes no position_permutation.")
+        if sorted(order) != list(range(len(order))):
+            raise SettingError(f"position_permutation {order} is not a permutation.")
+
+    def to_json(self) -> dict[str, Any]:
+        """A description for records; prompts by their content hash."""
+        return {
+            "kind": self.kind,
+            "prompts": None if self.prompts is None else self.prompts.sha256,
+            "position_permutation": self.position_permutation,
+        }
+
+
+def reference_named(reference: str | Reference) -> Reference:
+    """The reference of a kind's name, or the reference itself. Raises `UnknownName`."""
+    if isinstance(reference, Reference):
+        return reference
+    kind = reference.replace("_", "-").lower()
+    for known in REFERENCE_KINDS:
+        if kind == known:
+            return Reference(known)
+    raise unknown_name("reference", reference, REFERENCE_KINDS)
+
+
+class ReferenceSource:
+    """Makes the reference values of any micro-batch; what all batches share is computed once."""
+
+    def __init__(
+        self,
+        model: Model,
+        graph: Graph,
+        reference: Reference,
+        pairs: PromptPairs,
+        batch_size: int | None,
+    ) -> None:
+        self._model, self._graph, self._reference = model, graph, reference
+        self._means: Sequence[Tensor] | None = None
+        if reference.kind.startswith("mean"):
+            prompts = reference.prompts or pairs
+            positional = reference.kind == "mean-positional"
+            self._means = _means(model, graph, prompts.batches(batch_size), positional)
+
+    def values(self, batch: PromptPairs) -> ReferenceValues:
+        """What the removed edges of this batch carry."""
+        values = ReferenceValues(self._chunks(batch), {})
+        if not self._graph.switches:
+            return values
+        return ReferenceValues(values.chunks, self._vectors(batch, values))
+
+    def _chunks(self, batch: PromptPairs) -> tuple[Tensor, ...] | None:
+        match self._reference.kind:
+            case "zero":
+                return None
+            case "mean":
+                assert self._means is not None
+                return tuple(mean[:, None] for mean in self._means)
+            case "mean-positional":
+                assert self._means is not None
+                place = (batch.real.cumsum(dim=1) - 1).clamp(min=0).to(self._model.device)
+                return tuple(_at_positions(mean, place) for mean in self._means)
+        assert batch.corrupted is not None  # Problem refuses pairs without corrupted prompts
+        order = self._reference.position_permutation
+        _, outputs = run(
+            self._model,
+            batch.corrupted.to(self._model.device),
+            batch.real.to(self._model.device),
+            self._graph,
+            CleanReader(),
+            position_permutation=None if order is None else torch.tensor(order),
+        )
+        return tuple(chunk for _, chunk in outputs.chunks())
+
+    def _vectors(self, batch: PromptPairs, values: ReferenceValues) -> Mapping[Site, Tensor]:
+        empty = Circuit(self._graph, self._graph.is_switch)
+        device = self._model.device
+        recorder = RecordingReader(CircuitReader(empty, values, self._model.dtype, device))
+        run(self._model, batch.clean.to(device), batch.real.to(device), self._graph, recorder)
+        return recorder.vectors
+
+
+def _at_positions(
+    mean: Float[Tensor, "sender pos d_model"], place: Int[Tensor, "batch pos"]
+) -> Float[Tensor, "sender batch pos d_model"]:
+    # Prompts longer than any averaged over take the last known position's mean: Problem refuses
+    # that for positional means, so the clamp only serves padding.
+    return mean[:, place.clamp(max=mean.shape[1] - 1)]
+
+
+def _means(
+    model: Model, graph: Graph, batches: Sequence[PromptPairs], positional: bool
+) -> list[
+    Float[
+        Tensor,
+        (
+            sender  # pos d_model
+        ),
+    ]
+]:
+    """Each sender's mean over real positions, in float64 sums; one entry per chunk of `Outputs`."""
+    n_places = max(int(batch.lengths.max()) for batch in batches) if positional else 1
+    sums: list[Tensor] = []
+    counts = torch.zeros(n_places, dtype=torch.float64, device=model.device)
+    for batch in batches:
+        real = batch.real.to(model.device)
+        _, outputs = run(model, batch.clean.to(model.device), real, graph, CleanReader())
+        place = (
+            (real.cumsum(dim=1) - 1)[real] if positional else torch.zeros_like(real[real]).long()
+        )
+        counts += torch.bincount(place, minlength=n_places)
+        for i, (_, chunk) in enumerate(outputs.chunks()):
+            kept = chunk[:, real].double()  # [sender token d_model]
+            if i == len(sums):
+                sums.append(kept.new_zeros(kept.shape[0], n_places, kept.shape[2]))
+            sums[i].index_add_(1, place, kept)
+    return [(total / counts[None, :, None]).to(model.dtype) for total in sums]

@@ -1,0 +1,175 @@
+"""A problem: model, prompts, metric and reference, checked together. All a method is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from edgewise.circuit import Circuit
+from edgewise.data import NO_ANSWER, PromptPairs
+from edgewise.errors import ProblemError, SettingError
+from edgewise.graph import Graph
+from edgewise.metrics import Metric, check_finite, metric_named
+from edgewise.model import Model
+from edgewise.patching import Evaluator, Reference, reference_named
+
+
+@dataclass(frozen=True, eq=False, init=False)
+class Problem:
+    """A behaviour of a model, as prompt pairs and a metric, and what removed edges carry.
+
+    `metric` and `reference` may be given by name. `graph` is the granularity that methods work at
+    (default: `model.graph`); `batch_size` bounds memory by running that many prompts at a time.
+    Raises `ProblemError`, which lists every part that does not fit.
+    """
+
+    model: Model
+    pairs: PromptPairs
+    metric: Metric
+    reference: Reference
+    graph: Graph
+    batch_size: int | None
+    _evaluators: dict[Graph, Evaluator] = field(repr=False)
+
+    def __init__(
+        self,
+        model: Model,
+        pairs: PromptPairs,
+        metric: str | Metric | Callable[..., Tensor],
+        reference: str | Reference = "corrupted",
+        *,
+        graph: Graph | None = None,
+        batch_size: int | None = None,
+    ) -> None:
+        values = {
+            "model": model,
+            "pairs": pairs,
+            "metric": metric_named(metric),
+            "reference": reference_named(reference),
+            "graph": model.graph if graph is None else graph,
+            "batch_size": batch_size,
+            "_evaluators": {},
+        }
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+        faults = _faults(self)
+        if faults:
+            raise ProblemError(f"problem of {pairs.source} on {model.name}", faults)
+
+    def per_prompt(self, circuit: Circuit) -> Float[Tensor, batch]:
+        """The metric of each prompt when the model runs as `circuit`. Raises `MetricError`."""
+        values = self.evaluator(circuit.graph).per_prompt(circuit)
+        check_finite(self.metric.name, values)
+        return values
+
+    def value(self, circuit: Circuit) -> float:
+        """The metric, in its own unit and direction: its mean over prompts."""
+        return self.per_prompt(circuit).double().mean().item()
+
+    def loss(self, circuit: Circuit) -> float:
+        """The metric as a loss: lower is better. The only place where direction is applied."""
+        return self.metric.loss_sign * self.value(circuit)
+
+    def evaluator(self, graph: Graph) -> Evaluator:
+        """The plain evaluator for circuits of `graph`; made once. Raises `SettingError`."""
+        if graph not in self._evaluators:
+            mismatch = _graph_fault(self.model, graph)
+            if mismatch:
+                raise SettingError(mismatch)
+            self._evaluators[graph] = Evaluator(
+                self.model, self.pairs, self.metric, self.reference, graph, self.batch_size
+            )
+        return self._evaluators[graph]
+
+    def forward_passes(self) -> int:
+        """How many forward passes this problem has cost so far."""
+        return sum(evaluator.work.forward_passes for evaluator in self._evaluators.values())
+
+    def with_(self, **changes: Any) -> Problem:
+        """This problem with some parts changed, checked anew: `problem.with_(reference="zero")`."""
+        known = ("model", "pairs", "metric", "reference", "graph", "batch_size")
+        for name in changes:
+            if name not in known:
+                raise SettingError(f"a problem has no {name!r}; it has {', '.join(known)}.")
+        return type(self)(**{name: getattr(self, name) for name in known} | changes)
+
+
+def run_circuit(problem: Problem, circuit: Circuit) -> Float[Tensor, "batch pos vocab"]:
+    """Logits [batch pos vocab] on the clean prompts when only the circuit's edges are live.
+
+    Every removed edge carries the problem's reference. Logits at padding mean nothing.
+    """
+    return problem.evaluator(circuit.graph).logits(circuit)
+
+
+def _faults(problem: Problem) -> list[str]:
+    model, pairs, config = problem.model, problem.pairs, problem.model.config
+    faults = []
+    if pairs.n_positions > config.n_ctx:
+        faults.append(
+            f"prompts of up to {pairs.n_positions} tokens; "
+            f"{model.name} takes at most {config.n_ctx}."
+        )
+    for what, ids in (("clean", pairs.clean), ("corrupted", pairs.corrupted)):
+        faults += _id_faults(ids, pairs.real, what, config.d_vocab)
+    for what, ids in (("answers", pairs.answers), ("wrong", pairs.wrong)):
+        if ids is not None:
+            faults += _id_faults(ids, ids != NO_ANSWER, what, config.d_vocab_out)
+    for need in problem.metric.needs:
+        if getattr(pairs, need) is None:
+            faults.append(f"metric {problem.metric.name!r} needs {need}, and the pairs have none.")
+    if problem.metric.name == "kl" and config.d_vocab_out == 1:
+        faults.append("metric 'kl' is always 0 for a model with one output; use 'l2'.")
+    faults += _reference_faults(problem)
+    mismatch = _graph_fault(model, problem.graph)
+    if mismatch:
+        faults.append(mismatch)
+    if problem.batch_size is not None and problem.batch_size < 1:
+        faults.append(f"batch_size is {problem.batch_size}; it must be at least 1, or None.")
+    return faults
+
+
+def _id_faults(ids: Tensor | None, counted: Tensor, what: str, n: int) -> list[str]:
+    if ids is None:
+        return []
+    outside = ((ids < 0) | (ids >= n)) & counted
+    return [
+        f"pair {i}: {what} has token id {ids[i][outside[i]][0].item()}; "
+        f"the model knows 0 to {n - 1}."
+        for i in outside.any(dim=1).nonzero().flatten().tolist()
+    ]
+
+
+def _reference_faults(problem: Problem) -> list[str]:
+    reference, pairs = problem.reference, problem.pairs
+    if reference.kind == "corrupted":
+        if pairs.corrupted is None:
+            return ["reference 'corrupted' needs corrupted prompts, and the pairs have none."]
+        order = reference.position_permutation
+        if order is not None and len(order) < pairs.n_positions:
+            return [
+                f"position_permutation has {len(order)} places for {pairs.n_positions} positions."
+            ]
+        same = torch.equal(pairs.clean[pairs.real], pairs.corrupted[pairs.real])
+        if same and order is None:
+            return ["every corrupted prompt equals its clean one, so no edge can matter."]
+    if reference.kind == "mean-positional" and reference.prompts is not None:
+        longest, known = int(pairs.lengths.max()), int(reference.prompts.lengths.max())
+        if longest > known:
+            return [f"prompts of {longest} tokens, but the reference prompts have at most {known}."]
+    return []
+
+
+def _graph_fault(model: Model, graph: Graph) -> str | None:
+    config = model.config
+    own = (config.n_layers, config.n_heads, config.has_mlps, config.parallel)
+    if own != (graph.n_layers, graph.n_heads, graph.mlps, graph.parallel):
+        return f"the graph has {graph.describe()}; {model.name} has {model.graph.describe()}."
+    if graph.split_embed and not config.adds_positions:
+        return f"the graph has a 'pos_embed' sender; {model.name} adds no position embeddings."
+    return None

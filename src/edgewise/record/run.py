@@ -1,0 +1,114 @@
+"""A finished piece of work, described so completely that it can be judged and repeated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from edgewise.circuit import Circuit, EdgeScores
+from edgewise.discovery import Decision
+from edgewise.problem import Problem
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a run cost. Peak memory is the process's (or, on a GPU, the device's), in bytes."""
+
+    seconds: float
+    forward_passes: int
+    backward_passes: int
+    edge_tests: int
+    edges_skipped: int
+    peak_memory_bytes: int
+
+
+@dataclass(frozen=True)
+class ProblemSummary:
+    """A problem as a record keeps it: everything that names and identifies its parts."""
+
+    model: str
+    model_config: Mapping[str, Any]
+    processing: str
+    source: str  # of the prompt pairs
+    n_prompts: int
+    pairs_sha256: str
+    metric: str
+    unit: str
+    higher_is_better: bool
+    reference: Mapping[str, Any]
+    batch_size: int | None
+
+    @classmethod
+    def of(cls, problem: Problem) -> ProblemSummary:
+        metric = problem.metric
+        return cls(
+            model=problem.model.name,
+            model_config=problem.model.config.to_json(),
+            processing=problem.model.processing,
+            source=problem.pairs.source,
+            n_prompts=len(problem.pairs),
+            pairs_sha256=problem.pairs.sha256,
+            metric=metric.name,
+            unit=metric.unit,
+            higher_is_better=metric.higher_is_better,
+            reference=problem.reference.to_json(),
+            batch_size=problem.batch_size,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One finished run: what was asked, what was found, what it cost, and where it ran.
+
+    `settings_given` are the keywords as passed, `settings` all of them as used. `measurements`
+    holds results by name (`faithfulness`, and `recovery` where a published circuit exists).
+    `request` says how the command line made the problem, so that it can be made again.
+    """
+
+    method: str
+    settings_given: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    problem: ProblemSummary
+    circuit: Circuit
+    scores: EdgeScores
+    trace: tuple[Decision, ...]
+    cost: Cost
+    environment: Mapping[str, Any]
+    started: str  # ISO 8601, UTC
+    margin: float | None = None  # smallest distance of a decision to the threshold
+    measurements: Mapping[str, Any] = field(default_factory=dict)
+    request: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        """One phrase for headings: the behaviour, the model, the method."""
+        task = self.request.get("task") or self.problem.source
+        return f"{task} on {self.problem.model}, {self.method}"
+
+    def with_(
+        self,
+        *,
+        measurements: Mapping[str, Any] | None = None,
+        request: Mapping[str, Any] | None = None,
+    ) -> Run:
+        """This run with more measurements, or with the request that led to it."""
+        return replace(
+            self,
+            measurements={**self.measurements, **(measurements or {})},
+            request={**self.request, **(request or {})},
+        )
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the run into a new or empty folder, all of it or nothing. Raises `OutputError`."""
+        from edgewise.record.folder import save_run  # folder.py builds Run objects
+
+        return save_run(self, Path(folder))
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Run:
+        """Read a run from its folder. Raises `FormatError`."""
+        from edgewise.record.folder import load_run
+
+        return load_run(Path(folder))

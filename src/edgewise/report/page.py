@@ -1,0 +1,128 @@
+"""The page: head, overview, and one section per run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.metadata import version
+from importlib.resources import files
+
+from edgewise.record import Run
+from edgewise.report.charts import trace_charts
+from edgewise.report.details import details_section
+from edgewise.report.drawing import drawing
+from edgewise.report.markup import Markup, el, join
+from edgewise.report.measurements import faithfulness_section, recovery_section
+from edgewise.report.tables import data_table, decisions, kept_edges, num
+from edgewise.report.text import count, measured, percent, seconds, settings_line, verdict
+
+# The browser itself refuses to load anything: the page holds all it needs.
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+
+
+def page(runs: Sequence[Run]) -> str:
+    """The whole HTML document."""
+    title = runs[0].title if len(runs) == 1 else f"{len(runs)} circuits compared"
+    head = el(
+        "head",
+        el("meta", charset="utf-8"),
+        el("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        el("meta", name="color-scheme", content="light dark"),
+        Markup(f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'),
+        el("title", f"{title} · Edgewise"),
+        el("style", _asset("style.css")),
+    )
+    several = len(runs) > 1
+    body = el(
+        "body",
+        el(
+            "main",
+            el(
+                "header",
+                el("p", "Edgewise report", class_="brand"),
+                _overview(runs) if several else None,
+            ),
+            *(_section(run, place, several) for place, run in enumerate(runs, start=1)),
+            el("footer", f"Made by Edgewise {version('edgewise')}. This file needs no network."),
+        ),
+        el("div", class_="tip", role="tooltip", hidden=""),
+        el("script", _asset("page.js")),
+    )
+    return f"<!doctype html>\n{el('html', head, body, lang='en')}\n"
+
+
+def _asset(name: str) -> Markup:
+    """Our own CSS or JavaScript, which goes into the page as it is."""
+    return Markup("\n" + files("edgewise.report").joinpath(name).read_text(encoding="utf-8"))
+
+
+# --- several runs
+
+
+def _overview(runs: Sequence[Run]) -> Markup:
+    columns = [("run", ""), ("method", ""), ("settings", ""), ("edges", "num"), ("circuit", "num")]
+    columns += [("full model", "num"), ("empty", "num"), ("share of effect", "num")]
+    columns += [("time", "num"), ("edges tested", "num")]
+    rows = [_overview_row(run, place) for place, run in enumerate(runs, start=1)]
+    return join(
+        el("h1", f"{len(runs)} circuits compared"), data_table(columns, rows, style="overview")
+    )
+
+
+def _overview_row(run: Run, place: int) -> Markup:
+    kept, total, cost = run.circuit.n_edges, run.circuit.graph.n_edges, run.cost
+    return el(
+        "tr",
+        el("td", f"{place}. ", el("a", run.title, href=f"#run-{place}")),
+        el("td", run.method),
+        el("td", settings_line(run), class_="settings"),
+        num(kept, f"{kept:,} of {total:,}"),
+        *_overview_metrics(run),
+        num(cost.seconds, seconds(cost.seconds)),
+        num(cost.edge_tests, f"{cost.edge_tests:,}"),
+    )
+
+
+def _overview_metrics(run: Run) -> list[Markup]:
+    faith = run.measurements.get("faithfulness")
+    if not faith:
+        return [num(None)] * 4
+    scale = max(abs(faith["full"]), abs(faith["empty"]))
+    cells = [
+        num(faith[name], measured(faith[name], faith["unit"], scale=scale))
+        for name in ("circuit", "full", "empty")
+    ]
+    share = faith["normalized"]
+    return [*cells, num(share, None if share is None else percent(share))]
+
+
+# --- one run
+
+
+def _section(run: Run, place: int, several: bool) -> Markup:
+    heading = el("h2", f"{place}. {run.title}") if several else el("h1", run.title)
+    charts, table = trace_charts(run), kept_edges(run)
+    return el(
+        "article",
+        heading,
+        el("p", _subtitle(run), class_="subtitle"),
+        el("p", verdict(run), class_="verdict"),
+        el("section", el("h3", "Circuit"), drawing(run)),
+        el("section", el("h3", f"Kept edges ({run.circuit.n_edges:,})"), table) if table else None,
+        recovery_section(run),
+        faithfulness_section(run),
+        el("section", el("h3", "Search"), charts, decisions(run)) if charts else None,
+        el("section", details_section(run)),
+        id=f"run-{place}",
+    )
+
+
+def _subtitle(run: Run) -> str:
+    problem = run.problem
+    parts = [
+        settings_line(run),
+        f"metric {problem.metric}",
+        f"reference {problem.reference.get('kind', 'unknown')}",
+        count(problem.n_prompts, "prompt"),
+        seconds(run.cost.seconds),
+    ]
+    return " · ".join(part for part in parts if part)

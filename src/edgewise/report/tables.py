@@ -1,0 +1,131 @@
+"""Tables of edges: the kept ones with their scores, and every decision in order."""
+
+from __future__ import annotations
+
+from edgewise.discovery import Decision
+from edgewise.graph import Edge
+from edgewise.record import Run
+from edgewise.report.markup import Markup, el
+from edgewise.report.text import count, number
+
+MOST_DECISIONS = 2_000
+MOST_EDGES = 5_000
+
+_Column = tuple[str, str]  # heading, and "num" or "" for the alignment
+
+
+def data_table(
+    columns: list[_Column], rows: list[Markup], *, searchable: bool = False, style: str = ""
+) -> Markup:
+    """A table that page.js makes sortable; `searchable` puts a filter above it."""
+    heads = (el("th", name, class_=kind or None, scope="col") for name, kind in columns)
+    search = el(
+        "input",
+        type="search",
+        placeholder="filter by name, e.g. a3.h7",
+        aria_label="filter rows by name",
+        class_="filter scripted",
+    )
+    table = el(
+        "table",
+        el("thead", el("tr", *heads)),
+        el("tbody", *rows),
+        class_=f"sortable {style}".strip(),
+    )
+    return el(
+        "div", search if searchable else None, el("div", table, class_="scroll"), class_="data"
+    )
+
+
+def num(value: float | None, shown: str | None = None) -> Markup:
+    """A right-aligned cell that sorts by its value."""
+    if value is None:
+        return el("td", shown or "–", class_="num")
+    text = number(value, 4, padded=True) if shown is None else shown
+    return el("td", text, class_="num", data_v=float(value))
+
+
+def kept_edges(run: Run) -> Markup | None:
+    """The kept edges, strongest first, with what their scores mean; None for an empty circuit."""
+    edges = run.circuit.edges
+    if not edges:
+        return None
+    order = {edge: place for place, edge in enumerate(edges, start=1)}
+    ranked = sorted(edges, key=lambda edge: -abs(run.scores.of(edge)))[:MOST_EDGES]
+    largest = abs(run.scores.of(ranked[0]))
+    tested = {d.edge: place for place, d in enumerate(run.trace, start=1)}
+    columns = [("edge", ""), ("enters", ""), ("score", "num"), ("", "bar"), ("order", "num")]
+    columns += [("tested as", "num")] if tested else []
+    rows = [_kept_row(edge, run.scores.of(edge), largest, order[edge], tested) for edge in ranked]
+    note = f"Score: {run.scores.meaning} ({run.scores.method}). Order: the graph's canonical order."
+    if len(ranked) < len(edges):
+        note = f"The {len(ranked):,} strongest of {len(edges):,}; all are in circuit.json. {note}"
+    table = data_table(columns, rows, searchable=len(rows) > 12)
+    return el("div", el("p", note, class_="note"), table)
+
+
+def _kept_row(
+    edge: Edge, score: float, largest: float, order: int, tested: dict[Edge, int]
+) -> Markup:
+    share = 100 * abs(score) / largest if largest else 0.0
+    bar = el("i", style=f"width:{share:.1f}%", class_="negative" if score < 0 else None)
+    place = tested.get(edge)
+    return el(
+        "tr",
+        el("td", el("code", edge.name)),
+        el("td", _enters(edge)),
+        num(score),
+        el("td", bar, class_="bar"),
+        num(order, f"{order:,}"),
+        num(place, None if place is None else f"{place:,}") if tested else None,
+        data_name=edge.name,
+    )
+
+
+def _enters(edge: Edge) -> Markup:
+    slot = edge.receiver.slot
+    words = {"q": "query", "k": "key", "v": "value"}
+    kind = words[slot] if slot else edge.receiver.node.kind
+    text = f"{kind} switch" if edge.is_switch else kind
+    return el("span", text, class_=f"tag {slot or 'plain'}")
+
+
+def decisions(run: Run) -> Markup | None:
+    """Every decision in order, folded away; None for a method that leaves no trace."""
+    if not run.trace:
+        return None
+    shown = run.trace[:MOST_DECISIONS]
+    columns = [
+        ("test", "num"),
+        ("edge", ""),
+        ("change of the loss", "num"),
+        ("decision", ""),
+        ("running loss", "num"),
+    ]
+    rows = [_decision_row(place, decision) for place, decision in enumerate(shown, start=1)]
+    heading = f"All {count(len(run.trace), 'decision')}, in order"
+    note = None
+    if len(shown) < len(run.trace):
+        text = f"First {len(shown):,} of {len(run.trace):,}; the full trace is in trace.jsonl."
+        note = el("p", text, class_="note")
+    table = data_table(columns, rows, searchable=True)
+    return el("details", el("summary", heading), note, table)
+
+
+def _decision_row(place: int, decision: Decision) -> Markup:
+    fate = "kept" if decision.kept else "removed"
+    return el(
+        "tr",
+        num(place, f"{place:,}"),
+        el("td", el("code", decision.edge.name)),
+        num(decision.delta),
+        el("td", fate, class_=fate),
+        num(decision.loss),
+        data_name=decision.edge.name,
+    )
+
+
+def facts(pairs: list[tuple[str, str | Markup]]) -> Markup:
+    """A two-column table of names and values."""
+    rows = (el("tr", el("th", name, scope="row"), el("td", value)) for name, value in pairs)
+    return el("div", el("table", el("tbody", *rows), class_="facts"), class_="scroll")

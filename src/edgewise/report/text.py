@@ -1,0 +1,166 @@
+"""Numbers and sentences for people: sensible digits, units, and the verdict on a run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from edgewise.record import Run
+
+_REFERENCES = {
+    "corrupted": "its value on the corrupted prompt",
+    "zero": "zero",
+    "mean": "its mean over prompts and positions",
+    "mean-positional": "its mean over prompts at each position",
+}
+# Units that say what a number is, not what it is counted in: "accuracy is 0.9", not "0.9 fraction".
+_UNSPOKEN_UNITS = frozenset({"", "fraction", "probability", "own unit"})
+# As in evaluation: a share of a difference below float noise is a share of noise.
+_NOISE = 1e-6
+
+
+def number(value: float, digits: int = 3, *, padded: bool = False) -> str:
+    """A number with `digits` significant digits and a real minus sign; `padded` keeps final zeros.
+
+    >>> number(0.23163), number(32491), number(-1.184e-13), number(0.5), number(0.5, padded=True)
+    ('0.232', '32,491', '−1.18e-13', '0.5', '0.500')
+    """
+    if value == 0 or not math.isfinite(value):
+        return str(value + 0.0).replace("0.0", "0").replace("-", "−")
+    size = math.floor(math.log10(abs(value)))
+    if -4 <= size < 7:
+        text = f"{value:,.{max(0, digits - 1 - size)}f}"
+        text = text if padded or "." not in text else text.rstrip("0").rstrip(".")
+    else:
+        text = f"{value:.{digits - 1}e}"
+    return text.replace("-", "−", 1) if value < 0 else text
+
+
+def percent(share: float) -> str:
+    """A share as a percentage; 100 % and 0 % are said only when they are true."""
+    value = 100 * share
+    if abs(value - 100) > 100 * _NOISE and 99.95 <= value < 100:
+        return "over 99.9 %"
+    if 100 * _NOISE < value < 0.05:
+        return "under 0.1 %"
+    text = f"{value:,.{0 if abs(value) >= 999.5 else 1}f}".removesuffix(".0")
+    return ("0" if text == "-0" else text.replace("-", "−")) + " %"
+
+
+def count(n: int, noun: str, plural: str = "") -> str:
+    """'1 edge', '32,491 edges'; `plural` where it is not the noun with an s."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {plural or noun + 's'}"
+
+
+def measured(value: float, unit: str, *, scale: float = 0.0) -> str:
+    """A number with its unit; float noise beside `scale` is 0."""
+    text = "0" if abs(value) <= _NOISE * scale else number(value)
+    return text if unit in _UNSPOKEN_UNITS else f"{text} {unit}"
+
+
+def seconds(value: float) -> str:
+    """A duration in the unit that suits it."""
+    if value < 60:
+        return f"{number(value, 2)} s"
+    minutes, rest = divmod(round(value), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+def plain(value: object) -> str:
+    """A setting as one would type it."""
+    match value:
+        case bool() | None:
+            return {True: "yes", False: "no", None: "none"}[value]
+        case float():
+            return f"{value:g}"
+        case list() | tuple():
+            return ", ".join(plain(item) for item in value) or "none"
+        case Mapping():
+            return ", ".join(f"{key} {plain(item)}" for key, item in value.items()) or "none"
+        case _:
+            return str(value)
+
+
+def settings_line(run: Run) -> str:
+    """The settings of a run in one line, as resolved."""
+    return " · ".join(f"{name.replace('_', ' ')} {plain(v)}" for name, v in run.settings.items())
+
+
+def threshold(run: Run) -> float | None:
+    """The threshold of a method that has one."""
+    value = run.settings.get("threshold")
+    return float(value) if isinstance(value, int | float) else None
+
+
+def loss_label(run: Run) -> str:
+    """The axis label of a loss: the metric with lower made better, and its unit."""
+    name, unit = run.problem.metric, run.problem.unit
+    sign = "−" if run.problem.higher_is_better else ""
+    return f"loss = {sign}{name}" + (f" ({unit})" if unit else "")
+
+
+def verdict(run: Run) -> str:
+    """What was found, in sentences that hold for exactly these measurements."""
+    sentences = [_size(run)]
+    faith = run.measurements.get("faithfulness")
+    if faith:
+        sentences += [_effect(run, faith), _share(faith)]
+    sentences += [_recovered(point) for point in recovery_points(run)]
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
+def _size(run: Run) -> str:
+    kept, total = run.circuit.n_edges, run.circuit.graph.n_edges
+    if kept == 0:
+        return f"None of the {total:,} edges is kept."
+    verb = "is" if kept == 1 else "are"
+    return f"{kept:,} of {count(total, 'edge')} {verb} kept ({percent(kept / total)})."
+
+
+def _effect(run: Run, faith: Mapping[str, Any]) -> str:
+    unit, kept = faith["unit"], run.circuit.n_edges
+    scale = max(abs(faith["full"]), abs(faith["empty"]))
+    value = measured(faith["circuit"], unit, scale=scale)
+    full, empty = (measured(faith[name], "", scale=scale) for name in ("full", "empty"))
+    kind = str(run.problem.reference.get("kind", "its reference"))
+    others = "other edge" if kept else "edge"
+    carrying = f"With every {others} carrying {_REFERENCES.get(kind, kind)}"
+    beside = f"the full model has {full}" + (f" and the empty circuit {empty}" if kept else "")
+    return f"{carrying}, {faith['metric']} is {value}; {beside}."
+
+
+def _share(faith: Mapping[str, Any]) -> str:
+    share, full, empty = faith["normalized"], faith["full"], faith["empty"]
+    if share is None:
+        return (
+            "Full model and empty circuit give the same number, so there is no effect to keep a "
+            "share of."
+        )
+    if (full < empty) is bool(faith["higher_is_better"]):
+        return (
+            "Without any edge the model does better on this metric than in full, so a share of the "
+            f"effect says little here (it would be {percent(share)})."
+        )
+    if faith["n_edges"] == 0:
+        return ""
+    if share > 1 + _NOISE:
+        return f"The circuit does better than the full model: {percent(share)} of the effect."
+    if share < -_NOISE:
+        return f"The circuit does worse than the empty one: {percent(share)} of the effect."
+    return f"The circuit keeps {percent(share)} of the effect."
+
+
+def _recovered(point: Mapping[str, Any]) -> str:
+    edges = point["edges"]
+    return (
+        f"It finds {edges['true_positives']:,} of the {edges['n_true']:,} published edges, and "
+        f"{count(edges['false_positives'], 'other')}."
+    )
+
+
+def recovery_points(run: Run) -> list[Mapping[str, Any]]:
+    """The comparison with a published circuit, if the run carries one."""
+    found = run.measurements.get("recovery")
+    return list(found["points"]) if found else []

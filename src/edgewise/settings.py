@@ -1,0 +1,50 @@
+"""What can be set: one frozen class per method, and the only place where defaults live.
+
+Nothing here imports torch, so the command line can show every option without waiting for it. Help
+texts are part of the fields; `edgewise methods`, `--help` and the docs are made from them.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from edgewise.errors import SettingError, unknown_name
+
+HeadOrder = Literal["descending", "ascending"]
+
+
+def _setting(help_text: str, **options: Any) -> Any:
+    return field(metadata={"help": help_text}, **options)
+
+
+@dataclass(frozen=True)
+class ACDCSettings:
+    """Settings of ACDC; `threshold` is the paper's tau, in the unit of the problem's loss."""
+
+    threshold: float = _setting(
+        "Remove an edge if the loss rises by less than this (the paper's τ)."
+    )
+    head_order: HeadOrder = _setting(
+        "Order of sending heads within a layer: descending or ascending.", default="descending"
+    )
+    absolute: bool = _setting(
+        "Compare the size of the change, not the rise: keep edges whose removal helps much.",
+        default=False,
+    )
+    prune: bool = _setting(
+        "Drop nodes that connect no input to the output (corrupted reference only).", default=False
+    )
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.threshold) and self.threshold > 0):
+            raise SettingError(
+                f"threshold is {self.threshold}; it must be a positive number, in the loss's unit."
+            )
+        if self.head_order not in get_args(HeadOrder):
+            raise unknown_name("head order", str(self.head_order), get_args(HeadOrder))
+
+
+# Method name -> its settings. `edgewise.discovery.METHODS` adds what needs torch.
+SETTINGS: dict[str, type[Any]] = {"acdc": ACDCSettings}

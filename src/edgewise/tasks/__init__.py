@@ -1,0 +1,18 @@
+"""Named behaviours, their prompts, and their known circuits. Discovery never imports this."""
+
+from edgewise.tasks.catalog import TASKS, load_task, task_spec
+from edgewise.tasks.published import PUBLISHED, published_circuit
+from edgewise.tasks.task import Task, TaskRequest, TaskSpec
+from edgewise.tasks.truth import structural_truth
+
+__all__ = [
+    "PUBLISHED",
+    "TASKS",
+    "Task",
+    "TaskRequest",
+    "TaskSpec",
+    "load_task",
+    "published_circuit",
+    "structural_truth",
+    "task_spec",
+]

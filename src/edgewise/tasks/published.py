@@ -1,0 +1,49 @@
+"""Circuits in the literature, built by rule on the graph their paper used. No model is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from edgewise.circuit import Circuit
+from edgewise.errors import unknown_name
+from edgewise.graph import Graph
+
+
+def tracr_reverse() -> Circuit:
+    """tracr-reverse of the ACDC paper: 11 edges and 4 switches (spec 6.4)."""
+    graph = Graph.build(4, 1, split_embed=True, switches=True)
+    edges = ["a3.h0->logits", "m2->a3.h0.q", "pos_embed->a3.h0.k", "tok_embed->a3.h0.v", "m1->m2"]
+    edges += [f"{sender}->m1" for sender in ("m0", "tok_embed", "pos_embed")]
+    edges += ["a0.h0->m0", "tok_embed->m0", "tok_embed->a0.h0.v"]
+    switches = [f"a3.h0.{slot}->a3.h0" for slot in "qkv"] + ["a0.h0.v->a0.h0"]
+    return Circuit.of(graph, edges + switches)
+
+
+def tracr_xproportion() -> Circuit:
+    """tracr-xproportion of the ACDC paper: 7 edges and 3 switches (spec 6.5)."""
+    graph = Graph.build(2, 1, split_embed=True, switches=True)
+    edges = ["a1.h0->logits", "m0->a1.h0.v", "tok_embed->m0"]
+    edges += [f"{sender}->a1.h0.{slot}" for slot in "qk" for sender in ("tok_embed", "pos_embed")]
+    switches = [f"a1.h0.{slot}->a1.h0" for slot in "qkv"]
+    return Circuit.of(graph, edges + switches)
+
+
+def gate() -> Circuit:
+    """The OR and AND gates: both heads into the MLP, the MLP to the output (spec 5.7)."""
+    graph = Graph.build(1, 2, switches=True)
+    return Circuit.of(graph, ["a0.h0->m0", "a0.h1->m0", "m0->logits"])
+
+
+PUBLISHED: dict[str, Callable[[], Circuit]] = {
+    "tracr-reverse": tracr_reverse,
+    "tracr-xproportion": tracr_xproportion,
+    "or-gate": gate,
+    "and-gate": gate,
+}
+
+
+def published_circuit(name: str) -> Circuit:
+    """The published circuit of a task. Raises `UnknownName` for a task that has none."""
+    if name not in PUBLISHED:
+        raise unknown_name("published circuit", name, PUBLISHED)
+    return PUBLISHED[name]()

@@ -1,0 +1,57 @@
+"""A named behaviour: a problem to discover on, one to test on, and the answer if one is known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from edgewise.circuit import Circuit
+from edgewise.model import Model
+from edgewise.problem import Problem
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """A behaviour ready to work on.
+
+    `problem` is for discovery, `test` holds prompts that discovery has not seen (or is None where
+    every possible prompt is in `problem`). `published` is the circuit in the literature, `truth`
+    the one derived from a compiled model's weights; both are on `problem.graph`, and None if
+    unknown.
+    """
+
+    name: str
+    problem: Problem
+    test: Problem | None = None
+    published: Circuit | None = None
+    truth: Circuit | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """An entry of the task list: what a task is, before anything is loaded.
+
+    `data` names the kinds of prompts it can make; the first is the default.
+    """
+
+    name: str
+    summary: str
+    model: str  # the model it is made for, used when none is given
+    metric: str
+    reference: str
+    data: tuple[str, ...]
+    make: Callable[[Model, TaskRequest], Task]
+
+
+@dataclass(frozen=True)
+class TaskRequest:
+    """What `load_task` was asked for; None leaves the choice to the task."""
+
+    spec: TaskSpec
+    n: int | None
+    seed: int
+    data: str
+    metric: str | None
+    reference: str | None

@@ -1,0 +1,266 @@
+"""Loading models: the self-proof, GPT-2 of every kind, processing, and refusals."""
+
+import json
+
+import pytest
+import torch
+import transformers
+
+import edgewise as ew
+from edgewise.errors import ModelUnavailable, ProofFailed, SettingError, UnsupportedModel
+from edgewise.model import loading
+from edgewise.model.proof import huggingface_source, prove
+from models import random_model, random_pairs
+from oracle import random_gpt2
+
+
+def gpt2(**config):
+    """A random GPT-2 of Hugging Face with random biases and norms, in float64."""
+    torch.manual_seed(0)
+    shape = {"n_layer": 2, "n_head": 2, "n_embd": 12, "vocab_size": 19, "n_positions": 14}
+    special = {"bos_token_id": 0, "eos_token_id": 1}
+    module = transformers.GPT2LMHeadModel(transformers.GPT2Config(**shape, **special, **config))
+    for parameter in module.parameters():
+        torch.nn.init.normal_(parameter, mean=0.1, std=0.4)
+    return module.double().eval()
+
+
+VARIANTS = {
+    "published": {},
+    "relu": {"activation_function": "relu"},
+    "exact gelu": {"activation_function": "gelu"},
+    "tanh gelu by its other name": {"activation_function": "gelu_pytorch_tanh"},
+    "narrow mlp": {"n_inner": 7},
+    "unscaled attention": {"scale_attn_weights": False},
+    "attention scaled by layer": {"scale_attn_by_inverse_layer_idx": True},
+    "untied unembedding": {"tie_word_embeddings": False},
+    "another epsilon": {"layer_norm_epsilon": 1e-3},
+    "dropout in training mode": {"resid_pdrop": 0.5},
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_gpt2_equals_its_source(variant):
+    module = gpt2(**VARIANTS[variant])
+    tokens = torch.randint(19, (3, 9), generator=torch.Generator().manual_seed(1))
+    expected = module(tokens).logits
+    model = ew.load_model(module)
+    error = (model(tokens) - expected).abs().max() / expected.abs().max()
+    assert error < 1e-9
+    assert max(model.proof["relative_errors"].values()) < 1e-9
+    shared = model.weights["embed.W_E"].data_ptr()
+    assert shared == module.transformer.wte.weight.data_ptr(), "parameters are shared, not copied"
+
+
+def test_float32_to_one_part_in_ten_thousand():
+    module = gpt2().float()
+    model = ew.load_model(module)
+    assert model.dtype == torch.float32
+    assert max(model.proof["relative_errors"].values()) < 1e-4
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_loading_gives_the_module_back_as_it_was(training):
+    module = gpt2(resid_pdrop=0.5).train(training)
+    before = {name: p.clone() for name, p in module.named_parameters()}
+    ew.load_model(module)
+    assert module.training is training
+    assert not module.transformer.ln_f._forward_pre_hooks
+    for name, parameter in module.named_parameters():
+        assert torch.equal(parameter, before[name])
+        assert parameter.requires_grad
+
+
+def test_a_folder_loads_with_its_tokenizer_or_without(tmp_path):
+    module = gpt2()
+    module.save_pretrained(tmp_path)
+    model = ew.load_model(str(tmp_path), dtype=torch.float64)
+    tokens = torch.randint(19, (2, 5))
+    torch.testing.assert_close(model(tokens), module(tokens).logits)
+    assert model.tokenizer is None
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_dtype_can_be_chosen(dtype):
+    assert ew.load_model("tracr-reverse", dtype=dtype).dtype == dtype
+    assert ew.load_model(gpt2(), dtype=dtype).dtype == dtype
+
+
+# --- the proof fails when it should
+
+
+@pytest.mark.parametrize(
+    "name", ["blocks.1.attn.W_K", "blocks.0.mlp.b_out", "unembed.W_U", "ln_final.w"]
+)
+def test_a_wrong_tensor_does_not_pass(name):
+    module = gpt2()
+    model = ew.load_model(module)
+    wrong = {**model.weights, name: model.weights[name] * 1.001}
+    source = huggingface_source(module, module.transformer.ln_f)
+    with pytest.raises(ProofFailed, match=r"differ from the source model's by .* relative"):
+        prove(ew.Model(model.config, wrong, name="wrong"), source)
+
+
+def test_nan_does_not_pass():
+    module = gpt2()
+    with torch.no_grad():
+        module.transformer.h[0].mlp.c_fc.bias[0] = float("nan")
+    with pytest.raises(ProofFailed, match="by nan relative"):
+        ew.load_model(module)
+
+
+# --- refusals
+
+
+def test_an_unsupported_family_is_named_with_what_would_work():
+    config = transformers.OPTConfig(
+        num_hidden_layers=1, hidden_size=8, num_attention_heads=1, ffn_dim=8, vocab_size=9,
+        word_embed_proj_dim=8, max_position_embeddings=16,
+    )  # fmt: skip
+    module = transformers.OPTForCausalLM(config)
+    with pytest.raises(
+        UnsupportedModel, match=r"'opt' are not supported\. Supported: gpt2\. To add"
+    ):
+        ew.load_model(module)
+
+
+def test_an_unsupported_family_in_a_folder_is_refused_before_its_weights_are_read(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "mamba"}))
+    with pytest.raises(UnsupportedModel, match="'mamba' are not supported"):
+        ew.load_model(str(tmp_path))
+
+
+def test_an_unknown_model_type_in_a_folder(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "brand-new"}))
+    with pytest.raises(UnsupportedModel, match="cannot read the model"):
+        ew.load_model(str(tmp_path))
+
+
+def test_a_folder_without_a_model(tmp_path):
+    with pytest.raises(ew.EdgewiseError, match="cannot read the model"):
+        ew.load_model(str(tmp_path))
+
+
+def test_an_unknown_activation():
+    module = gpt2(activation_function="silu")
+    with pytest.raises(UnsupportedModel, match=r"activation 'silu' is not supported; known: relu"):
+        ew.load_model(module)
+
+
+def test_a_module_that_is_no_language_model():
+    with pytest.raises(UnsupportedModel, match="Linear is not a Hugging Face language model"):
+        ew.load_model(torch.nn.Linear(2, 2))
+    with pytest.raises(UnsupportedModel, match="has no language-model head"):
+        ew.load_model(gpt2().transformer)
+
+
+def test_an_unreachable_hub_names_the_bundled_models(monkeypatch):
+    def unreachable(name):
+        raise OSError("We couldn't connect to the hub")
+
+    monkeypatch.setattr(transformers.AutoConfig, "from_pretrained", unreachable)
+    with pytest.raises(
+        ModelUnavailable, match=r"no model 'gpt2': .* use a bundled one: .*tracr-reverse"
+    ):
+        ew.load_model("gpt2")
+
+
+def test_offline_mode_is_one_line_too():
+    with pytest.raises(ModelUnavailable) as caught:
+        ew.load_model("some-user/some-model-nobody-has")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"drop": "blocks.0.attn.W_Q"}, r"blocks\.0\.attn\.W_Q is missing"),
+        ({"add": ("blocks.9.attn.W_Q", (2, 8, 4))}, "is not a tensor of this architecture"),
+        ({"add": ("unembed.W_U", (8, 12))}, r"unembed\.W_U is \(8, 12\), expected \(8, 11\)"),
+    ],
+)
+def test_wrong_weights_are_listed(change, message):
+    model = random_model()
+    weights = dict(model.weights)
+    if "drop" in change:
+        weights.pop(change["drop"])
+    else:
+        name, shape = change["add"]
+        weights[name] = torch.zeros(shape, dtype=torch.float64)
+    with pytest.raises(UnsupportedModel, match=message):
+        ew.Model(model.config, weights)
+
+
+def test_mixed_dtypes_are_refused():
+    model = random_model()
+    weights = {**model.weights, "unembed.W_U": model.weights["unembed.W_U"].float()}
+    with pytest.raises(UnsupportedModel, match="of several kinds"):
+        ew.Model(model.config, weights)
+
+
+def test_a_configuration_lists_all_its_faults():
+    sizes = {"n_layers": 0, "n_heads": 1, "d_model": 2, "d_head": 2, "d_mlp": 2}
+    with pytest.raises(
+        UnsupportedModel, match=r"norm 'rms' .*; activation 'swish' .*; n_layers is 0"
+    ):
+        ew.ModelConfig(**sizes, d_vocab=3, n_ctx=3, d_vocab_out=3, norm="rms", activation="swish")
+
+
+# --- TransformerLens-style processing
+
+
+@pytest.mark.parametrize("attention_only", [False, True])
+def test_processing_changes_no_probability(attention_only):
+    model = random_model(attention_only=attention_only)
+    tokens = random_pairs(model).clean
+    processed = ew.process(model)
+    torch.testing.assert_close(
+        processed(tokens).log_softmax(-1), model(tokens).log_softmax(-1), rtol=0, atol=1e-10
+    )
+    assert processed.config.norm == "layernorm-plain"
+    assert not any(name.endswith("b_V") or ".ln" in name for name in processed.weights)
+    assert "value biases folded" in processed.processing
+    for name in ("embed.W_E", "pos_embed.W_pos", "blocks.0.attn.W_O", "blocks.0.attn.b_O"):
+        assert processed.weights[name].mean(dim=-1).abs().max() < 1e-12
+
+
+def test_processing_matters_for_zero_ablation_and_not_for_corrupted():
+    """Spec 1.5: a head's value bias leaves the head when it is folded into the output bias."""
+    model = random_model()
+    pairs = random_pairs(model)
+    folded = ew.process(model, center_writing=False, center_unembed=False)
+    circuit = ew.Circuit.full(model.graph).without("a0.h0->m1", "a1.h1->logits")
+    for reference, same in (("corrupted", True), ("zero", False)):
+        losses = [ew.Problem(m, pairs, "kl", reference).loss(circuit) for m in (model, folded)]
+        assert (losses[0] == pytest.approx(losses[1], abs=1e-9)) is same
+
+
+def test_processing_of_gpt2_at_load():
+    module = gpt2()
+    tokens = torch.randint(19, (2, 6))
+    model = ew.load_model(module, processing="transformer-lens")
+    torch.testing.assert_close(
+        model(tokens).log_softmax(-1), module(tokens).logits.log_softmax(-1), rtol=0, atol=1e-9
+    )
+
+
+def test_centring_without_a_norm_is_refused():
+    with pytest.raises(SettingError, match="center_writing is exact only behind a LayerNorm"):
+        ew.process(random_model(norm="none"))
+
+
+def test_bundled_models_can_be_processed():
+    model = ew.load_model("tracr-reverse", processing="transformer-lens")
+    tokens = torch.tensor([[3, 0, 1, 2]])
+    logits, plain = model(tokens), ew.load_model("tracr-reverse")(tokens)
+    torch.testing.assert_close(logits.log_softmax(-1), plain.log_softmax(-1))
+
+
+def test_prompts_longer_than_the_context_are_refused():
+    with pytest.raises(SettingError, match="prompts of 11 tokens; random-0 takes at most 10"):
+        random_model()(torch.zeros(1, 11, dtype=torch.long))
+
+
+def test_random_gpt2_of_the_oracle_loads():
+    assert "Model('GPT2LMHeadModel': 2 layers" in repr(ew.load_model(random_gpt2(0)))
+    assert loading.BUNDLED
