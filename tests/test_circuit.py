@@ -1,5 +1,6 @@
 """Circuits: set algebra, nothing changes in place, pruning against plain paths, files."""
 
+import contextlib
 import json
 import os
 import re
@@ -17,7 +18,7 @@ from edgewise.circuit import Circuit
 from edgewise.errors import EdgewiseError, FormatError, OutputError, SettingError, UnknownName
 from edgewise.graph import Edge, Graph
 
-fixed = settings(derandomize=True, deadline=None, max_examples=60)
+fixed = settings(derandomize=True, deadline=None, max_examples=40)
 FLAG = st.booleans()
 GRAPHS = st.builds(Graph, st.integers(1, 3), st.integers(1, 3), *[FLAG] * 6)
 SEEDS = st.integers(0, 10**6)
@@ -148,8 +149,8 @@ def test_no_call_changes_a_circuit(graph, seed):
     circuit, other = random_circuit(graph, seed), random_circuit(graph, seed + 1)
     keep, exists, edge = circuit.keep.clone(), graph.exists.clone(), graph.edges[0]
     circuit.pruned(), circuit.complement(), circuit.with_edge(edge), circuit.without(edge)
-    circuit | other, circuit & other, circuit - other  # noqa: B018
-    circuit.edges, circuit.nodes, circuit.id, circuit.to_json(), circuit.to_networkx()  # noqa: B018
+    circuit | other, circuit & other, circuit - other
+    circuit.edges, circuit.nodes, circuit.id, circuit.to_json(), circuit.to_networkx()
     assert torch.equal(circuit.keep, keep)
     assert torch.equal(graph.exists, exists)
 
@@ -359,7 +360,7 @@ BROKEN = {
         r"'a5\.h0->m0'",
     ),
     "deep nesting": ("[" * 100_000, "broken"),
-    "a number of 5000 digits": ('{"version": ' + "9" * 5000 + "}", ""),
+    "a number of 5000 digits": ('{"version": ' + "9" * 5000 + "}", "digits"),
 }
 
 
@@ -391,10 +392,8 @@ def test_a_broken_file_is_a_format_error_that_names_the_file(fault, tmp_path):
     )
 )
 def test_any_document_is_a_circuit_or_an_edgewise_error(document):
-    try:
+    with contextlib.suppress(EdgewiseError):
         Circuit.from_json(document)
-    except EdgewiseError:
-        pass
 
 
 def test_a_file_that_is_not_there(tmp_path):
@@ -455,7 +454,7 @@ def test_an_eap_ig_file_of_parallel_blocks():
 # --- a process of its own: other hash seeds, and no runtime type checks to hide behind
 
 
-def printed(script: str, hash_seed: str = "0") -> str:
+def printed(script: str, hash_seed: str = "random") -> str:
     environment = os.environ | {"PYTHONHASHSEED": hash_seed}
     command = [sys.executable, "-c", script]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
@@ -476,7 +475,9 @@ print([circuit.id for circuit in made], [node.name for node in some.nodes])
 def test_one_result_whatever_the_hash_seed():
     here: dict = {}
     exec(IDS, {"print": lambda *items: here.update(printed=" ".join(map(str, items)))})
-    assert printed(IDS, "1") == printed(IDS, "2") == here["printed"]
+    assert "d72fd1f205b0" in here["printed"]  # an id stands in saved records
+    seed = "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"
+    assert printed(IDS, seed) == here["printed"]
 
 
 UNCHECKED = """

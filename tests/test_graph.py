@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from edgewise.errors import SettingError, UnknownName
 from edgewise.graph import SLOTS, Edge, Graph, Node, Port, Site
 
-fixed = settings(derandomize=True, deadline=None, max_examples=60)
+fixed = settings(derandomize=True, deadline=None, max_examples=40)
 FLAG = st.booleans()
 GRAPHS = st.builds(Graph, st.integers(1, 3), st.integers(1, 3), *[FLAG] * 6)
 
@@ -160,25 +160,21 @@ def test_index_and_edge_agree_with_rows_and_columns(graph):
 @fixed
 @given(GRAPHS)
 def test_slices_pick_what_they_say(graph):
-    embeddings = [node.name for node in graph.senders[graph.embedding_rows]]
-    assert embeddings == (["tok_embed", "pos_embed"] if graph.split_embed else ["input"])
     logits = graph.receivers[graph.columns(Site(None, "logits"))]
     assert [port.name for port in logits] == ["logits"]
     for layer in range(graph.n_layers):
         attention = graph.attention_nodes(layer)
-        assert graph.senders[graph.attention_rows(layer)] == attention
         for slot in SLOTS:
             ports = graph.receivers[graph.columns(Site(layer, slot))]
             assert ports == tuple(Port(n, slot if graph.split_qkv else None) for n in attention)
         if graph.mlps:
-            assert graph.senders[graph.mlp_rows(layer)] == (Node(layer, "mlp"),)
             mlp = graph.receivers[graph.columns(Site(layer, "mlp"))]
             assert mlp == (Port(Node(layer, "mlp")),)
 
 
 @fixed
 @given(GRAPHS)
-def test_the_slices_of_all_sites_cover_every_row_and_column_once(graph):
+def test_the_sites_cover_every_column_once(graph):
     sites = [Site(layer, slot) for layer in range(graph.n_layers) for slot in SLOTS]
     if not graph.split_qkv:
         sites = [site for site in sites if site.what == "q"]
@@ -186,12 +182,6 @@ def test_the_slices_of_all_sites_cover_every_row_and_column_once(graph):
     sites += [Site(None, "logits")]
     columns = [c for s in sites for c in range(len(graph.receivers))[graph.columns(s)]]
     assert sorted(columns) == list(range(len(graph.receivers)))
-
-    slices = [graph.embedding_rows]
-    slices += [graph.attention_rows(layer) for layer in range(graph.n_layers)]
-    slices += [graph.mlp_rows(layer) for layer in range(graph.n_layers) if graph.mlps]
-    rows = [r for s in slices for r in range(len(graph.senders))[s]]
-    assert sorted(rows) == list(range(len(graph.senders)))
 
 
 @fixed

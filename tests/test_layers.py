@@ -22,7 +22,7 @@ LAYERS = [
     "evaluation",
     "tasks",
     "record",
-    "report",
+    "reporting",
     "cli",
 ]
 # A method never sees the answer: nothing that finds or judges circuits may import tasks.

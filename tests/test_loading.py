@@ -155,12 +155,12 @@ def test_a_module_that_is_no_language_model():
 
 
 def test_an_unreachable_hub_names_the_bundled_models(monkeypatch):
-    def unreachable(name):
+    def unreachable(name, **options):
         raise OSError("We couldn't connect to the hub")
 
     monkeypatch.setattr(transformers.AutoConfig, "from_pretrained", unreachable)
     with pytest.raises(
-        ModelUnavailable, match=r"no model 'gpt2': .* use a bundled one: .*tracr-reverse"
+        ModelUnavailable, match=r"No model 'gpt2': .* use a bundled one: .*tracr-reverse"
     ):
         ew.load_model("gpt2")
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from edgewise.errors import EdgewiseError, UnknownName
 from edgewise.graph import SLOTS, Edge, Graph, Node, Port
 
-fixed = settings(derandomize=True, deadline=None, max_examples=60)
+fixed = settings(derandomize=True, deadline=None, max_examples=40)
 FLAG = st.booleans()
 GRAPHS = st.builds(Graph, st.integers(1, 3), st.integers(1, 3), *[FLAG] * 6)
 

@@ -61,6 +61,14 @@ def test_acdc_finds_only_true_edges(name, reference):
     assert (run.circuit - task.truth).n_edges == 0
 
 
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_what_acdc_misses_with_zero_ablation_are_query_and_key_edges(name):
+    """Selectors that are always true, and defaults never used; docs/programs.md says more."""
+    task = ew.load_task(name)
+    run = ew.acdc(task.problem, threshold=1e-3)
+    assert {edge.receiver.slot for edge in (task.truth - run.circuit).edges} <= {"q", "k"}
+
+
 def test_truth_of_the_papers_tasks_contains_their_published_circuits():
     """docs/programs.md explains every difference listed here."""
     reverse = ew.load_task("tracr-reverse")

@@ -44,7 +44,7 @@ _HOME = {
     "pessimistic_auc": "edgewise.evaluation",
     "process": "edgewise.model",
     "recovery": "edgewise.evaluation",
-    "report": "edgewise.report",
+    "report": "edgewise.reporting",
     "run_circuit": "edgewise.problem",
     "structural_truth": "edgewise.tasks",
 }
@@ -85,7 +85,7 @@ if TYPE_CHECKING:
     from edgewise.patching import Reference
     from edgewise.problem import Problem, run_circuit
     from edgewise.record import Run, acdc, discover
-    from edgewise.report import report
+    from edgewise.reporting import report
     from edgewise.settings import ACDCSettings
     from edgewise.tasks import Task, load_task, structural_truth
 

@@ -38,7 +38,7 @@ def discover(
     from edgewise.discovery import method_named
     from edgewise.record import check_output_folder
     from edgewise.record import discover as run_discovery
-    from edgewise.report import report as write_report
+    from edgewise.reporting import report as write_report
 
     method_named(method).resolve(settings)  # refuse bad settings before anything is loaded
     if out is not None:
@@ -120,7 +120,7 @@ def report(
     """
     from edgewise.cli import show
     from edgewise.record import Run
-    from edgewise.report import report as write_report
+    from edgewise.reporting import report as write_report
 
     path = write_report([Run.load(folder) for folder in runs], out)
     if json:

@@ -231,20 +231,6 @@ class Graph:
     def _columns(self) -> dict[Port, int]:
         return {port: column for column, port in enumerate(self.receivers)}
 
-    @cached_property
-    def embedding_rows(self) -> slice:
-        """The rows of the embedding sender(s)."""
-        return slice(0, len(self._embeddings))
-
-    def attention_rows(self, layer: int) -> slice:
-        """The rows of a layer's heads (or of the whole layer): contiguous, by head."""
-        return self._span(self.row(self.attention_nodes(layer)[0]))
-
-    def mlp_rows(self, layer: int) -> slice:
-        """The row of a layer's MLP, as a slice of one."""
-        start = self.row(Node(layer, "mlp"))
-        return slice(start, start + 1)
-
     def columns(self, site: Site) -> slice:
         """The columns of a site: contiguous, by head. With joined ports q, k and v share theirs."""
         if site.layer is None:
@@ -287,7 +273,7 @@ class Graph:
     def describe(self) -> str:
         """One phrase: the shape and the granularity."""
         attention = "heads" if self.split_heads else "whole attention layers"
-        parts = [f"{self.n_layers} layers of {self.n_heads} heads"]
+        parts = [f"{_count(self.n_layers, 'layer')} of {_count(self.n_heads, 'head')}"]
         parts.append("MLPs" if self.mlps else "no MLPs")
         if self.parallel:
             parts.append("parallel blocks")
@@ -302,6 +288,10 @@ class Graph:
     def to_json(self) -> dict[str, Any]:
         """The fields that define the graph."""
         return asdict(self)
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
 def _slot_of(site: Site) -> Slot | None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
+import socket
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import torch
 
@@ -73,8 +77,9 @@ def _from_pretrained(source: str, dtype: torch.dtype | None) -> tuple[Any, Any]:
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     is_folder = Path(source).is_dir()
+    offline = {"local_files_only": True} if is_folder or not _hub_answers() else {}
     try:
-        config = AutoConfig.from_pretrained(source)
+        config = AutoConfig.from_pretrained(source, **offline)
     except ValueError as reason:
         raise UnsupportedModel(
             f"cannot read the model {source!r}: {_first_line(reason)}"
@@ -83,15 +88,31 @@ def _from_pretrained(source: str, dtype: torch.dtype | None) -> tuple[Any, Any]:
         raise _unavailable(source, is_folder, reason) from reason
     check_model_type(config.model_type)
     try:
-        module = AutoModelForCausalLM.from_pretrained(source, dtype=dtype or "auto")
+        module = AutoModelForCausalLM.from_pretrained(source, dtype=dtype or "auto", **offline)
     except Exception as reason:
         raise _unavailable(source, is_folder, reason) from reason
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source)
+        tokenizer = AutoTokenizer.from_pretrained(source, **offline)
     except Exception:  # a folder may hold a model alone; text prompts then say what is missing
         return module, None
     # For a folder without tokenizer files transformers makes an empty tokenizer, without a word.
     return module, tokenizer if len(tokenizer) > len(tokenizer.all_special_tokens) else None
+
+
+def _hub_answers() -> bool:
+    """Whether the hub's name can be resolved; without this, its client retries for half a minute.
+
+    Behind a proxy names need not resolve, so there the client is left to try.
+    """
+    from huggingface_hub import constants
+
+    if getproxies():
+        return True
+    try:
+        socket.getaddrinfo(urlsplit(constants.ENDPOINT).hostname, 443)
+    except OSError:
+        return False
+    return True
 
 
 def _unavailable(source: str, is_folder: bool, reason: Exception) -> ModelUnavailable:
@@ -99,8 +120,10 @@ def _unavailable(source: str, is_folder: bool, reason: Exception) -> ModelUnavai
         return ModelUnavailable(
             f"the folder {source!r} holds no readable model: {_first_line(reason)}"
         )
+    near = difflib.get_close_matches(source, BUNDLED, n=1)
     return ModelUnavailable(
-        f"no model {source!r}: it is not bundled, not a folder, and the Hugging Face hub did not "
+        (f"Did you mean {near[0]!r}? " if near else "")
+        + f"No model {source!r}: it is not bundled, not a folder, and the Hugging Face hub did not "
         f"give it ({_first_line(reason)}). Without a network, use a bundled one: "
         f"{', '.join(BUNDLED)}."
     )

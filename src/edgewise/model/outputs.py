@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -15,8 +13,8 @@ from edgewise.model.parts import mixed_heads, separate_heads
 class Outputs:
     """The sender outputs of one run, in the graph's rows, and the constant biases beside them.
 
-    A layer's heads are stored before the output projection (d_head, not d_model) and projected one
-    by one only when somebody asks for single senders, so a run that reads the plain residual stream
+    A layer's heads are kept before the output projection (d_head, not d_model) and projected one by
+    one only when somebody asks for single senders, so a run that reads the plain residual stream
     costs no more than an ordinary forward pass.
     """
 
@@ -24,9 +22,10 @@ class Outputs:
         self.graph = graph
         self.constant: Float[Tensor, d_model] | None = None  # output biases of attention, summed
         self._written: list[Tensor | tuple[Tensor, Tensor]] = []
-        self._rows: list[slice] = []
         self._residual: Tensor | None = None
         self._n_summed = 0
+        self._senders: Tensor | None = None
+        self._n_separated = 0
 
     # --- writing, in the order of the model's computation
 
@@ -41,28 +40,23 @@ class Outputs:
             chunk = torch.stack([token, position])
         else:
             chunk = (token if position is None else token + position)[None]
-        self._append(self.graph.embedding_rows, chunk)
+        self._written.append(chunk)
 
     def write_heads(
         self,
-        layer: int,
         z: Float[Tensor, "head batch pos d_head"],
         weight: Float[Tensor, "head d_head d_model"],
         bias: Float[Tensor, d_model] | None,
     ) -> None:
         """Write a layer's heads; the output bias is no head's, it is a constant (spec 1.1)."""
-        self._append(self.graph.attention_rows(layer), (z, weight))
+        self._written.append((z, weight))
         if bias is not None:
             self.constant = bias if self.constant is None else self.constant + bias
             self._residual = self.residual + bias
 
-    def write_mlp(self, layer: int, value: Float[Tensor, "batch pos d_model"]) -> None:
+    def write_mlp(self, value: Float[Tensor, "batch pos d_model"]) -> None:
         """Write an MLP's output, its output bias included."""
-        self._append(self.graph.mlp_rows(layer), value[None])
-
-    def _append(self, rows: slice, written: Tensor | tuple[Tensor, Tensor]) -> None:
-        self._rows.append(rows)
-        self._written.append(written)
+        self._written.append(value[None])
 
     # --- reading
 
@@ -76,14 +70,18 @@ class Outputs:
         assert self._residual is not None  # embeddings are written before anything reads
         return self._residual
 
-    def chunks(self) -> Iterator[tuple[slice, Float[Tensor, "sender batch pos d_model"]]]:
-        """The senders written so far, in order: their rows, and their outputs one by one."""
-        for index, rows in enumerate(self._rows):
-            written = self._written[index]
-            if isinstance(written, tuple):
-                if self.graph.split_heads:
-                    written = separate_heads(*written)
-                else:
-                    written = mixed_heads(*written)[None]
-                self._written[index] = written
-            yield rows, written
+    @property
+    def senders(self) -> Float[Tensor, "sender batch pos d_model"]:
+        """Every sender written so far, one by one, in the graph's rows."""
+        new = [self._separate(written) for written in self._written[self._n_separated :]]
+        self._n_separated = len(self._written)
+        if new:
+            before = [] if self._senders is None else [self._senders]
+            self._senders = torch.cat(before + new)
+        assert self._senders is not None  # embeddings are written before anything reads
+        return self._senders
+
+    def _separate(self, written: Tensor | tuple[Tensor, Tensor]) -> Tensor:
+        if not isinstance(written, tuple):
+            return written
+        return separate_heads(*written) if self.graph.split_heads else mixed_heads(*written)[None]

@@ -34,14 +34,14 @@ def prove(model: Model, source: Source) -> dict[str, Any]:
         expected_logits, expected_stream = source(tokens, real)
         final, outputs = run(model, tokens, real, model.graph, CleanReader())
         logits = logits_of(model, final)
-        parts = sum(chunk.sum(dim=0) for _, chunk in outputs.chunks())
+        parts = outputs.senders.sum(dim=0)
         if outputs.constant is not None:
             parts = parts + outputs.constant
     tolerance = TOLERANCES[model.dtype]
     errors = {
         "logits": _error(logits, expected_logits, real),
         "final residual stream": _error(final, expected_stream, real),
-        "sum of sender outputs": _error(torch.as_tensor(parts), expected_stream, real),
+        "sum of sender outputs": _error(parts, expected_stream, real),
     }
     for what, error in errors.items():
         if not error <= tolerance:  # NaN fails too

@@ -93,11 +93,11 @@ def run(
         if config.parallel and config.has_mlps:  # the MLP does not see its own layer's heads
             mlp_input = reader.read(outputs, mlp_site)
         weight = model.weights[f"blocks.{layer}.attn.W_O"]
-        outputs.write_heads(layer, z, weight, model.weights.get(f"blocks.{layer}.attn.b_O"))
+        outputs.write_heads(z, weight, model.weights.get(f"blocks.{layer}.attn.b_O"))
         if config.has_mlps:
             if not config.parallel:
                 mlp_input = reader.read(outputs, mlp_site)
-            outputs.write_mlp(layer, _mlp(model, layer, mlp_input[0]))
+            outputs.write_mlp(_mlp(model, layer, mlp_input[0]))
     return reader.read(outputs, Site(None, "logits"))[0], outputs
 
 

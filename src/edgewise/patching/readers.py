@@ -19,11 +19,11 @@ from edgewise.model.runtime import Reader, Vectors
 class ReferenceValues:
     """What removed edges carry on one batch.
 
-    `chunks` follow the order of `Outputs.chunks`, each [sender #batch #pos d_model]; None means
-    zero. `vectors` are the q, k and v vectors that removed switches carry.
+    `senders` has the graph's rows; its batch and pos may be 1, and None means zero. `vectors` are
+    the q, k and v vectors that removed switches carry.
     """
 
-    chunks: tuple[Float[Tensor, "_sender _batch _pos d_model"], ...] | None
+    senders: Float[Tensor, "sender _batch _pos d_model"] | None
     vectors: Mapping[Site, Vectors]
 
 
@@ -48,16 +48,11 @@ class CircuitReader:
         self._switch_kept = (keep & circuit.graph.is_switch.to(device)).any(dim=0)
 
     def read(self, outputs: Outputs, site: Site) -> Float[Tensor, "port batch pos d_model"]:
-        columns = self._graph.columns(site)
-        total: Tensor | None = None
-        for index, (rows, live) in enumerate(outputs.chunks()):
-            part = _weighted(self._kept[rows, columns], live)
-            total = part if total is None else total + part
-            if self._reference.chunks is not None:
-                total = total + _weighted(
-                    self._removed[rows, columns], self._reference.chunks[index]
-                )
-        assert total is not None  # embeddings are written before anything reads
+        columns, live = self._graph.columns(site), outputs.senders
+        rows = slice(0, len(live))  # senders that have not written yet send nothing here
+        total = _weighted(self._kept[rows, columns], live)
+        if self._reference.senders is not None:
+            total = total + _weighted(self._removed[rows, columns], self._reference.senders[rows])
         return total if outputs.constant is None else total + outputs.constant
 
     def vector(self, site: Site, fresh: Vectors) -> Vectors:

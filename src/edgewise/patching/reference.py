@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from edgewise.circuit import Circuit
@@ -96,7 +96,7 @@ class ReferenceSource:
         batch_size: int | None,
     ) -> None:
         self._model, self._graph, self._reference = model, graph, reference
-        self._means: Sequence[Tensor] | None = None
+        self._means: Float[Tensor, "sender place d_model"] | None = None
         if reference.kind.startswith("mean"):
             prompts = reference.prompts or pairs
             positional = reference.kind == "mean-positional"
@@ -104,33 +104,32 @@ class ReferenceSource:
 
     def values(self, batch: PromptPairs) -> ReferenceValues:
         """What the removed edges of this batch carry."""
-        values = ReferenceValues(self._chunks(batch), {})
+        values = ReferenceValues(self._senders(batch), {})
         if not self._graph.switches:
             return values
-        return ReferenceValues(values.chunks, self._vectors(batch, values))
+        return ReferenceValues(values.senders, self._vectors(batch, values))
 
-    def _chunks(self, batch: PromptPairs) -> tuple[Tensor, ...] | None:
-        match self._reference.kind:
-            case "zero":
-                return None
-            case "mean":
-                assert self._means is not None
-                return tuple(mean[:, None] for mean in self._means)
-            case "mean-positional":
-                assert self._means is not None
-                place = (batch.real.cumsum(dim=1) - 1).clamp(min=0).to(self._model.device)
-                return tuple(_at_positions(mean, place) for mean in self._means)
+    def _senders(self, batch: PromptPairs) -> Float[Tensor, "sender _batch _pos d_model"] | None:
+        device, reference = self._model.device, self._reference
+        if reference.kind == "zero":
+            return None
+        if self._means is not None:
+            if reference.kind == "mean":
+                return self._means[:, None]
+            # Padding takes some place's mean; nothing reads it.
+            place = (batch.real.cumsum(dim=1) - 1).clamp(min=0, max=self._means.shape[1] - 1)
+            return self._means[:, place.to(device)]
         assert batch.corrupted is not None  # Problem refuses pairs without corrupted prompts
-        order = self._reference.position_permutation
+        order = reference.position_permutation
         _, outputs = run(
             self._model,
-            batch.corrupted.to(self._model.device),
-            batch.real.to(self._model.device),
+            batch.corrupted.to(device),
+            batch.real.to(device),
             self._graph,
             CleanReader(),
             position_permutation=None if order is None else torch.tensor(order),
         )
-        return tuple(chunk for _, chunk in outputs.chunks())
+        return outputs.senders
 
     def _vectors(self, batch: PromptPairs, values: ReferenceValues) -> Mapping[Site, Tensor]:
         empty = Circuit(self._graph, self._graph.is_switch)
@@ -140,38 +139,20 @@ class ReferenceSource:
         return recorder.vectors
 
 
-def _at_positions(
-    mean: Float[Tensor, "sender pos d_model"], place: Int[Tensor, "batch pos"]
-) -> Float[Tensor, "sender batch pos d_model"]:
-    # Prompts longer than any averaged over take the last known position's mean: Problem refuses
-    # that for positional means, so the clamp only serves padding.
-    return mean[:, place.clamp(max=mean.shape[1] - 1)]
-
-
 def _means(
     model: Model, graph: Graph, batches: Sequence[PromptPairs], positional: bool
-) -> list[
-    Float[
-        Tensor,
-        (
-            sender  # pos d_model
-        ),
-    ]
-]:
-    """Each sender's mean over real positions, in float64 sums; one entry per chunk of `Outputs`."""
+) -> Float[Tensor, "sender place d_model"]:
+    """Each sender's mean over real positions, or at each place in a prompt; summed in float64."""
     n_places = max(int(batch.lengths.max()) for batch in batches) if positional else 1
-    sums: list[Tensor] = []
+    shape = (len(graph.senders), n_places, model.config.d_model)
+    sums = torch.zeros(shape, dtype=torch.float64, device=model.device)
     counts = torch.zeros(n_places, dtype=torch.float64, device=model.device)
     for batch in batches:
         real = batch.real.to(model.device)
         _, outputs = run(model, batch.clean.to(model.device), real, graph, CleanReader())
-        place = (
-            (real.cumsum(dim=1) - 1)[real] if positional else torch.zeros_like(real[real]).long()
-        )
+        place = (real.cumsum(dim=1) - 1)[real]
+        if not positional:
+            place = torch.zeros_like(place)
         counts += torch.bincount(place, minlength=n_places)
-        for i, (_, chunk) in enumerate(outputs.chunks()):
-            kept = chunk[:, real].double()  # [sender token d_model]
-            if i == len(sums):
-                sums.append(kept.new_zeros(kept.shape[0], n_places, kept.shape[2]))
-            sums[i].index_add_(1, place, kept)
-    return [(total / counts[None, :, None]).to(model.dtype) for total in sums]
+        sums.index_add_(1, place, outputs.senders[:, real].double())
+    return (sums / counts[None, :, None]).to(model.dtype)

@@ -28,9 +28,9 @@ def discover(
     held-out ones with `edgewise.faithfulness`. Raises `UnknownName`, `SettingError`, `MetricError`.
 
     >>> import edgewise as ew
-    >>> problem = ew.load_task("tracr-xproportion").problem
+    >>> problem = ew.load_task("tracr-reverse").problem
     >>> discover(problem, method="acdc", threshold=0.01).circuit.n_edges
-    10
+    15
     """
     chosen = method_named(method)
     resolved = chosen.resolve(settings)

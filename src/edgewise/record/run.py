@@ -85,7 +85,8 @@ class Run:
     def title(self) -> str:
         """One phrase for headings: the behaviour, the model, the method."""
         task = self.request.get("task") or self.problem.source
-        return f"{task} on {self.problem.model}, {self.method}"
+        model = "" if task == self.problem.model else f" on {self.problem.model}"
+        return f"{task}{model}, {self.method}"
 
     def with_(
         self,

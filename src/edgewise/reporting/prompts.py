@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from edgewise.report.markup import Markup, el
-from edgewise.report.scales import Axis, axis
-from edgewise.report.text import count, measured, number
+from edgewise.reporting.markup import Markup, el
+from edgewise.reporting.scales import Axis, axis
+from edgewise.reporting.text import count, measured, number
 
 _WIDTH, _SIDE = 760.0, 24.0
 _MARKS = {"full": "full model", "empty": "empty circuit", "circuit": "circuit, mean"}

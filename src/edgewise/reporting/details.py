@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgewise.record import Run
-from edgewise.report.markup import Markup, el
-from edgewise.report.tables import data_table, facts
-from edgewise.report.text import number, plain, seconds
+from edgewise.reporting.markup import Markup, el
+from edgewise.reporting.tables import data_table, facts
+from edgewise.reporting.text import number, plain, seconds
 
 _SHOWN_ELSEWHERE = ("faithfulness", "recovery")
 

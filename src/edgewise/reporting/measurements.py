@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgewise.record import Run
-from edgewise.report.markup import Markup, el
-from edgewise.report.prompts import prompt_plot
-from edgewise.report.tables import data_table, facts, num
-from edgewise.report.text import number, percent, recovery_points
+from edgewise.reporting.markup import Markup, el
+from edgewise.reporting.prompts import prompt_plot
+from edgewise.reporting.tables import data_table, facts, num
+from edgewise.reporting.text import number, percent, recovery_points
 
 
 def faithfulness_section(run: Run) -> Markup | None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from edgewise.discovery import Decision
 from edgewise.record import Run
-from edgewise.report.markup import Markup, coordinate, el
-from edgewise.report.scales import Axis, axis
-from edgewise.report.text import count, loss_label, number, threshold
+from edgewise.reporting.markup import Markup, coordinate, el
+from edgewise.reporting.scales import Axis, axis
+from edgewise.reporting.text import count, loss_label, number, threshold
 
 WIDTH, HEIGHT = 540.0, 270.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 66.0, 14.0, 30.0, 46.0

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from edgewise.graph import SLOTS, Graph
-from edgewise.report.markup import Markup, el
-from edgewise.report.text import number
+from edgewise.reporting.markup import Markup, el
+from edgewise.reporting.text import number
 
 _SLIDER_FROM = 30  # fewer curves need no slider
 _SLOT_NAMES = {"q": "query", "k": "key", "v": "value"}

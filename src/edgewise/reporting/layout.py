@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from edgewise.circuit import Circuit
 from edgewise.graph import Graph, Node, Slot
-from edgewise.report.ordering import untangled
+from edgewise.reporting.ordering import untangled
 
 SHOW_ALL = 60
 _UNTANGLE = 250  # with more edges no order helps, and heads by index are easier to find
@@ -21,7 +21,7 @@ _UNTANGLE = 250  # with more edges no order helps, and heads by index are easier
 _LABELS = 76.0  # the column of layer names, left
 _SIDE = 44.0  # room for curves that bow outwards, both sides
 _TALL, _LOW = 38.0, 28.0  # boxes with and without q/k/v letters
-_GAP = 16.0  # between two boxes of a row
+_GAP = 20.0  # between two boxes of a row
 _ROW = {True: 136.0, False: 104.0}  # height of a layer with and without an MLP half-row
 _END = 84.0  # from the outer layers to embeddings and logits
 _LETTER = 7.4  # width of one letter of a name

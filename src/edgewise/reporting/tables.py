@@ -5,8 +5,8 @@ from __future__ import annotations
 from edgewise.discovery import Decision
 from edgewise.graph import Edge
 from edgewise.record import Run
-from edgewise.report.markup import Markup, el
-from edgewise.report.text import count, number
+from edgewise.reporting.markup import Markup, el
+from edgewise.reporting.text import count, number
 
 MOST_DECISIONS = 2_000
 MOST_EDGES = 5_000

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from edgewise.errors import SettingError
 from edgewise.record import Run
-from edgewise.report.page import page
+from edgewise.reporting.page import page
 from edgewise.storage import write_text
 
 __all__ = ["report"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from edgewise.report.text import number
+from edgewise.reporting.text import number
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,13 @@ from importlib.metadata import version
 from importlib.resources import files
 
 from edgewise.record import Run
-from edgewise.report.charts import trace_charts
-from edgewise.report.details import details_section
-from edgewise.report.drawing import drawing
-from edgewise.report.markup import Markup, el, join
-from edgewise.report.measurements import faithfulness_section, recovery_section
-from edgewise.report.tables import data_table, decisions, kept_edges, num
-from edgewise.report.text import count, measured, percent, seconds, settings_line, verdict
+from edgewise.reporting.charts import trace_charts
+from edgewise.reporting.details import details_section
+from edgewise.reporting.drawing import drawing
+from edgewise.reporting.markup import Markup, el, join
+from edgewise.reporting.measurements import faithfulness_section, recovery_section
+from edgewise.reporting.tables import data_table, decisions, kept_edges, num
+from edgewise.reporting.text import count, measured, percent, seconds, settings_line, verdict
 
 # The browser itself refuses to load anything: the page holds all it needs.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
@@ -52,30 +52,46 @@ def page(runs: Sequence[Run]) -> str:
 
 def _asset(name: str) -> Markup:
     """Our own CSS or JavaScript, which goes into the page as it is."""
-    return Markup("\n" + files("edgewise.report").joinpath(name).read_text(encoding="utf-8"))
+    return Markup("\n" + files("edgewise.reporting").joinpath(name).read_text(encoding="utf-8"))
 
 
 # --- several runs
 
 
 def _overview(runs: Sequence[Run]) -> Markup:
-    columns = [("run", ""), ("method", ""), ("settings", ""), ("edges", "num"), ("circuit", "num")]
-    columns += [("full model", "num"), ("empty", "num"), ("share of effect", "num")]
-    columns += [("time", "num"), ("edges tested", "num")]
-    rows = [_overview_row(run, place) for place, run in enumerate(runs, start=1)]
+    columns = [("run", ""), ("method", ""), ("settings", ""), ("edges", "num"), ("metric", "")]
+    columns += [("circuit", "num"), ("full", "num"), ("empty", "num"), ("effect kept", "num")]
+    columns += [("time", "num"), ("tests", "num")]
+    same = _shared_settings(runs)
+    rows = [_overview_row(run, place, same) for place, run in enumerate(runs, start=1)]
+    shared = settings_line(runs[0], without=runs[0].settings.keys() - same)
     return join(
-        el("h1", f"{len(runs)} circuits compared"), data_table(columns, rows, style="overview")
+        el("h1", f"{len(runs)} circuits compared"),
+        data_table(columns, rows, style="overview"),
+        el("p", f"The same in every run: {shared}.", class_="note") if shared else None,
     )
 
 
-def _overview_row(run: Run, place: int) -> Markup:
+def _shared_settings(runs: Sequence[Run]) -> frozenset[str]:
+    """The settings that every run has, with one value."""
+    first = runs[0].settings
+    return frozenset(
+        name
+        for name, value in first.items()
+        if all(name in run.settings and run.settings[name] == value for run in runs)
+    )
+
+
+def _overview_row(run: Run, place: int, same: frozenset[str]) -> Markup:
     kept, total, cost = run.circuit.n_edges, run.circuit.graph.n_edges, run.cost
+    unit = f" ({run.problem.unit})" if run.problem.unit else ""
     return el(
         "tr",
         el("td", f"{place}. ", el("a", run.title, href=f"#run-{place}")),
         el("td", run.method),
-        el("td", settings_line(run), class_="settings"),
+        el("td", settings_line(run, without=same) or "–", class_="settings"),
         num(kept, f"{kept:,} of {total:,}"),
+        el("td", f"{run.problem.metric}{unit}"),
         *_overview_metrics(run),
         num(cost.seconds, seconds(cost.seconds)),
         num(cost.edge_tests, f"{cost.edge_tests:,}"),
@@ -87,10 +103,8 @@ def _overview_metrics(run: Run) -> list[Markup]:
     if not faith:
         return [num(None)] * 4
     scale = max(abs(faith["full"]), abs(faith["empty"]))
-    cells = [
-        num(faith[name], measured(faith[name], faith["unit"], scale=scale))
-        for name in ("circuit", "full", "empty")
-    ]
+    names = ("circuit", "full", "empty")
+    cells = [num(faith[name], measured(faith[name], "", scale=scale)) for name in names]
     share = faith["normalized"]
     return [*cells, num(share, None if share is None else percent(share))]
 
@@ -110,7 +124,7 @@ def _section(run: Run, place: int, several: bool) -> Markup:
         el("section", el("h3", f"Kept edges ({run.circuit.n_edges:,})"), table) if table else None,
         recovery_section(run),
         faithfulness_section(run),
-        el("section", el("h3", "Search"), charts, decisions(run)) if charts else None,
+        el("section", el("h3", "How it was found"), charts, decisions(run)) if charts else None,
         el("section", details_section(run)),
         id=f"run-{place}",
     )

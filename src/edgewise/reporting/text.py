@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from edgewise.record import Run
@@ -69,12 +69,12 @@ def seconds(value: float) -> str:
 
 
 def plain(value: object) -> str:
-    """A setting as one would type it."""
+    """A setting in a reader's words."""
     match value:
         case bool() | None:
             return {True: "yes", False: "no", None: "none"}[value]
         case float():
-            return f"{value:g}"
+            return f"{value:.10g}"
         case list() | tuple():
             return ", ".join(plain(item) for item in value) or "none"
         case Mapping():
@@ -83,9 +83,10 @@ def plain(value: object) -> str:
             return str(value)
 
 
-def settings_line(run: Run) -> str:
-    """The settings of a run in one line, as resolved."""
-    return " · ".join(f"{name.replace('_', ' ')} {plain(v)}" for name, v in run.settings.items())
+def settings_line(run: Run, *, without: Collection[str] = ()) -> str:
+    """The settings of a run in one line, as resolved, but those named in `without`."""
+    shown = {name: value for name, value in run.settings.items() if name not in without}
+    return " · ".join(f"{name.replace('_', ' ')} {plain(value)}" for name, value in shown.items())
 
 
 def threshold(run: Run) -> float | None:
@@ -103,7 +104,7 @@ def loss_label(run: Run) -> str:
 
 def verdict(run: Run) -> str:
     """What was found, in sentences that hold for exactly these measurements."""
-    sentences = [_size(run)]
+    sentences = [_size(run), _dangling(run)]
     faith = run.measurements.get("faithfulness")
     if faith:
         sentences += [_effect(run, faith), _share(faith)]
@@ -115,8 +116,26 @@ def _size(run: Run) -> str:
     kept, total = run.circuit.n_edges, run.circuit.graph.n_edges
     if kept == 0:
         return f"None of the {total:,} edges is kept."
+    if kept == total:
+        return f"All {total:,} edges are kept."
     verb = "is" if kept == 1 else "are"
     return f"{kept:,} of {count(total, 'edge')} {verb} kept ({percent(kept / total)})."
+
+
+def _dangling(run: Run) -> str:
+    """Kept edges that pass nothing on, which a picture of many edges does not show."""
+    kept = run.circuit.n_edges
+    loose = kept - run.circuit.pruned().n_edges
+    if loose == 0:
+        return ""
+    which = "None of them lies" if loose == kept else f"{loose:,} of them lie"
+    if loose == 1:
+        which = "It lies on no" if kept == 1 else "One of them lies on no"
+    elif loose < kept:
+        which += " on no"
+    else:
+        which += " on a"
+    return f"{which} path from an embedding to the logits."
 
 
 def _effect(run: Run, faith: Mapping[str, Any]) -> str:

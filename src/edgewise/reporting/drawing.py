@@ -14,11 +14,11 @@ from functools import cached_property
 
 from edgewise.graph import SLOTS, Edge, Graph, Node, Port
 from edgewise.record import Run
-from edgewise.report.layout import SHOW_ALL, Box, Layout, lay_out
-from edgewise.report.legend import Drawn, legend
-from edgewise.report.markup import Markup, el, join
-from edgewise.report.routing import Router
-from edgewise.report.text import count, number
+from edgewise.reporting.layout import SHOW_ALL, Box, Layout, lay_out
+from edgewise.reporting.legend import Drawn, legend
+from edgewise.reporting.markup import Markup, el, join
+from edgewise.reporting.routing import Router
+from edgewise.reporting.text import count, number
 
 # More curves than this are a grey blur, and a file of many megabytes.
 MOST_CURVES = 1_500
@@ -223,9 +223,9 @@ class _Drawing:
             parts.append(f"{count(kept, 'kept edge')} as curves, {switches} as filled dots.")
         if kept > len(self.curves):
             parts.append(f"Only the {len(self.curves):,} strongest of {kept:,} edges are drawn.")
-        if len(self.graph.nodes) > SHOW_ALL:
-            parts.append("Nodes that no kept edge touches are left out.")
-        elif len(self.run.circuit.nodes) < len(self.graph.nodes):
-            parts.append("Faint nodes are not part of the circuit.")
+        if len(self.run.circuit.nodes) < len(self.graph.nodes):
+            whole = len(self.graph.nodes) <= SHOW_ALL
+            faint = "Faint nodes are not part of the circuit."
+            parts.append(faint if whole else "Nodes that no kept edge touches are left out.")
         parts.append("Point at a node to see its edges alone; click it to keep them marked.")
         return " ".join(parts)

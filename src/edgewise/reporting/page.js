@@ -30,7 +30,7 @@ for (const figure of document.querySelectorAll("figure.drawing")) {
     const on = new Set([name]);
     for (const edge of edges) {
       const { s, r } = edge.dataset;
-      const touches = s === name || r === name;
+      const touches = (s === name || r === name) && !edge.classList.contains("off");
       edge.classList.toggle("on", touches);
       if (touches) on.add(s).add(r);
     }
@@ -59,6 +59,7 @@ for (const figure of document.querySelectorAll("figure.drawing")) {
       const slot = ["q", "k", "v", "plain"].find((s) => edge.classList.contains(s));
       edge.classList.toggle("off", hidden.has(slot) || Number(edge.dataset.rank) > most);
     }
+    mark(pinned);
   };
   for (const control of [slider, ...boxes]) control?.addEventListener("input", filter);
 

@@ -1,0 +1,341 @@
+"""Metrics against numbers computed in plain Python, one list at a time."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from edgewise.errors import MetricError, UnknownName
+from edgewise.metrics import METRICS, AnswerRows, Metric, check_finite, metric_named
+
+fixed = settings(derandomize=True, deadline=None, max_examples=60)
+VOCAB = 6
+
+
+def draw(seed: int, n_rows: int = 5) -> tuple[Tensor, Tensor]:
+    """Logits of a circuit and of the full model [row vocab], in float64."""
+    generator = torch.Generator().manual_seed(seed)
+    shape = (2, n_rows, VOCAB)
+    circuit, full = 3 * torch.randn(shape, generator=generator, dtype=torch.float64)
+    return circuit, full
+
+
+def rows_of(full: Tensor, prompt=None, answers=None, wrong=None) -> AnswerRows:
+    """Answer rows from lists; short lists of answers are filled up with -1."""
+
+    def ids(lists):
+        if lists is None:
+            return None
+        width = max(map(len, lists))
+        return torch.tensor([row + [-1] * (width - len(row)) for row in lists])
+
+    prompt = list(range(len(full))) if prompt is None else prompt
+    return AnswerRows(torch.tensor(prompt), full, ids(answers), ids(wrong))
+
+
+# --- the definitions, in plain Python
+
+
+def log_softmax(logits: list[float]) -> list[float]:
+    total = math.log(sum(math.exp(x) for x in logits))
+    return [x - total for x in logits]
+
+
+def mean(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
+def kl(logits, full, answers, wrong):
+    p, q = log_softmax(full), log_softmax(logits)
+    return sum(math.exp(p[v]) * (p[v] - q[v]) for v in range(len(p)))
+
+
+def logit_diff(logits, full, answers, wrong):
+    return mean([logits[a] for a in answers]) - mean([logits[w] for w in wrong])
+
+
+def prob_diff(logits, full, answers, wrong):
+    p = [math.exp(x) for x in log_softmax(logits)]
+    return sum(p[a] for a in answers) - sum(p[w] for w in wrong)
+
+
+def nll(logits, full, answers, wrong):
+    return -math.log(sum(math.exp(log_softmax(logits)[a]) for a in answers))
+
+
+def match_nll(logits, full, answers, wrong):
+    return nll(logits, full, answers, wrong) - nll(full, full, answers, wrong)
+
+
+def accuracy(logits, full, answers, wrong):
+    return float(logits.index(max(logits)) in answers)
+
+
+def fraction_correct(logits, full, answers, wrong):
+    return float(max(logits[a] for a in answers) > max(logits[w] for w in wrong))
+
+
+def l2(logits, full, answers, wrong):
+    return mean([(x - y) ** 2 for x, y in zip(logits, full, strict=True)])
+
+
+DEFINITIONS = {
+    "kl": kl,
+    "logit-diff": logit_diff,
+    "prob-diff": prob_diff,
+    "nll": nll,
+    "match-nll": match_nll,
+    "accuracy": accuracy,
+    "fraction-correct": fraction_correct,
+    "l2": l2,
+}
+ANSWERS = [[0], [1, 2], [3], [0, 4, 5], [2]]
+WRONG = [[1, 2], [0], [4, 5], [3], [0, 1]]
+
+
+def test_every_metric_has_a_definition_here():
+    assert set(METRICS) == set(DEFINITIONS)
+
+
+@pytest.mark.parametrize("name", METRICS)
+@pytest.mark.parametrize("seed", range(5))
+def test_a_metric_is_its_definition(name, seed):
+    circuit, full = draw(seed)
+    found = METRICS[name].per_prompt(circuit, rows_of(full, None, ANSWERS, WRONG), 5)
+    listed = zip(circuit.tolist(), full.tolist(), ANSWERS, WRONG, strict=True)
+    expected = [DEFINITIONS[name](*row) for row in listed]
+    assert found.dtype == torch.float64
+    assert found.tolist() == pytest.approx(expected, rel=1e-12, abs=1e-12)
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_a_prompts_number_is_the_mean_over_its_answer_positions(name):
+    circuit, full = draw(7)
+    metric, prompt = METRICS[name], [1, 0, 1, 1, 2]
+    one_each = metric.per_prompt(circuit, rows_of(full, None, ANSWERS, WRONG), 5).tolist()
+    found = metric.per_prompt(circuit, rows_of(full, prompt, ANSWERS, WRONG), 3).tolist()
+    expected = [one_each[1], mean([one_each[0], one_each[2], one_each[3]]), one_each[4]]
+    assert found == pytest.approx(expected, rel=1e-12, abs=1e-12)
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_more_padding_of_the_answers_changes_nothing(name):
+    circuit, full = draw(8)
+    plain = rows_of(full, None, ANSWERS, WRONG)
+    empty = torch.full((5, 2), -1)
+    padded = AnswerRows(
+        plain.prompt,
+        full,
+        torch.cat([empty, plain.answers, empty], dim=1),
+        torch.cat([empty, plain.wrong, empty], dim=1),
+    )
+    metric = METRICS[name]
+    found = metric.per_prompt(circuit, padded, 5)
+    assert torch.allclose(found, metric.per_prompt(circuit, plain, 5), rtol=1e-14, atol=1e-14)
+
+
+def test_small_cases_by_hand():
+    """Two tokens with logits 0 and log 3: probabilities 1/4 and 3/4."""
+    logits = torch.tensor([[0.0, math.log(3)]], dtype=torch.float64)
+    full = torch.zeros_like(logits)
+    rows = rows_of(full, None, [[1]], [[0]])
+    expected = {
+        "kl": 0.5 * math.log(0.5 / 0.25) + 0.5 * math.log(0.5 / 0.75),
+        "logit-diff": math.log(3),
+        "prob-diff": 0.5,
+        "nll": math.log(4 / 3),
+        "match-nll": math.log(4 / 3) - math.log(2),
+        "accuracy": 1.0,
+        "fraction-correct": 1.0,
+        "l2": math.log(3) ** 2 / 2,
+    }
+    for name, value in expected.items():
+        assert METRICS[name].per_prompt(logits, rows, 1).item() == pytest.approx(value, rel=1e-14)
+
+
+# --- properties
+
+
+@fixed
+@given(st.integers(0, 10**6))
+def test_kl_is_never_negative_and_zero_only_for_the_model_itself(seed):
+    circuit, full = draw(seed)
+    metric = METRICS["kl"]
+    assert (metric.per_prompt(circuit, rows_of(full), 5) > 0).all()
+    assert torch.equal(metric.per_prompt(full, rows_of(full), 5), torch.zeros(5).double())
+    assert metric.per_prompt(full + 5, rows_of(full), 5).abs().max() < 1e-14  # a shift is nothing
+
+
+@fixed
+@given(st.integers(0, 10**6), st.sampled_from(sorted(set(METRICS) - {"l2"})))
+def test_a_constant_added_to_all_logits_changes_nothing(seed, name):
+    circuit, full = draw(seed)
+    rows, shifted = (rows_of(f, None, ANSWERS, WRONG) for f in (full, full - 3.0))
+    metric = METRICS[name]
+    found = metric.per_prompt(circuit + 2.0, shifted, 5)
+    assert torch.allclose(found, metric.per_prompt(circuit, rows, 5), atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["kl", "match-nll", "l2"])
+def test_metrics_against_the_full_model_are_zero_for_the_full_model(name):
+    _, full = draw(1)
+    found = METRICS[name].per_prompt(full, rows_of(full, None, ANSWERS, WRONG), 5)
+    assert torch.equal(found, torch.zeros(5).double())
+
+
+def test_large_logits_do_not_overflow():
+    full = torch.tensor([[1e4, 0.0, -1e4], [0.0, 1e4, 0.0]]).double()
+    rows = rows_of(full, None, [[0], [1]], [[1], [0]])
+    for metric in METRICS.values():
+        check_finite(metric.name, metric.per_prompt(-full, rows, 2))
+
+
+@pytest.mark.parametrize("name", ["kl", "logit-diff", "prob-diff", "nll", "match-nll", "l2"])
+def test_gradients_are_right_with_padded_answers(name):
+    circuit, full = draw(3)
+    rows = rows_of(full, [0, 0, 1, 2, 2], ANSWERS, WRONG)
+    circuit.requires_grad_()
+    metric = METRICS[name]
+    assert torch.autograd.gradcheck(lambda x: metric.per_prompt(x, rows, 3), circuit)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", METRICS)
+def test_half_precision_is_computed_in_float32(name, dtype):
+    circuit, full = (logits.to(dtype) for logits in draw(4))
+    found = METRICS[name].per_prompt(circuit, rows_of(full, None, ANSWERS, WRONG), 5)
+    rows = rows_of(full.float(), None, ANSWERS, WRONG)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, METRICS[name].per_prompt(circuit.float(), rows, 5))
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_a_metric_changes_nothing_it_is_given(name):
+    circuit, full = draw(5)
+    rows = rows_of(full, None, ANSWERS, WRONG)
+    before = [t.clone() for t in (circuit, full, rows.prompt, rows.answers, rows.wrong)]
+    METRICS[name].per_prompt(circuit, rows, 5)
+    after = [circuit, full, rows.prompt, rows.answers, rows.wrong]
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+# --- direction, unit, needs
+
+DIRECTION_AND_UNIT = {
+    "kl": (1, "nats"),
+    "logit-diff": (-1, "logits"),
+    "prob-diff": (-1, "probability"),
+    "nll": (1, "nats"),
+    "match-nll": (1, "nats"),
+    "accuracy": (-1, "fraction"),
+    "fraction-correct": (-1, "fraction"),
+    "l2": (1, "squared output"),
+}
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_a_metric_knows_its_direction_and_unit(name):
+    metric = METRICS[name]
+    assert (metric.loss_sign, metric.unit) == DIRECTION_AND_UNIT[name]
+    assert metric.higher_is_better == (metric.loss_sign == -1)
+    assert metric.name == name
+    assert metric.summary.endswith((".", ")"))
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_a_better_circuit_has_a_lower_loss(name):
+    """The right answer's logit goes from far below the wrong one's to the model's own value."""
+    full = torch.tensor([[4.0, 0.0]]).double()
+    rows = rows_of(full, None, [[0]], [[1]])
+    metric = METRICS[name]
+    bad, good = (metric.per_prompt(x, rows, 1).item() for x in (full.flip(1), full))
+    assert metric.loss_sign * good < metric.loss_sign * bad
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_a_metric_runs_on_what_it_says_it_needs_alone(name):
+    circuit, full = draw(6)
+    given_ = {"answers": ANSWERS, "wrong": WRONG}
+    rows = rows_of(full, **{need: given_[need] for need in METRICS[name].needs})
+    assert METRICS[name].per_prompt(circuit, rows, 5).isfinite().all()
+
+
+# --- a metric of one's own, and names
+
+
+def first_logit(logits, rows):
+    return logits[:, 0]
+
+
+def test_a_plain_function_is_a_loss():
+    circuit, full = draw(9)
+    metric = metric_named(first_logit)
+    assert (metric.name, metric.loss_sign, metric.needs) == ("first_logit", 1, ())
+    assert torch.equal(metric.per_prompt(circuit, rows_of(full), 5), circuit[:, 0])
+
+
+def test_a_metric_of_ones_own_has_its_own_direction():
+    metric = Metric("margin", "logits", higher_is_better=True, function=first_logit)
+    assert metric_named(metric) is metric
+    assert metric.loss_sign == -1
+
+
+def test_a_function_may_count_in_whole_numbers_or_truth_values():
+    circuit, full = draw(9)
+    for function in (lambda x, rows: x[:, 0] > 0, lambda x, rows: (x[:, 0] > 0).long()):
+        found = metric_named(function).per_prompt(circuit, rows_of(full), 5)
+        assert torch.equal(found, (circuit[:, 0] > 0).double())
+
+
+@pytest.mark.parametrize(
+    ("function", "found"),
+    [
+        (lambda logits, rows: logits, r"\(5, 6\)"),
+        (lambda logits, rows: logits[:, :1], r"\(5, 1\)"),
+        (lambda logits, rows: logits[:4, 0], r"\(4,\)"),
+        (lambda logits, rows: logits.mean(), r"\(\)"),
+        (lambda logits, rows: logits.mean().item(), "float"),
+        (lambda logits, rows: logits[:, 0].numpy(), "ndarray"),
+        (lambda logits, rows: None, "NoneType"),
+    ],
+)
+def test_a_function_that_does_not_return_one_number_per_row(function, found):
+    circuit, full = draw(0)
+    message = rf"metric '<lambda>' returned {found}; .* 5 answer positions: .* shape \(5,\)"
+    with pytest.raises(MetricError, match=message):
+        metric_named(function).per_prompt(circuit, rows_of(full), 5)
+
+
+@pytest.mark.parametrize("name", ["logit-diff", "logit_diff", "Logit-Diff", "LOGIT_DIFF"])
+def test_a_metrics_name_is_read_leniently(name):
+    assert metric_named(name) is METRICS["logit-diff"]
+
+
+def test_an_unknown_metric_brings_suggestions():
+    with pytest.raises(UnknownName, match=r"no metric named 'logitdiff'.*'logit-diff'"):
+        metric_named("logitdiff")
+    with pytest.raises(UnknownName, match=r"Known: 'kl', 'logit-diff', .*'l2'"):
+        metric_named("zzz")
+
+
+# --- not finite
+
+
+def test_finite_values_pass():
+    assert check_finite("kl", torch.tensor([0.0, -1e30])) is None
+
+
+def test_what_is_not_finite_is_named_by_prompt():
+    values = torch.tensor([1.0, torch.nan, 2.0, torch.inf])
+    with pytest.raises(MetricError, match=r"'kl' is nan for 2 of 4 prompts \(prompt 1, 3\)\."):
+        check_finite("kl", values)
+    with pytest.raises(MetricError, match=r"'x' is -inf for 1 of 1 prompts \(prompt 0\)\."):
+        check_finite("x", torch.tensor([-torch.inf]))
+
+
+def test_many_prompts_are_not_all_listed():
+    with pytest.raises(MetricError, match=r"9 of 9 prompts \(prompt 0, 1, 2, 3, 4, …\)"):
+        check_finite("kl", torch.full((9,), torch.nan))

@@ -1,0 +1,179 @@
+"""A problem checks its parts against each other, before any work, and reports all faults."""
+
+import pytest
+import torch
+
+import edgewise as ew
+from edgewise.errors import MetricError, ProblemError, SettingError, UnknownName
+from models import random_circuit, random_model, random_pairs
+
+
+def test_all_faults_are_reported_at_once():
+    model = random_model()
+    pairs = ew.PromptPairs.from_tokens([[1, 2, 99], [1, 2, 3]], answers=[[5], [44]])
+    with pytest.raises(ProblemError) as caught:
+        ew.Problem(model, pairs, "logit-diff", "corrupted", batch_size=0)
+    message = str(caught.value)
+    assert len(caught.value.faults) == 5
+    for part in (
+        "problem of tokens on random-0: 5 faults",
+        "pair 0: clean has token id 99; the model knows 0 to 10.",
+        "pair 1: answers has token id 44",
+        "metric 'logit-diff' needs wrong",
+        "reference 'corrupted' needs corrupted prompts",
+        "batch_size is 0",
+    ):
+        assert part in message
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"metric": "kld"}, "no metric named 'kld'"),
+        ({"reference": "corupted"}, "Did you mean 'corrupted'"),
+        ({"graph": ew.Graph.build(3, 2)}, "the graph has 3 layers of 2 heads.*random-0 has 2"),
+        ({"graph": ew.Graph.build(2, 2, mlps=False)}, "no MLPs"),
+    ],
+)
+def test_parts_that_do_not_fit(change, message):
+    model = random_model()
+    parts = {"metric": "kl", "reference": "corrupted"} | change
+    with pytest.raises((ProblemError, UnknownName), match=message):
+        ew.Problem(model, random_pairs(model), **parts)
+
+
+def test_prompts_too_long_for_the_model():
+    model = random_model()
+    pairs = random_pairs(model, lengths=[11, 4])
+    with pytest.raises(ProblemError, match="prompts of up to 11 tokens; random-0 takes at most 10"):
+        ew.Problem(model, pairs, "kl", "corrupted")
+
+
+def test_corrupted_prompts_that_change_nothing():
+    model = random_model()
+    same = ew.PromptPairs.from_tokens([[1, 2]], [[1, 2]])
+    with pytest.raises(ProblemError, match="every corrupted prompt equals its clean one"):
+        ew.Problem(model, same, "kl", "corrupted")
+    ew.Problem(model, same, "kl", "zero")
+
+
+def test_references_that_do_not_fit():
+    model = random_model()
+    pairs = random_pairs(model)
+    with pytest.raises(SettingError, match=r"\(0, 0, 1\) is not a permutation"):
+        ew.Reference("corrupted", position_permutation=(0, 0, 1))
+    with pytest.raises(SettingError, match="'zero' takes no position_permutation"):
+        ew.Reference("zero", position_permutation=(0, 1))
+    with pytest.raises(SettingError, match="'zero' takes no prompts; only means do"):
+        ew.Reference("zero", prompts=pairs)
+    with pytest.raises(ProblemError, match="position_permutation has 2 places for 6 positions"):
+        ew.Problem(model, pairs, "kl", ew.Reference("corrupted", position_permutation=(1, 0)))
+    short = random_pairs(model, lengths=[3, 3])
+    with pytest.raises(ProblemError, match="the reference prompts have at most 3"):
+        ew.Problem(model, pairs, "kl", ew.Reference("mean-positional", prompts=short))
+
+
+def test_a_split_embedding_needs_positions_in_the_stream():
+    model = random_model(positions="shortformer", attention_only=True)
+    with pytest.raises(SettingError, match="adds no position"):
+        ew.Graph.of(model, split_embed=True)
+    graph = ew.Graph.build(2, 2, mlps=False, split_embed=True)
+    with pytest.raises(ProblemError, match="adds no position embeddings"):
+        ew.Problem(model, random_pairs(model), "kl", "corrupted", graph=graph)
+
+
+def test_direction_is_applied_in_the_loss_alone():
+    model = random_model()
+    pairs = random_pairs(model)
+    circuit = random_circuit(model.graph)
+    for metric, sign in (("kl", 1), ("logit-diff", -1), ("nll", 1), ("accuracy", -1)):
+        problem = ew.Problem(model, pairs, metric, "corrupted")
+        assert problem.loss(circuit) == sign * problem.value(circuit)
+        per_prompt = problem.per_prompt(circuit)
+        assert per_prompt.shape == (4,)
+        assert problem.value(circuit) == pytest.approx(per_prompt.mean().item())
+
+
+def test_a_metric_of_the_users_own():
+    def margin(logits, rows):
+        return logits.gather(1, rows.answers)[:, 0] - logits.max(dim=-1).values
+
+    model = random_model()
+    pairs = random_pairs(model)
+    circuit = random_circuit(model.graph)
+    plain = ew.Problem(model, pairs, margin, "corrupted")
+    better = ew.Problem(model, pairs, ew.Metric("margin", "logits", True, margin), "corrupted")
+    assert plain.loss(circuit) == plain.value(circuit)
+    assert better.loss(circuit) == -plain.loss(circuit)
+    logits = ew.run_circuit(plain, circuit)[:, -1]
+    expected = logits.gather(1, pairs.answers)[:, 0] - logits.max(dim=-1).values
+    torch.testing.assert_close(plain.per_prompt(circuit), expected)
+
+
+def test_a_metric_that_is_not_a_number_names_its_prompts():
+    def broken(logits, rows):
+        return torch.where(rows.prompt == 2, torch.nan, logits[:, 0])
+
+    model = random_model()
+    problem = ew.Problem(model, random_pairs(model), broken, "corrupted")
+    with pytest.raises(MetricError, match=r"'broken' is nan for 1 of 4 prompts \(prompt 2\)"):
+        ew.acdc(problem, threshold=0.1)
+
+
+def test_a_metric_of_the_wrong_shape():
+    model = random_model()
+    problem = ew.Problem(model, random_pairs(model), lambda logits, rows: logits, "corrupted")
+    with pytest.raises(MetricError, match=r"returned \(4, 11\); it must return one number"):
+        problem.loss(ew.Circuit.full(model.graph))
+
+
+def test_a_circuit_of_another_graph_of_the_same_model_can_be_run():
+    model = random_model()
+    problem = ew.Problem(model, random_pairs(model), "kl", "corrupted")
+    coarse = ew.Graph.of(model, split_heads=False)
+    assert problem.loss(ew.Circuit.full(coarse)) < 1e-9
+    with pytest.raises(SettingError, match="the graph has 5 layers"):
+        problem.loss(ew.Circuit.full(ew.Graph.build(5, 2)))
+
+
+def test_changing_a_part_makes_a_new_problem():
+    model = random_model()
+    problem = ew.Problem(model, random_pairs(model), "kl", "corrupted")
+    zero = problem.with_(reference="zero")
+    assert (problem.reference.kind, zero.reference.kind) == ("corrupted", "zero")
+    with pytest.raises(SettingError, match="a problem has no 'refrence'"):
+        problem.with_(refrence="zero")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_lower_precision(dtype):
+    model = random_model(dtype=dtype)
+    problem = ew.Problem(model, random_pairs(model), "kl", "corrupted")
+    loss = problem.loss(ew.Circuit.full(model.graph))
+    assert abs(loss) < (1e-6 if dtype == torch.float32 else 1e-2)
+    assert problem.per_prompt(ew.Circuit.full(model.graph)).dtype == torch.float32
+
+
+def test_faithfulness():
+    model = random_model()
+    pairs = random_pairs(model)
+    circuit = random_circuit(model.graph, share=0.8)
+    for metric in ("kl", "logit-diff"):
+        problem = ew.Problem(model, pairs, metric, "corrupted")
+        full, empty = ew.Circuit.full(model.graph), ew.Circuit.empty(model.graph)
+        found = ew.faithfulness(problem, circuit)
+        assert found.full == problem.value(full)
+        assert found.empty == problem.value(empty)
+        assert found.loss == pytest.approx(problem.loss(circuit))
+        expected = (found.circuit - found.empty) / (found.full - found.empty)
+        assert found.normalized == pytest.approx(expected)
+        assert ew.faithfulness(problem, full).normalized == pytest.approx(1)
+        assert ew.faithfulness(problem, empty).normalized == pytest.approx(0)
+        torch.testing.assert_close(found.per_prompt, problem.per_prompt(circuit))
+        worst = found.per_prompt.argmin() if metric == "logit-diff" else found.per_prompt.argmax()
+        assert found.spread.worst == worst
+
+
+def test_faithfulness_says_none_where_full_and_empty_agree():
+    problem = ew.load_task("tracr-length", reference="corrupted").problem
+    assert ew.faithfulness(problem, ew.Circuit.full(problem.graph)).normalized is None
