@@ -14,7 +14,7 @@ from rich.table import Table
 
 import edgewise as ew
 
-# Threshold -> edges kept in the paper's sweeps (its points recomputed: 15 of 15; 2, 8 and 10 of 10).
+# Threshold -> edges kept in the paper's sweeps.
 PUBLISHED = {
     "tracr-reverse": {1e-5: 15, 1e-4: 15, 1e-3: 15, 1e-2: 15, 0.1: 15},
     "tracr-xproportion": {1e-5: 10, 1e-3: 10, 0.01: 10, 0.05: 8, 0.1: 2},

@@ -83,7 +83,7 @@ def unknown_name(kind: str, asked: str, known: Iterable[str], *, hint: str = "")
     if near:
         advice = f"Did you mean {_listed(near)}?"
     elif len(names) <= 20:
-        advice = f"Known: {_listed(names)}." if names else "There are none."
+        advice = f"Known: {_listed(names)}." if names else "" if hint else "There are none."
     else:
         advice = f"There are {len(names)}, such as {_listed(names[:3])}."
     return UnknownName(" ".join(filter(None, [f"no {kind} named {asked!r}.", advice, hint])))

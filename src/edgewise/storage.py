@@ -17,7 +17,7 @@ def check_format(document: Any, source: str, kind: str, version: int) -> None:
     if found != kind:
         what = f"its format is {found!r}" if found else "it does not say its format"
         raise FormatError(f"{source}: expected a {kind!r} file, but {what}.")
-    if not isinstance(document.get("version"), int) or document["version"] < 1:
+    if type(document.get("version")) is not int or document["version"] < 1:
         raise FormatError(f"{source}: the format version is {document.get('version')!r}.")
     if document["version"] > version:
         raise FormatError(
@@ -32,7 +32,7 @@ def read_json(path: Path, what: str) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as reason:
         raise FormatError(f"cannot read the {what} file {path}: {reason.strerror}") from reason
-    except (json.JSONDecodeError, UnicodeDecodeError) as reason:
+    except (ValueError, RecursionError) as reason:  # broken JSON or UTF-8, or absurd nesting
         raise FormatError(f"{path}: not a {what} file; it is broken JSON: {reason}") from reason
 
 

@@ -16,7 +16,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from edgewise.circuit import files
-from edgewise.errors import SettingError
+from edgewise.errors import FormatError, SettingError, UnknownName
 from edgewise.graph import Edge, Graph, Node, Port
 from edgewise.storage import read_json, write_json
 
@@ -39,6 +39,8 @@ class Circuit:
             raise SettingError(
                 f"keep has shape {tuple(self.keep.shape)}, the graph needs {expected}."
             )
+        if self.keep.dtype != torch.bool:
+            raise SettingError(f"keep holds {self.keep.dtype}; it must hold torch.bool.")
         stray = self.keep.cpu() & ~self.graph.exists
         if stray.any():
             row, column = stray.nonzero()[0].tolist()
@@ -82,13 +84,17 @@ class Circuit:
     @cached_property
     def nodes(self) -> tuple[Node, ...]:
         """The nodes that a kept edge touches, in canonical order."""
-        touched = {edge.sender for edge in self.edges} | {edge.receiver.node for edge in self.edges}
+        # Not by way of `edges`: a large graph has millions of them.
+        rows, columns = self.keep.any(dim=1).tolist(), self.keep.any(dim=0).tolist()
+        touched = {node for node, kept in zip(self.graph.senders, rows, strict=True) if kept}
+        touched |= {p.node for p, kept in zip(self.graph.receivers, columns, strict=True) if kept}
         return tuple(node for node in self.graph.nodes if node in touched)
 
     @property
     def id(self) -> str:
         """The same for equal circuits on every machine: 12 hex digits of a content hash."""
-        text = json.dumps(self.to_json(), sort_keys=True)
+        content = [self.graph.to_json(), [edge.name for edge in self.edges]]
+        text = json.dumps(content, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def __contains__(self, edge: Edge | str) -> bool:
@@ -200,7 +206,10 @@ class Circuit:
     def from_json(cls, document: Any, *, source: str = "circuit") -> Circuit:
         """The circuit of `to_json`, or of an EAP-IG/MIB graph file. Raises `FormatError`."""
         graph, names = files.from_json(document, source)
-        return cls.of(graph, names)
+        try:
+            return cls.of(graph, names)
+        except UnknownName as reason:
+            raise FormatError(f"{source}: {reason}") from reason
 
     def save(self, path: str | Path) -> Path:
         """Write the circuit as JSON, all of it or nothing. Raises `OutputError`."""

@@ -24,9 +24,11 @@ def from_json(document: Any, source: str) -> tuple[Graph, list[str]]:
     check_format(document, source, FORMAT, VERSION)
     try:
         graph = Graph(**document["graph"])
-        names = [str(name) for name in document["edges"]]
+        names = document["edges"]
     except (KeyError, TypeError, EdgewiseError) as reason:
         raise FormatError(f"{source}: not a complete circuit file: {reason}") from reason
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise FormatError(f"{source}: not a complete circuit file: 'edges' is not a list of names")
     return graph, names
 
 
@@ -40,6 +42,6 @@ def _from_eap_ig(document: dict[str, Any], source: str) -> tuple[Graph, list[str
             parallel=bool(cfg.get("parallel_attn_mlp", False)),
         )
         names = [name for name, edge in document["edges"].items() if edge["in_graph"]]
-    except (AttributeError, KeyError, TypeError, ValueError) as reason:
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as reason:
         raise FormatError(f"{source}: not a complete EAP-IG graph file: {reason!r}") from reason
     return graph, names

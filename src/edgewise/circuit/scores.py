@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 from dataclasses import dataclass
 
 import torch
@@ -57,6 +58,8 @@ class EdgeScores:
 
     def above(self, threshold: float, *, absolute: bool = False) -> Circuit:
         """The circuit of the edges that score at least `threshold`."""
+        if math.isnan(threshold):
+            raise SettingError("the threshold is nan; it must be a number.")
         values = self.values.abs() if absolute else self.values
         return Circuit(self.graph, (values >= threshold) & self.graph.exists)
 
@@ -74,19 +77,28 @@ class EdgeScores:
         heap: list[tuple[float, int, int]] = []
         seen = set()
 
+        additive = self.graph.exists & ~self.graph.is_switch
+
+        def offer(column: int, mask: Tensor) -> None:
+            for row in mask[:, column].nonzero().flatten().tolist():
+                heapq.heappush(heap, (-float(values[row, column]), column, row))
+
         def reach(node: object) -> None:
             if node in seen:
                 return
             seen.add(node)
             for column in columns_of.get(node, ()):
-                for row in self.graph.exists[:, column].nonzero().flatten().tolist():
-                    heapq.heappush(heap, (-float(values[row, column]), column, row))
+                # A port with a switch passes nothing on until the switch is chosen.
+                has_switch = bool(self.graph.is_switch[:, column].any())
+                offer(column, self.graph.is_switch if has_switch else additive)
 
         reach(self.graph.receivers[-1].node)
         keep = torch.zeros_like(self.graph.exists)
         for _ in range(n):
             _, column, row = heapq.heappop(heap)
             keep[row, column] = True
+            if self.graph.is_switch[row, column]:
+                offer(column, additive)
             reach(self.graph.senders[row])
         return Circuit(self.graph, keep)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,6 +12,8 @@ from edgewise.data.tokens import NO_ANSWER, Padding, real_positions
 from edgewise.errors import ProblemError
 
 Ids = list[list[int]]
+Label = Callable[[int], str]
+_INT64 = torch.iinfo(torch.int64)
 
 
 def build_pairs(
@@ -23,115 +25,208 @@ def build_pairs(
     answer_positions: Any,
     padding: Padding,
     source: str,
+    label: Label = lambda i: f"pair {i}",
 ) -> dict[str, Any]:
-    """The fields of `PromptPairs`. Raises `ProblemError` with every fault of the input."""
+    """The fields of `PromptPairs`. Raises `ProblemError` with every fault of the input.
+
+    `label` names a pair in messages: a file's pairs are known by their lines.
+    """
     if padding not in ("right", "left"):
         raise ProblemError(source, [f"padding is {padding!r}; it must be 'right' or 'left'."])
     faults: list[str] = []
-    clean_rows = _unpadded(clean, lengths, padding, "clean", faults)
-    corrupted_rows = None
+    clean_given = _id_rows(clean, "clean", label, faults)
+    corrupted_given = None
     if corrupted is not None:
-        corrupted_rows = _unpadded(corrupted, lengths, padding, "corrupted", faults)
-    if not clean_rows and not faults:
-        faults.append("there are no prompts. A problem needs at least one pair.")
-    if corrupted_rows is not None:
-        faults += _length_faults(clean_rows, corrupted_rows)
-    faults += [
-        f"pair {i}: the clean prompt is empty." for i, row in enumerate(clean_rows) if not row
-    ]
-    n = len(clean_rows)
-    answer_ids = _answer_rows(answers, n, "answers", faults)
-    wrong_ids = _answer_rows(wrong, n, "wrong", faults)
-    if faults:
-        raise ProblemError(source, faults)
+        corrupted_given = _id_rows(corrupted, "corrupted", label, faults)
+    if clean_given is None:
+        raise ProblemError(source, faults)  # nothing else can be compared with it
+    n, given_width = len(clean_given), max((len(row) for row in clean_given), default=0)
+    if n == 0:
+        raise ProblemError(source, ["there are no prompts. A problem needs at least one pair."])
+    sizes = _sizes(lengths, n, faults)
+    clean_rows = _unpadded(clean_given, sizes, padding, "clean", label, faults)
+    corrupted_rows = None
+    if corrupted_given is not None:
+        corrupted_rows = _unpadded(corrupted_given, sizes, padding, "corrupted", label, faults)
+        faults += _length_faults(clean_rows, corrupted_rows, label)
+    if sizes is None:
+        empty = [i for i, row in enumerate(clean_rows) if not row]
+        faults += [f"{label(i)}: the clean prompt is empty." for i in empty]
+    answer_ids = _answer_rows(answers, n, "answers", label, faults)
+    wrong_ids = _answer_rows(wrong, n, "wrong", label, faults)
     width = max(len(row) for row in clean_rows)
-    sizes = torch.tensor([len(row) for row in clean_rows])
-    answer_at = _answer_mask(answer_positions, sizes, width, padding, faults)
+    kept = torch.tensor([len(row) for row in clean_rows])
+    answer_at = _answer_mask(answer_positions, kept, width, given_width, padding, label, faults)
     if faults:
         raise ProblemError(source, faults)
     return {
         "clean": _padded(clean_rows, width, padding),
         "corrupted": None if corrupted_rows is None else _padded(corrupted_rows, width, padding),
-        "lengths": sizes,
+        "lengths": kept,
         "answer_at": answer_at,
         "answers": answer_ids,
         "wrong": wrong_ids,
     }
 
 
-def _unpadded(rows: Any, lengths: Any, padding: Padding, what: str, faults: list[str]) -> Ids:
-    """Each prompt's own tokens, whatever way they were given."""
-    if isinstance(rows, Tensor) and (rows.ndim != 2 or rows.is_floating_point()):
+def _whole(value: Any) -> int | None:
+    """`value` as an int if it is a whole number that a tensor can hold, else None."""
+    if isinstance(value, bool):
+        return None
+    try:
+        number = value.__index__()
+    except (AttributeError, TypeError):
+        return None
+    return number if _INT64.min <= number <= _INT64.max else None
+
+
+def _id_rows(rows: Any, what: str, label: Label, faults: list[str]) -> Ids | None:
+    """Lists of ids, whatever they were given as; None if they are not [batch pos] at all."""
+    if isinstance(rows, Tensor):
+        if rows.ndim == 2 and _holds_integers(rows):
+            return rows.tolist()
+        dtype, shape = str(rows.dtype).removeprefix("torch."), tuple(rows.shape)
         faults.append(
-            f"{what} is a {str(rows.dtype).removeprefix('torch.')} tensor of shape "
-            f"{tuple(rows.shape)}; it must be integer token ids [batch pos]."
+            f"{what} is a {dtype} tensor of shape {shape}; "
+            "it must be integer token ids [batch pos]."
         )
-        return []
-    ids = rows.tolist() if isinstance(rows, Tensor) else [[int(t) for t in row] for row in rows]
+        return None
+    result: Ids = []
+    for i, row in enumerate(rows):
+        try:
+            values = [_whole(v) for v in row]
+        except TypeError:
+            faults.append(f"{label(i)}: {what} is {row!r}; it must be a list of token ids.")
+            return None
+        if None in values:
+            odd = row[values.index(None)]
+            faults.append(f"{label(i)}: {what} has {odd!r}, which is not a token id.")
+        result.append([v or 0 for v in values])
+    return result
+
+
+def _holds_integers(tensor: Tensor) -> bool:
+    return tensor.dtype != torch.bool and not (tensor.is_floating_point() or tensor.is_complex())
+
+
+def _sizes(lengths: Any, n: int, faults: list[str]) -> list[int] | None:
     if lengths is None:
-        return ids
-    sizes = lengths.tolist() if isinstance(lengths, Tensor) else [int(n) for n in lengths]
-    if len(sizes) != len(ids):
-        faults.append(f"there are {len(sizes)} lengths for {len(ids)} {what} prompts.")
-        return ids
+        return None
+    values = lengths.tolist() if isinstance(lengths, Tensor) else list(lengths)
+    sizes = [_whole(v) for v in values]
+    if None in sizes:
+        faults.append(f"lengths has {values[sizes.index(None)]!r}, which is not a whole number.")
+        return None
+    if len(sizes) != n:
+        faults.append(f"there are {len(sizes)} lengths for {n} clean prompts.")
+        return None
+    return [size for size in sizes if size is not None]
+
+
+def _unpadded(
+    rows: Ids, sizes: list[int] | None, padding: Padding, what: str, label: Label, faults: list[str]
+) -> Ids:
+    """Each prompt's own tokens."""
+    if sizes is None or len(rows) != len(sizes):
+        return rows
     result = []
-    for i, (row, size) in enumerate(zip(ids, sizes, strict=True)):
+    for i, (row, size) in enumerate(zip(rows, sizes, strict=True)):
         if not 0 < size <= len(row):
-            faults.append(f"pair {i}: length {size} does not fit {len(row)} {what} tokens.")
+            faults.append(f"{label(i)}: length {size} does not fit {len(row)} {what} tokens.")
         result.append(row[:size] if padding == "right" else row[len(row) - size :])
     return result
 
 
-def _length_faults(clean: Ids, corrupted: Ids) -> list[str]:
+def _length_faults(clean: Ids, corrupted: Ids, label: Label) -> list[str]:
     if len(clean) != len(corrupted):
         return [f"there are {len(clean)} clean and {len(corrupted)} corrupted prompts."]
     return [
-        f"pair {i}: clean has {len(a)} tokens, corrupted {len(b)}. Pairs must have equal length."
+        f"{label(i)}: clean has {len(a)} tokens, corrupted {len(b)}. Pairs must have equal length."
         for i, (a, b) in enumerate(zip(clean, corrupted, strict=True))
         if len(a) != len(b)
     ]
 
 
-def _answer_rows(answers: Any, n: int, what: str, faults: list[str]) -> Tensor | None:
+def _answer_rows(answers: Any, n: int, what: str, label: Label, faults: list[str]) -> Tensor | None:
     if answers is None:
         return None
-    values = answers.tolist() if isinstance(answers, Tensor) else list(answers)
-    rows = [list(v) if isinstance(v, Sequence) and not isinstance(v, str) else [v] for v in values]
+    values = answers.tolist() if isinstance(answers, Tensor) else answers
+    if not hasattr(values, "__iter__") or isinstance(values, str):
+        faults.append(f"{what} is {values!r}; it must be a list with an entry for each prompt.")
+        return None
+    values = [v.tolist() if isinstance(v, Tensor) else v for v in values]
+    rows = [list(v) if isinstance(v, list | tuple) else [v] for v in values]
     if len(rows) != n:
         faults.append(f"there are {len(rows)} {what} for {n} prompts.")
         return None
+    ids: Ids = []
     for i, row in enumerate(rows):
-        if not [v for v in row if v != NO_ANSWER]:
-            faults.append(f"pair {i}: {what} is empty.")
-    width = max((len(row) for row in rows), default=0)
-    return torch.tensor([row + [NO_ANSWER] * (width - len(row)) for row in rows]).reshape(n, width)
+        known = [_whole(v) for v in row]
+        if None in known:
+            faults.append(f"{label(i)}: {what} has {row[known.index(None)]!r}, not a token id.")
+        elif not [v for v in known if v != NO_ANSWER]:
+            faults.append(f"{label(i)}: {what} is empty.")
+        once = dict.fromkeys(v or 0 for v in known)  # an answer given twice would count twice
+        ids.append(list(once))
+    width = max(len(row) for row in ids)
+    return torch.tensor([row + [NO_ANSWER] * (width - len(row)) for row in ids]).reshape(n, width)
 
 
 def _answer_mask(
-    positions: Any, sizes: Tensor, width: int, padding: Padding, faults: list[str]
+    positions: Any,
+    sizes: Tensor,
+    width: int,
+    given_width: int,
+    padding: Padding,
+    label: Label,
+    faults: list[str],
 ) -> Tensor:
     real = real_positions(sizes, width, padding)
     if isinstance(positions, Tensor) and positions.dtype == torch.bool:
-        if positions.shape != real.shape:
-            faults.append(f"answer_positions is {tuple(positions.shape)}, not {tuple(real.shape)}.")
-            return real
-        for i in (positions & ~real).any(dim=1).nonzero().flatten().tolist():
-            faults.append(f"pair {i}: an answer position is padding.")
-        for i in (~positions.any(dim=1)).nonzero().flatten().tolist():
-            faults.append(f"pair {i}: it has no answer position.")
-        return positions.clone()
-    places = [-1] * len(sizes) if positions is None else [int(p) for p in positions]
+        return _checked_mask(positions, real, given_width, padding, label, faults)
+    given = [-1] * len(sizes) if positions is None else _listed(positions)
+    places = [_whole(p) for p in given]
+    if None in places:
+        odd = given[places.index(None)]
+        faults.append(f"answer_positions has {odd!r}; it must be indices, or a [batch pos] mask.")
+        return real
     if len(places) != len(sizes):
         faults.append(f"there are {len(places)} answer_positions for {len(sizes)} prompts.")
         return real
     mask = torch.zeros_like(real)
     for i, (place, size) in enumerate(zip(places, sizes.tolist(), strict=True)):
+        assert place is not None
+        if positions is None and size == 0:
+            continue  # told already: the prompt is empty
         if not -size <= place < size:
-            faults.append(f"pair {i}: answer position {place} is outside its {size} tokens.")
+            faults.append(f"{label(i)}: answer position {place} is outside its {size} tokens.")
             continue
         start = 0 if padding == "right" else width - size
         mask[i, start + place % size] = True
     return mask
+
+
+def _checked_mask(
+    mask: Tensor, real: Tensor, given_width: int, padding: Padding, label: Label, faults: list[str]
+) -> Tensor:
+    """The mask, cut to the width of the longest prompt as the tokens are."""
+    n, width = real.shape
+    if tuple(mask.shape) not in ((n, width), (n, given_width)):
+        faults.append(f"answer_positions is {tuple(mask.shape)}, not {(n, given_width)}.")
+        return real
+    extra = mask.shape[1] - width
+    cut, rest = (mask[:, :width], mask[:, width:])
+    if padding == "left":
+        cut, rest = mask[:, extra:], mask[:, :extra]
+    for i in ((cut & ~real).any(dim=1) | rest.any(dim=1)).nonzero().flatten().tolist():
+        faults.append(f"{label(i)}: an answer position is padding.")
+    for i in (~mask.any(dim=1)).nonzero().flatten().tolist():
+        faults.append(f"{label(i)}: it has no answer position.")
+    return cut.clone()
+
+
+def _listed(values: Any) -> list[Any]:
+    return values.tolist() if isinstance(values, Tensor) else list(values)
 
 
 def _padded(rows: Ids, width: int, padding: Padding) -> Tensor:

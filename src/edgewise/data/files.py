@@ -18,8 +18,13 @@ _KEYS = {  # our name for a column: the spellings it is read from
 }
 
 
-def rows_of_file(path: Path, tokenizer: Tokenizer | None, bos: bool) -> dict[str, Any]:
-    """Token rows of a JSONL file. Raises `FormatError` or `ProblemError`, naming lines."""
+def rows_of_file(
+    path: Path, tokenizer: Tokenizer | None, bos: bool
+) -> tuple[dict[str, Any], list[int]]:
+    """Token rows of a JSONL file, and the line each came from.
+
+    Raises `FormatError` or `ProblemError`, naming lines.
+    """
     records = _records(path)
     lines = [line for line, _ in records]
     columns: dict[str, list[Any]] = {}
@@ -36,14 +41,17 @@ def rows_of_file(path: Path, tokenizer: Tokenizer | None, bos: bool) -> dict[str
     texts = [isinstance(row, str) for row in columns["clean"]]
     if not any(texts):
         _check_ids(columns, lines, str(path))
-        return dict(columns)
+        if bos:
+            raise ProblemError(str(path), ["its prompts are token ids; bos is for text. Drop it."])
+        return dict(columns), lines
     if not all(texts):
         raise ProblemError(
             str(path), ["some prompts are text and some are token ids. Use one kind."]
         )
     if tokenizer is None:
         raise ProblemError(str(path), ["its prompts are text; pass the model's tokenizer."])
-    return tokens_of_text(
+    _check_text(columns, lines, str(path))
+    rows = tokens_of_text(
         columns["clean"],
         columns.get("corrupted"),
         columns.get("answers"),
@@ -53,24 +61,28 @@ def rows_of_file(path: Path, tokenizer: Tokenizer | None, bos: bool) -> dict[str
         str(path),
         label=lambda i: f"line {lines[i]}",
     )
+    return rows, lines
 
 
 def _records(path: Path) -> list[tuple[int, dict[str, Any]]]:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except OSError as reason:
         raise FormatError(f"cannot read the pairs file {path}: {reason.strerror}") from reason
     except UnicodeDecodeError as reason:
         raise FormatError(f"{path}: not UTF-8 text: {reason}") from reason
     records = []
     faults: list[str] = []
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         try:
             record = json.loads(line)
         except json.JSONDecodeError as reason:
             faults.append(f"line {number}, column {reason.colno}: not JSON: {reason.msg}.")
+            continue
+        except (ValueError, RecursionError) as reason:  # thousands of digits, or of brackets
+            faults.append(f"line {number}: cannot be read: {reason}.")
             continue
         if not isinstance(record, dict):
             faults.append(f'line {number}: expected an object like {{"clean": …}}.')
@@ -81,6 +93,17 @@ def _records(path: Path) -> list[tuple[int, dict[str, Any]]]:
     if not records:
         raise ProblemError(str(path), ["there are no prompts. A problem needs at least one pair."])
     return records
+
+
+def _check_text(columns: dict[str, list[Any]], lines: list[int], source: str) -> None:
+    faults = []
+    for name, values in columns.items():
+        for line, value in zip(lines, values, strict=True):
+            several = isinstance(value, list) and name in ("answers", "wrong")
+            if not all(isinstance(text, str) for text in (value if several else [value])):
+                faults.append(f"line {line}: {name!r} must be text, as the clean prompts are.")
+    if faults:
+        raise ProblemError(source, faults)
 
 
 def _check_ids(columns: dict[str, list[Any]], lines: list[int], source: str) -> None:

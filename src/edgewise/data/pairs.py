@@ -15,11 +15,10 @@ from edgewise.data.build import build_pairs
 from edgewise.data.files import rows_of_file
 from edgewise.data.text import tokens_of_text
 from edgewise.data.tokens import NO_ANSWER, Padding, Tokenizer, real_positions
+from edgewise.errors import SettingError
 
 TokenRows = Int[Tensor, "batch pos"] | Sequence[Sequence[int]]
-AnswerRows = (
-    Int[Tensor, "batch"] | Int[Tensor, "batch answer"] | Sequence[int] | Sequence[Sequence[int]]
-)
+AnswerRows = Int[Tensor, "batch"] | Int[Tensor, "batch _"] | Sequence[int] | Sequence[Sequence[int]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,8 +97,17 @@ class PromptPairs:
         Values are text (then a tokenizer is needed) or lists of token ids; `answers` and `wrong`
         may be one value or a list. Raises `FormatError` or `ProblemError`, with line numbers.
         """
-        rows = rows_of_file(Path(path), tokenizer, bos)
-        return cls.from_tokens(**rows, padding=padding, source=str(path))
+        rows, lines = rows_of_file(Path(path), tokenizer, bos)
+        every = {name: rows.get(name) for name in ("clean", "corrupted", "answers", "wrong")}
+        fields = build_pairs(
+            **every,
+            lengths=None,
+            answer_positions=None,
+            padding=padding,
+            source=str(path),
+            label=lambda i: f"line {lines[i]}",
+        )
+        return cls(**fields, padding=padding, source=str(path))
 
     # --- looking
 
@@ -148,5 +156,7 @@ class PromptPairs:
 
     def batches(self, size: int | None) -> tuple[PromptPairs, ...]:
         """These pairs in micro-batches of at most `size` prompts; None means one batch."""
-        step = size or len(self)
+        if size is not None and size < 1:
+            raise SettingError(f"a batch of {size} prompts; it must be at least 1, or None.")
+        step = len(self) if size is None else size
         return tuple(self.subset(i, min(i + step, len(self))) for i in range(0, len(self), step))

@@ -22,6 +22,10 @@ def tokens_of_text(
     label: Callable[[int], str] = lambda i: f"pair {i}",
 ) -> dict[str, Any]:
     """The token ids of prompts and answers. Raises `ProblemError` with every fault."""
+    given = {"clean": clean, "corrupted": corrupted, "answers": answers, "wrong": wrong}
+    for what, texts in given.items():
+        if isinstance(texts, str):
+            raise ProblemError(source, [f"{what} is one text; it must be a list of texts."])
     faults: list[str] = []
     start: list[int] = []
     if bos:
@@ -61,7 +65,7 @@ def tokens_of_text(
 def _encode(tokenizer: Tokenizer, text: str, where: str, faults: list[str]) -> list[int]:
     try:
         return list(tokenizer.encode(text))
-    except (KeyError, ValueError) as reason:
+    except (KeyError, TypeError, ValueError) as reason:
         faults.append(f"{where}: {reason!s}")
         return []
 

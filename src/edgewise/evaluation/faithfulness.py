@@ -34,7 +34,7 @@ class Spread:
             mean=values.mean().item(),
             std=values.std().item() if len(values) > 1 else 0.0,
             minimum=values.min().item(),
-            median=values.median().item(),
+            median=values.quantile(0.5).item(),
             maximum=values.max().item(),
             worst=int(worst),
         )
@@ -90,7 +90,7 @@ class Faithfulness:
             "n_edges": self.n_edges,
             "n_edges_total": self.n_edges_total,
             "per_prompt": self.per_prompt.tolist(),
-            "spread": vars(self.spread),
+            "spread": dict(vars(self.spread)),
         }
 
 

@@ -146,13 +146,12 @@ def pessimistic_auc(points: Sequence[tuple[float, float]]) -> float:
     >>> pessimistic_auc([(0.5, 0.5)])
     0.25
     """
-    for fpr, tpr in points:
+    every = [(0.0, 0.0), *points, (1.0, 1.0)]
+    for fpr, tpr in every:
         if not (0 <= fpr <= 1 and 0 <= tpr <= 1):
             raise SettingError(f"({fpr}, {tpr}) is not a point of two rates between 0 and 1.")
-    every = [*points, (0.0, 0.0), (1.0, 1.0)]
-    kept = sorted(p for p in every if not any(o[0] < p[0] and o[1] > p[1] for o in every))
-    area, before = 0.0, 0.0
-    for fpr, tpr in kept:
-        area += (1 - fpr) * (tpr - before)
-        before = tpr
+    area, best = 0.0, 0.0
+    for fpr, tpr in sorted(every):  # a point below the best so far is a dropped one
+        area += (1 - fpr) * max(tpr - best, 0.0)
+        best = max(tpr, best)
     return area

@@ -71,9 +71,13 @@ class Graph:
     switches: bool = False  # the paper's "direct computation" edges
 
     def __post_init__(self) -> None:
-        for name in ("n_layers", "n_heads"):
-            if getattr(self, name) < 1:
-                raise SettingError(f"{name} is {getattr(self, name)}; a graph needs at least 1.")
+        for name, value in asdict(self).items():
+            counted = name in ("n_layers", "n_heads")
+            if type(value) is not (int if counted else bool):
+                wanted = "a whole number" if counted else "True or False"
+                raise SettingError(f"{name} is {value!r}; it must be {wanted}.")
+            if counted and value < 1:
+                raise SettingError(f"{name} is {value}; a graph needs at least 1.")
 
     @classmethod
     def build(
@@ -260,7 +264,8 @@ class Graph:
         return Edge(self.senders[row], self.receivers[column])
 
     def _no_such(self, edge: Edge) -> UnknownName:
-        if edge.is_switch and not self.switches:
+        has_ports = edge.sender.kind in ("head", "attention")
+        if edge.is_switch and has_ports and not self.switches:
             hint = "This graph has no switches; build it with switches=True to have them."
         elif edge.sender in self._rows and edge.receiver in self._columns:
             hint = f"{edge.sender} is computed after {edge.receiver} reads the residual stream."

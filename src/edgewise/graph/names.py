@@ -102,9 +102,15 @@ class Edge:
         left, arrow, right = text.partition("->")
         if not arrow or "->" in right:
             raise UnknownName(f"{text!r} is not an edge name. Write it like 'a0.h1->a3.h7.q'.")
+        if _ACDC_VECTOR.fullmatch(left.strip()):
+            raise UnknownName(
+                f"{text!r} is a placeholder edge of the original ACDC code, which always exists. "
+                "Its switch edges run from 'hook_q_input' to 'hook_q'."
+            )
         source, target = Port.parse(left), Port.parse(right)
         if source.slot is not None:
-            if source.node != target.node or target.slot is not None:
+            # The original ACDC names a switch from the port's input hook to its vector.
+            if source != target and (source.node != target.node or target.slot is not None):
                 raise UnknownName(
                     f"{text!r}: only heads, MLPs and embeddings send; {source.name!r} is a port. "
                     f"The switch of that port is '{source.name}->{source.node.name}'."
@@ -116,10 +122,10 @@ class Edge:
         return self.name
 
 
-_HEAD = r"[aA]?(?P<layer>\d+)\.[hH]?(?P<head>\d+)"
+_HEAD = r"[aA]?(?P<layer>[0-9]{1,6})\.[hH]?(?P<head>[0-9]{1,6})"
 _SLOT = r"(?:\.(?P<slot>[qkvQKV])|<(?P<angle>[qkv])>)?"
-_OURS = re.compile(rf"(?:{_HEAD}|[aA](?P<attention>\d+)){_SLOT}")
-_MLP = re.compile(r"(?:[mM]|MLP )(?P<layer>\d+)")
+_OURS = re.compile(rf"(?:{_HEAD}|[aA](?P<attention>[0-9]{{1,6}})){_SLOT}")
+_MLP = re.compile(r"(?:[mM]|MLP )(?P<layer>[0-9]{1,6})")
 _WORDS: dict[str, NodeKind] = {
     "input": "input",
     "tok_embed": "tok_embed",
@@ -134,10 +140,11 @@ _WORDS: dict[str, NodeKind] = {
     "hook_pos_embed": "pos_embed",
 }
 _ACDC_HEAD = re.compile(
-    r"blocks\.(?P<layer>\d+)(?:\.attn)?\.hook_(?P<what>result|[qkv]|[qkv]_input)"
-    r"\[(?:COL|:), (?:COL|:), (?P<head>\d+)\]"
+    r"blocks\.(?P<layer>[0-9]{1,6})(?:\.attn)?\.hook_(?P<what>result|[qkv]|[qkv]_input)"
+    r"\[(?:COL|:), (?:COL|:), (?P<head>[0-9]{1,6})\]"
 )
-_ACDC_MLP = re.compile(r"blocks\.(?P<layer>\d+)\.hook_mlp_(?:in|out)(?:\[(?:COL|:)\])?")
+_ACDC_VECTOR = re.compile(r"blocks\.[0-9]+\.attn\.hook_[qkv]\[.*\]")
+_ACDC_MLP = re.compile(r"blocks\.(?P<layer>[0-9]{1,6})\.hook_mlp_(?:in|out)(?:\[(?:COL|:)\])?")
 _ACDC_OUTPUT = re.compile(r"blocks\.\d+\.hook_resid_post(?:\[(?:COL|:)\])?")
 
 
