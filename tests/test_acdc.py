@@ -50,7 +50,6 @@ def test_decisions_are_the_oracles(seed, reference):
         seed, reference, metric, switches=switches, n_head=2 + seed % 2, d_model=12
     )
     # Thresholds on the scale of the whole effect, so that some edges go and some stay.
-    # some.
     scale = problem.loss(ew.Circuit.empty(problem.graph)) - problem.loss(
         ew.Circuit.full(problem.graph)
     )

@@ -105,7 +105,7 @@ def test_options_come_from_the_settings_classes():
         (("discover", "--task", "or-gate", "--treshold", "1"), "No such option: --treshold"),
         (("discover", "--task", "or-gate", "--threshold", "1", "--method", "acd"), "mean 'acdc'"),
         (("discover", "--task", "or-gate", "--threshold", "1", "--metric", "kk"), "no metric"),
-        (("discover", "--task", "or-gate", "--threshold", "1", "--dtype", "f8"), "no dtype named"),
+        (("discover", "--task", "or-gate", "--threshold", "1", "--dtype", "f8"), "no dtype"),
         (("discover", "--pairs", "nowhere.jsonl", "--model", "or-gate", "--threshold", "1"),
          "cannot read the pairs file nowhere.jsonl"),
         (("discover", "--pairs", "nowhere.jsonl", "--threshold", "1"), "--pairs needs --model"),

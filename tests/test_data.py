@@ -36,15 +36,17 @@ def test_tensors_lists_and_ragged_lists_say_the_same():
         answers=torch.tensor([6, 7]),
         lengths=torch.tensor(LENGTHS),
     )
-    for pairs in (ragged, padded):
-        assert pairs.clean.tolist() == [[1, 2, 3], [4, 5, 0]]
-        assert pairs.corrupted.tolist() == [[1, 9, 3], [4, 8, 0]]
+    for pairs, width in ((ragged, 3), (padded, 5)):  # a batch padded by the user keeps its width
+        assert pairs.n_positions == width
+        assert pairs.clean[:, :3].tolist() == [[1, 2, 3], [4, 5, 0]]
+        assert pairs.corrupted[:, :3].tolist() == [[1, 9, 3], [4, 8, 0]]
         assert pairs.lengths.tolist() == LENGTHS
-        assert pairs.real.tolist() == [[True, True, True], [True, True, False]]
+        assert pairs.real[:, :3].tolist() == [[True, True, True], [True, True, False]]
+        assert not pairs.real[:, 3:].any()
         assert pairs.answers.tolist() == [[6], [7]]
         assert pairs.wrong is None
         assert places(pairs) == [[2], [1]]
-        assert (len(pairs), pairs.n_positions) == (2, 3)
+        assert len(pairs) == 2
         assert pairs.clean.dtype == pairs.lengths.dtype == pairs.answers.dtype == torch.int64
 
 
@@ -111,7 +113,7 @@ def test_an_answer_mask_has_the_shape_of_the_tokens_it_came_with(padding):
         answer_positions=mask,
         padding=padding,
     )
-    assert places(pairs) == ([[0, 1], [0, 1]] if padding == "right" else [[1, 2], [1, 2]])
+    assert places(pairs) == ([[0, 1], [0, 1]] if padding == "right" else [[3, 4], [3, 4]])
 
 
 # --- faults

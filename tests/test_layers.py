@@ -18,6 +18,7 @@ LAYERS = [
     "model",
     "patching",
     "problem",
+    "engine",
     "discovery",
     "evaluation",
     "tasks",

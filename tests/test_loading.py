@@ -10,7 +10,7 @@ import edgewise as ew
 from edgewise.errors import ModelUnavailable, ProofFailed, SettingError, UnsupportedModel
 from edgewise.model import loading
 from edgewise.model.proof import huggingface_source, prove
-from models import random_model, random_pairs
+from models import SHAPES, random_model, random_pairs
 from oracle import random_gpt2
 
 
@@ -209,19 +209,35 @@ def test_a_configuration_lists_all_its_faults():
 # --- TransformerLens-style processing
 
 
-@pytest.mark.parametrize("attention_only", [False, True])
-def test_processing_changes_no_probability(attention_only):
-    model = random_model(attention_only=attention_only)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_processing_changes_no_probability(shape):
+    model = random_model(**SHAPES[shape])
     tokens = random_pairs(model).clean
-    processed = ew.process(model)
+    has_norm = model.config.norm != "none"
+    foldable = model.config.positions != "shortformer"
+    processed = ew.process(model, fold_norm=foldable, center_writing=has_norm)
     torch.testing.assert_close(
         processed(tokens).log_softmax(-1), model(tokens).log_softmax(-1), rtol=0, atol=1e-10
     )
-    assert processed.config.norm == "layernorm-plain"
-    assert not any(name.endswith("b_V") or ".ln" in name for name in processed.weights)
+    assert not any(name.endswith("b_V") for name in processed.weights)
     assert "value biases folded" in processed.processing
-    for name in ("embed.W_E", "pos_embed.W_pos", "blocks.0.attn.W_O", "blocks.0.attn.b_O"):
-        assert processed.weights[name].mean(dim=-1).abs().max() < 1e-12
+    if has_norm and foldable:
+        assert processed.config.norm == "layernorm-plain"
+        assert not any(".ln" in name for name in processed.weights)
+    if has_norm:
+        for name in ("embed.W_E", "blocks.0.attn.W_O", "blocks.0.attn.b_O"):
+            assert processed.weights[name].mean(dim=-1).abs().max() < 1e-12
+
+
+def test_steps_that_would_not_be_exact_are_refused():
+    shortformer = random_model(**SHAPES["shortformer"])
+    with pytest.raises(SettingError, match="adds its positions after the norm"):
+        ew.process(shortformer)
+    with pytest.raises(SettingError, match="has one output; centring it would leave nothing"):
+        ew.process(random_model(d_vocab_out=1))
+    processed = ew.load_model("tracr-xproportion", processing="transformer-lens")
+    tokens = torch.tensor([[0, 2, 3, 4]])
+    torch.testing.assert_close(processed(tokens), ew.load_model("tracr-xproportion")(tokens))
 
 
 def test_processing_matters_for_zero_ablation_and_not_for_corrupted():
@@ -249,13 +265,6 @@ def test_centring_without_a_norm_is_refused():
         ew.process(random_model(norm="none"))
 
 
-def test_bundled_models_can_be_processed():
-    model = ew.load_model("tracr-reverse", processing="transformer-lens")
-    tokens = torch.tensor([[3, 0, 1, 2]])
-    logits, plain = model(tokens), ew.load_model("tracr-reverse")(tokens)
-    torch.testing.assert_close(logits.log_softmax(-1), plain.log_softmax(-1))
-
-
 def test_prompts_longer_than_the_context_are_refused():
     with pytest.raises(SettingError, match="prompts of 11 tokens; random-0 takes at most 10"):
         random_model()(torch.zeros(1, 11, dtype=torch.long))
@@ -264,3 +273,20 @@ def test_prompts_longer_than_the_context_are_refused():
 def test_random_gpt2_of_the_oracle_loads():
     assert "Model('GPT2LMHeadModel': 2 layers" in repr(ew.load_model(random_gpt2(0)))
     assert loading.BUNDLED
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"dtype": torch.int8}, "no dtype for a model named 'int8'"),
+        ({"dtype": "float23"}, "Did you mean 'float32'"),
+        ({"device": "foo"}, "device 'foo' cannot be used here"),
+    ],
+)
+def test_dtypes_and_devices_that_cannot_be_used(options, message):
+    with pytest.raises(ew.EdgewiseError, match=message):
+        ew.load_model("tracr-reverse", **options)
+
+
+def test_a_dtype_by_name():
+    assert ew.load_model("tracr-reverse", dtype="float64").dtype == torch.float64

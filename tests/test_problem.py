@@ -177,3 +177,109 @@ def test_faithfulness():
 def test_faithfulness_says_none_where_full_and_empty_agree():
     problem = ew.load_task("tracr-length", reference="corrupted").problem
     assert ew.faithfulness(problem, ew.Circuit.full(problem.graph)).normalized is None
+
+
+def test_an_error_in_a_metric_leaves_gradients_as_they_were():
+    """The exception is held, as a notebook does: its frames must not hold the gradient switch."""
+    model = random_model()
+    problem = ew.Problem(model, random_pairs(model), lambda logits, rows: logits, "corrupted")
+    with pytest.raises(MetricError) as caught:
+        problem.loss(ew.Circuit.full(model.graph))
+    assert caught.value is not None
+    assert torch.is_grad_enabled()
+
+
+def test_a_users_metric_cannot_change_what_later_ones_see():
+    def writes(logits, rows):
+        rows.clean_logits.sub_(5)
+        return (logits - rows.clean_logits).square().mean(dim=-1)
+
+    model = random_model()
+    problem = ew.Problem(model, random_pairs(model), writes, "corrupted")
+    full = ew.Circuit.full(model.graph)
+    assert problem.loss(full) == problem.loss(full)
+
+
+def test_references_are_checked_like_prompts():
+    model = random_model()
+    pairs = random_pairs(model)
+    wild = ew.PromptPairs.from_tokens([[1, 2, 999]])
+    with pytest.raises(ProblemError, match="reference prompt has token id 999"):
+        ew.Problem(model, pairs, "kl", ew.Reference("mean", prompts=wild))
+    long = ew.PromptPairs.from_tokens([[1] * 11])
+    with pytest.raises(ProblemError, match="reference prompts of up to 11 tokens"):
+        ew.Problem(model, pairs, "kl", ew.Reference("mean", prompts=long))
+    order = tuple(range(11))
+    with pytest.raises(ProblemError, match="position_permutation has 11 places"):
+        ew.Problem(model, pairs, "kl", ew.Reference("corrupted", position_permutation=order))
+    bare = random_model(positions="none")
+    scramble = ew.Reference("corrupted", position_permutation=(1, 0, 2, 3, 4, 5))
+    with pytest.raises(ProblemError, match="moves nothing"):
+        ew.Problem(bare, pairs, "kl", scramble)
+
+
+def test_a_reference_of_the_users_own_is_taken_as_it_is():
+    plain = ew.load_task("tracr-reverse", reference=ew.Reference("corrupted"))
+    assert plain.problem.reference.position_permutation is None
+
+
+def test_first_use_under_inference_mode_caches_plain_tensors():
+    model = random_model()
+    problem = ew.Problem(model, random_pairs(model), "kl", "corrupted")
+    with torch.inference_mode():
+        problem.loss(ew.Circuit.full(model.graph))
+    for batch in problem.evaluator(model.graph).batches:
+        assert not batch.reference.senders.is_inference()
+        assert not batch.rows.clean_logits.is_inference()
+
+
+def test_forward_passes_count_references_too():
+    model = random_model()
+    graph = ew.Graph.of(model, switches=True)
+    for reference, passes in (("zero", 3), ("corrupted", 4), ("mean", 4)):
+        problem = ew.Problem(model, random_pairs(model), "kl", reference, graph=graph)
+        problem.loss(ew.Circuit.full(graph))
+        assert problem.forward_passes() == passes, reference
+
+
+def test_wrong_kinds_of_things_are_named():
+    model = random_model()
+    pairs = random_pairs(model)
+    code = """
+import sys; sys.path.insert(0, "tests")
+from models import random_model, random_pairs
+import edgewise as ew
+model = random_model(); pairs = random_pairs(model)
+problem = ew.Problem(model, pairs, "kl")
+for make in (
+    lambda: ew.Problem("tracr-reverse", pairs, "kl"),
+    lambda: ew.Problem(model, [[1, 2]], "kl"),
+    lambda: ew.Problem(model, pairs, "kl", batch_size=2.5),
+    lambda: ew.recovery(ew.Circuit.full(model.graph), None),
+    lambda: ew.discover(ew.load_task("or-gate"), "acdc", threshold=0.1),
+    lambda: ew.load_task("tracr-sort", n="5"),
+    lambda: ew.load_task("tracr-sort", seed=2**70),
+    lambda: ew.acdc(problem, threshold="0.1"),
+    lambda: ew.acdc(problem, threshold=0.1, absolute="no"),
+):
+    try:
+        make()
+        print("accepted")
+    except ew.EdgewiseError as error:
+        assert "\\n" not in str(error), error
+"""
+    import subprocess
+    import sys
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert pairs is not None
+
+
+def test_layers_are_attributes():
+    import subprocess
+    import sys
+
+    code = 'import edgewise; print(edgewise.tasks.published_circuit("tracr-reverse").n_edges)'
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "15", done.stderr

@@ -2,8 +2,11 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import pytest
+import torch
 
 import edgewise as ew
 from edgewise.errors import FormatError, OutputError
@@ -43,7 +46,7 @@ def test_round_trip(run, tmp_path):
     for name in ("method", "settings", "cost", "started", "margin", "environment", "request"):
         assert getattr(again, name) == getattr(run, name), name
     assert json.dumps(again.measurements) == json.dumps(dict(run.measurements))
-    assert again.problem.pairs_sha256 == run.problem.pairs_sha256
+    assert again.problem == run.problem
     assert sorted(p.name for p in folder.iterdir()) == [
         "circuit.json", "run.json", "scores.safetensors", "trace.jsonl"
     ]  # fmt: skip
@@ -88,14 +91,47 @@ def test_a_place_that_cannot_be_written_is_found_before_work(monkeypatch, tmp_pa
         check_output_folder(tmp_path / "run")
 
 
-def test_a_write_that_breaks_off_leaves_nothing(run, monkeypatch, tmp_path):
+@pytest.mark.parametrize("what", ["os.fdopen", "pathlib.Path.write_bytes", "json.dumps"])
+def test_a_write_that_breaks_off_leaves_nothing(what, run, monkeypatch, tmp_path):
     def full(*arguments, **keywords):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(ew.Circuit, "save", full)
-    with pytest.raises(OutputError, match="cannot write the run to .*No space left"):
+    monkeypatch.setattr(what, full)
+    with pytest.raises(
+        OutputError, match="cannot write the run to .*/run: No space left on device"
+    ):
         run.save(tmp_path / "run")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_numbers_of_numpy_and_torch_are_plain_numbers_in_a_record():
+    """In a process of its own: the tests' type checks want plain floats."""
+    code = (
+        "import json, numpy, torch\n"
+        "from edgewise.settings import ACDCSettings\n"
+        "for number in (numpy.float32(0.5), torch.tensor(0.5), 1):\n"
+        "    print(type(ACDCSettings(threshold=number).threshold).__name__)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.split() == ["float"] * 3, done.stderr
+
+
+def test_a_metric_that_fails_on_the_empty_circuit_fails_before_the_work():
+    calls = []
+
+    def fails_when_empty(logits, rows):
+        calls.append(0)
+        return torch.where((logits == logits[:, :1]).all(), torch.nan, logits[:, 0])
+
+    problem = ew.load_task("tracr-reverse").problem.with_(metric=fails_when_empty)
+    with pytest.raises(ew.EdgewiseError, match="is nan"):
+        ew.acdc(problem, threshold=0.1)
+    assert len(calls) <= 2
+
+
+def test_a_run_made_in_python_can_be_made_again(run):
+    assert run.request["task"] == "tracr-xproportion"
+    assert (run.request["n"], run.request["seed"], run.request["data"]) == (50, 0, "paper")
 
 
 BREAKAGES = {
@@ -109,11 +145,17 @@ BREAKAGES = {
     ),
     "incomplete": (lambda f: _edit(f, cost=None), "not a complete run folder"),
     "no circuit": (lambda f: (f / "circuit.json").unlink(), "cannot read the circuit file"),
+    "another circuit": (lambda f: _other_circuit(f), "One of them was changed"),
+    "a trace of nonsense": (lambda f: (f / "trace.jsonl").write_text("null\n"), "line 1"),
     "no scores": (lambda f: (f / "scores.safetensors").unlink(), "not a complete run folder"),
     "broken scores": (lambda f: (f / "scores.safetensors").write_text("x"), "not a complete run"),
     "no trace": (lambda f: (f / "trace.jsonl").unlink(), "not a complete run folder"),
     "broken trace": (lambda f: (f / "trace.jsonl").write_text("{}\n"), "trace.jsonl, line 1"),
 }
+
+
+def _other_circuit(folder):
+    ew.Circuit.empty(ew.Circuit.load(folder / "circuit.json").graph).save(folder / "circuit.json")
 
 
 def _edit(folder, **changes):

@@ -49,6 +49,20 @@ _HOME = {
     "structural_truth": "edgewise.tasks",
 }
 
+# Layers that can be reached as attributes: `edgewise.tasks.published_circuit("tracr-reverse")`.
+_LAYERS = {
+    "circuit",
+    "data",
+    "discovery",
+    "errors",
+    "evaluation",
+    "graph",
+    "metrics",
+    "model",
+    "patching",
+    "tasks",
+}
+
 __all__ = [*sorted(_HOME), "__version__"]
 
 
@@ -57,6 +71,8 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("edgewise")
+    if name in _LAYERS:
+        return import_module(f"edgewise.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'edgewise' has no attribute {name!r}")
     value = getattr(import_module(_HOME[name]), name)

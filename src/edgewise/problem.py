@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,7 +24,9 @@ class Problem:
     """A behaviour of a model, as prompt pairs and a metric, and what removed edges carry.
 
     `metric` and `reference` may be given by name. `graph` is the granularity that methods work at
-    (default: `model.graph`); `batch_size` bounds memory by running that many prompts at a time.
+    (default: `model.graph`); `batch_size` bounds the memory of a run by running that many prompts
+    at a time (what removed edges carry is kept for all). `origin` says how a task or the command
+    line made the problem, for records.
     Raises `ProblemError`, which lists every part that does not fit.
     """
 
@@ -34,7 +36,9 @@ class Problem:
     reference: Reference
     graph: Graph
     batch_size: int | None
+    origin: Mapping[str, Any]
     _evaluators: dict[Graph, Evaluator] = field(repr=False)
+    _baselines: dict[Graph, tuple[float, float]] = field(repr=False)
 
     def __init__(
         self,
@@ -45,7 +49,9 @@ class Problem:
         *,
         graph: Graph | None = None,
         batch_size: int | None = None,
+        origin: Mapping[str, Any] | None = None,
     ) -> None:
+        _check_kinds(model, pairs, batch_size)
         values = {
             "model": model,
             "pairs": pairs,
@@ -53,7 +59,9 @@ class Problem:
             "reference": reference_named(reference),
             "graph": model.graph if graph is None else graph,
             "batch_size": batch_size,
+            "origin": dict(origin or {}),
             "_evaluators": {},
+            "_baselines": {},
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -75,6 +83,14 @@ class Problem:
         """The metric as a loss: lower is better. The only place where direction is applied."""
         return self.metric.loss_sign * self.value(circuit)
 
+    def baselines(self, graph: Graph | None = None) -> tuple[float, float]:
+        """The metric of the full model and of the empty circuit; computed once. `MetricError`."""
+        graph = self.graph if graph is None else graph
+        if graph not in self._baselines:
+            full, empty = self.value(Circuit.full(graph)), self.value(Circuit.empty(graph))
+            self._baselines[graph] = (full, empty)
+        return self._baselines[graph]
+
     def evaluator(self, graph: Graph) -> Evaluator:
         """The plain evaluator for circuits of `graph`; made once. Raises `SettingError`."""
         if graph not in self._evaluators:
@@ -92,11 +108,14 @@ class Problem:
 
     def with_(self, **changes: Any) -> Problem:
         """This problem with some parts changed, checked anew: `problem.with_(reference="zero")`."""
-        known = ("model", "pairs", "metric", "reference", "graph", "batch_size")
+        known = ("model", "pairs", "metric", "reference", "graph", "batch_size", "origin")
         for name in changes:
             if name not in known:
                 raise SettingError(f"a problem has no {name!r}; it has {', '.join(known)}.")
-        return type(self)(**{name: getattr(self, name) for name in known} | changes)
+        parts = {name: getattr(self, name) for name in known}
+        if {"model", "pairs"} & set(changes):
+            parts["origin"] = None  # no longer the task's prompts on the task's model
+        return type(self)(**parts | changes)
 
 
 def run_circuit(problem: Problem, circuit: Circuit) -> Float[Tensor, "batch pos vocab"]:
@@ -105,6 +124,21 @@ def run_circuit(problem: Problem, circuit: Circuit) -> Float[Tensor, "batch pos 
     Every removed edge carries the problem's reference. Logits at padding mean nothing.
     """
     return problem.evaluator(circuit.graph).logits(circuit)
+
+
+def _check_kinds(model: object, pairs: object, batch_size: object) -> None:
+    """Refuse arguments of another kind, with what would work. Raises `SettingError`."""
+    if not isinstance(model, Model):
+        raise SettingError(
+            f"model is a {type(model).__name__}; pass the Model that edgewise.load_model returns."
+        )
+    if not isinstance(pairs, PromptPairs):
+        raise SettingError(
+            f"pairs is a {type(pairs).__name__}; make them with PromptPairs.from_tokens, from_text "
+            "or from_file."
+        )
+    if batch_size is not None and (not isinstance(batch_size, int) or isinstance(batch_size, bool)):
+        raise SettingError(f"batch_size is {batch_size!r}; it must be a whole number, or None.")
 
 
 def _faults(problem: Problem) -> list[str]:
@@ -146,23 +180,40 @@ def _id_faults(ids: Tensor | None, counted: Tensor, what: str, n: int) -> list[s
 
 
 def _reference_faults(problem: Problem) -> list[str]:
-    reference, pairs = problem.reference, problem.pairs
+    reference, pairs, config = problem.reference, problem.pairs, problem.model.config
+    faults = []
+    if reference.prompts is not None:
+        prompts = reference.prompts
+        faults += _id_faults(prompts.clean, prompts.real, "reference prompt", config.d_vocab)
+        if prompts.n_positions > config.n_ctx:
+            faults.append(
+                f"reference prompts of up to {prompts.n_positions} tokens; "
+                f"{problem.model.name} takes at most {config.n_ctx}."
+            )
     if reference.kind == "corrupted":
         if pairs.corrupted is None:
-            return ["reference 'corrupted' needs corrupted prompts, and the pairs have none."]
+            faults.append("reference 'corrupted' needs corrupted prompts, and the pairs have none.")
+            return faults
         order = reference.position_permutation
-        if order is not None and len(order) < pairs.n_positions:
-            return [
-                f"position_permutation has {len(order)} places for {pairs.n_positions} positions."
-            ]
+        if order is not None and not pairs.n_positions <= len(order) <= config.n_ctx:
+            faults.append(
+                f"position_permutation has {len(order)} places for {pairs.n_positions} positions; "
+                f"{problem.model.name} has {config.n_ctx}."
+            )
+        if order is not None and config.positions == "none":
+            faults.append(
+                f"position_permutation moves nothing: {problem.model.name} has no positions."
+            )
         same = torch.equal(pairs.clean[pairs.real], pairs.corrupted[pairs.real])
         if same and order is None:
-            return ["every corrupted prompt equals its clean one, so no edge can matter."]
+            faults.append("every corrupted prompt equals its clean one, so no edge can matter.")
     if reference.kind == "mean-positional" and reference.prompts is not None:
         longest, known = int(pairs.lengths.max()), int(reference.prompts.lengths.max())
         if longest > known:
-            return [f"prompts of {longest} tokens, but the reference prompts have at most {known}."]
-    return []
+            faults.append(
+                f"prompts of {longest} tokens, but the reference prompts have at most {known}."
+            )
+    return faults
 
 
 def _graph_fault(model: Model, graph: Graph) -> str | None:

@@ -19,6 +19,19 @@ def _setting(help_text: str, **options: Any) -> Any:
     return field(metadata={"help": help_text}, **options)
 
 
+def _positive(name: str, value: Any) -> float:
+    """A positive, finite number as a float; numbers of NumPy and torch are welcome."""
+    try:
+        number = float(value) if not isinstance(value, str | bool) else math.nan
+    except (TypeError, ValueError):
+        number = math.nan
+    if not (math.isfinite(number) and number > 0):
+        raise SettingError(
+            f"{name} is {value!r}; it must be a positive number, in the loss's unit."
+        )
+    return number
+
+
 @dataclass(frozen=True)
 class ACDCSettings:
     """Settings of ACDC; `threshold` is the paper's tau, in the unit of the problem's loss."""
@@ -38,10 +51,10 @@ class ACDCSettings:
     )
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.threshold) and self.threshold > 0):
-            raise SettingError(
-                f"threshold is {self.threshold}; it must be a positive number, in the loss's unit."
-            )
+        object.__setattr__(self, "threshold", _positive("threshold", self.threshold))
+        for name in ("absolute", "prune"):
+            if not isinstance(getattr(self, name), bool):
+                raise SettingError(f"{name} is {getattr(self, name)!r}; it must be True or False.")
         if self.head_order not in get_args(HeadOrder):
             raise unknown_name("head order", str(self.head_order), get_args(HeadOrder))
 

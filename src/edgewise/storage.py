@@ -36,6 +36,16 @@ def read_json(path: Path, what: str) -> Any:
         raise FormatError(f"{path}: not a {what} file; it is broken JSON: {reason}") from reason
 
 
+def check_writable(path: Path) -> None:
+    """Raise `OutputError` unless a file could be written there. Call it before the work starts."""
+    if path.is_dir():
+        raise OutputError(f"cannot write {path}: it is a folder.")
+    try:
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as reason:
+        raise OutputError(f"cannot write {path}: {reason.strerror}.") from reason
+
+
 def write_json(document: Any, path: Path) -> Path:
     """Write JSON so that a reader sees the old file or the new one, never half of it."""
     return write_text(json.dumps(document, indent=1) + "\n", path)

@@ -176,10 +176,11 @@ class Circuit:
 
     def _live_from_inputs(self) -> set[Node]:
         live = {node for node in self.graph.senders if node.layer is None}
+        additive = self.keep & ~self.graph.is_switch
         for column, port in enumerate(self.graph.receivers):  # in the order they are computed
             if port.node.kind == "logits" or not self._open(column):
                 continue
-            rows = (self.keep & ~self.graph.is_switch)[:, column].nonzero().flatten().tolist()
+            rows = additive[:, column].nonzero().flatten().tolist()
             if any(self.graph.senders[row] in live for row in rows):
                 live.add(port.node)
         return live

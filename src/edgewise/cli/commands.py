@@ -12,7 +12,6 @@ from edgewise.cli.options import ProblemOptions, choices_of, with_problem, with_
 from edgewise.errors import SettingError
 
 if TYPE_CHECKING:
-    from edgewise.cli.problems import Built
     from edgewise.evaluation import Faithfulness, Recovery
     from edgewise.record import Run
 
@@ -36,18 +35,22 @@ def discover(
     from edgewise.cli import show
     from edgewise.cli.problems import build
     from edgewise.discovery import method_named
+    from edgewise.evaluation import against_known
     from edgewise.record import check_output_folder
     from edgewise.record import discover as run_discovery
     from edgewise.reporting import report as write_report
+    from edgewise.storage import check_writable
 
     method_named(method).resolve(settings)  # refuse bad settings before anything is loaded
     if out is not None:
         check_output_folder(out)
+    if report is not None:
+        check_writable(report)
     with show.spinner("loading", quiet=json):
         built = build(problem)
     with show.progress_bar(method, quiet=json) as on_progress:
         run = run_discovery(built.problem, method, on_progress=on_progress, **settings)
-    run = run.with_(request=built.request, measurements=_against_known(run, built))
+    run = run.with_(measurements=against_known(run, built.published, built.truth))
     if out is not None:
         run.save(out)
     if report is not None:
@@ -74,7 +77,7 @@ def evaluate(
     """
     from edgewise.circuit import Circuit
     from edgewise.cli import show
-    from edgewise.cli.problems import build, from_request
+    from edgewise.cli.problems import build, from_run
     from edgewise.evaluation import faithfulness, recovery
     from edgewise.record import Run
 
@@ -85,7 +88,7 @@ def evaluate(
         if circuit.is_dir():
             run = Run.load(circuit)
             found = run.circuit
-            built = build(problem) if named else from_request(run.request)
+            built = build(problem) if named else from_run(run)
         else:
             found = Circuit.load(circuit)
             built = build(problem)
@@ -222,18 +225,6 @@ def methods(json: Json = False) -> None:
             show.OUT.print(f"  {key:8} {row[key]}")
         for setting in row["settings"]:
             show.OUT.print(f"  --{setting['name'].replace('_', '-'):12} {setting['help']}")
-
-
-def _against_known(run: Run, built: Built) -> dict[str, Any]:
-    """Recovery of the published circuit and of the structural truth, where they are known."""
-    from edgewise.evaluation import recovery
-
-    result = {}
-    if built.published is not None:
-        result["recovery"] = recovery(run, built.published).to_json()
-    if built.truth is not None:
-        result["recovery_of_truth"] = recovery(run, built.truth).to_json()
-    return result
 
 
 def _run_json(run: Run, out: Path | None, report: Path | None) -> dict[str, Any]:

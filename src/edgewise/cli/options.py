@@ -32,7 +32,7 @@ class ProblemOptions:
         "corrupted for pairs."
     )
     n: int | None = _option("How many prompts a task draws.")
-    seed: int = _option("Seed of everything random.", 0)
+    seed: int | None = _option("Seed of a task's prompts. Default: 0.")
     data: str | None = _option("Kind of prompts, where a task has several (legal, paper).")
     bos: bool = _option("Put the BOS token before each text of --pairs.", False)
     split_qkv: bool | None = _option(

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any
-
-import torch
 
 from edgewise.circuit import Circuit
 from edgewise.cli.options import ProblemOptions
 from edgewise.data import PromptPairs
-from edgewise.errors import SettingError, unknown_name
+from edgewise.errors import SettingError
 from edgewise.graph import Graph
 from edgewise.model import Model, load_model
 from edgewise.problem import Problem
+from edgewise.record import ProblemSummary, Run
 from edgewise.tasks import Task, load_task, task_spec
 
-_DTYPES = ("float64", "float32", "bfloat16", "float16")
 _GRAPH_OPTIONS = ("split_qkv", "split_heads", "split_embed", "switches")
 
 
@@ -29,69 +27,97 @@ class Built:
     test: Problem | None
     published: Circuit | None
     truth: Circuit | None
-    request: dict[str, Any]
 
 
 def build(options: ProblemOptions) -> Built:
     """The problem that the options describe. Raises `EdgewiseError`."""
     if (options.task is None) == (options.pairs is None):
         raise SettingError("say what to work on: either --task NAME or --pairs FILE.")
-    dtype = _dtype(options.dtype)
-    request = {k: v for k, v in asdict(options).items() if v is not None}
-    task = _task(options, dtype) if options.task is not None else _pairs_task(options, dtype)
+    task = _task(options) if options.task is not None else _pairs_task(options)
     graph = _graph(options, task.problem)
     changes = {"graph": graph, "batch_size": options.batch_size}
     same = graph == task.problem.graph
     return Built(
         problem=task.problem.with_(**changes),
-        test=None if task.test is None else task.test.with_(**changes),
+        test=None if task.test is task.problem else task.test.with_(**changes),
         published=task.published if same else None,
         truth=task.truth if same else None,
-        request=request,
     )
 
 
-def from_request(request: Mapping[str, Any]) -> Built:
+def from_run(run: Run) -> Built:
     """The problem of a run, made again from what its record says was asked."""
     known = {f.name for f in fields(ProblemOptions)}
+    request = run.request
     if "task" not in request and "pairs" not in request:
         raise SettingError(
-            "the run does not say how its problem was made (it was saved from Python). "
+            "the run does not say how its problem was made (its prompts came from Python). "
             "Add --task or --pairs to say it."
         )
-    return build(ProblemOptions(**{k: v for k, v in request.items() if k in known}))
+    built = build(ProblemOptions(**{k: v for k, v in request.items() if k in known}))
+    again = ProblemSummary.of(built.problem)
+    for name in ("pairs_sha256", "metric", "reference"):
+        if getattr(again, name) != getattr(run.problem, name):
+            raise SettingError(
+                f"the problem made again from the run's record has another {name} "
+                f"({getattr(again, name)}, not {getattr(run.problem, name)}). "
+                "Has its file changed? Say the problem with --task or --pairs."
+            )
+    return built
 
 
-def _task(options: ProblemOptions, dtype: torch.dtype | None) -> Task:
+def _task(options: ProblemOptions) -> Task:
     assert options.task is not None
-    return load_task(
+    if options.bos:
+        raise SettingError("--bos is for --pairs; a task knows its prompts.")
+    task = load_task(
         options.task,
-        _model(options, options.model or task_spec(options.task).model, dtype),
+        _model(options, options.model or task_spec(options.task).model),
         n=options.n,
-        seed=options.seed,
+        seed=options.seed or 0,
         data=options.data,
         metric=options.metric,
         reference=options.reference,
     )
+    origin = {**task.problem.origin, **_how_loaded(options)}
+    same = task.test is task.problem
+    problem = task.problem.with_(origin=origin)
+    return replace(task, problem=problem, test=problem if same else task.test)
 
 
-def _pairs_task(options: ProblemOptions, dtype: torch.dtype | None) -> Task:
+def _pairs_task(options: ProblemOptions) -> Task:
     assert options.pairs is not None
     if options.model is None:
         raise SettingError("--pairs needs --model, the model to run the prompts on.")
-    for name in ("n", "data"):
+    for name in ("n", "seed", "data"):
         if getattr(options, name) is not None:
             raise SettingError(f"--{name} is for tasks; --pairs takes the prompts of its file.")
-    model = _model(options, options.model, dtype)
+    model = _model(options, options.model)
     pairs = PromptPairs.from_file(options.pairs, tokenizer=model.tokenizer, bos=options.bos)
-    problem = Problem(model, pairs, options.metric or "kl", options.reference or "corrupted")
-    return Task(name=options.pairs, problem=problem)
+    origin = {"pairs": str(Path(options.pairs).resolve()), "bos": options.bos}
+    problem = Problem(
+        model,
+        pairs,
+        options.metric or "kl",
+        options.reference or "corrupted",
+        origin=origin | _how_loaded(options),
+    )
+    return Task(name=options.pairs, problem=problem, test=problem)
 
 
-def _model(options: ProblemOptions, source: str, dtype: torch.dtype | None) -> Model:
+def _how_loaded(options: ProblemOptions) -> dict[str, Any]:
+    """What a record needs to load the model again, wherever it is read."""
+    how: dict[str, Any] = {"processing": options.processing}
+    if options.model is not None:
+        is_folder = Path(options.model).is_dir()
+        how["model"] = str(Path(options.model).resolve()) if is_folder else options.model
+    return how
+
+
+def _model(options: ProblemOptions, source: str) -> Model:
     return load_model(
         source,
-        dtype=dtype,
+        dtype=options.dtype,
         device=options.device,
         processing=options.processing,  # type: ignore[arg-type]  # load_model refuses other words
     )
@@ -103,12 +129,3 @@ def _graph(options: ProblemOptions, problem: Problem) -> Graph:
     given = {name: getattr(options, name) for name in _GRAPH_OPTIONS}
     chosen = usual | {name: value for name, value in given.items() if value is not None}
     return Graph.of(problem.model, **chosen)
-
-
-def _dtype(name: str | None) -> torch.dtype | None:
-    if name is None:
-        return None
-    if name not in _DTYPES:
-        raise unknown_name("dtype", name, _DTYPES)
-    dtype: torch.dtype = getattr(torch, name)
-    return dtype

@@ -33,6 +33,10 @@ def build_pairs(
     """
     if padding not in ("right", "left"):
         raise ProblemError(source, [f"padding is {padding!r}; it must be 'right' or 'left'."])
+    clean, corrupted, answers, wrong, lengths, answer_positions = (
+        _tensor_if_array(given)
+        for given in (clean, corrupted, answers, wrong, lengths, answer_positions)
+    )
     faults: list[str] = []
     clean_given = _id_rows(clean, "clean", label, faults)
     corrupted_given = None
@@ -54,9 +58,10 @@ def build_pairs(
         faults += [f"{label(i)}: the clean prompt is empty." for i in empty]
     answer_ids = _answer_rows(answers, n, "answers", label, faults)
     wrong_ids = _answer_rows(wrong, n, "wrong", label, faults)
-    width = max(len(row) for row in clean_rows)
+    # Positions stay where the user put them: a batch padded by the user keeps its width.
+    width = given_width
     kept = torch.tensor([len(row) for row in clean_rows])
-    answer_at = _answer_mask(answer_positions, kept, width, given_width, padding, label, faults)
+    answer_at = _answer_mask(answer_positions, kept, width, padding, label, faults)
     if faults:
         raise ProblemError(source, faults)
     return {
@@ -91,8 +96,12 @@ def _id_rows(rows: Any, what: str, label: Label, faults: list[str]) -> Ids | Non
             "it must be integer token ids [batch pos]."
         )
         return None
+    if isinstance(rows, str) or not hasattr(rows, "__iter__"):
+        faults.append(f"{what} is {rows!r}; it must be token ids [batch pos].")
+        return None
     result: Ids = []
     for i, row in enumerate(rows):
+        row = row.tolist() if hasattr(row, "tolist") else row
         try:
             values = [_whole(v) for v in row]
         except TypeError:
@@ -112,7 +121,10 @@ def _holds_integers(tensor: Tensor) -> bool:
 def _sizes(lengths: Any, n: int, faults: list[str]) -> list[int] | None:
     if lengths is None:
         return None
-    values = lengths.tolist() if isinstance(lengths, Tensor) else list(lengths)
+    values = _listed(lengths)
+    if values is None:
+        faults.append(f"lengths is {lengths!r}; it must be a list with an entry for each prompt.")
+        return None
     sizes = [_whole(v) for v in values]
     if None in sizes:
         faults.append(f"lengths has {values[sizes.index(None)]!r}, which is not a whole number.")
@@ -176,57 +188,64 @@ def _answer_mask(
     positions: Any,
     sizes: Tensor,
     width: int,
-    given_width: int,
     padding: Padding,
     label: Label,
     faults: list[str],
 ) -> Tensor:
     real = real_positions(sizes, width, padding)
     if isinstance(positions, Tensor) and positions.dtype == torch.bool:
-        return _checked_mask(positions, real, given_width, padding, label, faults)
-    given = [-1] * len(sizes) if positions is None else _listed(positions)
-    places = [_whole(p) for p in given]
-    if None in places:
-        odd = given[places.index(None)]
-        faults.append(f"answer_positions has {odd!r}; it must be indices, or a [batch pos] mask.")
+        return _checked_mask(positions, real, label, faults)
+    if isinstance(positions, Tensor) and positions.ndim > 1:
+        faults.append(
+            "answer_positions is a tensor of numbers; a [batch pos] mask must be boolean."
+        )
         return real
-    if len(places) != len(sizes):
-        faults.append(f"there are {len(places)} answer_positions for {len(sizes)} prompts.")
+    given = [-1] * len(sizes) if positions is None else _listed(positions)
+    if given is None or len(given) != len(sizes):
+        found = "one value" if given is None else str(len(given))
+        faults.append(f"there are {found} answer_positions for {len(sizes)} prompts.")
         return real
     mask = torch.zeros_like(real)
-    for i, (place, size) in enumerate(zip(places, sizes.tolist(), strict=True)):
-        assert place is not None
-        if positions is None and size == 0:
-            continue  # told already: the prompt is empty
-        if not -size <= place < size:
-            faults.append(f"{label(i)}: answer position {place} is outside its {size} tokens.")
-            continue
+    for i, (entry, size) in enumerate(zip(given, sizes.tolist(), strict=True)):
         start = 0 if padding == "right" else width - size
-        mask[i, start + place % size] = True
+        for value in entry if isinstance(entry, list | tuple) else [entry]:
+            place = _whole(value)
+            if place is None:
+                faults.append(
+                    f"{label(i)}: answer_positions has {value!r}; "
+                    "it must be indices, or a [batch pos] mask."
+                )
+            elif positions is None and size == 0:
+                continue  # told already: the prompt is empty
+            elif not -size <= place < size:
+                faults.append(f"{label(i)}: answer position {place} is outside its {size} tokens.")
+            else:
+                mask[i, start + place % size] = True
     return mask
 
 
-def _checked_mask(
-    mask: Tensor, real: Tensor, given_width: int, padding: Padding, label: Label, faults: list[str]
-) -> Tensor:
-    """The mask, cut to the width of the longest prompt as the tokens are."""
-    n, width = real.shape
-    if tuple(mask.shape) not in ((n, width), (n, given_width)):
-        faults.append(f"answer_positions is {tuple(mask.shape)}, not {(n, given_width)}.")
+def _checked_mask(mask: Tensor, real: Tensor, label: Label, faults: list[str]) -> Tensor:
+    if mask.shape != real.shape:
+        faults.append(f"answer_positions is {tuple(mask.shape)}, not {tuple(real.shape)}.")
         return real
-    extra = mask.shape[1] - width
-    cut, rest = (mask[:, :width], mask[:, width:])
-    if padding == "left":
-        cut, rest = mask[:, extra:], mask[:, :extra]
-    for i in ((cut & ~real).any(dim=1) | rest.any(dim=1)).nonzero().flatten().tolist():
+    for i in (mask & ~real).any(dim=1).nonzero().flatten().tolist():
         faults.append(f"{label(i)}: an answer position is padding.")
     for i in (~mask.any(dim=1)).nonzero().flatten().tolist():
         faults.append(f"{label(i)}: it has no answer position.")
-    return cut.clone()
+    return mask.clone()
 
 
-def _listed(values: Any) -> list[Any]:
-    return values.tolist() if isinstance(values, Tensor) else list(values)
+def _tensor_if_array(given: Any) -> Any:
+    """NumPy arrays, and whatever else can become one, as tensors; everything else as it is."""
+    if isinstance(given, Tensor) or not hasattr(given, "__array__"):
+        return given
+    return torch.as_tensor(given.__array__())
+
+
+def _listed(values: Any) -> list[Any] | None:
+    """A list of the entries; None if there are none to list."""
+    plain = values.tolist() if isinstance(values, Tensor) else values
+    return list(plain) if isinstance(plain, list | tuple | range) else None
 
 
 def _padded(rows: Ids, width: int, padding: Padding) -> Tensor:

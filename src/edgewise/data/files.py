@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ _KEYS = {  # our name for a column: the spellings it is read from
     "corrupted": ("corrupted", "corrupt"),
     "answers": ("answers", "answer"),
     "wrong": ("wrong", "wrong_answers", "wrong_answer"),
+    "answer_positions": ("answer_positions", "answer_position"),
 }
 
 
@@ -28,7 +30,7 @@ def rows_of_file(
     records = _records(path)
     lines = [line for line, _ in records]
     columns: dict[str, list[Any]] = {}
-    faults: list[str] = []
+    faults = _misspelt(records)
     for name, spellings in _KEYS.items():
         values = [next((r[k] for k in spellings if k in r), None) for _, r in records]
         missing = [line for line, value in zip(lines, values, strict=True) if value is None]
@@ -51,6 +53,7 @@ def rows_of_file(
     if tokenizer is None:
         raise ProblemError(str(path), ["its prompts are text; pass the model's tokenizer."])
     _check_text(columns, lines, str(path))
+    positions = columns.get("answer_positions")
     rows = tokens_of_text(
         columns["clean"],
         columns.get("corrupted"),
@@ -61,7 +64,21 @@ def rows_of_file(
         str(path),
         label=lambda i: f"line {lines[i]}",
     )
-    return rows, lines
+    return rows | {"answer_positions": positions}, lines
+
+
+def _misspelt(records: list[tuple[int, dict[str, Any]]]) -> list[str]:
+    """Columns that are not ours but look as if they were meant to be; others are the user's own."""
+    known = [spelling for spellings in _KEYS.values() for spelling in spellings]
+    columns: dict[str, int] = {}
+    for line, record in records:
+        for name in record:
+            columns.setdefault(name, line)
+    return [
+        f"line {line}: no column {name!r} is known. Did you mean {near[0]!r}?"
+        for name, line in columns.items()
+        if name not in known and (near := difflib.get_close_matches(name, known, n=1, cutoff=0.8))
+    ]
 
 
 def _records(path: Path) -> list[tuple[int, dict[str, Any]]]:
@@ -99,6 +116,8 @@ def _check_text(columns: dict[str, list[Any]], lines: list[int], source: str) ->
     faults = []
     for name, values in columns.items():
         for line, value in zip(lines, values, strict=True):
+            if name == "answer_positions":
+                continue  # whatever they are, build_pairs checks them
             several = isinstance(value, list) and name in ("answers", "wrong")
             if not all(isinstance(text, str) for text in (value if several else [value])):
                 faults.append(f"line {line}: {name!r} must be text, as the clean prompts are.")
@@ -113,6 +132,8 @@ def _check_ids(columns: dict[str, list[Any]], lines: list[int], source: str) -> 
     faults = []
     for name, values in columns.items():
         for line, value in zip(lines, values, strict=True):
+            if name == "answer_positions":
+                continue
             answer = name in ("answers", "wrong") and type(value) is int
             if not (is_ids(value) or answer):
                 faults.append(f"line {line}: {name!r} must be token ids, as the clean prompts are.")

@@ -7,18 +7,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from jaxtyping import Bool, Int
 from torch import Tensor
 
 from edgewise.data.build import build_pairs
 from edgewise.data.files import rows_of_file
 from edgewise.data.text import tokens_of_text
-from edgewise.data.tokens import NO_ANSWER, Padding, Tokenizer, real_positions
+from edgewise.data.tokenizers import as_tokenizer
+from edgewise.data.tokens import NO_ANSWER, Padding, real_positions
 from edgewise.errors import SettingError
 
-TokenRows = Int[Tensor, "batch pos"] | Sequence[Sequence[int]]
-AnswerRows = Int[Tensor, "batch"] | Int[Tensor, "batch _"] | Sequence[int] | Sequence[Sequence[int]]
+TokenRows = Int[Tensor, "batch pos"] | np.ndarray | Sequence[Sequence[int]]
+Answers = (
+    Int[Tensor, "batch"]
+    | Int[Tensor, "batch _"]
+    | np.ndarray
+    | Sequence[int]
+    | Sequence[Sequence[int]]
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,18 +54,19 @@ class PromptPairs:
         clean: TokenRows,
         corrupted: TokenRows | None = None,
         *,
-        answers: AnswerRows | None = None,
-        wrong: AnswerRows | None = None,
+        answers: Answers | None = None,
+        wrong: Answers | None = None,
         lengths: Sequence[int] | Int[Tensor, batch] | None = None,
-        answer_positions: Sequence[int] | Tensor | None = None,
+        answer_positions: Any = None,
         padding: Padding = "right",
         source: str = "tokens",
     ) -> PromptPairs:
         """Pairs from token ids: a [batch pos] tensor (padded, with `lengths`) or lists of ids.
 
         `answers` and `wrong`: an id per prompt, or several. `answer_positions`: where the answer is
-        read, an index into each prompt's own tokens (negative counts from its end), or a [batch
-        pos] mask; by default each prompt's last token. Raises `ProblemError` with every fault.
+        read, an index or several into each prompt's own tokens (negative counts from its end), or
+        a [batch pos] mask; by default each prompt's last token. Raises `ProblemError` with every
+        fault.
         """
         fields = build_pairs(
             clean, corrupted, answers, wrong, lengths, answer_positions, padding, source
@@ -69,40 +79,46 @@ class PromptPairs:
         clean: Sequence[str],
         corrupted: Sequence[str] | None = None,
         *,
-        tokenizer: Tokenizer,
+        tokenizer: Any,
         answers: Sequence[str] | Sequence[Sequence[str]] | None = None,
         wrong: Sequence[str] | Sequence[Sequence[str]] | None = None,
+        answer_positions: Any = None,
         bos: bool = False,
         padding: Padding = "right",
         source: str = "text",
     ) -> PromptPairs:
         """Pairs from text; every answer must be a single token (mind the leading space).
 
-        `bos` puts the tokenizer's beginning-of-sequence token before each prompt.
+        `tokenizer` is a model, its tokenizer, or one of transformers. `bos` puts the tokenizer's
+        beginning-of-sequence token before each prompt; `answer_positions` count it.
         """
-        rows = tokens_of_text(clean, corrupted, answers, wrong, tokenizer, bos, source)
-        return cls.from_tokens(**rows, padding=padding, source=source)
+        known = as_tokenizer(tokenizer)
+        rows = tokens_of_text(clean, corrupted, answers, wrong, known, bos, source)
+        return cls.from_tokens(
+            **rows, answer_positions=answer_positions, padding=padding, source=source
+        )
 
     @classmethod
     def from_file(
         cls,
         path: str | Path,
         *,
-        tokenizer: Tokenizer | None = None,
+        tokenizer: Any = None,
         bos: bool = False,
         padding: Padding = "right",
     ) -> PromptPairs:
         """Pairs from a JSONL file: one object a line with `clean`, `corrupted`, `answers`, `wrong`.
 
-        Values are text (then a tokenizer is needed) or lists of token ids; `answers` and `wrong`
-        may be one value or a list. Raises `FormatError` or `ProblemError`, with line numbers.
+        Values are text (then a model or tokenizer is needed) or lists of token ids; `answers` and
+        `wrong` may be one value or a list, `answer_positions` one index or several. Other columns
+        are left alone, unless they look misspelt. Raises `FormatError` or `ProblemError`, with line
+        numbers.
         """
-        rows, lines = rows_of_file(Path(path), tokenizer, bos)
-        every = {name: rows.get(name) for name in ("clean", "corrupted", "answers", "wrong")}
+        rows, lines = rows_of_file(Path(path), as_tokenizer(tokenizer), bos)
+        names = ("clean", "corrupted", "answers", "wrong", "answer_positions")
         fields = build_pairs(
-            **every,
+            **{name: rows.get(name) for name in names},
             lengths=None,
-            answer_positions=None,
             padding=padding,
             source=str(path),
             label=lambda i: f"line {lines[i]}",

@@ -16,12 +16,14 @@ def tokens_of_text(
     corrupted: Sequence[str] | None,
     answers: Any,
     wrong: Any,
-    tokenizer: Tokenizer,
+    tokenizer: Tokenizer | None,
     bos: bool,
     source: str,
     label: Callable[[int], str] = lambda i: f"pair {i}",
 ) -> dict[str, Any]:
     """The token ids of prompts and answers. Raises `ProblemError` with every fault."""
+    if tokenizer is None:
+        raise ProblemError(source, ["prompts of text need a tokenizer; pass the model."])
     given = {"clean": clean, "corrupted": corrupted, "answers": answers, "wrong": wrong}
     for what, texts in given.items():
         if isinstance(texts, str):
@@ -47,7 +49,7 @@ def tokens_of_text(
             return None
         rows = []
         for i, value in enumerate(values):
-            texts = [value] if isinstance(value, str) else list(value)
+            texts = list(value) if isinstance(value, list | tuple) else [value]
             rows.append([_single(tokenizer, t, label(i), what, faults) for t in texts])
         return rows
 
@@ -63,6 +65,9 @@ def tokens_of_text(
 
 
 def _encode(tokenizer: Tokenizer, text: str, where: str, faults: list[str]) -> list[int]:
+    if not isinstance(text, str):
+        faults.append(f"{where}: {text!r} is not text.")
+        return []
     try:
         return list(tokenizer.encode(text))
     except (KeyError, TypeError, ValueError) as reason:

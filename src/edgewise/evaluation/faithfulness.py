@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -97,11 +96,12 @@ class Faithfulness:
 def faithfulness(problem: Problem, circuit: Circuit) -> Faithfulness:
     """The circuit's metric beside the full model's and the empty circuit's, with its spread.
 
-    Costs three forward passes over the prompts. Raises `MetricError`.
+    Costs a forward pass over the prompts, and once two more for the full model and the empty
+    circuit. Raises `MetricError`.
     """
     graph, metric = circuit.graph, problem.metric
     per_prompt = problem.per_prompt(circuit)
-    full, empty = problem.value(Circuit.full(graph)), problem.value(Circuit.empty(graph))
+    full, empty = problem.baselines(graph)
     value = per_prompt.double().mean().item()
     return Faithfulness(
         metric=metric.name,
@@ -123,4 +123,4 @@ def _normalized(value: float, full: float, empty: float, metric: Metric) -> floa
     noise = 1e-6 * max(abs(full), abs(empty))
     if abs(full - empty) <= noise:
         return None
-    return torch.tensor((value - empty) / (full - empty), dtype=torch.float64).item()
+    return (value - empty) / (full - empty)

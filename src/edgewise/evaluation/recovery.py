@@ -6,7 +6,7 @@ kept or not, against the published circuit. Nodes are those a kept edge touches.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -94,12 +94,17 @@ class Recovery:
 
 
 def recovery(
-    found: Circuit | HasCircuit | Iterable[Circuit | HasCircuit], published: Circuit
+    found: Circuit | HasCircuit | Iterable[Circuit | HasCircuit], published: Circuit | None
 ) -> Recovery:
     """Compare circuits, or runs, with a published circuit of the same graph.
 
     Raises `SettingError` when the graphs differ or there is nothing to compare.
     """
+    if not isinstance(published, Circuit):
+        raise SettingError(
+            f"the published circuit is {published!r}; pass a Circuit. Not every task has a "
+            "published one: see task.published and task.truth."
+        )
     items = [found] if isinstance(found, Circuit) or hasattr(found, "circuit") else list(found)
     circuits = [item if isinstance(item, Circuit) else item.circuit for item in items]
     if not circuits:
@@ -108,7 +113,8 @@ def recovery(
         if circuit.graph != published.graph:
             raise SettingError(
                 "the circuit and the published one are on different graphs:\n"
-                f"  {circuit.graph.describe()}\n  {published.graph.describe()}"
+                f"  {circuit.graph.describe()}\n  {published.graph.describe()}\n"
+                "Build the problem with graph=published.graph to compare them."
             )
     points = tuple(_point(circuit, published) for circuit in circuits)
     return Recovery(
@@ -137,7 +143,20 @@ def _confusion(found: Set[Any], published: Set[Any], total: int) -> Confusion:
     )
 
 
-def pessimistic_auc(points: Sequence[tuple[float, float]]) -> float:
+def against_known(
+    found: Circuit | HasCircuit, published: Circuit | None, truth: Circuit | None
+) -> dict[str, Any]:
+    """Measurements for a record: recovery of what is known of the circuit, on the same graph."""
+    known = {"recovery": published, "recovery_of_truth": truth}
+    circuit = found if isinstance(found, Circuit) else found.circuit
+    return {
+        name: recovery(circuit, answer).to_json()
+        for name, answer in known.items()
+        if answer is not None and answer.graph == circuit.graph
+    }
+
+
+def pessimistic_auc(points: Iterable[Any]) -> float:
     """The paper's area under (FPR, TPR) points, which credits nothing between two points.
 
     (0,0) and (1,1) are added; a point is dropped only if another has strictly lower FPR *and*
@@ -146,7 +165,7 @@ def pessimistic_auc(points: Sequence[tuple[float, float]]) -> float:
     >>> pessimistic_auc([(0.5, 0.5)])
     0.25
     """
-    every = [(0.0, 0.0), *points, (1.0, 1.0)]
+    every = [(0.0, 0.0), *((float(fpr), float(tpr)) for fpr, tpr in points), (1.0, 1.0)]
     for fpr, tpr in every:
         if not (0 <= fpr <= 1 and 0 <= tpr <= 1):
             raise SettingError(f"({fpr}, {tpr}) is not a point of two rates between 0 and 1.")

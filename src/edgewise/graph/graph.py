@@ -108,8 +108,14 @@ class Graph:
         split_heads: bool = True,
         split_embed: bool = False,
         switches: bool = False,
+        spans: None = None,
     ) -> Graph:
-        """The graph of a model at the granularity asked for."""
+        """The graph of a model at the granularity asked for; all positions together.
+
+        `spans` is where named spans of positions will be given; so far only None is known.
+        """
+        if spans is not None:
+            raise SettingError("graphs of position spans are not available yet; pass spans=None.")
         shape = model.config
         if split_embed and not shape.adds_positions:
             raise SettingError(

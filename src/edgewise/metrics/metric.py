@@ -87,7 +87,10 @@ def check_finite(name: str, values: Float[Tensor, batch]) -> None:
 def kl(logits: Float[Tensor, "row vocab"], rows: AnswerRows) -> Float[Tensor, row]:
     """KL(full model || circuit): sum of p_full (log p_full - log p_circuit) over the vocabulary."""
     full = rows.clean_logits.to(logits.dtype).log_softmax(dim=-1)
-    return (full.exp() * (full - logits.log_softmax(dim=-1))).sum(dim=-1)
+    p = full.exp()
+    # A token the model rules out (p = 0) contributes nothing, even where its logit is -inf.
+    terms = torch.where(p > 0, p * (full - logits.log_softmax(dim=-1)), 0.0)
+    return terms.sum(dim=-1)
 
 
 def logit_diff(logits: Float[Tensor, "row vocab"], rows: AnswerRows) -> Float[Tensor, row]:

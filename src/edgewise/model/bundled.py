@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from safetensors.torch import load
 
+from edgewise.data.tokenizers import WordTokenizer
 from edgewise.errors import unknown_name
 from edgewise.model.config import ModelConfig
 from edgewise.model.model import Model
-from edgewise.model.tokenizers import WordTokenizer
 from edgewise.storage import check_format
 
 _FOLDER = files("edgewise.model") / "bundled"

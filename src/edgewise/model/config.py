@@ -70,7 +70,7 @@ class ModelConfig:
         return self.positions == "learned"
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return {**asdict(self), "attention_scales": list(self.attention_scales)}
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> ModelConfig:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import socket
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -11,13 +12,13 @@ from urllib.request import getproxies
 
 import torch
 
-from edgewise.errors import ModelUnavailable, UnsupportedModel, unknown_name
+from edgewise.data.tokenizers import as_tokenizer
+from edgewise.errors import ModelUnavailable, SettingError, UnsupportedModel, unknown_name
 from edgewise.model.bundled import BUNDLED, bundled_model
 from edgewise.model.families import check_model_type, family_of
 from edgewise.model.model import Model
 from edgewise.model.processing import process
-from edgewise.model.proof import huggingface_source, prove
-from edgewise.model.tokenizers import HuggingFaceTokenizer
+from edgewise.model.proof import TOLERANCES, huggingface_source, prove
 
 Processing = Literal["none", "transformer-lens"]
 
@@ -25,7 +26,7 @@ Processing = Literal["none", "transformer-lens"]
 def load_model(
     source: Any,
     *,
-    dtype: torch.dtype | None = None,
+    dtype: torch.dtype | str | None = None,
     device: torch.device | str | None = None,
     processing: Processing = "none",
     tokenizer: Any = None,
@@ -33,26 +34,55 @@ def load_model(
     """A model that has proved itself equal to its source.
 
     `source`: the name of a bundled model, a folder, a hub name, or a module of transformers (whose
-    parameters are shared, not copied). `dtype` and `device` default to the source's own.
-    `processing="transformer-lens"` rewrites the weights as TransformerLens does by default
-    (`edgewise.model.process`). Raises `ModelError`: unsupported, unreachable, or not proved.
+    parameters are shared, not copied: training it changes the model). `dtype` and `device` default
+    to the source's own. `processing="transformer-lens"` rewrites the weights as TransformerLens
+    does by default (`edgewise.model.process`). Raises `ModelError`: unsupported, unreachable, or not proved.
 
     >>> load_model("tracr-reverse").config.n_layers
     4
     """
+    dtype, device = _dtype(dtype), _device(device)
     if processing not in ("none", "transformer-lens"):
         raise unknown_name("processing", str(processing), ("none", "transformer-lens"))
     if not isinstance(source, str | Path):
         model = _from_module(source, type(source).__name__, tokenizer, dtype, device)
     elif str(source) in BUNDLED:
         model = bundled_model(str(source)).to(dtype=dtype, device=device)
+        if tokenizer is not None:
+            model = replace(model, tokenizer=as_tokenizer(tokenizer))
     else:
         module, found = _from_pretrained(str(source), dtype)
         model = _from_module(module, str(source), tokenizer or found, dtype, device)
     if processing == "none":
         return model
+    # Compiled programs are read as numbers, not as probabilities: no step may shift their outputs.
     centred = model.config.norm != "none"
-    return process(model, center_writing=centred)
+    foldable = model.config.positions != "shortformer"
+    return process(model, fold_norm=foldable, center_writing=centred, center_unembed=centred)
+
+
+def _dtype(asked: torch.dtype | str | None) -> torch.dtype | None:
+    """A floating dtype, from one or its name. Raises `UnknownName`."""
+    if asked is None:
+        return None
+    names = {str(known).removeprefix("torch."): known for known in TOLERANCES}
+    name = str(asked).removeprefix("torch.")
+    if name not in names:
+        raise unknown_name("dtype for a model", name, names)
+    return names[name]
+
+
+def _device(asked: torch.device | str | None) -> torch.device | None:
+    """A device that this machine has. Raises `SettingError`."""
+    if asked is None:
+        return None
+    try:
+        return torch.empty(0, device=asked).device
+    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as reason:
+        raise SettingError(
+            f"device {str(asked)!r} cannot be used here ({_first_line(reason)}). "
+            "'cpu' always can; 'cuda' and 'mps' need their hardware and a torch built for it."
+        ) from reason
 
 
 def _from_module(
@@ -64,7 +94,7 @@ def _from_module(
 ) -> Model:
     family = family_of(module)
     config, weights = family.read(module)
-    wrapped = HuggingFaceTokenizer(tokenizer) if tokenizer is not None else None
+    wrapped = as_tokenizer(tokenizer)
     model = Model(config, weights, name=name, tokenizer=wrapped)
     proof = prove(model, huggingface_source(module, family.final_norm(module)))
     proved = Model(config, model.weights, name=name, tokenizer=wrapped, proof=proof)

@@ -26,6 +26,7 @@ class Outputs:
         self._n_summed = 0
         self._senders: Tensor | None = None
         self._n_separated = 0
+        self._n_rows = 0
 
     # --- writing, in the order of the model's computation
 
@@ -75,11 +76,18 @@ class Outputs:
         """Every sender written so far, one by one, in the graph's rows."""
         new = [self._separate(written) for written in self._written[self._n_separated :]]
         self._n_separated = len(self._written)
-        if new:
+        if torch.is_grad_enabled():  # a buffer that is written to would break the backward pass
             before = [] if self._senders is None else [self._senders]
-            self._senders = torch.cat(before + new)
-        assert self._senders is not None  # embeddings are written before anything reads
-        return self._senders
+            self._senders = torch.cat(before + new) if new else self._senders
+            assert self._senders is not None  # embeddings are written before anything reads
+            return self._senders
+        for chunk in new:
+            if self._senders is None:
+                self._senders = chunk.new_empty(len(self.graph.senders), *chunk.shape[1:])
+            self._senders[self._n_rows : self._n_rows + len(chunk)] = chunk
+            self._n_rows += len(chunk)
+        assert self._senders is not None
+        return self._senders[: self._n_rows]
 
     def _separate(self, written: Tensor | tuple[Tensor, Tensor]) -> Tensor:
         if not isinstance(written, tuple):

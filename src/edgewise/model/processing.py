@@ -37,22 +37,19 @@ def process(
        LayerNorm removes anyway.
     4. `center_unembed`: the mean over the vocabulary is removed, a shift that softmax ignores.
 
-    Raises `SettingError` for `center_writing` on a model without LayerNorm, where it is not exact.
+    Raises `SettingError` for a step that would not be exact on this model: centring without a
+    LayerNorm or with a single output, folding norms before shortformer positions.
     """
+    _check_exact(model, fold_norm, center_writing, center_unembed)
     weights = dict(model.weights)
     config = model.config
-    done = []
+    done = [] if model.processing == "none" else [model.processing]
     if fold_norm and NORMS[config.norm][1]:
         config = _fold_norm(config, weights)
         done.append("norm folded")
     if fold_value_biases:
         _fold_value_biases(config, weights)
         done.append("value biases folded")
-    if center_writing and config.norm == "none":
-        raise SettingError(
-            f"center_writing is exact only behind a LayerNorm, and {model.name} has none. "
-            "Pass center_writing=False."
-        )
     if center_writing:
         _center_writing(config, weights)
         done.append("writing centred")
@@ -62,6 +59,25 @@ def process(
                 weights[name] = weights[name] - weights[name].mean(dim=-1, keepdim=True)
         done.append("unembedding centred")
     return replace(model, config=config, weights=weights, processing=", ".join(done) or "none")
+
+
+def _check_exact(model: Model, fold_norm: bool, center_writing: bool, center_unembed: bool) -> None:
+    config = model.config
+    if fold_norm and NORMS[config.norm][1] and config.positions == "shortformer":
+        raise SettingError(
+            f"{model.name} adds its positions after the norm, so folding the norm would scale them "
+            "too. Pass fold_norm=False."
+        )
+    if center_writing and config.norm == "none":
+        raise SettingError(
+            f"center_writing is exact only behind a LayerNorm, and {model.name} has none. "
+            "Pass center_writing=False."
+        )
+    if center_unembed and config.d_vocab_out == 1:
+        raise SettingError(
+            f"{model.name} has one output; centring it would leave nothing. "
+            "Pass center_unembed=False."
+        )
 
 
 def _fold_norm(config: ModelConfig, weights: Weights) -> ModelConfig:

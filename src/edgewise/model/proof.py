@@ -101,5 +101,5 @@ def _error(
     source: Float[Tensor, "batch pos any"],
     real: Bool[Tensor, "batch pos"],
 ) -> float:
-    ours, source = ours[real].double(), source[real].double()
+    ours, source = ours[real].cpu().double(), source[real].cpu().double()
     return ((ours - source).abs().max() / source.abs().max()).item()

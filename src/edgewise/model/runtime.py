@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from edgewise.graph import SLOTS, Graph, Site
+from edgewise.graph import SLOTS, Graph, Site, Slot
 from edgewise.model.config import ModelConfig
 from edgewise.model.outputs import Outputs
 from edgewise.model.parts import ACTIVATIONS, NORMS, attend, project
@@ -77,12 +77,7 @@ def run(
     """
     config = model.config
     outputs = Outputs(graph)
-    position_ids = (real.cumsum(dim=1) - 1).clamp(min=0)
-    if position_permutation is not None:
-        position_ids = position_permutation.to(tokens.device)[position_ids]
-    positions = None
-    if config.positions != "none":
-        positions = model.weights["pos_embed.W_pos"][position_ids]
+    positions = position_embeddings(model, real, position_permutation)
     in_stream = positions if config.adds_positions else None
     outputs.write_embeddings(model.weights["embed.W_E"][tokens], in_stream)
     at_heads = positions if config.positions == "shortformer" else None
@@ -97,15 +92,29 @@ def run(
         if config.has_mlps:
             if not config.parallel:
                 mlp_input = reader.read(outputs, mlp_site)
-            outputs.write_mlp(_mlp(model, layer, mlp_input[0]))
+            outputs.write_mlp(mlp_output(model, layer, mlp_input[0]))
     return reader.read(outputs, Site(None, "logits"))[0], outputs
+
+
+def position_embeddings(
+    model: Transformer,
+    real: Bool[Tensor, "batch pos"],
+    permutation: Int[Tensor, _pos] | None = None,
+) -> Float[Tensor, "batch pos d_model"] | None:
+    """Each position's embedding, counted from a prompt's first token; None if there are none."""
+    if model.config.positions == "none":
+        return None
+    place = (real.cumsum(dim=1) - 1).clamp(min=0)
+    if permutation is not None:
+        place = permutation.to(real.device)[place]
+    return model.weights["pos_embed.W_pos"][place]
 
 
 def logits_of(
     model: Transformer, final: Float[Tensor, "*rows d_model"]
 ) -> Float[Tensor, "*rows vocab"]:
     """The final norm and the unembedding, on any rows of what the output port reads."""
-    logits = _norm(model, "ln_final", final) @ model.weights["unembed.W_U"]
+    logits = norm(model, "ln_final", final) @ model.weights["unembed.W_U"]
     bias = model.weights.get("unembed.b_U")
     return logits if bias is None else logits + bias
 
@@ -132,28 +141,43 @@ def _attention(
     allowed: Bool[Tensor, "batch pos pos"],
     at_heads: Float[Tensor, "batch pos d_model"] | None,
 ) -> Vectors:
-    at = f"blocks.{layer}"
     vectors = []
     for slot in SLOTS:
         site = Site(layer, slot)
-        x = _norm(model, f"{at}.ln1", reader.read(outputs, site))
-        if at_heads is not None and slot != "v":
-            x = x + at_heads  # shortformer: positions reach queries and keys only
-        letter = slot.upper()
-        weight, bias = (
-            model.weights[f"{at}.attn.W_{letter}"],
-            model.weights.get(f"{at}.attn.b_{letter}"),
-        )
-        vectors.append(reader.vector(site, project(x, weight, bias)))
+        fresh = head_vectors(model, layer, slot, reader.read(outputs, site), at_heads)
+        vectors.append(reader.vector(site, fresh))
     query, key, value = vectors
     return attend(query, key, value, allowed, model.config.attention_scales[layer])
 
 
-def _mlp(
+def head_vectors(
+    model: Transformer,
+    layer: int,
+    slot: Slot,
+    x: Float[Tensor, "#head batch pos d_model"],
+    at_heads: Float[Tensor, "batch pos d_model"] | None,
+    heads: slice = slice(None),
+) -> Vectors:
+    """The q, k or v vectors of a layer's heads from what their ports read.
+
+    `at_heads` are position embeddings that reach queries and keys only (shortformer), or None.
+    """
+    x = norm(model, f"blocks.{layer}.ln1", x)
+    if at_heads is not None and slot != "v":
+        x = x + at_heads
+    at, letter = f"blocks.{layer}.attn", slot.upper()
+    bias = model.weights.get(f"{at}.b_{letter}")
+    return project(
+        x, model.weights[f"{at}.W_{letter}"][heads], None if bias is None else bias[heads]
+    )
+
+
+def mlp_output(
     model: Transformer, layer: int, x: Float[Tensor, "batch pos d_model"]
 ) -> Float[Tensor, "batch pos d_model"]:
+    """An MLP's output, its output bias included, from what its port reads."""
     at = f"blocks.{layer}.mlp"
-    hidden = _affine(_norm(model, f"blocks.{layer}.ln2", x), model, f"{at}.W_in", f"{at}.b_in")
+    hidden = _affine(norm(model, f"blocks.{layer}.ln2", x), model, f"{at}.W_in", f"{at}.b_in")
     return _affine(
         ACTIVATIONS[model.config.activation](hidden), model, f"{at}.W_out", f"{at}.b_out"
     )
@@ -164,7 +188,8 @@ def _affine(x: Tensor, model: Transformer, weight: str, bias: str) -> Tensor:
     return result + model.weights[bias] if bias in model.weights else result
 
 
-def _norm(model: Transformer, name: str, x: Tensor) -> Tensor:
+def norm(model: Transformer, name: str, x: Tensor) -> Tensor:
+    """The norm called `name` (ln1, ln2 of a block, or ln_final) of what a port reads."""
     normalise, _ = NORMS[model.config.norm]
     return normalise(
         x, model.weights.get(f"{name}.w"), model.weights.get(f"{name}.b"), model.config.eps

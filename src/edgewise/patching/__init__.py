@@ -1,6 +1,6 @@
 """What removed edges carry, and running a circuit."""
 
-from edgewise.patching.evaluator import Evaluator
+from edgewise.patching.evaluator import Batch, Evaluator
 from edgewise.patching.reference import (
     REFERENCE_KINDS,
     REFERENCE_SUMMARIES,
@@ -12,6 +12,7 @@ from edgewise.patching.reference import (
 __all__ = [
     "REFERENCE_KINDS",
     "REFERENCE_SUMMARIES",
+    "Batch",
     "Evaluator",
     "Reference",
     "ReferenceKind",

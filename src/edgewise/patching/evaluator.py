@@ -6,7 +6,7 @@ It is the yardstick that faster engines are compared with, so it does nothing cl
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -16,11 +16,11 @@ from torch import Tensor
 from edgewise.circuit import Circuit
 from edgewise.data import PromptPairs
 from edgewise.graph import Graph
-from edgewise.metrics import AnswerRows, Metric
+from edgewise.metrics import METRICS, AnswerRows, Metric
 from edgewise.model.model import Model
 from edgewise.model.runtime import CleanReader, logits_of, run
 from edgewise.patching.readers import CircuitReader, ReferenceValues
-from edgewise.patching.reference import Reference, ReferenceSource
+from edgewise.patching.reference import Reference, ReferenceSource, Work
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,13 +30,6 @@ class Batch:
     pairs: PromptPairs
     reference: ReferenceValues
     rows: AnswerRows
-
-
-@dataclass
-class Work:
-    """Work done so far; a forward pass is one run of one micro-batch."""
-
-    forward_passes: int = 0
 
 
 class Evaluator:
@@ -60,27 +53,30 @@ class Evaluator:
 
     @cached_property
     def batches(self) -> tuple[Batch, ...]:
-        with torch.no_grad():
+        # Plain tensors even if the first use is under inference mode: they outlive it.
+        with torch.inference_mode(False), torch.no_grad():
             source = ReferenceSource(
-                self.model, self.graph, self._reference, self.pairs, self._batch_size
+                self.model, self.graph, self._reference, self.pairs, self._batch_size, self.work
             )
             return tuple(
                 Batch(pairs, source.values(pairs), self._answer_rows(pairs))
                 for pairs in self.pairs.batches(self._batch_size)
             )
 
+    @torch.no_grad()
     def per_prompt(self, circuit: Circuit) -> Float[Tensor, batch]:
         """The metric of every prompt when the model runs as `circuit`, on the CPU."""
         values = [
             self.metric.per_prompt(
                 logits_of(self.model, final[batch.pairs.answer_at.to(final.device)]),
-                batch.rows,
+                self._rows_for_metric(batch.rows),
                 len(batch.pairs),
             )
             for batch, final in self._finals(circuit)
         ]
         return torch.cat(values).cpu()
 
+    @torch.no_grad()
     def logits(self, circuit: Circuit) -> Float[Tensor, "batch pos vocab"]:
         """Logits at every position. Those at padding mean nothing."""
         return torch.cat([logits_of(self.model, final) for _, final in self._finals(circuit)])
@@ -88,15 +84,20 @@ class Evaluator:
     def _finals(
         self, circuit: Circuit
     ) -> Iterator[tuple[Batch, Float[Tensor, "batch pos d_model"]]]:
-        """What the output port reads, batch by batch."""
+        """What the output port reads, batch by batch. Callers switch gradients off."""
         device = self.model.device
         for batch in self.batches:
             reader = CircuitReader(circuit, batch.reference, self.model.dtype, device)
-            with torch.no_grad():
-                tokens, real = batch.pairs.clean.to(device), batch.pairs.real.to(device)
-                final, _ = run(self.model, tokens, real, self.graph, reader)
-                self.work.forward_passes += 1
-                yield batch, final
+            tokens, real = batch.pairs.clean.to(device), batch.pairs.real.to(device)
+            final, _ = run(self.model, tokens, real, self.graph, reader)
+            self.work.forward_passes += 1
+            yield batch, final
+
+    def _rows_for_metric(self, rows: AnswerRows) -> AnswerRows:
+        """What the metric may look at; a copy for a user's function, which may write to it."""
+        if self.metric in METRICS.values():
+            return rows
+        return replace(rows, clean_logits=rows.clean_logits.clone())
 
     def _answer_rows(self, pairs: PromptPairs) -> AnswerRows:
         device = self.model.device

@@ -45,13 +45,15 @@ class CircuitReader:
         keep, exists = circuit.keep.to(device), circuit.graph.exists.to(device)
         self._kept = keep.to(dtype)
         self._removed = (exists & ~keep).to(dtype)
+        # On the CPU, so that asking it does not wait for a GPU.
+        self._some_removed = (circuit.graph.exists & ~circuit.keep).any(dim=0)
         self._switch_kept = (keep & circuit.graph.is_switch.to(device)).any(dim=0)
 
     def read(self, outputs: Outputs, site: Site) -> Float[Tensor, "port batch pos d_model"]:
         columns, live = self._graph.columns(site), outputs.senders
         rows = slice(0, len(live))  # senders that have not written yet send nothing here
         total = _weighted(self._kept[rows, columns], live)
-        if self._reference.senders is not None:
+        if self._reference.senders is not None and self._some_removed[columns].any():
             total = total + _weighted(self._removed[rows, columns], self._reference.senders[rows])
         return total if outputs.constant is None else total + outputs.constant
 

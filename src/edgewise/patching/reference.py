@@ -56,9 +56,10 @@ class Reference:
             raise unknown_name("reference", self.kind, REFERENCE_KINDS)
         if self.prompts is not None and not self.kind.startswith("mean"):
             raise SettingError(f"reference {self.kind!r} takes no prompts; only means do.")
-        order = self.position_permutation
-        if order is None:
+        if self.position_permutation is None:
             return
+        order = tuple(int(place) for place in self.position_permutation)
+        object.__setattr__(self, "position_permutation", order)
         if self.kind != "corrupted":
             raise SettingError(f"reference {self.kind!r} takes no position_permutation.")
         if sorted(order) != list(range(len(order))):
@@ -66,10 +67,11 @@ class Reference:
 
     def to_json(self) -> dict[str, Any]:
         """A description for records; prompts by their content hash."""
+        order = self.position_permutation
         return {
             "kind": self.kind,
             "prompts": None if self.prompts is None else self.prompts.sha256,
-            "position_permutation": self.position_permutation,
+            "position_permutation": order and list(order),
         }
 
 
@@ -84,6 +86,13 @@ def reference_named(reference: str | Reference) -> Reference:
     raise unknown_name("reference", reference, REFERENCE_KINDS)
 
 
+@dataclass
+class Work:
+    """Work done so far; a forward pass is one run of one micro-batch."""
+
+    forward_passes: int = 0
+
+
 class ReferenceSource:
     """Makes the reference values of any micro-batch; what all batches share is computed once."""
 
@@ -94,13 +103,17 @@ class ReferenceSource:
         reference: Reference,
         pairs: PromptPairs,
         batch_size: int | None,
+        work: Work,
     ) -> None:
         self._model, self._graph, self._reference = model, graph, reference
+        self._work = work
         self._means: Float[Tensor, "sender place d_model"] | None = None
         if reference.kind.startswith("mean"):
             prompts = reference.prompts or pairs
             positional = reference.kind == "mean-positional"
-            self._means = _means(model, graph, prompts.batches(batch_size), positional)
+            batches = prompts.batches(batch_size)
+            self._means = _means(model, graph, batches, positional)
+            work.forward_passes += len(batches)
 
     def values(self, batch: PromptPairs) -> ReferenceValues:
         """What the removed edges of this batch carry."""
@@ -121,6 +134,7 @@ class ReferenceSource:
             return self._means[:, place.to(device)]
         assert batch.corrupted is not None  # Problem refuses pairs without corrupted prompts
         order = reference.position_permutation
+        self._work.forward_passes += 1
         _, outputs = run(
             self._model,
             batch.corrupted.to(device),
@@ -135,6 +149,7 @@ class ReferenceSource:
         empty = Circuit(self._graph, self._graph.is_switch)
         device = self._model.device
         recorder = RecordingReader(CircuitReader(empty, values, self._model.dtype, device))
+        self._work.forward_passes += 1
         run(self._model, batch.clean.to(device), batch.real.to(device), self._graph, recorder)
         return recorder.vectors
 
@@ -142,11 +157,12 @@ class ReferenceSource:
 def _means(
     model: Model, graph: Graph, batches: Sequence[PromptPairs], positional: bool
 ) -> Float[Tensor, "sender place d_model"]:
-    """Each sender's mean over real positions, or at each place in a prompt; summed in float64."""
+    """Each sender's mean over real positions, or at each place in a prompt."""
     n_places = max(int(batch.lengths.max()) for batch in batches) if positional else 1
     shape = (len(graph.senders), n_places, model.config.d_model)
-    sums = torch.zeros(shape, dtype=torch.float64, device=model.device)
-    counts = torch.zeros(n_places, dtype=torch.float64, device=model.device)
+    exact = torch.float32 if model.device.type == "mps" else torch.float64  # mps has no float64
+    sums = torch.zeros(shape, dtype=exact, device=model.device)
+    counts = torch.zeros(n_places, dtype=exact, device=model.device)
     for batch in batches:
         real = batch.real.to(model.device)
         _, outputs = run(model, batch.clean.to(model.device), real, graph, CleanReader())
@@ -154,5 +170,5 @@ def _means(
         if not positional:
             place = torch.zeros_like(place)
         counts += torch.bincount(place, minlength=n_places)
-        sums.index_add_(1, place, outputs.senders[:, real].double())
+        sums.index_add_(1, place, outputs.senders[:, real].to(exact))
     return (sums / counts[None, :, None]).to(model.dtype)

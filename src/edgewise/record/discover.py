@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from edgewise.discovery import OnProgress, ignore_progress, method_named
+from edgewise.errors import SettingError
 from edgewise.evaluation import faithfulness
 from edgewise.problem import Problem
 from edgewise.record.environment import environment, peak_memory_bytes
@@ -32,15 +33,19 @@ def discover(
     >>> discover(problem, method="acdc", threshold=0.01).circuit.n_edges
     15
     """
+    if not isinstance(problem, Problem):
+        hint = " Pass task.problem." if hasattr(problem, "problem") else ""
+        raise SettingError(f"discover takes a Problem, not a {type(problem).__name__}.{hint}")
     chosen = method_named(method)
     resolved = chosen.resolve(settings)
     started = datetime.now(UTC).isoformat(timespec="seconds")
     before, start = problem.forward_passes(), time.perf_counter()
+    problem.baselines()  # a metric that fails on the empty circuit fails now, not after hours
     finding = chosen.function(problem, resolved, on_progress)
     seconds, passes = time.perf_counter() - start, problem.forward_passes() - before
     return Run(
         method=chosen.name,
-        settings_given=settings,
+        settings_given={name: getattr(resolved, name) for name in settings},
         settings=asdict(resolved),
         problem=ProblemSummary.of(problem),
         circuit=finding.circuit,
@@ -58,7 +63,26 @@ def discover(
         started=started,
         margin=finding.margin,
         measurements={"faithfulness": faithfulness(problem, finding.circuit).to_json()},
+        request=request_of(problem),
     )
+
+
+def request_of(problem: Problem) -> dict[str, Any]:
+    """What the command line needs to make the problem again; empty if it cannot."""
+    if not problem.origin or problem.reference.prompts is not None:
+        return {}
+    graph = problem.graph
+    return {
+        **problem.origin,
+        "metric": problem.metric.name,
+        "reference": problem.reference.kind,
+        "split_qkv": graph.split_qkv,
+        "split_heads": graph.split_heads,
+        "split_embed": graph.split_embed,
+        "switches": graph.switches,
+        "batch_size": problem.batch_size,
+        "dtype": str(problem.model.dtype).removeprefix("torch."),
+    }
 
 
 def acdc(

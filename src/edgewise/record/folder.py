@@ -49,10 +49,17 @@ def save_run(run: Run, folder: Path) -> Path:
         if folder.exists():
             folder.rmdir()
         partial.rename(folder)
-    except OSError as reason:
+    except BaseException as reason:
         shutil.rmtree(partial, ignore_errors=True)
-        raise OutputError(f"cannot write the run to {folder}: {reason.strerror}.") from reason
+        if isinstance(reason, OSError | EdgewiseError):
+            raise OutputError(f"cannot write the run to {folder}: {_why(reason)}") from reason
+        raise
     return folder
+
+
+def _why(reason: BaseException) -> str:
+    cause = reason if isinstance(reason, OSError) else reason.__cause__
+    return f"{cause.strerror}." if isinstance(cause, OSError) else str(reason)
 
 
 def _write(run: Run, folder: Path) -> None:
@@ -90,6 +97,11 @@ def load_run(folder: Path) -> Run:
     document = read_json(source, "run")
     check_format(document, str(source), FORMAT, VERSION)
     circuit = Circuit.load(folder / "circuit.json")
+    if circuit.id != document.get("circuit_id"):
+        raise FormatError(
+            f"{folder}: circuit.json holds circuit {circuit.id}, but run.json is about "
+            f"{document.get('circuit_id')}. One of them was changed."
+        )
     try:
         values = load_file(folder / "scores.safetensors")["values"]
         return Run(
@@ -107,7 +119,7 @@ def load_run(folder: Path) -> Run:
             measurements=document["measurements"],
             request=document["request"],
         )
-    except (KeyError, TypeError, OSError, SafetensorError, EdgewiseError) as reason:
+    except (KeyError, TypeError, ValueError, OSError, SafetensorError) as reason:
         raise FormatError(f"{folder}: not a complete run folder: {reason}") from reason
 
 
@@ -117,6 +129,6 @@ def _trace(path: Path) -> tuple[Decision, ...]:
         try:
             fields = json.loads(line)
             decisions.append(Decision(**{**fields, "edge": Edge.parse(fields["edge"])}))
-        except (json.JSONDecodeError, KeyError, TypeError) as reason:
+        except (ValueError, KeyError, TypeError, AttributeError) as reason:
             raise FormatError(f"{path}, line {number}: not a decision: {reason}") from reason
     return tuple(decisions)

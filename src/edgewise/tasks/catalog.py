@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from edgewise.errors import unknown_name
+from edgewise.errors import SettingError, unknown_name
+from edgewise.metrics import Metric
 from edgewise.model import BUNDLED, Model, load_model
 from edgewise.model.bundled import bundled_program
+from edgewise.patching import Reference
 from edgewise.tasks.programs import (
     make_gate_task,
     make_program_task,
@@ -52,8 +54,8 @@ def load_task(
     n: int | None = None,
     seed: int = 0,
     data: str | None = None,
-    metric: str | None = None,
-    reference: str | None = None,
+    metric: str | Metric | None = None,
+    reference: str | Reference | None = None,
 ) -> Task:
     """A named behaviour on a model, ready for discovery.
 
@@ -66,6 +68,11 @@ def load_task(
     15
     """
     spec = task_spec(name)
+    for what, value in (("n", n), ("seed", seed)):
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
+            raise SettingError(f"{what} is {value!r}; it must be a whole number.")
+    if not 0 <= seed < 2**63:
+        raise SettingError(f"seed is {seed}; it must be between 0 and 2**63 - 1.")
     if data is not None and data not in spec.data:
         raise unknown_name(f"kind of data of {spec.name}", data, spec.data)
     request = TaskRequest(spec, n, seed, data or spec.data[0], metric, reference)

@@ -112,14 +112,16 @@ def _task(model: Model, request: TaskRequest, splits: list[PromptPairs]) -> Task
     if model.config != bundled_program(spec.model).config:
         raise ProblemError(
             spec.name,
-            [f"{spec.name} is a task of models shaped like {spec.model!r}, not {model!r}."],
+            [f"it is a task of models shaped like {spec.model!r}, not {model!r}."],
         )
     graph = Graph.of(model, split_embed=model.config.adds_positions, switches=True)
     reference = reference_named(request.reference or spec.reference)
-    if reference.kind == "corrupted":
-        reference = _with_scramble(reference, splits)
+    if reference.kind == "corrupted" and not isinstance(request.reference, Reference):
+        reference = _scrambled(splits)  # a Reference of the user's own is taken as it is
+    origin = {"task": spec.name, "model": model.name, "seed": request.seed, "data": request.data}
+    origin["n"] = len(splits[0])
     problems = [
-        Problem(model, pairs, request.metric or spec.metric, reference, graph=graph)
+        Problem(model, pairs, request.metric or spec.metric, reference, graph=graph, origin=origin)
         for pairs in splits
     ]
     published = published_circuit(spec.name) if spec.name in PUBLISHED else None
@@ -127,14 +129,13 @@ def _task(model: Model, request: TaskRequest, splits: list[PromptPairs]) -> Task
     return Task(
         name=spec.name,
         problem=problems[0],
-        test=problems[1] if len(problems) > 1 else None,
+        test=problems[-1],
         published=published if published is not None and published.graph == graph else None,
         truth=truth if truth is not None and truth.graph == graph else None,
-        options={"n": len(splits[0]), "seed": request.seed, "data": request.data},
     )
 
 
-def _with_scramble(reference: Reference, splits: list[PromptPairs]) -> Reference:
+def _scrambled(splits: list[PromptPairs]) -> Reference:
     positions = max(pairs.n_positions for pairs in splits)
     generator = torch.Generator().manual_seed(_SCRAMBLE_SEED)
     order = torch.randperm(positions, generator=generator).tolist()

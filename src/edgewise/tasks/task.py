@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 from edgewise.circuit import Circuit
+from edgewise.metrics import Metric
 from edgewise.model import Model
+from edgewise.patching import Reference
 from edgewise.problem import Problem
 
 
@@ -15,18 +16,17 @@ from edgewise.problem import Problem
 class Task:
     """A behaviour ready to work on.
 
-    `problem` is for discovery, `test` holds prompts that discovery has not seen (or is None where
-    every possible prompt is in `problem`). `published` is the circuit in the literature, `truth`
-    the one derived from a compiled model's weights; both are on `problem.graph`, and None if
-    unknown.
+    `problem` is for discovery, `test` holds prompts that discovery has not seen; where `problem`
+    has every possible prompt, `test` is `problem` itself. `published` is the circuit in the
+    literature, `truth` the one derived from a compiled model's weights; both are on
+    `problem.graph`, and None if unknown.
     """
 
     name: str
     problem: Problem
-    test: Problem | None = None
+    test: Problem
     published: Circuit | None = None
     truth: Circuit | None = None
-    options: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -53,5 +53,5 @@ class TaskRequest:
     n: int | None
     seed: int
     data: str
-    metric: str | None
-    reference: str | None
+    metric: str | Metric | None
+    reference: str | Reference | None

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from edgewise.data.tokens import Tokenizer
+
 
 class WordTokenizer:
     """A fixed list of words; texts are words between spaces. For bundled models."""
@@ -46,3 +48,12 @@ class HuggingFaceTokenizer:
 
     def decode(self, ids: Sequence[int]) -> str:
         return str(self._tokenizer.decode(list(ids)))
+
+
+def as_tokenizer(given: Any) -> Tokenizer | None:
+    """A tokenizer of ours, from one, from a model that has one, or from one of transformers."""
+    if hasattr(given, "tokenizer"):
+        given = given.tokenizer
+    if isinstance(given, Tokenizer):
+        return given
+    return HuggingFaceTokenizer(given) if hasattr(given, "bos_token_id") else None
