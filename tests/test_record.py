@@ -21,11 +21,13 @@ def run():
 
 def test_a_run_says_everything(run):
     assert run.settings == {
-        "threshold": 0.01, "head_order": "descending", "absolute": False, "prune": False
+        "threshold": 0.01, "head_order": "descending", "absolute": False, "prune": False,
+        "engine": "incremental", "verify": False,
     }  # fmt: skip
     assert run.cost.edge_tests == len(run.trace)
     assert run.cost.edge_tests + run.cost.edges_skipped == run.circuit.graph.n_edges
-    assert run.cost.forward_passes >= run.cost.edge_tests
+    assert run.cost.variants >= run.cost.edge_tests
+    assert run.cost.forward_passes >= 2
     assert run.cost.seconds > 0
     assert run.cost.peak_memory_bytes > 1e6
     assert {"edgewise", "torch", "python", "device", "dtype", "threads"} <= set(run.environment)

@@ -6,6 +6,7 @@ EdgewiseError
 ├── ProblemError       model, prompts, metric and reference do not fit; lists every fault
 ├── MetricError        a metric returned something that is not a finite number
 ├── FormatError        a file that is broken, of another kind, or from a newer version
+├── VerificationFailed  a fast result that the slow way does not confirm
 ├── OutputError        a place that cannot be written, or that holds another run already
 └── ModelError         a model that cannot be used
     ├── UnsupportedModel   a family or feature that the runtime does not compute
@@ -58,6 +59,10 @@ class FormatError(EdgewiseError, ValueError):
 
 class OutputError(EdgewiseError):
     """A place that cannot be written, or that already holds another run."""
+
+
+class VerificationFailed(EdgewiseError):
+    """A result of the incremental engine that the plain evaluator does not confirm."""
 
 
 class ModelError(EdgewiseError):

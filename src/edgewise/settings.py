@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 from edgewise.errors import SettingError, unknown_name
 
 HeadOrder = Literal["descending", "ascending"]
+Engine = Literal["incremental", "plain"]
 
 
 def _setting(help_text: str, **options: Any) -> Any:
@@ -50,13 +51,23 @@ class ACDCSettings:
         "Drop nodes that connect no input to the output (corrupted reference only).", default=False
     )
 
+    engine: Engine = _setting(
+        "How edges are tested: incremental (fast) or plain; the decisions are the same.",
+        default="incremental",
+    )
+    verify: bool = _setting(
+        "Take every decision from scratch as well, and stop if one differs (slow).", default=False
+    )
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "threshold", _positive("threshold", self.threshold))
-        for name in ("absolute", "prune"):
+        for name in ("absolute", "prune", "verify"):
             if not isinstance(getattr(self, name), bool):
                 raise SettingError(f"{name} is {getattr(self, name)!r}; it must be True or False.")
         if self.head_order not in get_args(HeadOrder):
             raise unknown_name("head order", str(self.head_order), get_args(HeadOrder))
+        if self.engine not in get_args(Engine):
+            raise unknown_name("engine", str(self.engine), get_args(Engine))
 
 
 # Method name -> its settings. `edgewise.discovery.METHODS` adds what needs torch.

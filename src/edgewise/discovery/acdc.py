@@ -8,8 +8,10 @@
 
 F is the problem's loss: a metric where lower is better, its mean over all prompts. A removed edge
 carries the problem's reference. The paper prints Eq. 2 with the sign reversed; Eq. 1, its code and
-this file agree (spec section 2.5). The original recomputes F(H) now and then; here the running loss
-is the loss of the last accepted removal, which is the same number because runs are deterministic.
+this file agree (spec section 2.5). Edges are tested incrementally unless `engine` is "plain"
+(edge_tests.py, edgewise.engine); the decisions are the same. The original recomputes F(H) now and
+then; here the running loss is that of the last accepted removal, the same number because runs are
+deterministic.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from itertools import groupby
 import torch
 
 from edgewise.circuit import Circuit, EdgeScores
+from edgewise.discovery.edge_tests import EdgeTests, IncrementalTests, PlainTests, Rule
 from edgewise.discovery.finding import Decision, Finding, OnProgress, Progress, ignore_progress
 from edgewise.errors import SettingError
 from edgewise.graph import Edge, Graph, Node, Port
@@ -41,41 +44,38 @@ def acdc(
             f"{problem.reference.kind!r} reference such nodes still compute something from "
             "constant biases, so pruning would change the circuit's answers. Leave prune off."
         )
-    graph = problem.graph
+    graph, rule = problem.graph, Rule.of(settings)
     keep = graph.exists.clone()
     deltas = torch.zeros(keep.shape, dtype=torch.float64)
     loss = problem.loss(Circuit.full(graph))
+    tests: EdgeTests
+    if settings.engine == "plain":
+        tests = PlainTests(problem, settings)
+    else:
+        tests = IncrementalTests(problem, settings)
     trace: list[Decision] = []
     skipped = 0
     for receiver, candidates in visits(graph, settings.head_order):
+        rows, column = [graph.row(edge.sender) for edge in candidates], graph.column(receiver)
         if not _is_read(graph, keep, receiver, candidates[0].is_switch):
-            for edge in candidates:
-                keep[graph.index(edge)] = False
+            keep[rows, column] = False
             skipped += len(candidates)
             continue
-        for edge in candidates:
-            at = graph.index(edge)
-            keep[at] = False
-            without = problem.loss(Circuit(graph, keep))
-            delta = without - loss
-            kept = not (abs(delta) if settings.absolute else delta) < settings.threshold
-            if kept:
-                keep[at] = True
-            else:
-                loss = without
-            deltas[at] = delta
-            trace.append(Decision(edge, delta, kept, loss))
+        for outcome in tests.decide(keep, receiver, candidates, loss):
+            at = rows[outcome.index], column
+            keep[at], deltas[at], loss = outcome.kept, outcome.delta, outcome.loss
+            trace.append(Decision(candidates[outcome.index], outcome.delta, outcome.kept, loss))
             on_progress(Progress(len(trace) + skipped, graph.n_edges, f"loss {loss:.4g}"))
     on_progress(Progress(graph.n_edges, graph.n_edges, f"loss {loss:.4g}"))
     circuit = Circuit(graph, keep)
-    compared = [abs(d.delta) if settings.absolute else d.delta for d in trace]
     return Finding(
         circuit=circuit.pruned() if settings.prune else circuit,
         scores=EdgeScores(graph, deltas, "acdc", "rise of the loss when removed in sequence"),
         trace=tuple(trace),
         edge_tests=len(trace),
         edges_skipped=skipped,
-        margin=min((abs(c - settings.threshold) for c in compared), default=None),
+        variants=tests.variants,
+        margin=min((rule.distance(decision.delta) for decision in trace), default=None),
     )
 
 

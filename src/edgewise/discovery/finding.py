@@ -31,6 +31,7 @@ class Finding:
     trace: tuple[Decision, ...] = ()
     edge_tests: int = 0  # edges whose removal was evaluated
     edges_skipped: int = 0  # edges removed without a test, because nothing reads their receiver
+    variants: int = 0  # removals evaluated, some of them in vain
     margin: float | None = None  # smallest distance of a delta to the threshold
 
 

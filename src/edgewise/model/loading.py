@@ -36,7 +36,8 @@ def load_model(
     `source`: the name of a bundled model, a folder, a hub name, or a module of transformers (whose
     parameters are shared, not copied: training it changes the model). `dtype` and `device` default
     to the source's own. `processing="transformer-lens"` rewrites the weights as TransformerLens
-    does by default (`edgewise.model.process`). Raises `ModelError`: unsupported, unreachable, or not proved.
+    does by default (`edgewise.model.process`). Raises `ModelError`: unsupported, unreachable, or
+    not proved.
 
     >>> load_model("tracr-reverse").config.n_layers
     4

@@ -13,7 +13,7 @@ from edgewise.evaluation import faithfulness
 from edgewise.problem import Problem
 from edgewise.record.environment import environment, peak_memory_bytes
 from edgewise.record.run import Cost, ProblemSummary, Run
-from edgewise.settings import ACDCSettings, HeadOrder
+from edgewise.settings import ACDCSettings, Engine, HeadOrder
 
 
 def discover(
@@ -58,6 +58,7 @@ def discover(
             edge_tests=finding.edge_tests,
             edges_skipped=finding.edges_skipped,
             peak_memory_bytes=peak_memory_bytes(problem.model.device),
+            variants=finding.variants,
         ),
         environment=environment(problem.model),
         started=started,
@@ -92,13 +93,16 @@ def acdc(
     head_order: HeadOrder = ACDCSettings.head_order,
     absolute: bool = ACDCSettings.absolute,
     prune: bool = ACDCSettings.prune,
+    engine: Engine = ACDCSettings.engine,
+    verify: bool = ACDCSettings.verify,
     on_progress: OnProgress = ignore_progress,
 ) -> Run:
     """Automatic Circuit DisCovery, exactly as in the paper; see `edgewise.discovery.acdc`.
 
     `threshold` is the paper's tau, in the unit of the problem's loss. `head_order` is the order of
     *sending* heads within a layer. `absolute` compares the size of a change instead of its rise.
-    `prune` drops dangling nodes at the end.
+    `prune` drops dangling nodes at the end. `engine="plain"` tests every edge from scratch, and
+    `verify` does so beside the fast way; neither changes a decision.
     """
     return discover(
         problem,
@@ -108,4 +112,6 @@ def acdc(
         head_order=head_order,
         absolute=absolute,
         prune=prune,
+        engine=engine,
+        verify=verify,
     )

@@ -22,6 +22,7 @@ class Cost:
     edge_tests: int
     edges_skipped: int
     peak_memory_bytes: int
+    variants: int = 0  # edge removals evaluated by the method, those in vain included
 
 
 @dataclass(frozen=True)

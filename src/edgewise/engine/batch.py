@@ -1,0 +1,239 @@
+"""One micro-batch of an ACDC run: what its live nodes are now, and what variants would give.
+
+1. Nothing upstream moves: receivers are visited from the output backwards, so every sender into
+   the receiver at hand still has its clean value. Removing s->r adds reference(s) - clean(s) to
+   what r reads, and nothing else.
+2. Only the live part moves downstream: a change goes from node to node through kept edges.
+3. Only the positions that matter: a node is computed where a kept consumer reads it, keys and
+   values from the first position on that can differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from edgewise.engine.losses import VariantLosses
+from edgewise.engine.nodes import (
+    AttentionNode,
+    Change,
+    Consumer,
+    HeadPort,
+    LiveNode,
+    MlpNode,
+)
+from edgewise.graph import SLOTS, Graph, Node, Port, Site, Slot
+from edgewise.metrics import Metric
+from edgewise.model import Model
+from edgewise.model.outputs import Outputs
+from edgewise.model.runtime import CleanReader, attention_mask, position_embeddings, run
+from edgewise.patching import Batch
+
+
+class _Residuals(CleanReader):
+    """A clean run that remembers what every site read."""
+
+    def __init__(self) -> None:
+        self.at: dict[Site, Tensor] = {}
+
+    def read(self, outputs: Outputs, site: Site) -> Float[Tensor, "1 batch pos d_model"]:
+        self.at[site] = outputs.residual
+        return outputs.residual[None]
+
+
+class LiveBatch:
+    """The state of one micro-batch while receivers are visited from the output backwards."""
+
+    def __init__(self, model: Model, graph: Graph, metric: Metric, batch: Batch) -> None:
+        self._model, self._graph, self._batch = model, graph, batch
+        pairs, device = batch.pairs, model.device
+        real = pairs.real.to(device)
+        reader = _Residuals()
+        final, outputs = run(model, pairs.clean.to(device), real, graph, reader)
+        self._clean = reader.at
+        reference = batch.reference.senders
+        clean = outputs.senders
+        self._difference = -clean if reference is None else reference - clean
+        self._allowed = attention_mask(real, causal=model.config.causal)
+        shortformer = model.config.positions == "shortformer"
+        self._at_heads = position_embeddings(model, real) if shortformer else None
+        self._first = self._first_difference()
+        self._nodes: list[LiveNode] = []  # in the order of visits: from the output backwards
+        self._by_node: dict[Node, AttentionNode | MlpNode] = {}
+        self._start_output(metric, pairs.answer_at.to(device), final)
+
+    def _first_difference(self) -> int:
+        """The first position at which any sender differs from its reference."""
+        if not self._model.config.causal:
+            return 0
+        moved = self._difference.abs().amax(dim=(0, 1, 3)) > 0  # [pos]
+        return int(moved.to(torch.int).argmax()) if bool(moved.any()) else 0
+
+    def _start_output(
+        self,
+        metric: Metric,
+        answer_at: Bool[Tensor, "batch pos"],
+        final: Float[Tensor, "batch pos d_model"],
+    ) -> None:
+        column = len(self._graph.receivers) - 1
+        positions = answer_at.any(dim=0).nonzero().flatten()
+        self._output = column
+        self._positions: dict[int, Int[Tensor, place]] = {column: positions}
+        self._answers = answer_at[:, positions]
+        self._final = final[:, positions]
+        rows = final[answer_at]
+        self._losses = VariantLosses(
+            self._model, metric, self._batch.rows, len(self._batch.pairs), rows
+        )
+
+    def __len__(self) -> int:
+        return len(self._batch.pairs)
+
+    @property
+    def n_positions(self) -> int:
+        return self._batch.pairs.n_positions
+
+    # --- visiting
+
+    def enter(self, node: Node, keep: Bool[Tensor, "sender receiver"]) -> None:
+        """Make a node live, once everything that reads it has its final edges."""
+        if node.kind == "logits" or node in self._by_node:
+            return
+        assert node.layer is not None  # embeddings have no ports
+        row = self._graph.row(node)
+        columns = (keep & ~self._graph.is_switch)[row].nonzero().flatten().tolist()
+        reads = {column: self._positions[column] for column in columns}
+        needed = torch.cat(list(reads.values())).unique()
+        consumers = tuple(Consumer(c, torch.searchsorted(needed, at)) for c, at in reads.items())
+        live: AttentionNode | MlpNode
+        if node.kind == "mlp":
+            site = Site(node.layer, "mlp")
+            column = self._graph.column(Port(node))
+            self._positions[column] = needed
+            read = self._clean[site][:, needed]
+            live = MlpNode(self._model, node.layer, column, consumers, read)
+        else:
+            live = self._attention(node, node.layer, consumers, needed)
+        self._nodes.append(live)
+        self._by_node[node] = live
+
+    def _attention(
+        self, node: Node, layer: int, consumers: tuple[Consumer, ...], needed: Tensor
+    ) -> AttentionNode:
+        last = int(needed.max()) + 1 if self._model.config.causal else self._allowed.shape[1]
+        keys = torch.arange(min(self._first, last - 1), last, device=needed.device)
+        ports = []
+        if self._graph.split_qkv:
+            for slot in SLOTS:
+                column = self._graph.column(Port(node, slot))
+                ports.append(HeadPort(column, (slot,), needed if slot == "q" else keys))
+        else:
+            both = torch.cat([needed, keys]).unique()
+            ports.append(HeadPort(self._graph.column(Port(node)), SLOTS, both))
+        for port in ports:
+            self._positions[port.column] = port.positions
+        heads = slice(None) if node.head is None else slice(node.head, node.head + 1)
+        return AttentionNode(
+            self._model,
+            layer,
+            heads,
+            tuple(ports),
+            consumers,
+            needed,
+            self._clean[Site(layer, "q")],
+            self._allowed,
+            self._at_heads,
+        )
+
+    # --- variants: removing edges into one receiver
+
+    def per_prompt(
+        self,
+        column: int,
+        rows: Int[Tensor, candidate],
+        removed: Float[Tensor, "variant candidate"],
+    ) -> Float[Tensor, "variant batch"]:
+        """The metric of each prompt when each variant's candidates are removed from a receiver."""
+        pending = self._propagated({column: self._change(column, rows, removed)})
+        return self._losses(self._rows_of(pending))
+
+    def commit(
+        self,
+        column: int,
+        rows: Int[Tensor, candidate],
+        removed: Float[Tensor, "1 candidate"],
+    ) -> None:
+        """Remove candidates from a receiver for good."""
+        change = self._change(column, rows, removed)
+        pending = self._propagated({column: change}, commit=True)
+        if self._output in pending:
+            self._final = self._final + pending[self._output][0]
+
+    def per_prompt_without_switch(self, port: Port) -> Float[Tensor, "variant batch"]:
+        """The metric of each prompt when a port's vectors are the reference run's."""
+        live = self._attention_of(port)
+        pending = self._sent({}, live, live.change_of_vectors(self._switched_off(port)))
+        return self._losses(self._rows_of(self._propagated(pending)))
+
+    def commit_without_switch(self, port: Port) -> None:
+        """Give a port the reference run's vectors for good."""
+        live = self._attention_of(port)
+        pending = self._sent({}, live, live.commit_vectors(self._switched_off(port)))
+        pending = self._propagated(pending, commit=True)
+        if self._output in pending:
+            self._final = self._final + pending[self._output][0]
+
+    def _attention_of(self, port: Port) -> AttentionNode:
+        live = self._by_node[port.node]
+        assert isinstance(live, AttentionNode)  # only attention has switches
+        return live
+
+    def _switched_off(self, port: Port) -> dict[Slot, Tensor]:
+        """The reference run's vectors at the port's positions, as one variant."""
+        assert port.node.layer is not None
+        head = port.node.head
+        heads = slice(None) if head is None else slice(head, head + 1)
+        at = self._positions[self._graph.column(port)]
+        queries = self._attention_of(port).queries
+        result: dict[Slot, Tensor] = {}
+        for slot in SLOTS if port.slot is None else (port.slot,):
+            vectors = self._batch.reference.vectors[Site(port.node.layer, slot)]
+            places = queries if slot == "q" else at
+            result[slot] = vectors[heads][:, None, :, places]
+        return result
+
+    def _change(
+        self, column: int, rows: Int[Tensor, candidate], removed: Float[Tensor, "_k candidate"]
+    ) -> Change:
+        difference = self._difference[rows][:, :, self._positions[column]]
+        return (removed @ difference.flatten(1)).unflatten(1, difference.shape[1:])
+
+    def _propagated(
+        self, pending: Mapping[int, Change], *, commit: bool = False
+    ) -> dict[int, Change]:
+        """Carry changes downstream; afterwards `pending` also holds what the output reads more."""
+        pending = dict(pending)
+        for live in reversed(self._nodes):
+            if not live.columns & pending.keys():
+                continue
+            change = live.commit(pending) if commit else live.change(pending)
+            pending = self._sent(pending, live, change)
+        return pending
+
+    def _sent(
+        self, pending: dict[int, Change], live: LiveNode, change: Change
+    ) -> dict[int, Change]:
+        for consumer in live.consumers:
+            part = change[:, :, consumer.places]
+            before = pending.get(consumer.column)
+            pending[consumer.column] = part if before is None else before + part
+        return pending
+
+    def _rows_of(self, pending: Mapping[int, Change]) -> Float[Tensor, "variant row d_model"]:
+        final = self._final[None]
+        if self._output in pending:
+            final = final + pending[self._output]
+        return final[:, self._answers]

@@ -1,0 +1,193 @@
+"""The incremental engine answers what the plain evaluator answers, on every kind of problem."""
+
+import itertools
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import edgewise as ew
+from edgewise.engine import Removals, decide
+from edgewise.errors import VerificationFailed
+from edgewise.metrics import METRICS
+from models import SHAPES, random_model, random_pairs
+
+GRANULARITIES = (
+    {},
+    {"switches": True},
+    {"split_qkv": False},
+    {"split_qkv": False, "switches": True},
+    {"split_heads": False},
+    {"split_heads": False, "split_qkv": False, "switches": True},
+    {"split_embed": True, "switches": True},
+)
+REFERENCES = ("corrupted", "zero", "mean", "mean-positional")
+
+
+def random_problem(seed):
+    """A problem that differs from its neighbours in every respect, and an ACDC call for it."""
+
+    def pick(choices, stride):
+        return list(choices)[seed // stride % len(choices)]
+
+    shape = SHAPES[pick(SHAPES, 1)]
+    model = random_model(seed, **shape)
+    options = pick(GRANULARITIES, 2)
+    if not model.config.adds_positions:
+        options = {**options, "split_embed": False}
+    lengths = pick(([6, 6, 6], [6, 3, 5], [4, 6, 2, 5]), 3)
+    padding = pick(("right", "left"), 5)
+    positions = pick((None, [0] * len(lengths), [[0, -1]] * len(lengths)), 7)
+    pairs = random_pairs(model, seed, lengths=lengths, padding=padding, answer_positions=positions)
+    metric = pick(METRICS, 1)
+    problem = ew.Problem(
+        model,
+        pairs,
+        metric,
+        pick(REFERENCES, 1),
+        graph=ew.Graph.of(model, **options),
+        batch_size=pick((None, 2), 11),
+    )
+    full, empty = problem.baselines()
+    scale = max(abs(full - empty), 0.1)
+    threshold = scale * pick((0.001, 0.01, 0.05, 0.3), 3)
+    order = pick(("descending", "ascending"), 2)
+    return problem, {"threshold": threshold, "head_order": order, "absolute": seed % 13 == 0}
+
+
+@pytest.mark.parametrize("block", range(24))
+def test_decisions_deltas_and_losses_are_the_plain_evaluators(block):
+    """Ten problems a block, 240 in all, float64."""
+    for seed in range(10 * block, 10 * block + 10):
+        problem, settings = random_problem(seed)
+        fast = ew.acdc(problem, **settings)
+        slow = ew.acdc(problem, engine="plain", **settings)
+        assert [(d.edge, d.kept) for d in fast.trace] == [(d.edge, d.kept) for d in slow.trace], (
+            seed
+        )
+        assert fast.circuit == slow.circuit
+        for ours, theirs in zip(fast.trace, slow.trace, strict=True):
+            assert ours.delta == pytest.approx(theirs.delta, abs=1e-9), seed
+            assert ours.loss == pytest.approx(theirs.loss, abs=1e-9), seed
+        assert fast.cost.edges_skipped == slow.cost.edges_skipped
+
+
+def test_the_problems_above_are_worth_trying():
+    """Every metric, reference and kind of model occurs; circuits of every size come out."""
+    shares, seen = [], set()
+    for seed in range(0, 240, 7):
+        problem, settings = random_problem(seed)
+        seen |= {problem.metric.name, problem.reference.kind, problem.model.config.norm}
+        run = ew.acdc(problem, **settings)
+        shares.append(run.circuit.n_edges / problem.graph.n_edges)
+    assert set(METRICS) | set(REFERENCES) <= seen
+    assert sum(0.02 < share < 0.98 for share in shares) > len(shares) / 2
+
+
+@pytest.mark.parametrize("reference", ["corrupted", "zero"])
+@pytest.mark.parametrize("shape", ["gpt2", "attention-only", "bidirectional"])
+def test_float32_with_every_decision_verified(shape, reference):
+    model = random_model(4, dtype=torch.float32, **SHAPES[shape])
+    problem = ew.Problem(model, random_pairs(model, 4), "kl", reference)
+    run = ew.acdc(problem, threshold=0.01, verify=True)
+    slow = ew.acdc(problem, threshold=0.01, engine="plain")
+    assert run.circuit == slow.circuit
+
+
+def test_a_threshold_equal_to_a_delta_is_decided_by_the_plain_evaluator():
+    """Strictly less: the edge whose delta is the threshold is kept, in both engines."""
+    model = random_model()
+    problem = ew.Problem(model, random_pairs(model), "kl", "corrupted")
+    deltas = [d.delta for d in ew.acdc(problem, threshold=1e9, engine="plain").trace]
+    threshold = next(delta for delta in deltas if delta > 1e-3)
+    for engine in ("incremental", "plain"):
+        run = ew.acdc(problem, threshold=threshold, engine=engine)
+        decision = next(d for d in run.trace if abs(d.delta - threshold) < 1e-12)
+        assert decision.kept, engine
+        assert run.margin == 0
+
+
+def test_verify_finds_a_wrong_loss(monkeypatch):
+    model = random_model()
+    problem = ew.Problem(model, random_pairs(model), "kl", "corrupted")
+    true = Removals.losses
+
+    def wrong(self, receiver, candidates, removed):
+        return [loss + 1 for loss in true(self, receiver, candidates, removed)]
+
+    monkeypatch.setattr(Removals, "losses", wrong)
+    with pytest.raises(VerificationFailed, match=r"incrementally and by .* from scratch"):
+        ew.acdc(problem, threshold=0.1, verify=True)
+
+
+def test_a_metric_that_fails_in_the_middle_says_so():
+    def fails(logits, rows):
+        moved = (logits - rows.clean_logits).abs().amax(dim=-1) > 1e-9
+        return torch.where(moved, torch.nan, logits[:, 0])
+
+    model = random_model()
+    problem = ew.Problem(model, random_pairs(model), fails, "corrupted")
+    problem._baselines[problem.graph] = (0.0, 1.0)  # as if full and empty had been fine
+    with pytest.raises(ew.EdgewiseError, match="'fails' is nan"):
+        ew.acdc(problem, threshold=100.0)
+
+
+def test_arguments_are_left_as_they_were():
+    model = random_model()
+    pairs = random_pairs(model)
+    problem = ew.Problem(model, pairs, "kl", "corrupted")
+    before = {name: tensor.clone() for name, tensor in model.weights.items()}
+    loss = problem.loss(ew.Circuit.full(model.graph))
+    ew.acdc(problem, threshold=0.05)
+    assert torch.is_grad_enabled()
+    assert all(torch.equal(model.weights[name], tensor) for name, tensor in before.items())
+    assert problem.loss(ew.Circuit.full(model.graph)) == loss
+
+
+def test_most_receivers_take_few_rounds():
+    """Speculation pays: far fewer batches than tests, and few removals evaluated in vain."""
+    model = random_model(n_layers=4, n_heads=4, d_model=16, d_head=4)
+    problem = ew.Problem(model, random_pairs(model), "kl", "corrupted")
+    run = ew.acdc(problem, threshold=0.02)
+    assert run.cost.variants < 3 * run.cost.edge_tests
+
+
+# --- speculation alone, against the sequential loop
+
+
+@given(
+    effects=st.lists(st.floats(-1, 1), min_size=1, max_size=12),
+    pull=st.floats(-0.5, 0.5),
+    threshold=st.floats(0.01, 0.8),
+    most=st.integers(1, 12),
+)
+def test_speculation_is_the_sequential_loop(effects, pull, threshold, most):
+    """Losses with interactions between neighbours, so that early decisions change later ones."""
+
+    def loss_of(row):
+        alone = sum(effect for effect, gone in zip(effects, row, strict=True) if gone)
+        together = sum(pull for a, b in itertools.pairwise(row) if a and b)
+        return alone + together
+
+    n = len(effects)
+    expected, removed, loss = [], [0] * n, 0.0
+    for index in range(n):
+        removed[index] = 1
+        without = loss_of(removed)
+        delta = without - loss
+        kept = not delta < threshold
+        if kept:
+            removed[index] = 0
+        else:
+            loss = without
+        expected.append((index, delta, kept, loss))
+    outcomes = decide(
+        n,
+        0.0,
+        losses_of=lambda rows: [loss_of([bool(x) for x in row]) for row in rows.tolist()],
+        keeps=lambda index, delta: (delta, not delta < threshold),
+        predicted_to_stay=lambda delta: not delta < threshold,
+        most=most,
+    )
+    assert [(o.index, o.delta, o.kept, o.loss) for o in outcomes] == expected
