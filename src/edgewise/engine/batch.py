@@ -61,6 +61,7 @@ class LiveBatch:
         shortformer = model.config.positions == "shortformer"
         self._at_heads = position_embeddings(model, real) if shortformer else None
         self._first = self._first_difference()
+        self._gathered: tuple[object, Tensor] | None = None  # differences of the visit at hand
         self._nodes: list[LiveNode] = []  # in the order of visits: from the output backwards
         self._by_node: dict[Node, AttentionNode | MlpNode] = {}
         self._start_output(metric, pairs.answer_at.to(device), final)
@@ -167,7 +168,9 @@ class LiveBatch:
         removed: Float[Tensor, "1 candidate"],
     ) -> None:
         """Remove candidates from a receiver for good."""
-        change = self._change(column, rows, removed)
+        at = self._positions[column]
+        moved = self._difference[rows][:, :, at]
+        change = (removed @ moved.flatten(1)).unflatten(1, moved.shape[1:])
         pending = self._propagated({column: change}, commit=True)
         if self._output in pending:
             self._final = self._final + pending[self._output][0]
@@ -208,7 +211,12 @@ class LiveBatch:
     def _change(
         self, column: int, rows: Int[Tensor, candidate], removed: Float[Tensor, "_k candidate"]
     ) -> Change:
-        difference = self._difference[rows][:, :, self._positions[column]]
+        at = (column, tuple(rows.tolist()))
+        if (
+            self._gathered is None or self._gathered[0] != at
+        ):  # the same for all of a visit's rounds
+            self._gathered = at, self._difference[rows][:, :, self._positions[column]]
+        difference = self._gathered[1]
         return (removed @ difference.flatten(1)).unflatten(1, difference.shape[1:])
 
     def _propagated(

@@ -33,6 +33,7 @@ class VariantLosses:
         self._model, self._metric, self._rows, self._n_prompts = model, metric, rows, n_prompts
         self._clean = norm(model, "ln_final", clean)
         self._unembed = model.weights["unembed.W_U"]
+        self._buffer: Tensor | None = None
         if metric is METRICS["kl"]:
             self._log_p = rows.clean_logits.log_softmax(dim=-1)
             self._p = self._log_p.exp()
@@ -51,13 +52,25 @@ class VariantLosses:
 
     def _kl(self, final: Float[Tensor, "variant row d_model"]) -> Float[Tensor, "variant batch"]:
         moved = norm(self._model, "ln_final", final) - self._clean
-        change = moved.transpose(0, 1) @ self._unembed  # [row variant vocab]
         mean = torch.einsum("krd,rd->kr", moved, self._expected)
-        total = (torch.exp(change) @ self._p[:, :, None])[..., 0].T
+        change = self._changed_logits(moved)
+        total = (change.exp_() @ self._p[:, :, None])[..., 0].T
         values = total.log() - mean
         if not values.isfinite().all():  # exp overflowed: the slow way is safe
+            change = self._changed_logits(moved)
             values = (change + self._log_p[:, None]).logsumexp(dim=-1).T - mean
         return self._per_prompt(values)
+
+    def _changed_logits(
+        self, moved: Float[Tensor, "variant row d_model"]
+    ) -> Float[Tensor, "row variant vocab"]:
+        """In a buffer that is used again: fresh pages of this size cost as much as the product."""
+        k, r, d = moved.shape
+        size = (k * r, self._unembed.shape[1])
+        if self._buffer is None or len(self._buffer) < k * r:
+            self._buffer = moved.new_empty(size)
+        flat = moved.transpose(0, 1).reshape(k * r, d)
+        return torch.mm(flat, self._unembed, out=self._buffer[: k * r]).unflatten(0, (r, k))
 
     def _logit_diff(
         self, final: Float[Tensor, "variant row d_model"]
