@@ -1,12 +1,12 @@
 """How long does a complete, exact ACDC run take at GPT-2-small size, beside the plain evaluator?
 
-Command:  python benchmarks/bench_acdc.py [PROMPTS]        (2 cores, 10 prompts: about 4 minutes, 2 GB)
+Command:  python benchmarks/bench_acdc.py [PROMPTS]    (2 cores, 10 prompts: 4 minutes, 2 GB)
 Model:    GPT-2-small shape, random weights scaled so that a few hundred edges stay, float32.
-Problem:  PROMPTS prompts of 15 tokens, two of them changed in the corrupted twin; KL; threshold 0.005.
+Problem:  PROMPTS prompts of 15 tokens, two of them changed in the corrupted twin; KL; 0.005.
 
-The incremental run is complete. The plain evaluator is timed on edge tests of the same run, drawn at
-random and replayed in the state they were decided in, which also checks their decisions; its total
-is that time multiplied by the number of tests. Writes benchmarks/results/acdc.json.
+The incremental run is complete. The plain evaluator is timed on edge tests of the same run, drawn
+at random and replayed in the state they were decided in, which also checks their decisions; its
+total is that time multiplied by the number of tests. Writes benchmarks/results/acdc.json.
 """
 
 import random

@@ -153,6 +153,41 @@ def test_most_receivers_take_few_rounds():
     assert run.cost.variants < 3 * run.cost.edge_tests
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+    ],
+)
+def test_when_memory_runs_out_the_batch_is_halved_and_the_run_goes_on(error, monkeypatch):
+    model = random_model()
+    problem = ew.Problem(model, random_pairs(model), "kl", "corrupted")
+    expected = ew.acdc(problem, threshold=0.02)
+    true, sizes = Removals._losses, []
+
+    def small(self, receiver, candidates, removed):
+        sizes.append(len(removed))
+        if len(removed) > 2:
+            raise error
+        return true(self, receiver, candidates, removed)
+
+    monkeypatch.setattr(Removals, "_losses", small)
+    run = ew.acdc(problem, threshold=0.02)
+    assert [(d.edge, d.kept) for d in run.trace] == [(d.edge, d.kept) for d in expected.trace]
+    assert max(sizes) > 2
+    assert max(sizes[-10:]) <= 2, "what did not fit once is not tried again and again"
+
+
+def test_other_errors_are_not_taken_for_a_lack_of_memory(monkeypatch):
+    def broken(self, receiver, candidates, removed):
+        raise RuntimeError("something else")
+
+    monkeypatch.setattr(Removals, "_losses", broken)
+    with pytest.raises(RuntimeError, match="something else"):
+        ew.acdc(ew.load_task("tracr-reverse").problem, threshold=0.02)
+
+
 # --- speculation alone, against the sequential loop
 
 

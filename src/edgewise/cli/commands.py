@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
 from edgewise.cli.options import ProblemOptions, choices_of, with_problem, with_settings
 from edgewise.errors import SettingError
-
-if TYPE_CHECKING:
-    from edgewise.evaluation import Faithfulness, Recovery
-    from edgewise.record import Run
 
 Json = Annotated[bool, typer.Option("--json", help="Print results as JSON, and nothing else.")]
 
@@ -32,7 +28,7 @@ def discover(
 
     edgewise discover --task tracr-reverse --threshold 0.01 --out runs/reverse
     """
-    from edgewise.cli import show
+    from edgewise.cli import results, show
     from edgewise.cli.problems import build
     from edgewise.discovery import method_named
     from edgewise.evaluation import against_known
@@ -56,9 +52,9 @@ def discover(
     if report is not None:
         write_report([run], report)
     if json:
-        show.as_json(_run_json(run, out, report))
+        show.as_json(results.run_json(run, out, report))
     else:
-        _print_run(run, out, report)
+        results.print_run(run, out, report)
 
 
 @with_problem
@@ -76,7 +72,7 @@ def evaluate(
     edgewise evaluate circuit.json --task tracr-reverse
     """
     from edgewise.circuit import Circuit
-    from edgewise.cli import show
+    from edgewise.cli import results, show
     from edgewise.cli.problems import build, from_run
     from edgewise.evaluation import faithfulness, recovery
     from edgewise.record import Run
@@ -107,9 +103,11 @@ def evaluate(
         document = {"split": which, "faithfulness": faith.to_json()}
         show.as_json(document | {"recovery": {k: r.to_json() for k, r in against.items()}})
         return
-    _print_faithfulness(faith, f"{found.n_edges} of {found.graph.n_edges} edges, {which} prompts")
+    results.print_faithfulness(
+        faith, f"{found.n_edges} of {found.graph.n_edges} edges, {which} prompts"
+    )
     for name, result in against.items():
-        _print_recovery(name, result)
+        results.print_recovery(name, result)
 
 
 def report(
@@ -225,85 +223,3 @@ def methods(json: Json = False) -> None:
             show.OUT.print(f"  {key:8} {row[key]}")
         for setting in row["settings"]:
             show.OUT.print(f"  --{setting['name'].replace('_', '-'):12} {setting['help']}")
-
-
-def _run_json(run: Run, out: Path | None, report: Path | None) -> dict[str, Any]:
-    return {
-        "method": run.method,
-        "settings": dict(run.settings),
-        "n_edges": run.circuit.n_edges,
-        "n_edges_total": run.circuit.graph.n_edges,
-        "edges": [edge.name for edge in run.circuit.edges],
-        "margin": run.margin,
-        "measurements": dict(run.measurements),
-        "cost": asdict(run.cost),
-        "out": None if out is None else str(out),
-        "report": None if report is None else str(report),
-    }
-
-
-def _print_run(run: Run, out: Path | None, report: Path | None) -> None:
-    from edgewise.cli import show
-
-    circuit, cost = run.circuit, run.cost
-    rows = [(edge.name, show.number(run.scores.of(edge))) for edge in circuit.edges[:40]]
-    if rows:
-        show.table(run.title, ("edge", "loss rise when removed"), rows)
-    if circuit.n_edges > len(rows):
-        show.OUT.print(f"… and {circuit.n_edges - len(rows)} more")
-    faith = run.measurements["faithfulness"]
-    show.OUT.print(
-        f"\n{circuit.n_edges} of {circuit.graph.n_edges} edges kept. {faith['metric']} "
-        f"({faith['unit']}): circuit {show.number(faith['circuit'])}, full model "
-        f"{show.number(faith['full'])}, empty circuit {show.number(faith['empty'])}."
-    )
-    for name, label in (("recovery", "published"), ("recovery_of_truth", "structural truth")):
-        if name in run.measurements:
-            edges = run.measurements[name]["points"][0]["edges"]
-            show.OUT.print(
-                f"{label}: {edges['true_positives']} of its {edges['n_true']} edges found, "
-                f"{edges['false_positives']} others."
-            )
-    show.OUT.print(
-        f"{cost.edge_tests} edges tested, {cost.edges_skipped} skipped, {cost.seconds:.2f} s"
-        + ("" if run.margin is None else f", closest decision {run.margin:.2g} from the threshold")
-    )
-    for path in (out, report):
-        if path is not None:
-            show.OUT.print(f"wrote {path}")
-
-
-def _print_faithfulness(faith: Faithfulness, title: str) -> None:
-    from edgewise.cli import show
-
-    spread = faith.spread
-    better = "higher is better" if faith.higher_is_better else "lower is better"
-    rows = [
-        (f"{faith.metric} of the circuit", f"{show.number(faith.circuit)} {faith.unit}, {better}"),
-        ("full model", show.number(faith.full)),
-        ("empty circuit", show.number(faith.empty)),
-        ("normalised faithfulness", show.number(faith.normalized)),
-        (
-            "over prompts",
-            f"{show.number(spread.minimum)} to {show.number(spread.maximum)}, "
-            f"std {show.number(spread.std)}",
-        ),
-    ]
-    show.table(title, ("", ""), rows)
-
-
-def _print_recovery(name: str, result: Recovery) -> None:
-    from edgewise.cli import show
-
-    rows = [
-        (
-            what,
-            f"{c.true_positives}/{c.n_true}",
-            c.false_positives,
-            show.number(c.tpr),
-            show.number(c.fpr),
-            show.number(c.precision),
-        )
-        for what, c in (("edges", result.edges), ("nodes", result.nodes))
-    ]
-    show.table(f"Against {name}", ("", "found", "others", "TPR", "FPR", "precision"), rows)

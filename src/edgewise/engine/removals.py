@@ -29,6 +29,7 @@ class Removals:
                 LiveBatch(problem.model, problem.graph, problem.metric, batch)
                 for batch in evaluator.batches
             ]
+        self._most: int | None = None  # set when memory ran out
         self.variants = 0  # removals evaluated
         self.rounds = 0  # times they were evaluated, together
 
@@ -39,7 +40,9 @@ class Removals:
                 batch.enter(node, keep)
 
     def most_at_once(self) -> int:
-        """How many variants fit into the memory set aside for them."""
+        """How many variants fit into the memory set aside for them, or fitted last time."""
+        if self._most is not None:
+            return self._most
         config = self._model.config
         pairs = max(len(batch) for batch in self._batches)
         width = max(4 * config.d_model, config.d_mlp)
@@ -52,6 +55,20 @@ class Removals:
         """The loss of each variant: 1 marks the candidates it removes, all into `receiver`."""
         self.variants += len(removed)
         self.rounds += 1
+        try:
+            return self._losses(receiver, candidates, removed)
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as reason:
+            if len(removed) == 1 or not _is_out_of_memory(reason):
+                raise
+        # Outside the except clause, so that what the failed attempt held is free again.
+        half = len(removed) // 2
+        self._most = half
+        parts = (removed[:half], removed[half:])
+        return [loss for part in parts for loss in self.losses(receiver, candidates, part)]
+
+    def _losses(
+        self, receiver: Port, candidates: list[Edge], removed: Float[Tensor, "variant candidate"]
+    ) -> list[float]:
         with torch.no_grad():
             if candidates[0].is_switch:
                 values = [batch.per_prompt_without_switch(receiver) for batch in self._batches]
@@ -78,3 +95,9 @@ class Removals:
     def _where(self, receiver: Port, candidates: list[Edge]) -> tuple[int, Tensor]:
         rows = [self._graph.row(edge.sender) for edge in candidates]
         return self._graph.column(receiver), torch.tensor(rows, device=self._model.device)
+
+
+def _is_out_of_memory(reason: BaseException) -> bool:
+    """torch raises its own error on a GPU, and a RuntimeError of many words on a CPU."""
+    kinds = (torch.OutOfMemoryError, MemoryError)
+    return isinstance(reason, kinds) or "can't allocate memory" in str(reason)

@@ -1,0 +1,91 @@
+"""Runs and measurements as the command line prints them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from edgewise.cli import show
+from edgewise.evaluation import Faithfulness, Recovery
+from edgewise.record import Run
+
+
+def run_json(run: Run, out: Path | None, report: Path | None) -> dict[str, Any]:
+    """A run as the JSON document of `edgewise discover --json`."""
+    return {
+        "method": run.method,
+        "settings": dict(run.settings),
+        "n_edges": run.circuit.n_edges,
+        "n_edges_total": run.circuit.graph.n_edges,
+        "edges": [edge.name for edge in run.circuit.edges],
+        "margin": run.margin,
+        "measurements": dict(run.measurements),
+        "cost": asdict(run.cost),
+        "out": None if out is None else str(out),
+        "report": None if report is None else str(report),
+    }
+
+
+def print_run(run: Run, out: Path | None, report: Path | None) -> None:
+    """A run for reading: the edges, what the circuit keeps, what it cost."""
+    circuit, cost = run.circuit, run.cost
+    rows = [(edge.name, show.number(run.scores.of(edge))) for edge in circuit.edges[:40]]
+    if rows:
+        show.table(run.title, ("edge", "loss rise when removed"), rows)
+    if circuit.n_edges > len(rows):
+        show.OUT.print(f"… and {circuit.n_edges - len(rows)} more")
+    faith = run.measurements["faithfulness"]
+    show.OUT.print(
+        f"\n{circuit.n_edges} of {circuit.graph.n_edges} edges kept. {faith['metric']} "
+        f"({faith['unit']}): circuit {show.number(faith['circuit'])}, full model "
+        f"{show.number(faith['full'])}, empty circuit {show.number(faith['empty'])}."
+    )
+    for name, label in (("recovery", "published"), ("recovery_of_truth", "structural truth")):
+        if name in run.measurements:
+            edges = run.measurements[name]["points"][0]["edges"]
+            show.OUT.print(
+                f"{label}: {edges['true_positives']} of its {edges['n_true']} edges found, "
+                f"{edges['false_positives']} others."
+            )
+    show.OUT.print(
+        f"{cost.edge_tests} edges tested, {cost.edges_skipped} skipped, {cost.seconds:.2f} s"
+        + ("" if run.margin is None else f", closest decision {run.margin:.2g} from the threshold")
+    )
+    for path in (out, report):
+        if path is not None:
+            show.OUT.print(f"wrote {path}")
+
+
+def print_faithfulness(faith: Faithfulness, title: str) -> None:
+    """Faithfulness as a small table."""
+    spread = faith.spread
+    better = "higher is better" if faith.higher_is_better else "lower is better"
+    rows = [
+        (f"{faith.metric} of the circuit", f"{show.number(faith.circuit)} {faith.unit}, {better}"),
+        ("full model", show.number(faith.full)),
+        ("empty circuit", show.number(faith.empty)),
+        ("normalised faithfulness", show.number(faith.normalized)),
+        (
+            "over prompts",
+            f"{show.number(spread.minimum)} to {show.number(spread.maximum)}, "
+            f"std {show.number(spread.std)}",
+        ),
+    ]
+    show.table(title, ("", ""), rows)
+
+
+def print_recovery(name: str, result: Recovery) -> None:
+    """Recovery of one known circuit as a small table."""
+    rows = [
+        (
+            what,
+            f"{c.true_positives}/{c.n_true}",
+            c.false_positives,
+            show.number(c.tpr),
+            show.number(c.fpr),
+            show.number(c.precision),
+        )
+        for what, c in (("edges", result.edges), ("nodes", result.nodes))
+    ]
+    show.table(f"Against {name}", ("", "found", "others", "TPR", "FPR", "precision"), rows)
