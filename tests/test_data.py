@@ -7,6 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import example, given, settings
@@ -114,6 +115,64 @@ def test_an_answer_mask_has_the_shape_of_the_tokens_it_came_with(padding):
         padding=padding,
     )
     assert places(pairs) == ([[0, 1], [0, 1]] if padding == "right" else [[3, 4], [3, 4]])
+
+
+def test_numpy_arrays_and_small_integers_will_do():
+    clean, corrupted = np.array([[1, 2, 3], [4, 5, 6]]), np.array([[1, 9, 3], [4, 9, 6]])
+    pairs = PromptPairs.from_tokens(
+        clean,
+        corrupted.astype(np.int32),
+        answers=np.array([[1], [2]]),
+        wrong=torch.tensor([3, 4], dtype=torch.int32),
+        lengths=np.array([2, 3]),
+    )
+    assert pairs.lengths.tolist() == [2, 3]
+    assert (pairs.answers.tolist(), pairs.wrong.tolist()) == ([[1], [2]], [[3], [4]])
+    mask = np.array([[True, False, True], [False, False, True]])
+    assert places(PromptPairs.from_tokens(clean, answer_positions=mask)) == [[0, 2], [2]]
+
+
+def test_several_answer_positions_of_a_prompt():
+    pairs = PromptPairs.from_tokens([[1, 2, 3], [4, 5]], answer_positions=[[1, -1], 0])
+    assert places(pairs) == [[1, 2], [0]]
+
+
+def test_a_model_or_a_tokenizer_of_transformers_will_do_for_text():
+    class OfTransformers:
+        bos_token_id = 7
+
+        def encode(self, text, add_special_tokens):
+            assert not add_special_tokens
+            return [ord(letter) for letter in text]
+
+        def decode(self, ids):
+            return "".join(map(chr, ids))
+
+    class Model:
+        tokenizer = OfTransformers()
+
+    for source in (OfTransformers(), Model()):
+        pairs = PromptPairs.from_text(["ab"], ["ac"], tokenizer=source, bos=True, answers=["d"])
+        assert pairs.clean.tolist() == [[7, 97, 98]]
+        assert pairs.answers.tolist() == [[100]]
+    with pytest.raises(ProblemError, match="text need a tokenizer; pass the model"):
+        PromptPairs.from_text(["ab"], tokenizer=None)
+
+
+def test_misspelt_columns_are_named_and_others_left_alone(tmp_path):
+    file = tmp_path / "pairs.jsonl"
+    file.write_text('{"clean": [1, 2], "corupted": [1, 3], "template": 4}\n')
+    with pytest.raises(ProblemError, match="no column 'corupted' is known. Did you mean 'corrupt"):
+        PromptPairs.from_file(file)
+    file.write_text('{"clean": [1, 2], "corrupted": [1, 3], "answer_position": 0, "note": 4}\n')
+    assert places(PromptPairs.from_file(file)) == [[0]]
+
+
+def test_repr_is_short():
+    assert (
+        repr(PromptPairs.from_tokens([[1, 2, 3], [4, 5]]))
+        == "PromptPairs(2 of 2 to 3 tokens, tokens)"
+    )
 
 
 # --- faults

@@ -69,6 +69,12 @@ class Problem:
         if faults:
             raise ProblemError(f"problem of {pairs.source} on {model.name}", faults)
 
+    def __repr__(self) -> str:
+        return (
+            f"Problem({self.pairs!r} on {self.model.name}, {self.metric.name}, "
+            f"{self.reference.kind} reference, {self.graph.n_edges} edges)"
+        )
+
     def per_prompt(self, circuit: Circuit) -> Float[Tensor, batch]:
         """The metric of each prompt when the model runs as `circuit`. Raises `MetricError`."""
         values = self.evaluator(circuit.graph).per_prompt(circuit)

@@ -201,9 +201,11 @@ def _answer_mask(
         )
         return real
     given = [-1] * len(sizes) if positions is None else _listed(positions)
-    if given is None or len(given) != len(sizes):
-        found = "one value" if given is None else str(len(given))
-        faults.append(f"there are {found} answer_positions for {len(sizes)} prompts.")
+    if given is None:
+        faults.append(f"answer_positions is {positions!r}; it must have an entry for each prompt.")
+        return real
+    if len(given) != len(sizes):
+        faults.append(f"there are {len(given)} answer_positions for {len(sizes)} prompts.")
         return real
     mask = torch.zeros_like(real)
     for i, (entry, size) in enumerate(zip(given, sizes.tolist(), strict=True)):

@@ -130,6 +130,11 @@ class PromptPairs:
     def __len__(self) -> int:
         return self.clean.shape[0]
 
+    def __repr__(self) -> str:
+        shortest, longest = int(self.lengths.min()), int(self.lengths.max())
+        tokens = f"{longest}" if shortest == longest else f"{shortest} to {longest}"
+        return f"PromptPairs({len(self)} of {tokens} tokens, {self.source})"
+
     @property
     def n_positions(self) -> int:
         """Positions in the padded batch: the longest prompt's length."""
