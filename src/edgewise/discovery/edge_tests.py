@@ -130,7 +130,7 @@ class IncrementalTests:
                 )
             return plain, self._rule.keeps(plain)
 
-        removed = []
+        removed = [False] * len(candidates)
         for outcome in decide(
             len(candidates),
             loss,
@@ -139,10 +139,9 @@ class IncrementalTests:
             predicted_to_stay=self._rule.keeps,
             most=self._removals.most_at_once(),
         ):
-            if not outcome.kept:
-                removed.append(candidates[outcome.index])
+            removed[outcome.index] = not outcome.kept
             yield outcome
-        self._removals.remove(receiver, removed)
+        self._removals.remove(receiver, candidates, removed)
 
 
 def loss_without(

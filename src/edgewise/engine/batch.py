@@ -167,10 +167,8 @@ class LiveBatch:
         rows: Int[Tensor, candidate],
         removed: Float[Tensor, "1 candidate"],
     ) -> None:
-        """Remove candidates from a receiver for good."""
-        at = self._positions[column]
-        moved = self._difference[rows][:, :, at]
-        change = (removed @ moved.flatten(1)).unflatten(1, moved.shape[1:])
+        """Remove the marked candidates from a receiver for good."""
+        change = self._change(column, rows, removed)
         pending = self._propagated({column: change}, commit=True)
         if self._output in pending:
             self._final = self._final + pending[self._output][0]

@@ -79,18 +79,18 @@ class Removals:
         total = torch.stack([value.sum(dim=1) for value in values]).sum(dim=0)
         return (self._sign * total / self._n_prompts).tolist()
 
-    def remove(self, receiver: Port, candidates: list[Edge]) -> None:
-        """Remove these edges into `receiver` for good."""
-        if not candidates:
+    def remove(self, receiver: Port, candidates: list[Edge], removed: list[bool]) -> None:
+        """Remove the marked ones of these edges into `receiver` for good."""
+        if not any(removed):
             return
         column, rows = self._where(receiver, candidates)
-        ones = torch.ones(1, len(candidates), dtype=self._model.dtype, device=self._model.device)
+        marks = torch.tensor([removed], dtype=self._model.dtype, device=self._model.device)
         with torch.no_grad():
             for batch in self._batches:
                 if candidates[0].is_switch:
                     batch.commit_without_switch(receiver)
                 else:
-                    batch.commit(column, rows, ones)
+                    batch.commit(column, rows, marks)
 
     def _where(self, receiver: Port, candidates: list[Edge]) -> tuple[int, Tensor]:
         rows = [self._graph.row(edge.sender) for edge in candidates]
