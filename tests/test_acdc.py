@@ -54,11 +54,12 @@ def test_decisions_are_the_oracles(seed, reference):
         ew.Circuit.full(problem.graph)
     )
     threshold = max(abs(scale) * (0.003, 0.01, 0.03)[seed % 3], 1e-4)
-    run = ew.acdc(problem, threshold=threshold, head_order=head_order)
     tests, kept = oracle.acdc(
         hf, clean, corrupted, threshold=threshold, head_order=head_order, **given
     )
-    assert_same_decisions(run, tests, kept)
+    for engine in ("plain", "incremental"):
+        run = ew.acdc(problem, threshold=threshold, head_order=head_order, engine=engine)
+        assert_same_decisions(run, tests, kept)
 
 
 def test_oracle_problems_keep_some_edges_and_remove_some():
