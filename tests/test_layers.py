@@ -1,6 +1,7 @@
 """Imports go one way: a module imports only from its own layer and the layers above it."""
 
 import ast
+import re
 from pathlib import Path
 
 import edgewise
@@ -62,6 +63,13 @@ def test_imports_go_one_way():
 def test_files_stay_small():
     for _, file in _files():
         assert len(file.read_text().splitlines()) <= 330, file
+
+
+def test_axes_are_quoted():
+    """An unquoted axis name is no annotation: the shape would silently go unchecked."""
+    for _, file in _files():
+        unquoted = re.findall(r"(?:Float|Int|Bool)\[Tensor, [^\"]", file.read_text())
+        assert not unquoted, file
 
 
 def test_no_pickle_and_no_catch_all_modules():

@@ -75,7 +75,7 @@ class Problem:
             f"{self.reference.kind} reference, {self.graph.n_edges} edges)"
         )
 
-    def per_prompt(self, circuit: Circuit) -> Float[Tensor, batch]:
+    def per_prompt(self, circuit: Circuit) -> Float[Tensor, "batch"]:
         """The metric of each prompt when the model runs as `circuit`. Raises `MetricError`."""
         values = self.evaluator(circuit.graph).per_prompt(circuit)
         check_finite(self.metric.name, values)

@@ -41,7 +41,7 @@ class PromptPairs:
 
     clean: Int[Tensor, "batch pos"]
     corrupted: Int[Tensor, "batch pos"] | None
-    lengths: Int[Tensor, batch]
+    lengths: Int[Tensor, "batch"]
     answer_at: Bool[Tensor, "batch pos"]
     answers: Int[Tensor, "batch answer"] | None = None
     wrong: Int[Tensor, "batch wrong"] | None = None
@@ -56,7 +56,7 @@ class PromptPairs:
         *,
         answers: Answers | None = None,
         wrong: Answers | None = None,
-        lengths: Sequence[int] | Int[Tensor, batch] | None = None,
+        lengths: Sequence[int] | np.ndarray | Int[Tensor, "batch"] | None = None,
         answer_positions: Any = None,
         padding: Padding = "right",
         source: str = "tokens",

@@ -30,7 +30,7 @@ class Tokenizer(Protocol):
 
 
 def real_positions(
-    lengths: Int[Tensor, batch], n_positions: int, padding: Padding
+    lengths: Int[Tensor, "batch"], n_positions: int, padding: Padding
 ) -> Bool[Tensor, "batch pos"]:
     """Which positions of a padded batch hold tokens."""
     index = torch.arange(n_positions)

@@ -25,7 +25,7 @@ class Spread:
     worst: int
 
     @classmethod
-    def of(cls, values: Float[Tensor, batch], *, higher_is_better: bool) -> Spread:
+    def of(cls, values: Float[Tensor, "batch"], *, higher_is_better: bool) -> Spread:
         """The spread of one number per prompt (std with n - 1; 0 for a single prompt)."""
         values = values.double()
         worst = values.argmin() if higher_is_better else values.argmax()
@@ -55,7 +55,7 @@ class Faithfulness:
     full: float
     empty: float
     normalized: float | None
-    per_prompt: Float[Tensor, batch]
+    per_prompt: Float[Tensor, "batch"]
     spread: Spread
     n_edges: int
     n_edges_total: int

@@ -26,7 +26,7 @@ class AnswerRows:
     fewer of them than others.
     """
 
-    prompt: Int[Tensor, row]  # which prompt of the batch a row belongs to
+    prompt: Int[Tensor, "row"]  # which prompt of the batch a row belongs to
     clean_logits: Float[Tensor, "row vocab"]  # the full model's, on the clean prompts
     answers: Int[Tensor, "row answer"] | None
     wrong: Int[Tensor, "row wrong"] | None
@@ -57,7 +57,7 @@ class Metric:
 
     def per_prompt(
         self, logits: Float[Tensor, "row vocab"], rows: AnswerRows, n_prompts: int
-    ) -> Float[Tensor, batch]:
+    ) -> Float[Tensor, "batch"]:
         """The metric of each prompt, in float32 or better. Raises `MetricError`."""
         if logits.dtype in (torch.float16, torch.bfloat16):
             logits = logits.float()
@@ -73,7 +73,7 @@ class Metric:
         return total / torch.bincount(rows.prompt, minlength=n_prompts)
 
 
-def check_finite(name: str, values: Float[Tensor, batch]) -> None:
+def check_finite(name: str, values: Float[Tensor, "batch"]) -> None:
     """Raise `MetricError`, naming the prompts, unless every value is finite."""
     bad = (~values.isfinite()).nonzero().flatten().tolist()
     if bad:
@@ -84,7 +84,7 @@ def check_finite(name: str, values: Float[Tensor, batch]) -> None:
         )
 
 
-def kl(logits: Float[Tensor, "row vocab"], rows: AnswerRows) -> Float[Tensor, row]:
+def kl(logits: Float[Tensor, "row vocab"], rows: AnswerRows) -> Float[Tensor, "row"]:
     """KL(full model || circuit): sum of p_full (log p_full - log p_circuit) over the vocabulary."""
     full = rows.clean_logits.to(logits.dtype).log_softmax(dim=-1)
     p = full.exp()
@@ -93,41 +93,41 @@ def kl(logits: Float[Tensor, "row vocab"], rows: AnswerRows) -> Float[Tensor, ro
     return terms.sum(dim=-1)
 
 
-def logit_diff(logits: Float[Tensor, "row vocab"], rows: AnswerRows) -> Float[Tensor, row]:
+def logit_diff(logits: Float[Tensor, "row vocab"], rows: AnswerRows) -> Float[Tensor, "row"]:
     """Mean logit of the right answers minus mean logit of the wrong ones."""
     return _mean_of(logits, rows.answers) - _mean_of(logits, rows.wrong)
 
 
-def prob_diff(logits: Float[Tensor, "row vocab"], rows: AnswerRows) -> Float[Tensor, row]:
+def prob_diff(logits: Float[Tensor, "row vocab"], rows: AnswerRows) -> Float[Tensor, "row"]:
     """Summed probability of the right answers minus that of the wrong ones (Greater-Than)."""
     probabilities = logits.softmax(dim=-1)
     return _sum_of(probabilities, rows.answers) - _sum_of(probabilities, rows.wrong)
 
 
-def nll(logits: Float[Tensor, "row vocab"], rows: AnswerRows) -> Float[Tensor, row]:
+def nll(logits: Float[Tensor, "row vocab"], rows: AnswerRows) -> Float[Tensor, "row"]:
     """-log of the summed probability of the right answers."""
     ids, present = _ids(rows.answers)
     logs = logits.log_softmax(dim=-1).gather(-1, ids).masked_fill(~present, -torch.inf)
     return -logs.logsumexp(dim=-1)
 
 
-def match_nll(logits: Float[Tensor, "row vocab"], rows: AnswerRows) -> Float[Tensor, row]:
+def match_nll(logits: Float[Tensor, "row vocab"], rows: AnswerRows) -> Float[Tensor, "row"]:
     """How much larger the negative log-likelihood is than the full model's."""
     return nll(logits, rows) - nll(rows.clean_logits.to(logits.dtype), rows)
 
 
-def accuracy(logits: Float[Tensor, "row vocab"], rows: AnswerRows) -> Float[Tensor, row]:
+def accuracy(logits: Float[Tensor, "row vocab"], rows: AnswerRows) -> Float[Tensor, "row"]:
     """1 where the most likely token is a right answer, else 0."""
     assert rows.answers is not None
     return (logits.argmax(dim=-1, keepdim=True) == rows.answers).any(dim=-1).to(logits.dtype)
 
 
-def fraction_correct(logits: Float[Tensor, "row vocab"], rows: AnswerRows) -> Float[Tensor, row]:
+def fraction_correct(logits: Float[Tensor, "row vocab"], rows: AnswerRows) -> Float[Tensor, "row"]:
     """1 where the best right answer has a higher logit than the best wrong one, else 0."""
     return (_max_of(logits, rows.answers) > _max_of(logits, rows.wrong)).to(logits.dtype)
 
 
-def l2(logits: Float[Tensor, "row vocab"], rows: AnswerRows) -> Float[Tensor, row]:
+def l2(logits: Float[Tensor, "row vocab"], rows: AnswerRows) -> Float[Tensor, "row"]:
     """Mean squared difference from the full model's outputs over the output channels."""
     return (logits - rows.clean_logits.to(logits.dtype)).square().mean(dim=-1)
 

@@ -20,7 +20,7 @@ class Outputs:
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
-        self.constant: Float[Tensor, d_model] | None = None  # output biases of attention, summed
+        self.constant: Float[Tensor, "d_model"] | None = None  # output biases of attention, summed
         self._written: list[Tensor | tuple[Tensor, Tensor]] = []
         self._residual: Tensor | None = None
         self._n_summed = 0
@@ -47,7 +47,7 @@ class Outputs:
         self,
         z: Float[Tensor, "head batch pos d_head"],
         weight: Float[Tensor, "head d_head d_model"],
-        bias: Float[Tensor, d_model] | None,
+        bias: Float[Tensor, "d_model"] | None,
     ) -> None:
         """Write a layer's heads; the output bias is no head's, it is a constant (spec 1.1)."""
         self._written.append((z, weight))

@@ -68,7 +68,7 @@ def run(
     graph: Graph,
     reader: Reader,
     *,
-    position_permutation: Int[Tensor, pos] | None = None,
+    position_permutation: Int[Tensor, "pos"] | None = None,
 ) -> tuple[Float[Tensor, "batch pos d_model"], Outputs]:
     """What the output port reads, and what every sender wrote.
 
@@ -99,7 +99,7 @@ def run(
 def position_embeddings(
     model: Transformer,
     real: Bool[Tensor, "batch pos"],
-    permutation: Int[Tensor, _pos] | None = None,
+    permutation: Int[Tensor, "_pos"] | None = None,
 ) -> Float[Tensor, "batch pos d_model"] | None:
     """Each position's embedding, counted from a prompt's first token; None if there are none."""
     if model.config.positions == "none":

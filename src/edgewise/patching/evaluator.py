@@ -64,7 +64,7 @@ class Evaluator:
             )
 
     @torch.no_grad()
-    def per_prompt(self, circuit: Circuit) -> Float[Tensor, batch]:
+    def per_prompt(self, circuit: Circuit) -> Float[Tensor, "batch"]:
         """The metric of every prompt when the model runs as `circuit`, on the CPU."""
         values = [
             self.metric.per_prompt(
