@@ -133,6 +133,24 @@ def test_a_metric_that_fails_in_the_middle_says_so():
         ew.acdc(problem, threshold=100.0)
 
 
+def test_a_metric_that_brings_its_own_labels():
+    """It indexes by prompt, so it must see one circuit's rows at a time, as in the plain engine."""
+    model = random_model()
+    labels = torch.tensor([1, 5, 2, 7])
+
+    def own(logits, rows):
+        assert logits.shape == rows.clean_logits.shape
+        rows.clean_logits.zero_()  # and what it writes to is a copy
+        return -logits.log_softmax(dim=-1)[torch.arange(len(labels)), labels]
+
+    problem = ew.Problem(model, random_pairs(model), own, "corrupted")
+    fast, slow = (ew.acdc(problem, threshold=0.02, engine=e) for e in ("incremental", "plain"))
+    assert fast.circuit == slow.circuit
+    assert 0 < fast.circuit.n_edges < model.graph.n_edges
+    for ours, theirs in zip(fast.trace, slow.trace, strict=True):
+        assert ours.delta == pytest.approx(theirs.delta, abs=1e-9)
+
+
 def test_arguments_are_left_as_they_were():
     model = random_model()
     pairs = random_pairs(model)

@@ -82,7 +82,7 @@ class LiveBatch:
         column = len(self._graph.receivers) - 1
         positions = answer_at.any(dim=0).nonzero().flatten()
         self._output = column
-        self._positions: dict[int, Int[Tensor, place]] = {column: positions}
+        self._positions: dict[int, Int[Tensor, "place"]] = {column: positions}
         self._answers = answer_at[:, positions]
         self._final = final[:, positions]
         rows = final[answer_at]
@@ -136,11 +136,10 @@ class LiveBatch:
             ports.append(HeadPort(self._graph.column(Port(node)), SLOTS, both))
         for port in ports:
             self._positions[port.column] = port.positions
-        heads = slice(None) if node.head is None else slice(node.head, node.head + 1)
         return AttentionNode(
             self._model,
             layer,
-            heads,
+            _heads_of(node),
             tuple(ports),
             consumers,
             needed,
@@ -154,7 +153,7 @@ class LiveBatch:
     def per_prompt(
         self,
         column: int,
-        rows: Int[Tensor, candidate],
+        rows: Int[Tensor, "candidate"],
         removed: Float[Tensor, "variant candidate"],
     ) -> Float[Tensor, "variant batch"]:
         """The metric of each prompt when each variant's candidates are removed from a receiver."""
@@ -164,14 +163,12 @@ class LiveBatch:
     def commit(
         self,
         column: int,
-        rows: Int[Tensor, candidate],
+        rows: Int[Tensor, "candidate"],
         removed: Float[Tensor, "1 candidate"],
     ) -> None:
         """Remove the marked candidates from a receiver for good."""
         change = self._change(column, rows, removed)
-        pending = self._propagated({column: change}, commit=True)
-        if self._output in pending:
-            self._final = self._final + pending[self._output][0]
+        self._settle({column: change})
 
     def per_prompt_without_switch(self, port: Port) -> Float[Tensor, "variant batch"]:
         """The metric of each prompt when a port's vectors are the reference run's."""
@@ -182,7 +179,10 @@ class LiveBatch:
     def commit_without_switch(self, port: Port) -> None:
         """Give a port the reference run's vectors for good."""
         live = self._attention_of(port)
-        pending = self._sent({}, live, live.commit_vectors(self._switched_off(port)))
+        self._settle(self._sent({}, live, live.commit_vectors(self._switched_off(port))))
+
+    def _settle(self, pending: Mapping[int, Change]) -> None:
+        """Carry changes of one variant downstream for good."""
         pending = self._propagated(pending, commit=True)
         if self._output in pending:
             self._final = self._final + pending[self._output][0]
@@ -195,8 +195,7 @@ class LiveBatch:
     def _switched_off(self, port: Port) -> dict[Slot, Tensor]:
         """The reference run's vectors at the port's positions, as one variant."""
         assert port.node.layer is not None
-        head = port.node.head
-        heads = slice(None) if head is None else slice(head, head + 1)
+        heads = _heads_of(port.node)
         at = self._positions[self._graph.column(port)]
         queries = self._attention_of(port).queries
         result: dict[Slot, Tensor] = {}
@@ -207,12 +206,11 @@ class LiveBatch:
         return result
 
     def _change(
-        self, column: int, rows: Int[Tensor, candidate], removed: Float[Tensor, "_k candidate"]
+        self, column: int, rows: Int[Tensor, "candidate"], removed: Float[Tensor, "_k candidate"]
     ) -> Change:
         at = (column, tuple(rows.tolist()))
-        if (
-            self._gathered is None or self._gathered[0] != at
-        ):  # the same for all of a visit's rounds
+        # All rounds of a visit ask for the same differences.
+        if self._gathered is None or self._gathered[0] != at:
             self._gathered = at, self._difference[rows][:, :, self._positions[column]]
         difference = self._gathered[1]
         return (removed @ difference.flatten(1)).unflatten(1, difference.shape[1:])
@@ -243,3 +241,8 @@ class LiveBatch:
         if self._output in pending:
             final = final + pending[self._output]
         return final[:, self._answers]
+
+
+def _heads_of(node: Node) -> slice:
+    """Which of a layer's heads an attention node is: one, or all."""
+    return slice(None) if node.head is None else slice(node.head, node.head + 1)

@@ -47,7 +47,10 @@ class VariantLosses:
             return self._per_prompt(self._logit_diff(final))
         width = final.shape[1] * self._unembed.shape[1] * final.element_size()
         step = max(1, _CHUNK_BYTES // max(width, 1))
-        one = self._kl if self._metric is METRICS["kl"] else self._any
+        if self._metric is METRICS["kl"]:
+            one = self._kl
+        else:
+            one = self._any if self._metric in METRICS.values() else self._own
         return torch.cat([one(part) for part in final.split(step)])
 
     def _kl(self, final: Float[Tensor, "variant row d_model"]) -> Float[Tensor, "variant batch"]:
@@ -89,6 +92,14 @@ class VariantLosses:
         if bias is not None:
             logits = logits + bias[index]
         return (logits * present).sum(dim=-1) / present.sum(dim=-1)
+
+    def _own(self, final: Float[Tensor, "variant row d_model"]) -> Float[Tensor, "variant batch"]:
+        """A user's function sees what the plain evaluator shows it: one circuit's rows, a copy."""
+        values = []
+        for logits in logits_of(self._model, final):
+            rows = replace(self._rows, clean_logits=self._rows.clean_logits.clone())
+            values.append(self._metric.per_prompt(logits, rows, self._n_prompts).cpu().double())
+        return torch.stack(values)
 
     def _any(self, final: Float[Tensor, "variant row d_model"]) -> Float[Tensor, "variant batch"]:
         logits, k = logits_of(self._model, final), final.shape[0]

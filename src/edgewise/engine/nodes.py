@@ -27,7 +27,7 @@ class Consumer:
     """A port that a kept edge feeds, and which of the sender's positions it reads."""
 
     column: int
-    places: Int[Tensor, place]
+    places: Int[Tensor, "place"]
 
 
 @runtime_checkable
@@ -81,7 +81,7 @@ class HeadPort:
 
     column: int
     slots: tuple[Slot, ...]
-    positions: Int[Tensor, place]
+    positions: Int[Tensor, "place"]
 
 
 class AttentionNode:
@@ -98,7 +98,7 @@ class AttentionNode:
         heads: slice,
         ports: tuple[HeadPort, ...],
         consumers: tuple[Consumer, ...],
-        queries: Int[Tensor, query],
+        queries: Int[Tensor, "query"],
         clean: Float[Tensor, "batch pos d_model"],
         allowed: Bool[Tensor, "batch pos pos"],
         at_heads: Float[Tensor, "batch pos d_model"] | None,
@@ -119,12 +119,12 @@ class AttentionNode:
         self._pattern, self._z = self._attend(self.vectors)
 
     @property
-    def queries(self) -> Int[Tensor, query]:
+    def queries(self) -> Int[Tensor, "query"]:
         """The positions whose output matters."""
         return self._queries
 
     def _project(
-        self, slot: Slot, x: Change, at: Int[Tensor, place]
+        self, slot: Slot, x: Change, at: Int[Tensor, "place"]
     ) -> Float[Tensor, "_ _ batch _ d_head"]:
         extra = None
         if self._at_heads is not None:
@@ -156,7 +156,7 @@ class AttentionNode:
                     fresh[slot] = self._project(slot, x, at)
         return fresh
 
-    def _positions(self, slot: Slot) -> Int[Tensor, place]:
+    def _positions(self, slot: Slot) -> Int[Tensor, "place"]:
         return next(port.positions for port in self._ports if slot in port.slots)
 
     def change(self, pending: Mapping[int, Change]) -> Change:

@@ -53,8 +53,6 @@ class Removals:
         self, receiver: Port, candidates: list[Edge], removed: Float[Tensor, "variant candidate"]
     ) -> list[float]:
         """The loss of each variant: 1 marks the candidates it removes, all into `receiver`."""
-        self.variants += len(removed)
-        self.rounds += 1
         try:
             return self._losses(receiver, candidates, removed)
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as reason:
@@ -76,6 +74,8 @@ class Removals:
                 column, rows = self._where(receiver, candidates)
                 removed = removed.to(self._model.device, self._model.dtype)
                 values = [batch.per_prompt(column, rows, removed) for batch in self._batches]
+        self.variants += len(removed)
+        self.rounds += 1
         total = torch.stack([value.sum(dim=1) for value in values]).sum(dim=0)
         return (self._sign * total / self._n_prompts).tolist()
 

@@ -70,7 +70,7 @@ def decide(
 
 
 def _path(
-    removed: Float[Tensor, candidate], goes: list[bool], start: int, stop: int
+    removed: Float[Tensor, "candidate"], goes: list[bool], start: int, stop: int
 ) -> Float[Tensor, "variant candidate"]:
     """Row i removes candidate start + i, what is removed already, and what is predicted to go."""
     path = removed.repeat(stop - start, 1)
