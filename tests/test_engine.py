@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import edgewise as ew
-from edgewise.engine import Removals, decide
-from edgewise.errors import VerificationFailed
+from edgewise.engine import Estimate, Removals, decide
+from edgewise.errors import SettingError, VerificationFailed
 from edgewise.metrics import METRICS
 from models import SHAPES, random_model, random_pairs
 
@@ -113,8 +113,8 @@ def test_verify_finds_a_wrong_loss(monkeypatch):
     problem = ew.Problem(model, random_pairs(model), "kl", "corrupted")
     true = Removals.losses
 
-    def wrong(self, receiver, candidates, removed):
-        return [loss + 1 for loss in true(self, receiver, candidates, removed)]
+    def wrong(self, receiver, candidates, path):
+        return [Estimate(loss + 1) for loss, _ in true(self, receiver, candidates, path)]
 
     monkeypatch.setattr(Removals, "losses", wrong)
     with pytest.raises(VerificationFailed, match=r"incrementally and by .* from scratch"):
@@ -184,11 +184,11 @@ def test_when_memory_runs_out_the_batch_is_halved_and_the_run_goes_on(error, mon
     expected = ew.acdc(problem, threshold=0.02)
     true, sizes = Removals._losses, []
 
-    def small(self, receiver, candidates, removed):
-        sizes.append(len(removed))
-        if len(removed) > 2:
+    def small(self, receiver, candidates, path):
+        sizes.append(len(path))
+        if len(path) > 2:
             raise error
-        return true(self, receiver, candidates, removed)
+        return true(self, receiver, candidates, path)
 
     monkeypatch.setattr(Removals, "_losses", small)
     run = ew.acdc(problem, threshold=0.02)
@@ -198,7 +198,7 @@ def test_when_memory_runs_out_the_batch_is_halved_and_the_run_goes_on(error, mon
 
 
 def test_other_errors_are_not_taken_for_a_lack_of_memory(monkeypatch):
-    def broken(self, receiver, candidates, removed):
+    def broken(self, receiver, candidates, path):
         raise RuntimeError("something else")
 
     monkeypatch.setattr(Removals, "_losses", broken)
@@ -235,12 +235,155 @@ def test_speculation_is_the_sequential_loop(effects, pull, threshold, most):
         else:
             loss = without
         expected.append((index, delta, kept, loss))
-    outcomes = decide(
-        n,
-        0.0,
-        losses_of=lambda rows: [loss_of([bool(x) for x in row]) for row in rows.tolist()],
-        keeps=lambda index, delta: (delta, not delta < threshold),
-        predicted_to_stay=lambda delta: not delta < threshold,
-        most=most,
-    )
+
+    class Threshold:
+        def decide(self, index, before, without, gone):
+            delta = without.loss - before.loss
+            return delta, self.guess(delta)
+
+        def guess(self, delta):
+            return not delta < threshold
+
+    def losses_of(path):
+        rows = []
+        for i in range(len(path)):
+            row = [index in path.gone for index in range(n)]
+            row[path.start + i] = True
+            for before in range(i):
+                row[path.start + before] = path.goes[before]
+            rows.append(row)
+        return [Estimate(loss_of(row)) for row in rows]
+
+    outcomes = decide(n, Estimate(0.0), losses_of=losses_of, rule=Threshold(), most=lambda: most)
     assert [(o.index, o.delta, o.kept, o.loss) for o in outcomes] == expected
+
+
+# --- estimates in bfloat16
+
+
+@pytest.mark.parametrize("block", range(12))
+def test_reduced_precision_decides_as_full(block):
+    """Twenty problems a block, 240 in all: estimates never decide what they cannot."""
+    for seed in range(20 * block, 20 * block + 20):
+        problem, settings = random_problem(seed)
+        problem = problem.with_(metric=("kl", "logit-diff")[seed % 2])
+        full, empty = problem.baselines()
+        settings["threshold"] = max(abs(full - empty), 0.1) * (0.001, 0.01, 0.05)[seed % 3]
+        reduced = ew.acdc(problem, precision="reduced", **settings)
+        full_run = ew.acdc(problem, **settings)
+        assert reduced.circuit == full_run.circuit, seed
+        assert [(d.edge, d.kept) for d in reduced.trace] == [
+            (d.edge, d.kept) for d in full_run.trace
+        ], seed
+        # Some of these models are wilder than any real one: losses of 10, widths of 8.
+        assert reduced.worst_error is not None
+        assert reduced.worst_error < 3, seed
+
+
+def test_reduced_precision_really_estimates(monkeypatch):
+    """Most deltas are off by a little, none by much, and few are computed in full."""
+    model = random_model(n_layers=3, n_heads=4, d_model=32, d_head=8, dtype=torch.float32)
+    problem = ew.Problem(model, random_pairs(model), "kl", "corrupted")
+    exact, estimated = [], []
+    losses, estimates = Removals.losses, Removals.estimates
+
+    def count_losses(self, receiver, candidates, *paths):
+        exact.append(sum(map(len, paths)))
+        return losses(self, receiver, candidates, *paths)
+
+    def count_estimates(self, receiver, candidates, path):
+        estimated.append(len(path))
+        return estimates(self, receiver, candidates, path)
+
+    monkeypatch.setattr(Removals, "losses", count_losses)
+    monkeypatch.setattr(Removals, "estimates", count_estimates)
+    reduced = ew.acdc(problem, threshold=0.01, precision="reduced")
+    assert sum(exact) < 0.3 * sum(estimated)
+    full = ew.acdc(problem, threshold=0.01)
+    off = [abs(a.delta - b.delta) for a, b in zip(reduced.trace, full.trace, strict=True)]
+    assert 0 < max(off) < 0.002
+
+
+def test_estimates_that_were_poor_are_trusted_less(monkeypatch):
+    """The bound grows when what happened was near it or beyond."""
+    from edgewise.engine import kl
+
+    monkeypatch.setattr(kl, "rounding", lambda slope: slope.norm(dim=-1) * 1e-9)
+    monkeypatch.setattr(kl, "_SECOND_ORDER_ROUNDING", 1e-9)
+    model = random_model(dtype=torch.float32)
+    problem = ew.Problem(model, random_pairs(model), "kl", "corrupted")
+    sure = ew.acdc(problem, threshold=0.005, precision="reduced")
+    assert sure.worst_error > 1
+
+
+@pytest.mark.parametrize("metric", ["l2", "accuracy"])
+def test_reduced_precision_is_refused_where_its_error_is_unknown(metric):
+    model = random_model()
+    problem = ew.Problem(model, random_pairs(model), metric, "corrupted")
+    with pytest.raises(SettingError, match=r"knows the rounding of 'kl' and 'logit-diff' only"):
+        ew.acdc(problem, threshold=0.05, precision="reduced")
+    with pytest.raises(SettingError, match="engine 'plain' has no precision"):
+        ew.acdc(problem, threshold=0.05, precision="reduced", engine="plain")
+
+
+# --- thresholds side by side
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_sweep_is_its_runs(seed):
+    """Every threshold of a sweep gives the decisions, deltas and skips of a run of its own."""
+    problem, settings = random_problem(seed)
+    threshold = settings.pop("threshold")
+    thresholds = [threshold * factor for factor in (1, 0.1, 3, 0.5, 1.0001, 30)]
+    if seed % 4 == 0 and problem.metric.name in ("kl", "logit-diff"):
+        settings["precision"] = "reduced"
+    if seed % 5 == 0:
+        settings = {"engine": "plain"}
+    runs = ew.acdc_sweep(problem, thresholds, **settings)
+    for threshold, run in zip(thresholds, runs, strict=True):
+        alone = ew.acdc(problem, threshold=threshold, **settings)
+        assert run.settings == alone.settings
+        assert run.circuit == alone.circuit, threshold
+        assert [(d.edge, d.kept) for d in run.trace] == [(d.edge, d.kept) for d in alone.trace]
+        assert run.cost.edges_skipped == alone.cost.edges_skipped
+        if "precision" in settings:
+            continue  # estimates depend on what they are estimated beside
+        for ours, theirs in zip(run.trace, alone.trace, strict=True):
+            assert ours.delta == pytest.approx(theirs.delta, abs=1e-9)
+        assert run.margin == pytest.approx(alone.margin, abs=1e-9)
+
+
+def test_what_thresholds_decide_alike_is_done_once():
+    model = random_model(n_layers=3, n_heads=4, d_model=16, d_head=4)
+    problem = ew.Problem(model, random_pairs(model), "kl", "corrupted")
+    once = ew.acdc(problem, threshold=0.02)
+    low, high = once.threshold_interval
+    inside = [low + (high - low) * part for part in (0.2, 0.5, 0.9, 0.99)]
+    runs = ew.acdc_sweep(problem, inside)
+    assert all(run.circuit == once.circuit for run in runs)
+    assert runs[0].cost.variants <= 1.5 * once.cost.variants
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_the_interval_of_thresholds_is_exact(seed):
+    """Any threshold in (low, high] gives the same circuit; just outside, another decision falls."""
+    problem, settings = random_problem(seed)
+    run = ew.acdc(problem, **settings)
+    low, high = run.threshold_interval
+    assert low < settings["threshold"] <= high
+    settings.pop("threshold")
+    for threshold in (low + min(high - low, 1.0) * 1e-6, high * (1 - 1e-9)):
+        if 0 < threshold < float("inf"):
+            again = ew.acdc(problem, threshold=threshold, **settings)
+            assert again.circuit == run.circuit
+    if low > 1e-9:
+        below = ew.acdc(problem, threshold=low * (1 - 1e-9), **settings)
+        assert [d.kept for d in below.trace] != [d.kept for d in run.trace]
+
+
+def test_a_sweep_without_thresholds():
+    problem = ew.load_task("tracr-reverse").problem
+    with pytest.raises(SettingError, match="at least one threshold"):
+        ew.acdc_sweep(problem, [])
+    with pytest.raises(SettingError, match="must be a positive number"):
+        ew.acdc_sweep(problem, [0.1, -1])

@@ -30,6 +30,7 @@ PUBLIC = {
     "Task",
     "__version__",
     "acdc",
+    "acdc_sweep",
     "discover",
     "faithfulness",
     "load_model",

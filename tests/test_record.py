@@ -22,7 +22,7 @@ def run():
 def test_a_run_says_everything(run):
     assert run.settings == {
         "threshold": 0.01, "head_order": "descending", "absolute": False, "prune": False,
-        "engine": "incremental", "verify": False,
+        "engine": "incremental", "precision": "full", "verify": False,
     }  # fmt: skip
     assert run.cost.edge_tests == len(run.trace)
     assert run.cost.edge_tests + run.cost.edges_skipped == run.circuit.graph.n_edges

@@ -37,6 +37,7 @@ _HOME = {
     "Run": "edgewise.record",
     "Task": "edgewise.tasks",
     "acdc": "edgewise.record",
+    "acdc_sweep": "edgewise.record",
     "discover": "edgewise.record",
     "faithfulness": "edgewise.evaluation",
     "load_model": "edgewise.model",
@@ -100,7 +101,7 @@ if TYPE_CHECKING:
     from edgewise.model import Model, ModelConfig, load_model, process
     from edgewise.patching import Reference
     from edgewise.problem import Problem, run_circuit
-    from edgewise.record import Run, acdc, discover
+    from edgewise.record import Run, acdc, acdc_sweep, discover
     from edgewise.reporting import report
     from edgewise.settings import ACDCSettings
     from edgewise.tasks import Task, load_task, structural_truth

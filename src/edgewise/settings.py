@@ -14,6 +14,7 @@ from edgewise.errors import SettingError, unknown_name
 
 HeadOrder = Literal["descending", "ascending"]
 Engine = Literal["incremental", "plain"]
+Precision = Literal["full", "reduced"]
 
 
 def _setting(help_text: str, **options: Any) -> Any:
@@ -55,6 +56,10 @@ class ACDCSettings:
         "How edges are tested: incremental (fast) or plain; the decisions are the same.",
         default="incremental",
     )
+    precision: Precision = _setting(
+        "full, or reduced: bfloat16 products, close decisions in full (kl and logit-diff).",
+        default="full",
+    )
     verify: bool = _setting(
         "Take every decision from scratch as well, and stop if one differs (slow).", default=False
     )
@@ -68,6 +73,10 @@ class ACDCSettings:
             raise unknown_name("head order", str(self.head_order), get_args(HeadOrder))
         if self.engine not in get_args(Engine):
             raise unknown_name("engine", str(self.engine), get_args(Engine))
+        if self.precision not in get_args(Precision):
+            raise unknown_name("precision", str(self.precision), get_args(Precision))
+        if self.precision == "reduced" and self.engine == "plain":
+            raise SettingError("engine 'plain' has no precision 'reduced'; it evaluates in full.")
 
 
 # Method name -> its settings. `edgewise.discovery.METHODS` adds what needs torch.

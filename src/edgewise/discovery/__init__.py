@@ -1,18 +1,26 @@
 """Problem -> circuit and scores. Methods see a problem and nothing else, never a task's answer."""
 
-from edgewise.discovery.acdc import acdc, visits
+from edgewise.discovery.acdc import acdc, acdc_thresholds
 from edgewise.discovery.finding import Decision, Finding, OnProgress, Progress, ignore_progress
+from edgewise.discovery.journal import NO_JOURNAL, FileJournal, Journal
 from edgewise.discovery.methods import METHODS, Method, method_named
+from edgewise.discovery.search import threshold_interval
+from edgewise.discovery.visits import visits
 
 __all__ = [
     "METHODS",
+    "NO_JOURNAL",
     "Decision",
+    "FileJournal",
     "Finding",
+    "Journal",
     "Method",
     "OnProgress",
     "Progress",
     "acdc",
+    "acdc_thresholds",
     "ignore_progress",
     "method_named",
+    "threshold_interval",
     "visits",
 ]

@@ -1,7 +1,7 @@
 """Automatic Circuit DisCovery (Conmy et al. 2023, arXiv 2304.14997, Algorithm 1).
 
     1. Start from the full graph H and its loss F(H).
-    2. Visit receivers from the output backwards (order: `visits`).
+    2. Visit receivers from the output backwards (visits.py).
     3. For each edge e into the receiver: if F(H \\ e) - F(H) < threshold, remove e for good.
     4. A receiver that nothing reads any more loses its edges without a test: they cannot matter.
     5. Optionally drop the nodes that no longer connect an input to the output.
@@ -16,109 +16,96 @@ deterministic.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import groupby
+from collections.abc import Sequence
 
-import torch
-
-from edgewise.circuit import Circuit, EdgeScores
-from edgewise.discovery.edge_tests import EdgeTests, IncrementalTests, PlainTests, Rule
+from edgewise.circuit import Circuit
+from edgewise.discovery.edge_tests import EdgeTests, IncrementalTests, PlainTests
 from edgewise.discovery.finding import Decision, Finding, OnProgress, Progress, ignore_progress
+from edgewise.discovery.journal import NO_JOURNAL, Journal
+from edgewise.discovery.search import Search
+from edgewise.discovery.visits import visits
+from edgewise.engine import estimated
 from edgewise.errors import SettingError
-from edgewise.graph import Edge, Graph, Node, Port
 from edgewise.problem import Problem
-from edgewise.settings import ACDCSettings, HeadOrder
+from edgewise.settings import ACDCSettings
 
 
 def acdc(
-    problem: Problem, settings: ACDCSettings, on_progress: OnProgress = ignore_progress
+    problem: Problem,
+    settings: ACDCSettings,
+    on_progress: OnProgress = ignore_progress,
+    journal: Journal = NO_JOURNAL,
 ) -> Finding:
     """The circuit that ACDC finds, with a decision for every edge tested.
 
     Scores are the deltas: how much removing the edge raised the loss when it was tested, 0 for
-    edges removed without a test. Raises `SettingError`, `MetricError`.
+    edges removed without a test. Decisions that the journal already holds are not tested again.
+    Raises `SettingError`, `MetricError`.
     """
+    search = _search(problem, settings, [settings.threshold])
+
+    def on_decision(decision: Decision) -> None:
+        journal.append(decision)
+        on_progress(Progress(search.done, problem.graph.n_edges, f"loss {search.loss:.4g}"))
+
+    search.run(on_decision, journal.decisions(problem.graph))
+    on_progress(Progress(problem.graph.n_edges, problem.graph.n_edges, f"loss {search.loss:.4g}"))
+    return search.finding(settings.threshold, prune=settings.prune)
+
+
+def acdc_thresholds(
+    problem: Problem,
+    settings: ACDCSettings,
+    thresholds: Sequence[float],
+    on_progress: OnProgress = ignore_progress,
+) -> list[Finding]:
+    """What ACDC finds with each of several thresholds; what they decide alike is done once.
+
+    `settings.threshold` is not used. A finding's `variants` are those of all thresholds together.
+    """
+    waiting = [_search(problem, settings, thresholds)]
+    total, found = problem.graph.n_edges * len(set(thresholds)), dict[float, Finding]()
+    while waiting:
+        search = waiting.pop()
+
+        def on_decision(_: Decision, search: Search = search) -> None:
+            done = len(found) * problem.graph.n_edges + search.done
+            lowest = search.thresholds[0]
+            on_progress(Progress(done, total, f"threshold {lowest:.3g}, loss {search.loss:.4g}"))
+
+        search.run(on_decision)
+        waiting += search.forks
+        search.forks.clear()
+        for threshold in search.thresholds:
+            found[threshold] = search.finding(threshold, prune=settings.prune)
+    on_progress(Progress(total, total, f"{len(found)} thresholds"))
+    return [found[threshold] for threshold in thresholds]
+
+
+def _search(problem: Problem, settings: ACDCSettings, thresholds: Sequence[float]) -> Search:
     if settings.prune and problem.reference.kind != "corrupted":
         raise SettingError(
             "prune drops nodes that no input reaches. With a "
             f"{problem.reference.kind!r} reference such nodes still compute something from "
             "constant biases, so pruning would change the circuit's answers. Leave prune off."
         )
-    graph, rule = problem.graph, Rule.of(settings)
-    keep = graph.exists.clone()
-    deltas = torch.zeros(keep.shape, dtype=torch.float64)
-    loss = problem.loss(Circuit.full(graph))
+    if settings.precision == "reduced" and problem.metric not in estimated():
+        names = " and ".join(repr(metric.name) for metric in estimated())
+        raise SettingError(
+            f"precision 'reduced' knows the rounding of {names} only, not of "
+            f"{problem.metric.name!r}. Use precision 'full'."
+        )
+    graph = problem.graph
     tests: EdgeTests
     if settings.engine == "plain":
-        tests = PlainTests(problem, settings)
+        tests = PlainTests(problem)
     else:
         tests = IncrementalTests(problem, settings)
-    trace: list[Decision] = []
-    skipped = 0
-    for receiver, candidates in visits(graph, settings.head_order):
-        rows, column = [graph.row(edge.sender) for edge in candidates], graph.column(receiver)
-        if not _is_read(graph, keep, receiver, candidates[0].is_switch):
-            keep[rows, column] = False
-            skipped += len(candidates)
-            continue
-        for outcome in tests.decide(keep, receiver, candidates, loss):
-            at = rows[outcome.index], column
-            keep[at], deltas[at], loss = outcome.kept, outcome.delta, outcome.loss
-            trace.append(Decision(candidates[outcome.index], outcome.delta, outcome.kept, loss))
-            on_progress(Progress(len(trace) + skipped, graph.n_edges, f"loss {loss:.4g}"))
-    on_progress(Progress(graph.n_edges, graph.n_edges, f"loss {loss:.4g}"))
-    circuit = Circuit(graph, keep)
-    return Finding(
-        circuit=circuit.pruned() if settings.prune else circuit,
-        scores=EdgeScores(graph, deltas, "acdc", "rise of the loss when removed in sequence"),
-        trace=tuple(trace),
-        edge_tests=len(trace),
-        edges_skipped=skipped,
-        variants=tests.variants,
-        margin=min((rule.distance(decision.delta) for decision in trace), default=None),
+    return Search(
+        graph,
+        list(visits(graph, settings.head_order)),
+        thresholds,
+        tests,
+        problem.loss(Circuit.full(graph)),
+        absolute=settings.absolute,
     )
-
-
-def visits(graph: Graph, head_order: HeadOrder) -> Iterator[tuple[Port, list[Edge]]]:
-    """Receivers in ACDC's order, each with its candidate edges in order (spec section 2.4).
-
-    The output; then per layer from the last: the MLP; the switches of all v, k, then q ports; the
-    v, k, then q ports themselves; heads descending. With parallel blocks the MLP still comes first.
-    """
-    senders = _senders_in_order(graph, head_order)
-
-    def additive(port: Port) -> list[Edge]:
-        column = graph.column(port)
-        exists = [s for s in senders if graph.exists[graph.row(s), column] and s != port.node]
-        return [Edge(sender, port) for sender in exists]
-
-    backwards = reversed(graph.receivers)
-    for _, group in groupby(backwards, key=lambda port: (port.node.layer, port.node.kind)):
-        ports = list(group)
-        if graph.switches and ports[0].node.kind in ("head", "attention"):
-            for port in ports:
-                yield port, [Edge(port.node, port)]
-        for port in ports:
-            yield port, additive(port)
-
-
-def _senders_in_order(graph: Graph, head_order: HeadOrder) -> list[Node]:
-    """Later layers first, an MLP before its layer's heads, embeddings (token first) last."""
-    order: list[Node] = []
-    for layer in range(graph.n_layers - 1, -1, -1):
-        if graph.mlps:
-            order.append(Node(layer, "mlp"))
-        heads = graph.attention_nodes(layer)
-        order += heads if head_order == "ascending" else heads[::-1]
-    return order + [node for node in graph.senders if node.layer is None]
-
-
-def _is_read(graph: Graph, keep: torch.Tensor, receiver: Port, is_switch: bool) -> bool:
-    """Whether anything reads what a candidate edge feeds: its node's output, through its switch."""
-    if receiver.node.kind == "logits":
-        return True
-    row, column = graph.row(receiver.node), graph.column(receiver)
-    if not (keep & ~graph.is_switch)[row].any():
-        return False
-    has_switch = bool(graph.is_switch[row, column])
-    return is_switch or not has_switch or bool(keep[row, column])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from edgewise.circuit import Circuit, EdgeScores
 from edgewise.graph import Edge
@@ -21,6 +22,17 @@ class Decision:
     kept: bool
     loss: float
 
+    def to_json(self) -> dict[str, Any]:
+        """A line of a trace file."""
+        return {**asdict(self), "edge": self.edge.name}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Decision:
+        """The decision of a line. Raises `KeyError`, `TypeError`, `ValueError`."""
+        return cls(
+            Edge.parse(data["edge"]), float(data["delta"]), data["kept"], float(data["loss"])
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class Finding:
@@ -33,6 +45,7 @@ class Finding:
     edges_skipped: int = 0  # edges removed without a test, because nothing reads their receiver
     variants: int = 0  # removals evaluated, some of them in vain
     margin: float | None = None  # smallest distance of a delta to the threshold
+    worst_error: float | None = None  # of estimates, as a part of the bound given for it
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 from edgewise.discovery.acdc import acdc
 from edgewise.discovery.finding import Finding, OnProgress
+from edgewise.discovery.journal import Journal
 from edgewise.errors import SettingError, unknown_name
 from edgewise.problem import Problem
 from edgewise.settings import SETTINGS
@@ -24,7 +25,7 @@ class Method:
     cost: str
     when: str
     settings: type[Any]
-    function: Callable[[Problem, Any, OnProgress], Finding]
+    function: Callable[[Problem, Any, OnProgress, Journal], Finding]
 
     def resolve(self, given: dict[str, Any]) -> Any:
         """The settings object for keywords as given. Raises `SettingError`, `UnknownName`."""

@@ -10,13 +10,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Mapping, Sequence
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from edgewise.engine.losses import VariantLosses
+from edgewise.engine.kl import KLLosses
+from edgewise.engine.losses import AnyLosses, EstimatedLosses, LogitDiffLosses, VariantLosses
 from edgewise.engine.nodes import (
     AttentionNode,
     Change,
@@ -25,12 +28,19 @@ from edgewise.engine.nodes import (
     LiveNode,
     MlpNode,
 )
+from edgewise.engine.paths import Path
+from edgewise.engine.reduced import ReducedProducts
 from edgewise.graph import SLOTS, Graph, Node, Port, Site, Slot
-from edgewise.metrics import Metric
+from edgewise.metrics import METRICS, Metric
 from edgewise.model import Model
 from edgewise.model.outputs import Outputs
 from edgewise.model.runtime import CleanReader, attention_mask, position_embeddings, run
 from edgewise.patching import Batch
+
+
+def estimated() -> tuple[Metric, ...]:
+    """The metrics whose losses can be estimated with a bound on the error."""
+    return METRICS["kl"], METRICS["logit-diff"]
 
 
 class _Residuals(CleanReader):
@@ -61,9 +71,10 @@ class LiveBatch:
         shortformer = model.config.positions == "shortformer"
         self._at_heads = position_embeddings(model, real) if shortformer else None
         self._first = self._first_difference()
-        self._gathered: tuple[object, Tensor] | None = None  # differences of the visit at hand
-        self._nodes: list[LiveNode] = []  # in the order of visits: from the output backwards
-        self._by_node: dict[Node, AttentionNode | MlpNode] = {}
+        self._at_port: tuple[int, Tensor] | None = None  # differences at the port at hand
+        self._gone: tuple[object, frozenset[int], Tensor] | None = None  # and their sum so far
+        # In the order of visits: from the output backwards.
+        self._nodes: dict[Node, AttentionNode | MlpNode] = {}
         self._start_output(metric, pairs.answer_at.to(device), final)
 
     def _first_difference(self) -> int:
@@ -85,10 +96,23 @@ class LiveBatch:
         self._positions: dict[int, Int[Tensor, "place"]] = {column: positions}
         self._answers = answer_at[:, positions]
         self._final = final[:, positions]
-        rows = final[answer_at]
-        self._losses = VariantLosses(
-            self._model, metric, self._batch.rows, len(self._batch.pairs), rows
-        )
+        self._losses = self._losses_of(metric, final[answer_at])
+
+    def _losses_of(self, metric: Metric, clean: Float[Tensor, "row d_model"]) -> VariantLosses:
+        rows, n_prompts = self._batch.rows, len(self._batch.pairs)
+        if metric is METRICS["kl"]:
+            return KLLosses(self._model, rows, n_prompts, clean)
+        if metric is METRICS["logit-diff"]:
+            return LogitDiffLosses(self._model, rows, n_prompts, clean)
+        return AnyLosses(self._model, metric, rows, n_prompts)
+
+    def fork(self) -> LiveBatch:
+        """Another one in the same state, which then goes its own way. Tensors are shared."""
+        other = copy.copy(self)
+        other._positions = dict(self._positions)
+        other._losses = copy.copy(self._losses)
+        other._nodes = {node: copy.copy(live) for node, live in self._nodes.items()}
+        return other
 
     def __len__(self) -> int:
         return len(self._batch.pairs)
@@ -101,7 +125,7 @@ class LiveBatch:
 
     def enter(self, node: Node, keep: Bool[Tensor, "sender receiver"]) -> None:
         """Make a node live, once everything that reads it has its final edges."""
-        if node.kind == "logits" or node in self._by_node:
+        if node.kind == "logits" or node in self._nodes:
             return
         assert node.layer is not None  # embeddings have no ports
         row = self._graph.row(node)
@@ -118,8 +142,7 @@ class LiveBatch:
             live = MlpNode(self._model, node.layer, column, consumers, read)
         else:
             live = self._attention(node, node.layer, consumers, needed)
-        self._nodes.append(live)
-        self._by_node[node] = live
+        self._nodes[node] = live
 
     def _attention(
         self, node: Node, layer: int, consumers: tuple[Consumer, ...], needed: Tensor
@@ -151,30 +174,39 @@ class LiveBatch:
     # --- variants: removing edges into one receiver
 
     def per_prompt(
-        self,
-        column: int,
-        rows: Int[Tensor, "candidate"],
-        removed: Float[Tensor, "variant candidate"],
+        self, column: int, rows: Int[Tensor, "candidate"], paths: Sequence[Path]
     ) -> Float[Tensor, "variant batch"]:
-        """The metric of each prompt when each variant's candidates are removed from a receiver."""
-        pending = self._propagated({column: self._change(column, rows, removed)})
-        return self._losses(self._rows_of(pending))
+        """The metric of each prompt for each variant of removals of candidates from a receiver."""
+        change = torch.cat([self._along(column, rows, path) for path in paths])
+        pending = self._propagated({column: change})
+        return self._losses.exact(self._rows_of(pending))
 
-    def commit(
+    def estimate_per_prompt(
         self,
         column: int,
         rows: Int[Tensor, "candidate"],
-        removed: Float[Tensor, "1 candidate"],
-    ) -> None:
-        """Remove the marked candidates from a receiver for good."""
-        change = self._change(column, rows, removed)
-        self._settle({column: change})
+        path: Path,
+        reduced: ReducedProducts,
+    ) -> tuple[Float[Tensor, "variant batch"], Float[Tensor, "variant batch"]]:
+        """The same by products in bfloat16, and how far off each may be, squared."""
+        assert isinstance(self._losses, EstimatedLosses)  # ACDC's settings refuse other metrics
+        pending = self._propagated({column: self._along(column, rows, path)}, reduced=reduced)
+        return self._losses.estimate(self._rows_of(pending))
+
+    def rebase(self) -> Float[Tensor, "batch"]:
+        """Estimate relative to the current state from now on; returns its metric, exactly."""
+        assert isinstance(self._losses, EstimatedLosses)
+        return self._losses.rebase(self._rows_of({})[0])
+
+    def commit(self, column: int, rows: Int[Tensor, "candidate"], gone: tuple[int, ...]) -> None:
+        """Remove candidates from a receiver for good."""
+        self._settle({column: self._sum_of_gone(column, rows, gone)[None]})
 
     def per_prompt_without_switch(self, port: Port) -> Float[Tensor, "variant batch"]:
         """The metric of each prompt when a port's vectors are the reference run's."""
         live = self._attention_of(port)
         pending = self._sent({}, live, live.change_of_vectors(self._switched_off(port)))
-        return self._losses(self._rows_of(self._propagated(pending)))
+        return self._losses.exact(self._rows_of(self._propagated(pending)))
 
     def commit_without_switch(self, port: Port) -> None:
         """Give a port the reference run's vectors for good."""
@@ -188,7 +220,7 @@ class LiveBatch:
             self._final = self._final + pending[self._output][0]
 
     def _attention_of(self, port: Port) -> AttentionNode:
-        live = self._by_node[port.node]
+        live = self._nodes[port.node]
         assert isinstance(live, AttentionNode)  # only attention has switches
         return live
 
@@ -205,26 +237,53 @@ class LiveBatch:
             result[slot] = vectors[heads][:, None, :, places]
         return result
 
-    def _change(
-        self, column: int, rows: Int[Tensor, "candidate"], removed: Float[Tensor, "_k candidate"]
-    ) -> Change:
-        at = (column, tuple(rows.tolist()))
-        # All rounds of a visit ask for the same differences.
-        if self._gathered is None or self._gathered[0] != at:
-            self._gathered = at, self._difference[rows][:, :, self._positions[column]]
-        difference = self._gathered[1]
-        return (removed @ difference.flatten(1)).unflatten(1, difference.shape[1:])
+    def _along(self, column: int, rows: Int[Tensor, "candidate"], path: Path) -> Change:
+        """What the port reads more, for each variant of a path."""
+        result = self._differences(column)[rows[path.window]]
+        total = self._sum_of_gone(column, rows, path.gone)
+        for one, goes in zip(result, path.goes, strict=True):
+            one += total
+            total = one if goes else total
+        return result
+
+    def _sum_of_gone(
+        self, column: int, rows: Int[Tensor, "candidate"], gone: tuple[int, ...]
+    ) -> Float[Tensor, "batch place d_model"]:
+        """What the port reads more without these candidates; what was summed before is reused."""
+        differences, at = self._differences(column), (column, tuple(rows.tolist()))
+        summed, total = frozenset[int](), torch.zeros_like(differences[0])
+        if self._gone is not None and self._gone[0] == at and self._gone[1] <= set(gone):
+            _, summed, total = self._gone
+        new = [index for index in gone if index not in summed]
+        if new:
+            total = total + differences[rows[new]].sum(dim=0)
+        self._gone = at, frozenset(gone), total
+        return total
+
+    def _differences(self, column: int) -> Float[Tensor, "sender batch place d_model"]:
+        """reference - clean of every sender at a port's positions, without a copy if it can."""
+        if self._at_port is None or self._at_port[0] != column:
+            at = self._positions[column]
+            first, last = int(at[0]), int(at[-1])
+            adjacent = last - first + 1 == len(at)
+            chosen = slice(first, last + 1) if adjacent else at
+            self._at_port = column, self._difference[:, :, chosen]
+        return self._at_port[1]
 
     def _propagated(
-        self, pending: Mapping[int, Change], *, commit: bool = False
+        self,
+        pending: Mapping[int, Change],
+        *,
+        commit: bool = False,
+        reduced: ReducedProducts | None = None,
     ) -> dict[int, Change]:
         """Carry changes downstream; afterwards `pending` also holds what the output reads more."""
         pending = dict(pending)
-        for live in reversed(self._nodes):
+        for live in reversed(self._nodes.values()):
             if not live.columns & pending.keys():
                 continue
-            change = live.commit(pending) if commit else live.change(pending)
-            pending = self._sent(pending, live, change)
+            step = live.commit if commit else partial(live.change, reduced=reduced)
+            pending = self._sent(pending, live, step(pending))
         return pending
 
     def _sent(

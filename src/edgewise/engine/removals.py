@@ -2,36 +2,62 @@
 
 from __future__ import annotations
 
+import copy
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from edgewise.engine.batch import LiveBatch
+from edgewise.engine.paths import Estimate, Path
+from edgewise.engine.reduced import ReducedProducts
 from edgewise.graph import Edge, Node, Port
 from edgewise.problem import Problem
 
 _VARIANT_BYTES = 256 * 2**20  # of activations alive at a time, for all variants together
 
 
+@dataclass
+class Effort:
+    """What was evaluated, by everything that shares this count."""
+
+    variants: int = 0  # removals
+    rounds: int = 0  # times some were evaluated together
+    most: int | None = None  # variants that fit into memory at once; set when it ran out
+
+
 class Removals:
     """The full model, from which edges are removed receiver by receiver, from the output backwards.
 
-    `losses` asks what several removals into one receiver would give, at once; `remove` makes one of
-    them final. Answers are the plain evaluator's up to rounding. Counts its own work.
+    `losses` asks what several removals into one receiver would give, at once; `remove` makes some
+    of them final. Answers are the plain evaluator's up to rounding. With `reduced`, `estimates` are
+    made with products in bfloat16, each with a bound on its error.
     """
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, *, reduced: bool = False) -> None:
         evaluator = problem.evaluator(problem.graph)
         self._graph, self._model = problem.graph, problem.model
         self._sign, self._n_prompts = problem.metric.loss_sign, len(problem.pairs)
+        self._reduced = ReducedProducts(problem.model) if reduced else None
+        self.effort = Effort()
+        self.doubt = 1.0  # how much larger than promised errors of estimates may be
+        self.vague = math.inf  # the smallest bound on an error in the latest estimates
+        self.unchecked = 0  # receivers whose removals no exact loss has confirmed yet
+        self.worst_error = 0.0  # the largest error of an estimate seen, as a part of its bound
         with torch.no_grad():
             self._batches = [
                 LiveBatch(problem.model, problem.graph, problem.metric, batch)
                 for batch in evaluator.batches
             ]
-        self._most: int | None = None  # set when memory ran out
-        self.variants = 0  # removals evaluated
-        self.rounds = 0  # times they were evaluated, together
+
+    def fork(self) -> Removals:
+        """Another one in the same state, which then goes its own way; effort counts for both."""
+        other = copy.copy(self)
+        other._batches = [batch.fork() for batch in self._batches]
+        return other
 
     def enter(self, node: Node, keep: Bool[Tensor, "sender receiver"]) -> None:
         """Begin with the ports of `node`; everything that reads it has been visited."""
@@ -41,56 +67,111 @@ class Removals:
 
     def most_at_once(self) -> int:
         """How many variants fit into the memory set aside for them, or fitted last time."""
-        if self._most is not None:
-            return self._most
+        if self.effort.most is not None:
+            return self.effort.most
         config = self._model.config
         pairs = max(len(batch) for batch in self._batches)
         width = max(4 * config.d_model, config.d_mlp)
         item = torch.finfo(self._model.dtype).bits // 8
         return max(1, _VARIANT_BYTES // (pairs * self._batches[0].n_positions * width * item))
 
-    def losses(
-        self, receiver: Port, candidates: list[Edge], removed: Float[Tensor, "variant candidate"]
-    ) -> list[float]:
-        """The loss of each variant: 1 marks the candidates it removes, all into `receiver`."""
+    def losses(self, receiver: Port, candidates: list[Edge], *paths: Path) -> list[Estimate]:
+        """The loss of each variant of removals into `receiver`, exact up to rounding."""
+        return self._halving(self._losses, receiver, candidates, paths)
+
+    def estimates(self, receiver: Port, candidates: list[Edge], path: Path) -> list[Estimate]:
+        """The same by products in bfloat16, with a bound on the error. Only when `reduced`."""
+        return self._halving(self._estimates, receiver, candidates, (path,))
+
+    def _halving(
+        self,
+        evaluate: Callable[[Port, list[Edge], Sequence[Path]], list[Estimate]],
+        receiver: Port,
+        candidates: list[Edge],
+        paths: Sequence[Path],
+    ) -> list[Estimate]:
+        """Evaluate paths, in parts if memory runs out."""
+        most = self.most_at_once()
+        if len(paths) > 1 and sum(map(len, paths)) > most:
+            return [e for p in paths for e in self._halving(evaluate, receiver, candidates, (p,))]
         try:
-            return self._losses(receiver, candidates, removed)
+            return evaluate(receiver, candidates, paths)
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as reason:
-            if len(removed) == 1 or not _is_out_of_memory(reason):
+            variants = sum(map(len, paths))
+            if variants == 1 or not _is_out_of_memory(reason):
                 raise
         # Outside the except clause, so that what the failed attempt held is free again.
-        half = len(removed) // 2
-        self._most = half
-        parts = (removed[:half], removed[half:])
-        return [loss for part in parts for loss in self.losses(receiver, candidates, part)]
+        self.effort.most = variants // 2
+        parts = [part for path in paths for part in (path.halves() if len(path) > 1 else (path,))]
+        return [e for p in parts for e in self._halving(evaluate, receiver, candidates, (p,))]
 
+    @torch.no_grad()
     def _losses(
-        self, receiver: Port, candidates: list[Edge], removed: Float[Tensor, "variant candidate"]
-    ) -> list[float]:
-        with torch.no_grad():
-            if candidates[0].is_switch:
-                values = [batch.per_prompt_without_switch(receiver) for batch in self._batches]
-            else:
-                column, rows = self._where(receiver, candidates)
-                removed = removed.to(self._model.device, self._model.dtype)
-                values = [batch.per_prompt(column, rows, removed) for batch in self._batches]
-        self.variants += len(removed)
-        self.rounds += 1
-        total = torch.stack([value.sum(dim=1) for value in values]).sum(dim=0)
-        return (self._sign * total / self._n_prompts).tolist()
+        self, receiver: Port, candidates: list[Edge], paths: Sequence[Path]
+    ) -> list[Estimate]:
+        if candidates[0].is_switch:
+            values = [batch.per_prompt_without_switch(receiver) for batch in self._batches]
+        else:
+            column, rows = self._where(receiver, candidates)
+            values = [batch.per_prompt(column, rows, paths) for batch in self._batches]
+        self._count(paths)
+        return [Estimate(loss) for loss in self._mean(values).tolist()]
 
-    def remove(self, receiver: Port, candidates: list[Edge], removed: list[bool]) -> None:
-        """Remove the marked ones of these edges into `receiver` for good."""
-        if not any(removed):
-            return
+    @torch.no_grad()
+    def _estimates(
+        self, receiver: Port, candidates: list[Edge], paths: Sequence[Path]
+    ) -> list[Estimate]:
+        if candidates[0].is_switch or self._reduced is None:
+            return self._losses(receiver, candidates, paths)
         column, rows = self._where(receiver, candidates)
-        marks = torch.tensor([removed], dtype=self._model.dtype, device=self._model.device)
+        pairs = [
+            batch.estimate_per_prompt(column, rows, paths[0], self._reduced)
+            for batch in self._batches
+        ]
+        losses = self._mean([values for values, _ in pairs])
+        squares = torch.stack([square.sum(dim=1) for _, square in pairs]).sum(dim=0)
+        noises = self.doubt * squares.sqrt() / self._n_prompts
+        self.vague = float(noises.min())
+        self._count(paths)
+        return [Estimate(*pair) for pair in zip(losses.tolist(), noises.tolist(), strict=True)]
+
+    def _mean(self, values: Sequence[Float[Tensor, "variant _batch"]]) -> Float[Tensor, "variant"]:
+        total = torch.stack([value.sum(dim=1) for value in values]).sum(dim=0)
+        return self._sign * total / self._n_prompts
+
+    def _count(self, paths: Sequence[Path]) -> None:
+        self.effort.variants += sum(map(len, paths))
+        self.effort.rounds += 1
+
+    def remove(self, receiver: Port, candidates: list[Edge], gone: tuple[int, ...]) -> None:
+        """Remove candidates, by their index, from `receiver` for good."""
+        if not gone:
+            return
+        self.unchecked += 1
+        column, rows = self._where(receiver, candidates)
         with torch.no_grad():
             for batch in self._batches:
                 if candidates[0].is_switch:
                     batch.commit_without_switch(receiver)
                 else:
-                    batch.commit(column, rows, marks)
+                    batch.commit(column, rows, gone)
+
+    @torch.no_grad()
+    def rebase(self, expected: Estimate) -> Estimate:
+        """The loss of the current state, exactly; estimates are relative to it from now on.
+
+        An expectation of it that was poorer than it promised makes later estimates promise less.
+        """
+        values = [batch.rebase()[None] for batch in self._batches]
+        loss = float(self._mean(values)[0])
+        if math.isfinite(expected.noise) and expected.noise > 0:
+            unavoidable = 64 * torch.finfo(self._model.dtype).eps * max(1.0, abs(loss))
+            error = max(0.0, abs(expected.loss - loss) - unavoidable) / expected.noise
+            self.worst_error = max(self.worst_error, error)
+            if error > 0.5:
+                self.doubt *= 2
+        self.vague, self.unchecked = 0.0, 0
+        return Estimate(loss)
 
     def _where(self, receiver: Port, candidates: list[Edge]) -> tuple[int, Tensor]:
         rows = [self._graph.row(edge.sender) for edge in candidates]

@@ -11,12 +11,11 @@ The decisions are the sequential ones; predictions only cost or save evaluations
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
-import torch
-from jaxtyping import Float
-from torch import Tensor
+from edgewise.engine.paths import Estimate, Path
 
 _FIRST_BATCH = 32
 
@@ -31,61 +30,62 @@ class Outcome:
     loss: float
 
 
+@runtime_checkable
+class Rule(Protocol):
+    """Says what stays."""
+
+    def decide(
+        self, index: int, before: Estimate, without: Estimate, gone: tuple[int, ...]
+    ) -> tuple[float, bool]:
+        """The delta of candidate `index`, looked at as closely as need be, and whether it stays."""
+        ...
+
+    def guess(self, delta: float) -> bool:
+        """Whether a candidate of about this delta would stay."""
+        ...
+
+
 def decide(
     n: int,
-    loss: float,
+    loss: Estimate,
     *,
-    losses_of: Callable[[Float[Tensor, "variant candidate"]], list[float]],
-    keeps: Callable[[int, float], tuple[float, bool]],
-    predicted_to_stay: Callable[[float], bool],
-    most: int,
+    losses_of: Callable[[Path], Sequence[Estimate]],
+    rule: Rule,
+    most: Callable[[], int],
+    start: int = 0,
+    gone: tuple[int, ...] = (),
 ) -> Iterator[Outcome]:
-    """Decide candidates 0 to n-1 in order, starting from the running loss.
+    """Decide candidates `start` to n-1 in order, from the running loss, when `gone` are removed.
 
-    `losses_of(removed)` evaluates variants, each a row of 0 and 1 over candidates. `keeps(index,
-    delta)` is the rule; it returns the delta it used (it may look closer) and whether to keep.
-    `predicted_to_stay(delta)` is the rule as a guess. `most` bounds the variants evaluated at once.
+    `most()` bounds the variants evaluated at once.
     """
-    removed = torch.zeros(n)
     goes = [True] * n  # the prediction
-    start, size = 0, min(_FIRST_BATCH, most)
+    size = _FIRST_BATCH
     while start < n:
-        stop = min(n, start + size)
-        losses = losses_of(_path(removed, goes, start, stop))
+        stop = min(n, start + min(size, most()))
+        losses = losses_of(Path(gone, start, tuple(goes[start:stop])))
         expected = _deltas_along(losses, goes[start:stop], loss)
         done = stop
         for index in range(start, stop):
             without = losses[index - start]
-            delta, kept = keeps(index, without - loss)
+            delta, kept = rule.decide(index, loss, without, gone)
             if not kept:
-                removed[index], loss = 1.0, without
-            yield Outcome(index, delta, kept, loss)
+                gone, loss = (*gone, index), without
+            yield Outcome(index, delta, kept, loss.loss)
             if kept == goes[index]:  # predicted to go and kept, or the other way round
                 done = index + 1
                 break
         for index in range(done, stop):
-            goes[index] = not predicted_to_stay(expected[index - start])
-        size = min(most, 2 * size) if done == stop else size
+            goes[index] = not rule.guess(expected[index - start])
+        size = 2 * size if done == stop else size
         start = done
 
 
-def _path(
-    removed: Float[Tensor, "candidate"], goes: list[bool], start: int, stop: int
-) -> Float[Tensor, "variant candidate"]:
-    """Row i removes candidate start + i, what is removed already, and what is predicted to go."""
-    path = removed.repeat(stop - start, 1)
-    for i, index in enumerate(range(start, stop)):
-        path[i, index] = 1.0
-        if goes[index]:
-            path[i + 1 :, index] = 1.0
-    return path
-
-
-def _deltas_along(losses: list[float], goes: list[bool], loss: float) -> list[float]:
+def _deltas_along(losses: Sequence[Estimate], goes: Sequence[bool], loss: Estimate) -> list[float]:
     """Each candidate's delta on the predicted path."""
     deltas = []
     for without, going in zip(losses, goes, strict=True):
-        deltas.append(without - loss)
+        deltas.append(without.loss - loss.loss)
         if going:
             loss = without
     return deltas

@@ -11,7 +11,7 @@ where the paper's "direct computation" edges (our switches) and its node masks a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -177,10 +177,21 @@ def mlp_output(
 ) -> Float[Tensor, "batch pos d_model"]:
     """An MLP's output, its output bias included, from what its port reads."""
     at = f"blocks.{layer}.mlp"
-    hidden = _affine(norm(model, f"blocks.{layer}.ln2", x), model, f"{at}.W_in", f"{at}.b_in")
-    return _affine(
-        ACTIVATIONS[model.config.activation](hidden), model, f"{at}.W_out", f"{at}.b_out"
-    )
+    hidden = mlp_hidden(model, layer, norm(model, f"blocks.{layer}.ln2", x))
+    return _affine(activation(model)(hidden), model, f"{at}.W_out", f"{at}.b_out")
+
+
+def mlp_hidden(
+    model: Transformer, layer: int, normed: Float[Tensor, "*rows d_model"]
+) -> Float[Tensor, "*rows d_mlp"]:
+    """What an MLP's activation function is given, from its normed input."""
+    at = f"blocks.{layer}.mlp"
+    return _affine(normed, model, f"{at}.W_in", f"{at}.b_in")
+
+
+def activation(model: Transformer) -> Callable[[Tensor], Tensor]:
+    """The activation function of the model's MLPs."""
+    return ACTIVATIONS[model.config.activation]
 
 
 def _affine(x: Tensor, model: Transformer, weight: str, bias: str) -> Tensor:

@@ -15,7 +15,6 @@ from safetensors.torch import load_file, save
 from edgewise.circuit import Circuit, EdgeScores
 from edgewise.discovery import Decision
 from edgewise.errors import EdgewiseError, FormatError, OutputError
-from edgewise.graph import Edge
 from edgewise.record.run import Cost, ProblemSummary, Run
 from edgewise.storage import check_format, read_json
 
@@ -67,7 +66,7 @@ def _write(run: Run, folder: Path) -> None:
     run.circuit.save(folder / "circuit.json")
     scores = save({"values": run.scores.values.contiguous()})
     (folder / "scores.safetensors").write_bytes(scores)
-    lines = [json.dumps({**asdict(d), "edge": d.edge.name}) for d in run.trace]
+    lines = [json.dumps(decision.to_json()) for decision in run.trace]
     (folder / "trace.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
@@ -86,6 +85,7 @@ def _document(run: Run) -> dict[str, Any]:
         "environment": dict(run.environment),
         "started": run.started,
         "margin": run.margin,
+        "worst_error": run.worst_error,
         "measurements": dict(run.measurements),
         "request": dict(run.request),
     }
@@ -116,6 +116,7 @@ def load_run(folder: Path) -> Run:
             environment=document["environment"],
             started=document["started"],
             margin=document["margin"],
+            worst_error=document.get("worst_error"),
             measurements=document["measurements"],
             request=document["request"],
         )
@@ -127,8 +128,7 @@ def _trace(path: Path) -> tuple[Decision, ...]:
     decisions = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         try:
-            fields = json.loads(line)
-            decisions.append(Decision(**{**fields, "edge": Edge.parse(fields["edge"])}))
+            decisions.append(Decision.from_json(json.loads(line)))
         except (ValueError, KeyError, TypeError, AttributeError) as reason:
             raise FormatError(f"{path}, line {number}: not a decision: {reason}") from reason
     return tuple(decisions)

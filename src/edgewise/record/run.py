@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgewise.circuit import Circuit, EdgeScores
-from edgewise.discovery import Decision
+from edgewise.discovery import Decision, threshold_interval
 from edgewise.problem import Problem
 
 
@@ -81,6 +81,15 @@ class Run:
     margin: float | None = None  # smallest distance of a decision to the threshold
     measurements: Mapping[str, Any] = field(default_factory=dict)
     request: Mapping[str, Any] = field(default_factory=dict)
+    worst_error: float | None = None  # of estimates (precision "reduced"), as a part of its bound
+
+    @property
+    def threshold_interval(self) -> tuple[float, float] | None:
+        """(low, high): every threshold above `low`, up to and including `high`, gives this circuit.
+
+        `high` is infinite if nothing was kept. None for methods without decisions.
+        """
+        return threshold_interval(self.trace, absolute=bool(self.settings.get("absolute")))
 
     @property
     def title(self) -> str:

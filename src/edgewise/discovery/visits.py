@@ -1,0 +1,56 @@
+"""The order in which ACDC visits receivers and tests the edges into them (spec section 2.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+
+import torch
+
+from edgewise.graph import Edge, Graph, Node, Port
+from edgewise.settings import HeadOrder
+
+
+def visits(graph: Graph, head_order: HeadOrder) -> Iterator[tuple[Port, list[Edge]]]:
+    """Receivers in ACDC's order, each with its candidate edges in order.
+
+    The output; then per layer from the last: the MLP; the switches of all v, k, then q ports; the
+    v, k, then q ports themselves; heads descending. With parallel blocks the MLP still comes first.
+    """
+    senders = _senders_in_order(graph, head_order)
+
+    def additive(port: Port) -> list[Edge]:
+        column = graph.column(port)
+        exists = [s for s in senders if graph.exists[graph.row(s), column] and s != port.node]
+        return [Edge(sender, port) for sender in exists]
+
+    backwards = reversed(graph.receivers)
+    for _, group in groupby(backwards, key=lambda port: (port.node.layer, port.node.kind)):
+        ports = list(group)
+        if graph.switches and ports[0].node.kind in ("head", "attention"):
+            for port in ports:
+                yield port, [Edge(port.node, port)]
+        for port in ports:
+            yield port, additive(port)
+
+
+def _senders_in_order(graph: Graph, head_order: HeadOrder) -> list[Node]:
+    """Later layers first, an MLP before its layer's heads, embeddings (token first) last."""
+    order: list[Node] = []
+    for layer in range(graph.n_layers - 1, -1, -1):
+        if graph.mlps:
+            order.append(Node(layer, "mlp"))
+        heads = graph.attention_nodes(layer)
+        order += heads if head_order == "ascending" else heads[::-1]
+    return order + [node for node in graph.senders if node.layer is None]
+
+
+def is_read(graph: Graph, keep: torch.Tensor, receiver: Port, is_switch: bool) -> bool:
+    """Whether anything reads what a candidate edge feeds: its node's output, through its switch."""
+    if receiver.node.kind == "logits":
+        return True
+    row, column = graph.row(receiver.node), graph.column(receiver)
+    if not (keep & ~graph.is_switch)[row].any():
+        return False
+    has_switch = bool(graph.is_switch[row, column])
+    return is_switch or not has_switch or bool(keep[row, column])

@@ -1,0 +1,131 @@
+"""KL from the clean run in one pass over the vocabulary, exactly or from bfloat16 differences.
+
+With X the change of the logits since the clean run and P the clean distribution,
+
+    KL(P || Q) = log E_P[exp X] - E_P[X],
+
+and E_P[X] is a product with one precomputed row. Estimates are relative to a base B, the state
+before the removals at hand, whose KL is known exactly. With X now the change since the base,
+
+    KL(P || Q) = KL(P || B) + (E_B - E_P)[X] + (log E_B[exp X] - E_B[X]).
+
+The middle term is a product with one row again, in full precision; the last is of second order in
+X, so that rounding X to bfloat16 costs a part of something small.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from edgewise.engine.losses import by_prompt, rounding
+from edgewise.metrics import AnswerRows
+from edgewise.model.runtime import Transformer, norm
+
+_CHUNK_BYTES = 128 * 2**20  # of logits alive at a time
+_BLOCK = {"cpu": 4096}  # columns of the unembedding at a time: what stays in a CPU's cache
+_SECOND_ORDER_ROUNDING = 2.0**-5
+
+
+class KLLosses:
+    """The KL of each prompt, for K variants of what the output port reads."""
+
+    def __init__(
+        self,
+        model: Transformer,
+        rows: AnswerRows,
+        n_prompts: int,
+        clean: Float[Tensor, "row d_model"],
+    ) -> None:
+        self._model, self._rows, self._n_prompts = model, rows, n_prompts
+        self._clean = norm(model, "ln_final", clean)
+        self._unembed = model.weights["unembed.W_U"]
+        self._log_p = rows.clean_logits.log_softmax(dim=-1)
+        self._p = self._log_p.exp()
+        self._expected = self._p @ self._unembed.T  # [row d_model]
+        self._buffer: Tensor | None = None
+        self._blocks: list[tuple[slice, Tensor]] = []  # bfloat16 columns of the unembedding
+
+    # --- exactly
+
+    def exact(self, final: Float[Tensor, "variant row d_model"]) -> Float[Tensor, "variant batch"]:
+        step = max(1, _CHUNK_BYTES // max(self._p.numel() * final.element_size(), 1))
+        values = torch.cat([self._exact(part) for part in final.split(step)])
+        return by_prompt(values, self._rows, self._n_prompts)
+
+    def _exact(self, final: Float[Tensor, "variant row d_model"]) -> Float[Tensor, "variant row"]:
+        moved = norm(self._model, "ln_final", final) - self._clean
+        mean = torch.einsum("krd,rd->kr", moved, self._expected)
+        change = self._changed_logits(moved)
+        total = (change.exp_() @ self._p[:, :, None])[..., 0].T
+        values = total.log() - mean
+        if not values.isfinite().all():  # exp overflowed: the slow way is safe
+            change = self._changed_logits(moved)
+            values = (change + self._log_p[:, None]).logsumexp(dim=-1).T - mean
+        return values
+
+    def _changed_logits(
+        self, moved: Float[Tensor, "variant row d_model"]
+    ) -> Float[Tensor, "row variant vocab"]:
+        """In a buffer that is used again: fresh pages of this size cost as much as the product."""
+        k, r, d = moved.shape
+        size = (k * r, self._unembed.shape[1])
+        if self._buffer is None or len(self._buffer) < k * r:
+            self._buffer = moved.new_empty(size)
+        flat = moved.transpose(0, 1).reshape(k * r, d)
+        return torch.mm(flat, self._unembed, out=self._buffer[: k * r]).unflatten(0, (r, k))
+
+    # --- relative to a base
+
+    def rebase(self, final: Float[Tensor, "row d_model"]) -> Float[Tensor, "batch"]:
+        self._base = norm(self._model, "ln_final", final)
+        moved = self._base - self._clean
+        log_b = torch.addmm(self._log_p, moved, self._unembed)
+        total = log_b.logsumexp(dim=-1, keepdim=True)
+        self._b = log_b.sub_(total).exp_()
+        self._slope = self._b @ self._unembed.T - self._expected  # of the KL, [row d_model]
+        self._base_kl = total[:, 0] - (moved * self._expected).sum(dim=-1)
+        return by_prompt(self._base_kl[None], self._rows, self._n_prompts)[0]
+
+    def estimate(
+        self, final: Float[Tensor, "variant row d_model"]
+    ) -> tuple[Float[Tensor, "variant batch"], Float[Tensor, "variant batch"]]:
+        moved = norm(self._model, "ln_final", final) - self._base
+        first = torch.einsum("krd,rd->kr", moved, self._slope)
+        second = self._second_order(moved)
+        noise = moved.norm(dim=-1) * rounding(self._slope)
+        noise = noise + _SECOND_ORDER_ROUNDING * second.abs()
+        values = self._base_kl + first + second
+        per_prompt = by_prompt(noise, self._rows, self._n_prompts)
+        return by_prompt(values, self._rows, self._n_prompts), per_prompt.square()
+
+    def _second_order(
+        self, moved: Float[Tensor, "variant row d_model"]
+    ) -> Float[Tensor, "variant row"]:
+        """log E_B[exp X] - E_B[X], from X in bfloat16 and sums in full precision."""
+        k, r, d = moved.shape
+        flat = moved.transpose(0, 1).reshape(k * r, d).bfloat16()
+        blocks = self._bfloat16_blocks()
+        room = k * r * blocks[0][1].shape[1]
+        product, copy = flat.new_empty(room), moved.new_empty(room)  # fresh pages are slow
+        mean, total = moved.new_zeros(2, r, k, 1)
+        for columns, weight in blocks:
+            size = (k * r, weight.shape[1])
+            part = size[0] * size[1]
+            rounded = torch.mm(flat, weight, out=product[:part].view(size))
+            x = copy[:part].view(size).copy_(rounded).unflatten(0, (r, k))
+            share = self._b[:, columns, None]
+            mean += x @ share
+            total += x.exp_() @ share
+        return (total.log() - mean)[..., 0].T
+
+    def _bfloat16_blocks(self) -> list[tuple[slice, Tensor]]:
+        if not self._blocks:
+            width = self._unembed.shape[1]
+            step = _BLOCK.get(self._unembed.device.type, width)
+            for start in range(0, width, step):
+                columns = slice(start, min(start + step, width))
+                block = self._unembed[:, columns].bfloat16().contiguous()
+                self._blocks.append((columns, block))
+        return self._blocks
