@@ -310,7 +310,7 @@ def test_estimates_that_were_poor_are_trusted_less(monkeypatch):
 
     monkeypatch.setattr(kl, "rounding", lambda slope: slope.norm(dim=-1) * 1e-9)
     monkeypatch.setattr(kl, "_SECOND_ORDER_ROUNDING", 1e-9)
-    model = random_model(dtype=torch.float32)
+    model = random_model(n_layers=3, n_heads=4, d_model=32, d_head=8, dtype=torch.float32)
     problem = ew.Problem(model, random_pairs(model), "kl", "corrupted")
     sure = ew.acdc(problem, threshold=0.005, precision="reduced")
     assert sure.worst_error > 1
