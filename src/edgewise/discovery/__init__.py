@@ -2,6 +2,7 @@
 
 from edgewise.discovery.acdc import acdc, acdc_thresholds
 from edgewise.discovery.finding import Decision, Finding, OnProgress, Progress, ignore_progress
+from edgewise.discovery.forecast import Forecast, forecast
 from edgewise.discovery.journal import NO_JOURNAL, FileJournal, Journal
 from edgewise.discovery.methods import METHODS, Method, method_named
 from edgewise.discovery.search import threshold_interval
@@ -13,12 +14,14 @@ __all__ = [
     "Decision",
     "FileJournal",
     "Finding",
+    "Forecast",
     "Journal",
     "Method",
     "OnProgress",
     "Progress",
     "acdc",
     "acdc_thresholds",
+    "forecast",
     "ignore_progress",
     "method_named",
     "threshold_interval",

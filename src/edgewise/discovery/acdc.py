@@ -42,7 +42,7 @@ def acdc(
     edges removed without a test. Decisions that the journal already holds are not tested again.
     Raises `SettingError`, `MetricError`.
     """
-    search = _search(problem, settings, [settings.threshold])
+    search = searched(problem, settings, [settings.threshold])
 
     def on_decision(decision: Decision) -> None:
         journal.append(decision)
@@ -63,7 +63,7 @@ def acdc_thresholds(
 
     `settings.threshold` is not used. A finding's `variants` are those of all thresholds together.
     """
-    waiting = [_search(problem, settings, thresholds)]
+    waiting = [searched(problem, settings, thresholds)]
     total, found = problem.graph.n_edges * len(set(thresholds)), dict[float, Finding]()
     while waiting:
         search = waiting.pop()
@@ -82,7 +82,8 @@ def acdc_thresholds(
     return [found[threshold] for threshold in thresholds]
 
 
-def _search(problem: Problem, settings: ACDCSettings, thresholds: Sequence[float]) -> Search:
+def searched(problem: Problem, settings: ACDCSettings, thresholds: Sequence[float]) -> Search:
+    """A search at its beginning. Raises `SettingError`, `MetricError`."""
     if settings.prune and problem.reference.kind != "corrupted":
         raise SettingError(
             "prune drops nodes that no input reaches. With a "

@@ -55,6 +55,14 @@ class Search:
         return len(self.trace) + self.skipped
 
     @property
+    def n_live_ports(self) -> int:
+        """Ports that something still reads, as far as the search has come."""
+        return sum(
+            is_read(self._graph, self._keep, port, is_switch=False)
+            for port in self._graph.receivers
+        )
+
+    @property
     def loss(self) -> float:
         """The running loss."""
         return self._loss.loss

@@ -23,7 +23,7 @@ from edgewise.engine.losses import by_prompt, rounding
 from edgewise.metrics import AnswerRows
 from edgewise.model.runtime import Transformer, norm
 
-_CHUNK_BYTES = 128 * 2**20  # of logits alive at a time
+CHUNK_BYTES = 128 * 2**20  # of logits alive at a time
 _BLOCK = {"cpu": 4096}  # columns of the unembedding at a time: what stays in a CPU's cache
 _SECOND_ORDER_ROUNDING = 2.0**-5
 
@@ -50,7 +50,7 @@ class KLLosses:
     # --- exactly
 
     def exact(self, final: Float[Tensor, "variant row d_model"]) -> Float[Tensor, "variant batch"]:
-        step = max(1, _CHUNK_BYTES // max(self._p.numel() * final.element_size(), 1))
+        step = max(1, CHUNK_BYTES // max(self._p.numel() * final.element_size(), 1))
         values = torch.cat([self._exact(part) for part in final.split(step)])
         return by_prompt(values, self._rows, self._n_prompts)
 

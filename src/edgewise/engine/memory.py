@@ -1,0 +1,24 @@
+"""How much memory the incremental evaluator needs, from what it keeps."""
+
+from __future__ import annotations
+
+from edgewise.engine.kl import CHUNK_BYTES
+from edgewise.engine.removals import VARIANT_BYTES
+from edgewise.problem import Problem
+
+
+def memory_bytes(problem: Problem, n_live_ports: int) -> int:
+    """Bytes beside the model: caches of all prompts, and what is alive while removals are tried.
+
+    `n_live_ports` is how many ports are still read at the end; it bounds what live nodes keep.
+    """
+    config, pairs = problem.model.config, problem.pairs
+    item = problem.model.dtype.itemsize
+    stream = len(pairs) * pairs.n_positions * config.d_model * item
+    senders = 2 * len(problem.graph.senders) * stream  # references, and differences from them
+    sites = (4 if config.has_mlps else 3) * config.n_layers * stream  # what every site read
+    live = 2 * n_live_ports * stream  # what each port reads, and what is computed from it
+    at_once = min(len(pairs), problem.batch_size or len(pairs))
+    clean = len(problem.graph.senders) * stream * at_once // len(pairs)  # while being subtracted
+    logits = 3 * int(pairs.answer_at.sum()) * config.d_vocab_out * item  # clean ones, and P
+    return senders + sites + live + clean + logits + 3 * VARIANT_BYTES + 2 * CHUNK_BYTES
