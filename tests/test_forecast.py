@@ -25,7 +25,7 @@ def test_a_run_that_ends_in_time_is_no_longer_a_guess():
 
 
 def test_without_time_it_extrapolates():
-    found = forecast(problem_of(8), ACDCSettings(threshold=0.02), seconds=0.05)
+    found = forecast(problem_of(8), ACDCSettings(threshold=1e-6), seconds=0.01)
     assert not found.finished
     assert found.seconds > 0
     assert 0 < found.edge_tests <= problem_of(8).graph.n_edges * 1.01

@@ -20,5 +20,9 @@ def memory_bytes(problem: Problem, n_live_ports: int) -> int:
     live = 2 * n_live_ports * stream  # what each port reads, and what is computed from it
     at_once = min(len(pairs), problem.batch_size or len(pairs))
     clean = len(problem.graph.senders) * stream * at_once // len(pairs)  # while being subtracted
-    logits = 3 * int(pairs.answer_at.sum()) * config.d_vocab_out * item  # clean ones, and P
-    return senders + sites + live + clean + logits + 3 * VARIANT_BYTES + 2 * CHUNK_BYTES
+    logits = int(pairs.answer_at.sum()) * config.d_vocab_out * item
+    candidates = len(problem.graph.senders)  # at most so many variants at once
+    width = max(4 * config.d_model, config.d_mlp)
+    variants = min(VARIANT_BYTES, candidates * at_once * pairs.n_positions * width * item)
+    chunk = min(CHUNK_BYTES, candidates * logits)
+    return senders + sites + live + clean + 3 * logits + 3 * variants + 2 * chunk
