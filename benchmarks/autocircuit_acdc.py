@@ -1,8 +1,8 @@
 """How long would AutoCircuit's ACDC take on the problem of bench_acdc.py?
 
-Command:  python benchmarks/autocircuit_acdc.py      (2 cores: 90 seconds, 2.1 GB)
-Model:    GPT-2-small shape, the weights of bench_acdc.py in TransformerLens, float32.
-Problem:  10 prompts of 15 tokens, two of them changed in the corrupted twin; KL; 0.005.
+Command:  python benchmarks/autocircuit_acdc.py [PROMPTS]  (2 cores, 10: 90 seconds, 2.1 GB)
+Model:    GPT-2-small shape, the weights of problems.py in TransformerLens, float32.
+Problem:  PROMPTS prompts (10) of 15 tokens, two changed in the corrupted twin; KL; 0.005.
 
 Runs in an environment of its own (Python 3.11; Edgewise is not imported), made with
     pip install torch==2.13.0 auto-circuit==1.0.1 transformer-lens==1.19 'pyarrow<20' \
@@ -14,7 +14,9 @@ Calls AutoCircuit's own acdc_prune_scores on every 150th edge of its order, so t
 layers are met, with a time stamp at every edge; and on the order's first 60 edges, which all end at
 the logits and are the cheapest. The whole run is the mean of the even sample multiplied by the
 number of edges: AutoCircuit tests every edge. Masks are dense, so that the time of a test does not
-depend on what was removed before. Writes benchmarks/results/acdc_autocircuit.json.
+depend on what was removed before.
+
+Writes benchmarks/results/acdc_autocircuit.json, or acdc_autocircuit_PROMPTS.json for other than 10.
 """
 
 import json
@@ -38,27 +40,28 @@ from auto_circuit.utils.graph_utils import patchable_model
 from auto_circuit.utils.patchable_model import PatchableModel
 from transformer_lens.loading_from_pretrained import convert_gpt2_weights
 
-PROMPTS, TOKENS = 10, 15
+TOKENS = 15
 STRIDE, FIRST = 150, 60
 FORWARDS = 9
 
 
-def main() -> None:
+def main(n_prompts: int) -> None:
     """Time the plain forward pass and both samples of edge tests, write the result."""
     hooked = make_model()
-    clean, corrupted = make_prompts()
+    clean, corrupted = make_prompts(n_prompts)
     forward = time_forward(hooked, clean)
     model = patchable_model(hooked, factorized=True, slice_output="last_seq", separate_qkv=True)
-    answers = list(torch.zeros(PROMPTS, 1, dtype=torch.long))
+    answers = list(torch.zeros(n_prompts, 1, dtype=torch.long))
     loader = PromptDataLoader(
-        PromptDataset(clean, corrupted, answers, answers), TOKENS, 0, batch_size=PROMPTS
+        PromptDataset(clean, corrupted, answers, answers), TOKENS, 0, batch_size=n_prompts
     )
     order = sorted(model.edges, key=lambda edge: (-edge.dest.layer, edge.name))
     first = time_edge_tests(model, loader, order[:FIRST])
     even = time_edge_tests(model, loader, order[STRIDE // 2 :: STRIDE])
     write_result(
+        n_prompts,
         {
-            "prompts": PROMPTS,
+            "prompts": n_prompts,
             "tokens_per_prompt": TOKENS,
             "threshold": 0.005,
             "edges": len(order),
@@ -89,12 +92,12 @@ def main() -> None:
                 "bench_acdc.py once, by hand: they differ by at most 1.1e-4, so the weights and "
                 "prompts are the same."
             ),
-        }
+        },
     )
 
 
 def make_model() -> transformer_lens.HookedTransformer:
-    """The weights of bench_acdc.py in TransformerLens, with the hook points AutoCircuit needs."""
+    """The weights of problems.py in TransformerLens, with the hook points AutoCircuit needs."""
     torch.manual_seed(0)
     module = transformers.GPT2LMHeadModel(transformers.GPT2Config(tie_word_embeddings=False))
     with torch.no_grad():
@@ -127,13 +130,13 @@ def make_model() -> transformer_lens.HookedTransformer:
     return hooked
 
 
-def make_prompts() -> tuple[torch.Tensor, torch.Tensor]:
-    """The clean and the corrupted tokens of bench_acdc.py."""
+def make_prompts(n_prompts: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The clean and the corrupted tokens of problems.py."""
     generator = torch.Generator().manual_seed(0)
-    clean = torch.randint(50257, (PROMPTS, TOKENS), generator=generator)
+    clean = torch.randint(50257, (n_prompts, TOKENS), generator=generator)
     corrupted = clean.clone()
     for position in (3, 9):
-        corrupted[:, position] = torch.randint(50257, (PROMPTS,), generator=generator)
+        corrupted[:, position] = torch.randint(50257, (n_prompts,), generator=generator)
     return clean, corrupted
 
 
@@ -196,13 +199,14 @@ def peak_memory_bytes() -> int:
     return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in KiB
 
 
-def write_result(values: dict[str, object]) -> None:
-    """Write results/acdc_autocircuit.json and print it."""
-    text = json.dumps({"benchmark": "acdc_autocircuit", **values}, indent=1)
-    path = Path(__file__).parent / "results" / "acdc_autocircuit.json"
+def write_result(n_prompts: int, values: dict[str, object]) -> None:
+    """Write the result's file and print it."""
+    name = "acdc_autocircuit" + ("" if n_prompts == 10 else f"_{n_prompts}")
+    text = json.dumps({"benchmark": name, **values}, indent=1)
+    path = Path(__file__).parent / "results" / f"{name}.json"
     path.write_text(text + "\n", encoding="utf-8")
     print(text)
 
 
 if __name__ == "__main__":
-    main()
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 10)
