@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import torch
 import edgewise as ew
 from edgewise.cli.main import main
 from edgewise.cli.options import ProblemOptions, method_options
+from edgewise.settings import SETTINGS
 from edgewise.tasks import TASKS
 from models import random_model, random_pairs
 from test_loading import gpt2
@@ -40,6 +42,7 @@ def test_discover_evaluate_report(capsys, tmp_path):
     out = ok(capsys, *REVERSE, "--out", run, "--report", page)
     assert "15 of 106 edges kept" in out
     assert "published: 15 of its 15 edges found, 0 others." in out
+    assert re.search(r"^same circuit for thresholds in \([\d.e-]+, 0\.2\d\d\]$", out, re.MULTILINE)
     assert "a3.h0-&gt;logits" in page.read_text()
     out = ok(capsys, "evaluate", run)
     assert "Against published" in out
@@ -54,6 +57,11 @@ def test_discover_evaluate_report(capsys, tmp_path):
 def test_json_everywhere(capsys, tmp_path):
     found = json.loads(ok(capsys, *REVERSE, "--json", "--out", tmp_path / "run"))
     assert found["n_edges"] == 15 == len(found["edges"])
+    low, high = found["threshold_interval"]
+    assert 0 <= low < 0.01 <= high < 0.3
+    assert found["worst_error"] is None
+    emptied = json.loads(ok(capsys, *REVERSE[:-1], "1e9", "--json"))
+    assert (emptied["n_edges"], emptied["threshold_interval"][1]) == (0, None)
     assert found["measurements"]["recovery"]["points"][0]["edges"]["tpr"] == 1
     judged = json.loads(ok(capsys, "evaluate", tmp_path / "run", "--json"))
     assert judged["faithfulness"]["circuit"] < 1e-9
@@ -87,8 +95,12 @@ def test_version(capsys):
 
 
 def test_options_come_from_the_settings_classes():
-    names = {option.name for option in method_options()}
-    assert names == set(ew.ACDCSettings.__dataclass_fields__)
+    options = method_options()
+    every = {name for settings in SETTINGS.values() for name in settings.__dataclass_fields__}
+    assert {option.name for option in options} == every
+    parameters = [option.parameter for option in options]
+    assert not set(parameters) & set(ProblemOptions.__dataclass_fields__)
+    assert len(set(parameters)) == len(parameters)
     assert all(f.metadata["help"] for f in ProblemOptions.__dataclass_fields__.values())
 
 
@@ -205,14 +217,14 @@ def test_a_run_saved_from_python_needs_its_problem_named(capsys, tmp_path):
 
 
 def test_ctrl_c_half_way(tmp_path):
-    """A long run is interrupted: one line, exit code 130, no half-written folder."""
+    """A long run that is not to be kept is interrupted: one line, exit code 130, nothing left."""
     torch.manual_seed(0)
     gpt2().save_pretrained(tmp_path / "model")
-    rows = torch.randint(19, (2, 300, 12)).tolist()
+    rows = torch.randint(19, (2, 1000, 12)).tolist()
     lines = [json.dumps({"clean": a, "corrupted": b}) for a, b in zip(*rows, strict=True)]
     (tmp_path / "pairs.jsonl").write_text("\n".join(lines))
     command = [sys.executable, "-m", "edgewise.cli.main", "discover", "--pairs", "pairs.jsonl"]
-    command += ["--model", "model", "--threshold", "1e-9", "--out", "run", "--batch-size", "1"]
+    command += ["--model", "model", "--threshold", "1e-9", "--batch-size", "1"]
     process = subprocess.Popen(
         command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, env=dict(os.environ)
     )
@@ -233,3 +245,27 @@ def _cpu_seconds(pid):
     with open(f"/proc/{pid}/stat") as file:
         fields = file.read().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_estimate_says_what_a_run_will_take_and_does_no_more(capsys, tmp_path):
+    out = ok(capsys, *REVERSE, "--estimate", "--out", tmp_path / "run")
+    assert re.search(r"and at most \d+ MB beside the model: 57 edge tests", out.replace("\n", " "))
+    assert not list(tmp_path.iterdir())
+    found = json.loads(ok(capsys, *REVERSE, "--estimate", "--json"))
+    assert found["edge_tests"] == 57
+    assert found["seconds"] > 0
+
+
+def test_estimate_knows_acdc_only(capsys):
+    code, _, err = edgewise(
+        capsys, "discover", "--task", "tracr-reverse", "--method", "eap", "--estimate"
+    )
+    assert code == 2
+    assert "--estimate knows acdc; eap costs two forward passes" in err
+
+
+def test_a_note_is_printed_and_kept(capsys, tmp_path):
+    folder = tmp_path / "run"
+    out = ok(capsys, "discover", "--task", "tracr-reverse", "--method", "eap", "--out", folder)
+    assert "Note: The gradient of 'l2' is zero" in " ".join(out.split())
+    assert "rounding noise" in ew.Run.load(folder).notes[0]

@@ -25,7 +25,7 @@ from edgewise.reporting.prompts import prompt_plot
 from edgewise.reporting.routing import Router
 from edgewise.reporting.scales import axis
 from edgewise.reporting.tables import MOST_DECISIONS
-from edgewise.reporting.text import measured, number, percent, seconds, verdict
+from edgewise.reporting.text import measured, number, percent, seconds, thresholds, verdict
 from models import random_circuit, random_model, random_pairs
 
 VOID = {"br", "col", "input", "meta"}
@@ -244,6 +244,45 @@ def test_the_threshold_is_a_line_between_kept_and_removed_dots(text):
 def test_settings_are_shown_as_given_and_as_used(text):
     assert "<tr><td><code>threshold</code></td><td>0.02</td><td>0.02</td></tr>" in text
     assert "<tr><td><code>prune</code></td><td>default</td><td>no</td></tr>" in text
+
+
+def test_how_close_the_decisions_were(run, text):
+    same = thresholds(run)
+    assert f"from the threshold. Any threshold in {same} gives the same circuit." in text
+    assert f'<th scope="row">same circuit for thresholds in</th><td>{same}</td>' in text
+    assert "largest error of an estimate" not in text
+    estimated = page([replace(run, worst_error=0.34)])
+    row = '<th scope="row">largest error of an estimate</th><td>34 % of its bound</td>'
+    assert row in estimated
+
+
+@pytest.mark.parametrize(
+    ("removed", "kept", "own", "text"),
+    [
+        (0.0049611, 0.0050134, 0.005, "(0.00497, 0.00501]"),
+        (0.00499991, 0.00500012, 0.005, "(0.00499991, 0.00500012]"),
+        (-1e-3, 0.00500012, 0.005, "(0, 0.005]"),
+        (0.0012345, None, 0.005, "(0.00124, ∞]"),
+        (1e-7, 12345.6, 0.005, "(1e-07, 1.23e+04]"),
+        (0.1, 0.3, 0.3, "(0.1, 0.3]"),
+        (0.1 + 0.2, 0.5, 0.4, "(0.301, 0.5]"),
+    ],
+)
+def test_an_interval_of_thresholds_holds_as_it_is_written(removed, kept, own, text, run):
+    edge = run.trace[0].edge
+    trace = (Decision(edge, removed, False, 0.0),)
+    if kept is not None:
+        trace += (Decision(edge, kept, True, 0.0),)
+    shown = thresholds(replace(run, trace=trace, settings={"threshold": own}))
+    assert shown == text
+    reduced = {"threshold": own, "precision": "reduced"}
+    assert thresholds(replace(run, trace=trace, settings=reduced)) == f"about {text}"
+
+
+def test_a_run_that_was_stopped_says_what_its_time_is_of(run):
+    text = page([replace(run, cost=replace(run.cost, taken_over=40))])
+    assert "40 of them before a stop; time and passes are since then" in text
+    assert " s since it went on</p>" in text
 
 
 # --- several runs

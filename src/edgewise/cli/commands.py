@@ -22,14 +22,23 @@ def discover(
     method: Annotated[str, typer.Option(help="How to find it; see `edgewise methods`.")] = "acdc",
     out: Annotated[Path | None, typer.Option(help="Folder to write the run into.")] = None,
     report: Annotated[Path | None, typer.Option(help="HTML file to write a report into.")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a run into --out that was stopped.")
+    ] = False,
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="Say what the run will take, and do no more (acdc).")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Find a circuit.
+
+    With --out, decisions are kept in OUT.unfinished while it works, so that it can be stopped.
 
     edgewise discover --task tracr-reverse --threshold 0.01 --out runs/reverse
     """
     from edgewise.cli import results, show
     from edgewise.cli.problems import build
+    from edgewise.cli.unfinished import journal_beside, keeping, save
     from edgewise.discovery import method_named
     from edgewise.evaluation import against_known
     from edgewise.record import check_output_folder
@@ -37,24 +46,49 @@ def discover(
     from edgewise.reporting import report as write_report
     from edgewise.storage import check_writable
 
-    method_named(method).resolve(settings)  # refuse bad settings before anything is loaded
+    resolved = method_named(method).resolve(settings)  # refuse before anything is loaded
+    if estimate:
+        _estimate(problem, method, resolved, json=json)
+        return
     if out is not None:
         check_output_folder(out)
+    journal = journal_beside(out, resume=resume, quiet=json)
     if report is not None:
         check_writable(report)
     with show.spinner("loading", quiet=json):
         built = build(problem)
-    with show.progress_bar(method, quiet=json) as on_progress:
-        run = run_discovery(built.problem, method, on_progress=on_progress, **settings)
-    run = run.with_(measurements=against_known(run, built.published, built.truth))
-    if out is not None:
-        run.save(out)
+    with keeping(journal) as watched:
+        with show.progress_bar(method, quiet=json) as bar:
+            run = run_discovery(
+                built.problem, method, on_progress=watched(bar), journal=journal, **settings
+            )
+        run = run.with_(measurements=against_known(run, built.published, built.truth))
+        if out is not None and journal is not None:
+            save(run, out, journal)
     if report is not None:
         write_report([run], report)
     if json:
         show.as_json(results.run_json(run, out, report))
     else:
         results.print_run(run, out, report)
+
+
+def _estimate(problem: ProblemOptions, method: str, settings: Any, *, json: bool) -> None:
+    from edgewise.cli import results, show
+    from edgewise.cli.problems import build
+    from edgewise.discovery import forecast, method_named
+
+    known = method_named(method)
+    if known.name != "acdc":
+        raise SettingError(f"--estimate knows acdc; {known.name} costs {known.cost}.")
+    with show.spinner("loading", quiet=json):
+        built = build(problem)
+    with show.progress_bar("estimating", quiet=json) as on_progress:
+        found = forecast(built.problem, settings, on_progress=on_progress)
+    if json:
+        show.as_json(results.forecast_json(found))
+    else:
+        results.print_forecast(found)
 
 
 @with_problem

@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit(2) from None
     except SystemExit as stop:
         if stop.code == 130:
-            typer.echo("edgewise: interrupted.", err=True)
+            typer.echo(f"edgewise: {getattr(stop, 'message', 'interrupted.')}", err=True)
         raise
 
 

@@ -61,17 +61,40 @@ class MethodOption:
     annotation: Any
     help: str
 
+    @property
+    def parameter(self) -> str:
+        """The option's name: another one where the problem has an option called so (seed)."""
+        taken = {f.name for f in fields(ProblemOptions)}
+        return f"method_{self.name}" if self.name in taken else self.name
+
 
 def method_options() -> list[MethodOption]:
-    """Every setting of every method, in order, with the methods it belongs to."""
-    found: dict[str, MethodOption] = {}
+    """Every setting of every method, in order, with the methods it belongs to.
+
+    A setting that several methods share is one option; where they mean it differently, it says so.
+    """
+    kinds: dict[str, Any] = {}
+    texts: dict[str, dict[str, list[str]]] = {}  # setting -> what is said of it -> methods
     for method, settings in SETTINGS.items():
         hints = get_type_hints(settings)
         for f in fields(settings):
-            kind = str if get_origin(hints[f.name]) is Literal else hints[f.name]
-            text = f"{f.metadata['help']} {_default_text(f)}({method})"
-            found[f.name] = MethodOption(f.name, kind | None, text)
-    return list(found.values())
+            kinds[f.name] = str if get_origin(hints[f.name]) is Literal else hints[f.name]
+            text = f"{f.metadata['help']} {_default_text(f)}"
+            texts.setdefault(f.name, {}).setdefault(text, []).append(method)
+    return [
+        MethodOption(
+            name,
+            kinds[name] | None,
+            " ".join(f"{text}({_some(methods)})" for text, methods in said.items()),
+        )
+        for name, said in texts.items()
+    ]
+
+
+def _some(methods: Sequence[str]) -> str:
+    """The first few of a list of names."""
+    shown = ", ".join(methods[:3])
+    return shown if len(methods) <= 3 else f"{shown}, …"
 
 
 def _default_text(f: Field[Any]) -> str:
@@ -100,15 +123,19 @@ def with_problem(command: Callable[..., None]) -> Callable[..., None]:
     return _expanded(command, "problem", parameters, gather)
 
 
+_PANEL = "Settings of the method"
+
+
 def with_settings(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command every method's settings; those given are its argument `settings`."""
     parameters = [
-        _parameter(o.name, o.annotation, None, {"help": o.help}, panel="Settings of the method")
+        _parameter(o.parameter, o.annotation, None, {"help": o.help}, panel=_PANEL)
         for o in method_options()
     ]
+    names = {o.parameter: o.name for o in method_options()}
 
     def gather(values: dict[str, Any]) -> dict[str, Any]:
-        chosen = {p.name: values.pop(p.name) for p in parameters}
+        chosen = {names[p.name]: values.pop(p.name) for p in parameters}
         return {**values, "settings": {k: v for k, v in chosen.items() if v is not None}}
 
     return _expanded(command, "settings", parameters, gather)

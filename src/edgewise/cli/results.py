@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from edgewise.cli import show
+from edgewise.discovery import Forecast
 from edgewise.evaluation import Faithfulness, Recovery
 from edgewise.record import Run
+from edgewise.reporting.text import thresholds
 
 
 def run_json(run: Run, out: Path | None, report: Path | None) -> dict[str, Any]:
@@ -20,6 +23,9 @@ def run_json(run: Run, out: Path | None, report: Path | None) -> dict[str, Any]:
         "n_edges_total": run.circuit.graph.n_edges,
         "edges": [edge.name for edge in run.circuit.edges],
         "margin": run.margin,
+        "notes": list(run.notes),
+        "threshold_interval": _interval_json(run),
+        "worst_error": run.worst_error,
         "measurements": dict(run.measurements),
         "cost": asdict(run.cost),
         "out": None if out is None else str(out),
@@ -27,12 +33,19 @@ def run_json(run: Run, out: Path | None, report: Path | None) -> dict[str, Any]:
     }
 
 
+def _interval_json(run: Run) -> list[float | None] | None:
+    """JSON has no infinity: an end that is not there is null."""
+    if run.threshold_interval is None:
+        return None
+    return [end if math.isfinite(end) else None for end in run.threshold_interval]
+
+
 def print_run(run: Run, out: Path | None, report: Path | None) -> None:
     """A run for reading: the edges, what the circuit keeps, what it cost."""
     circuit, cost = run.circuit, run.cost
     rows = [(edge.name, show.number(run.scores.of(edge))) for edge in circuit.edges[:40]]
     if rows:
-        show.table(run.title, ("edge", "loss rise when removed"), rows)
+        show.table(run.title, ("edge", run.scores.meaning), rows)
     if circuit.n_edges > len(rows):
         show.OUT.print(f"… and {circuit.n_edges - len(rows)} more")
     faith = run.measurements["faithfulness"]
@@ -48,10 +61,22 @@ def print_run(run: Run, out: Path | None, report: Path | None) -> None:
                 f"{label}: {edges['true_positives']} of its {edges['n_true']} edges found, "
                 f"{edges['false_positives']} others."
             )
+    taken_over, since = "", ""
+    if cost.taken_over:
+        taken_over, since = f" ({cost.taken_over:,} taken over from the stopped run)", " since"
+    work = f"{cost.forward_passes} forward and {cost.backward_passes} backward passes"
+    if cost.edge_tests:
+        skipped = f"{cost.edges_skipped:,} skipped"
+        work = f"{cost.edge_tests:,} edges tested{taken_over}, {skipped}"
     show.OUT.print(
-        f"{cost.edge_tests} edges tested, {cost.edges_skipped} skipped, {cost.seconds:.2f} s"
+        f"{work}, {cost.seconds:.2f} s{since}"
         + ("" if run.margin is None else f", closest decision {run.margin:.2g} from the threshold")
     )
+    for note in run.notes:
+        show.OUT.print(f"Note: {note}", markup=False)
+    interval = thresholds(run)
+    if interval is not None:
+        show.OUT.print(f"same circuit for thresholds in {interval}", markup=False)
     for path in (out, report):
         if path is not None:
             show.OUT.print(f"wrote {path}")
@@ -89,3 +114,29 @@ def print_recovery(name: str, result: Recovery) -> None:
         for what, c in (("edges", result.edges), ("nodes", result.nodes))
     ]
     show.table(f"Against {name}", ("", "found", "others", "TPR", "FPR", "precision"), rows)
+
+
+def forecast_json(found: Forecast) -> dict[str, Any]:
+    """A forecast as the JSON document of `edgewise discover --estimate --json`."""
+    return asdict(found)
+
+
+def print_forecast(found: Forecast) -> None:
+    """What a run will take, and what that is known from."""
+    bound = "about " if found.finished else "at most "
+    show.OUT.print(
+        f"{bound}{_duration(found.seconds)}, and at most {found.memory_bytes / 1e6:,.0f} MB beside "
+        f"the model: {found.edge_tests:,} edge tests, {found.edges_kept:,} edges kept"
+    )
+    show.OUT.print(
+        f"(From the first seconds of the run, and all of it with {found.pilot_prompts} of the "
+        "prompts. Expect it within a factor of two.)"
+    )
+
+
+def _duration(seconds: float) -> str:
+    for limit, unit in ((90, "s"), (90, "minutes"), (48, "hours")):
+        if seconds < limit:
+            return f"{seconds:.2g} {unit}"
+        seconds /= 60 if unit != "hours" else 24
+    return f"{seconds:.2g} days"

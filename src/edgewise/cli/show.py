@@ -21,6 +21,11 @@ def as_json(document: Any) -> None:
     sys.stdout.write(json.dumps(document, indent=1) + "\n")  # rich would wrap long lines
 
 
+def say(sentence: str) -> None:
+    """A line on stderr, never broken: it may hold a path to copy."""
+    ERR.print(sentence, soft_wrap=True, markup=False)
+
+
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print a table; cells are plain text."""
     grid = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")

@@ -17,12 +17,13 @@ deterministic.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from edgewise.circuit import Circuit
 from edgewise.discovery.edge_tests import EdgeTests, IncrementalTests, PlainTests
 from edgewise.discovery.finding import Decision, Finding, OnProgress, Progress, ignore_progress
 from edgewise.discovery.journal import NO_JOURNAL, Journal
-from edgewise.discovery.search import Search
+from edgewise.discovery.search import Search, Visit
 from edgewise.discovery.visits import visits
 from edgewise.engine import estimated
 from edgewise.errors import SettingError
@@ -42,7 +43,18 @@ def acdc(
     edges removed without a test. Decisions that the journal already holds are not tested again.
     Raises `SettingError`, `MetricError`.
     """
-    search = searched(problem, settings, [settings.threshold])
+    return run_search(problem, settings, None, on_progress, journal)
+
+
+def run_search(
+    problem: Problem,
+    settings: ACDCSettings,
+    plan: Sequence[Visit] | None,
+    on_progress: OnProgress,
+    journal: Journal,
+) -> Finding:
+    """ACDC with one threshold, in its own order or another."""
+    search = searched(problem, settings, [settings.threshold], plan)
 
     def on_decision(decision: Decision) -> None:
         journal.append(decision)
@@ -79,17 +91,21 @@ def acdc_thresholds(
         for threshold in search.thresholds:
             found[threshold] = search.finding(threshold, prune=settings.prune)
     on_progress(Progress(total, total, f"{len(found)} thresholds"))
-    return [found[threshold] for threshold in thresholds]
+    every = max(finding.variants for finding in found.values())  # the count is of all searches
+    return [replace(found[threshold], variants=every) for threshold in thresholds]
 
 
-def searched(problem: Problem, settings: ACDCSettings, thresholds: Sequence[float]) -> Search:
-    """A search at its beginning. Raises `SettingError`, `MetricError`."""
-    if settings.prune and problem.reference.kind != "corrupted":
-        raise SettingError(
-            "prune drops nodes that no input reaches. With a "
-            f"{problem.reference.kind!r} reference such nodes still compute something from "
-            "constant biases, so pruning would change the circuit's answers. Leave prune off."
-        )
+def searched(
+    problem: Problem,
+    settings: ACDCSettings,
+    thresholds: Sequence[float],
+    plan: Sequence[Visit] | None = None,
+) -> Search:
+    """A search at its beginning; `plan` is another order than ACDC's own.
+
+    Raises `SettingError`, `MetricError`.
+    """
+    check_prune(problem, settings)
     if settings.precision == "reduced" and problem.metric not in estimated():
         names = " and ".join(repr(metric.name) for metric in estimated())
         raise SettingError(
@@ -104,9 +120,19 @@ def searched(problem: Problem, settings: ACDCSettings, thresholds: Sequence[floa
         tests = IncrementalTests(problem, settings)
     return Search(
         graph,
-        list(visits(graph, settings.head_order)),
+        [Visit(*visit) for visit in visits(graph, settings.head_order)] if plan is None else plan,
         thresholds,
         tests,
         problem.loss(Circuit.full(graph)),
         absolute=settings.absolute,
     )
+
+
+def check_prune(problem: Problem, settings: ACDCSettings) -> None:
+    """Raise `SettingError` if pruning would change what the circuit answers."""
+    if settings.prune and problem.reference.kind != "corrupted":
+        raise SettingError(
+            "prune drops nodes that no input reaches. With a "
+            f"{problem.reference.kind!r} reference such nodes still compute something from "
+            "constant biases, so pruning would change the circuit's answers. Leave prune off."
+        )

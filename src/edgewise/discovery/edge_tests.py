@@ -54,6 +54,16 @@ class EdgeTests(Protocol):
         """The same state, which then goes its own way."""
         ...
 
+    def loss(
+        self,
+        keep: Bool[Tensor, "sender receiver"],
+        receiver: Port,
+        candidates: list[Edge],
+        gone: tuple[int, ...],
+    ) -> Estimate:
+        """The loss at the beginning of a visit, when candidates `gone` are removed already."""
+        ...
+
     def decide(
         self,
         keep: Bool[Tensor, "sender receiver"],
@@ -85,6 +95,15 @@ class PlainTests:
 
     def fork(self) -> PlainTests:
         return copy.copy(self)
+
+    def loss(
+        self,
+        keep: Bool[Tensor, "sender receiver"],
+        receiver: Port,
+        candidates: list[Edge],
+        gone: tuple[int, ...],
+    ) -> Estimate:
+        return Estimate(loss_without(self._problem, keep))
 
     def decide(
         self,
@@ -132,6 +151,17 @@ class IncrementalTests:
         other = copy.copy(self)
         other._removals = self._removals.fork()
         return other
+
+    def loss(
+        self,
+        keep: Bool[Tensor, "sender receiver"],
+        receiver: Port,
+        candidates: list[Edge],
+        gone: tuple[int, ...],
+    ) -> Estimate:
+        self._removals.enter(receiver.node, keep)
+        path = Path.one(gone[:-1], gone[-1])
+        return self._removals.losses(receiver, candidates, path)[0]
 
     def decide(
         self,

@@ -29,9 +29,10 @@ class Decision:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Decision:
         """The decision of a line. Raises `KeyError`, `TypeError`, `ValueError`."""
-        return cls(
-            Edge.parse(data["edge"]), float(data["delta"]), data["kept"], float(data["loss"])
-        )
+        kept = data["kept"]
+        if not isinstance(kept, bool):
+            raise TypeError(f"kept is {kept!r}, neither true nor false")
+        return cls(Edge.parse(data["edge"]), float(data["delta"]), kept, float(data["loss"]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +46,7 @@ class Finding:
     edges_skipped: int = 0  # edges removed without a test, because nothing reads their receiver
     variants: int = 0  # removals evaluated, some of them in vain
     margin: float | None = None  # smallest distance of a delta to the threshold
+    notes: tuple[str, ...] = ()  # what a user should know before trusting the result
     worst_error: float | None = None  # of estimates, as a part of the bound given for it
 
 

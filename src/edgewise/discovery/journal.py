@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import time
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
 from edgewise.discovery.finding import Decision
-from edgewise.errors import FormatError
+from edgewise.errors import FormatError, OutputError
 from edgewise.graph import Graph
 
-_FLUSH_SECONDS = 1.0
+STATE_FILE = "state.safetensors"
+STATE_SECONDS = 5.0  # how long a state stands before the next takes its place
+
+# What a method that trains needs to go on: tensors and whole numbers, by name.
+State = tuple[dict[str, Tensor], dict[str, int]]
 
 
 @runtime_checkable
 class Journal(Protocol):
-    """Where a method keeps its decisions."""
+    """Where a method keeps its decisions, or its state if it trains."""
 
     def decisions(self, graph: Graph) -> tuple[Decision, ...]:
         """Those taken before this run started."""
@@ -24,6 +36,14 @@ class Journal(Protocol):
 
     def append(self, decision: Decision) -> None:
         """Keep one more."""
+        ...
+
+    def state(self) -> State | None:
+        """The last state kept before this run started, on the CPU; None if there is none."""
+        ...
+
+    def save_state(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, int]) -> None:
+        """Keep this state in the place of the last; now and then is enough."""
         ...
 
 
@@ -36,42 +56,126 @@ class _NoJournal:
     def append(self, decision: Decision) -> None:
         pass
 
+    def state(self) -> State | None:
+        return None
+
+    def save_state(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, int]) -> None:
+        pass
+
 
 NO_JOURNAL = _NoJournal()
 
 
 class FileJournal:
-    """A JSON line per decision. What a killed process left half-written is dropped."""
+    """A JSON line per decision, in a file that one process at a time may use.
 
-    def __init__(self, path: Path) -> None:
-        self._path, self._flushed = path, time.monotonic()
-        whole = b""
-        if path.exists():
-            found = path.read_bytes()
-            whole = found[: found.rfind(b"\n") + 1]
-            if len(whole) < len(found):
-                path.write_bytes(whole)
-        self._lines = whole.decode().splitlines()
-        self._file = path.open("a", encoding="utf-8")
+    Beside it `STATE_FILE`, the state of a method that trains, replaced at most every
+    `state_seconds` (default `STATE_SECONDS`): safetensors, with whole numbers as JSON in its
+    header. What a killed process left half-written is dropped. Raises `OSError` if the file cannot
+    be read and written, `OutputError` if another process uses it.
+    """
+
+    def __init__(self, path: Path, state_seconds: float | None = None) -> None:
+        self._path, self._appended = path, 0
+        self._state_path = path.with_name(STATE_FILE)
+        self._state_seconds = STATE_SECONDS if state_seconds is None else state_seconds
+        self._state_saved = time.monotonic()
+        self._file = path.open("a+b")
+        try:
+            self._lock()
+            self._file.seek(0)
+            *self._lines, half = self._file.read().split(b"\n")
+            if half:
+                self._file.truncate(self._file.tell() - len(half))
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def n_decisions(self) -> int:
+        """How many decisions it holds."""
+        return len(self._lines) + self._appended
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it holds neither decisions nor a state."""
+        return not self.n_decisions and not self._state_path.exists()
 
     def decisions(self, graph: Graph) -> tuple[Decision, ...]:
-        """The decisions in the file. Raises `FormatError`."""
-        result = []
-        for number, line in enumerate(self._lines, start=1):
-            try:
-                result.append(Decision.from_json(json.loads(line)))
-                graph.index(result[-1].edge)
-            except (ValueError, KeyError, TypeError) as reason:
-                raise FormatError(f"{self._path}, line {number}: not a decision.") from reason
-        return tuple(result)
+        """The decisions that were in the file. Raises `FormatError`."""
+        return read_trace(self._lines, self._path.name, graph)
 
     def append(self, decision: Decision) -> None:
-        """Write one more; at the latest a second later it is on disk."""
-        self._file.write(json.dumps(decision.to_json()) + "\n")
-        if time.monotonic() - self._flushed > _FLUSH_SECONDS:
+        """Write one more; it outlives this process from here on. Raises `OutputError`."""
+        line = json.dumps(decision.to_json()).encode() + b"\n"
+        try:
+            self._file.write(line)
             self._file.flush()
-            self._flushed = time.monotonic()
+        except OSError as reason:
+            raise OutputError(
+                f"cannot write {self._path}: {reason.strerror}. The decisions before are in it: "
+                "a run of the same work goes on from there."
+            ) from reason
+        self._appended += 1
+
+    def state(self) -> State | None:
+        """The state in the folder. Raises `FormatError`."""
+        if not self._state_path.exists():
+            return None
+        try:
+            with safe_open(self._state_path, framework="pt") as file:
+                numbers = json.loads(file.metadata()["numbers"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError) as reason:
+            raise FormatError(f"{STATE_FILE} is not a state: {reason}") from reason
+        return tensors, {name: int(number) for name, number in numbers.items()}
+
+    def save_state(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, int]) -> None:
+        """Replace the state, unless that was done a moment ago. Raises `OutputError`."""
+        now = time.monotonic()
+        if now - self._state_saved < self._state_seconds:
+            return
+        self._state_saved = now
+        plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        temporary = self._state_path.with_name(f".{STATE_FILE}")
+        try:
+            temporary.write_bytes(save(plain, metadata={"numbers": json.dumps(dict(numbers))}))
+            os.replace(temporary, self._state_path)
+        except OSError as reason:
+            raise OutputError(
+                f"cannot write {self._state_path}: {reason.strerror}. The state before is in it: "
+                "a run of the same work goes on from there."
+            ) from reason
 
     def close(self) -> None:
-        """Write what is left."""
-        self._file.close()
+        """Give the file back."""
+        with suppress(OSError):  # what could not be written, `append` has told
+            self._file.close()
+
+    def _lock(self) -> None:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OutputError(
+                f"{self._path} is in use: another process is at work on the same run."
+            ) from None
+        except OSError:
+            pass  # a file system without locks
+
+
+def read_trace(
+    lines: Iterable[str | bytes], source: str, graph: Graph | None = None
+) -> tuple[Decision, ...]:
+    """The decisions of a trace's lines, all about edges of `graph` if one is given.
+
+    Raises `FormatError`, naming `source` and the line.
+    """
+    result = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            result.append(Decision.from_json(json.loads(line)))
+            if graph is not None:
+                graph.index(result[-1].edge)
+        except (ValueError, KeyError, TypeError, AttributeError) as reason:
+            raise FormatError(f"{source}, line {number}: not a decision: {reason}") from reason
+    return tuple(result)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 
@@ -16,7 +17,14 @@ from edgewise.engine import Estimate
 from edgewise.errors import FormatError
 from edgewise.graph import Edge, Graph, Port
 
-Visit = tuple[Port, list[Edge]]
+
+@dataclass(frozen=True)
+class Visit:
+    """A receiver and its candidate edges in order; the first `untested` are removed at once."""
+
+    receiver: Port
+    candidates: list[Edge]
+    untested: int = 0
 
 
 class Search:
@@ -78,20 +86,34 @@ class Search:
         """
         replayed = list(reversed(replay))
         while self._visit < len(self._visits):
-            receiver, candidates = self._visits[self._visit]
+            visit = self._visits[self._visit]
+            candidates = visit.candidates
             if self._start == 0 and not is_read(
-                self._graph, self._keep, receiver, candidates[0].is_switch
+                self._graph, self._keep, visit.receiver, candidates[0].is_switch
             ):
-                for edge in candidates:
-                    self._keep[self._graph.index(edge)] = False
-                self.skipped += len(candidates)
+                self._drop(candidates)
             else:
+                if self._start == 0:
+                    self._screen(visit)
                 while replayed and self._start < len(candidates):
                     self._repeat(candidates, replayed.pop())
-                self._decide(receiver, candidates, on_decision)
+                self._decide(visit.receiver, candidates, on_decision)
             self._visit, self._start, self._gone = self._visit + 1, 0, ()
         if replayed:
             raise FormatError(f"decisions of another run: {len(replayed)} too many.")
+
+    def _drop(self, edges: Sequence[Edge]) -> None:
+        for edge in edges:
+            self._keep[self._graph.index(edge)] = False
+        self.skipped += len(edges)
+
+    def _screen(self, visit: Visit) -> None:
+        """Remove what is removed without a test; the running loss is then another one."""
+        if not visit.untested:
+            return
+        self._drop(visit.candidates[: visit.untested])
+        self._start, self._gone = visit.untested, tuple(range(visit.untested))
+        self._loss = self._tests.loss(self._keep, visit.receiver, visit.candidates, self._gone)
 
     def _decide(
         self, receiver: Port, candidates: list[Edge], on_decision: Callable[[Decision], None]
@@ -133,7 +155,7 @@ class Search:
         low = tuple(t for t in self.thresholds if not compared < t)
         if low and len(low) < len(self.thresholds):
             high = self.thresholds[len(low) :]
-            edge = self._visits[self._visit][1][index]
+            edge = self._visits[self._visit].candidates[index]
             self.forks.append(self._fork(high, index, Decision(edge, delta, False, without.loss)))
             self.thresholds = low
         return bool(low)

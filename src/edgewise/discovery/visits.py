@@ -17,12 +17,11 @@ def visits(graph: Graph, head_order: HeadOrder) -> Iterator[tuple[Port, list[Edg
     The output; then per layer from the last: the MLP; the switches of all v, k, then q ports; the
     v, k, then q ports themselves; heads descending. With parallel blocks the MLP still comes first.
     """
-    senders = _senders_in_order(graph, head_order)
+    senders = [(graph.row(node), node) for node in _senders_in_order(graph, head_order)]
 
     def additive(port: Port) -> list[Edge]:
-        column = graph.column(port)
-        exists = [s for s in senders if graph.exists[graph.row(s), column] and s != port.node]
-        return [Edge(sender, port) for sender in exists]
+        exists = graph.exists[:, graph.column(port)].tolist()
+        return [Edge(s, port) for row, s in senders if exists[row] and s != port.node]
 
     backwards = reversed(graph.receivers)
     for _, group in groupby(backwards, key=lambda port: (port.node.layer, port.node.kind)):

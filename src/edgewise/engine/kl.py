@@ -19,11 +19,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from edgewise.engine.budgets import logits_bytes
 from edgewise.engine.losses import by_prompt, rounding
 from edgewise.metrics import AnswerRows
 from edgewise.model.runtime import Transformer, norm
 
-CHUNK_BYTES = 128 * 2**20  # of logits alive at a time
 _BLOCK = {"cpu": 4096}  # columns of the unembedding at a time: what stays in a CPU's cache
 _SECOND_ORDER_ROUNDING = 2.0**-5
 
@@ -44,14 +44,15 @@ class KLLosses:
         self._log_p = rows.clean_logits.log_softmax(dim=-1)
         self._p = self._log_p.exp()
         self._expected = self._p @ self._unembed.T  # [row d_model]
+        one = max(self._p.numel() * clean.element_size(), 1)
+        self._at_once = max(1, logits_bytes(clean.device) // one)  # variants
         self._buffer: Tensor | None = None
         self._blocks: list[tuple[slice, Tensor]] = []  # bfloat16 columns of the unembedding
 
     # --- exactly
 
     def exact(self, final: Float[Tensor, "variant row d_model"]) -> Float[Tensor, "variant batch"]:
-        step = max(1, CHUNK_BYTES // max(self._p.numel() * final.element_size(), 1))
-        values = torch.cat([self._exact(part) for part in final.split(step)])
+        values = torch.cat([self._exact(part) for part in final.split(self._at_once)])
         return by_prompt(values, self._rows, self._n_prompts)
 
     def _exact(self, final: Float[Tensor, "variant row d_model"]) -> Float[Tensor, "variant row"]:
@@ -93,7 +94,8 @@ class KLLosses:
     ) -> tuple[Float[Tensor, "variant batch"], Float[Tensor, "variant batch"]]:
         moved = norm(self._model, "ln_final", final) - self._base
         first = torch.einsum("krd,rd->kr", moved, self._slope)
-        second = self._second_order(moved)
+        parts = moved.split(self._at_once * self._p.shape[1] // self._width)
+        second = torch.cat([self._second_order(part) for part in parts])
         noise = moved.norm(dim=-1) * rounding(self._slope)
         noise = noise + _SECOND_ORDER_ROUNDING * second.abs()
         values = self._base_kl + first + second
@@ -120,12 +122,16 @@ class KLLosses:
             total += x.exp_() @ share
         return (total.log() - mean)[..., 0].T
 
+    @property
+    def _width(self) -> int:
+        """Columns of the unembedding that are multiplied at a time."""
+        return min(_BLOCK.get(self._unembed.device.type, self._p.shape[1]), self._p.shape[1])
+
     def _bfloat16_blocks(self) -> list[tuple[slice, Tensor]]:
         if not self._blocks:
-            width = self._unembed.shape[1]
-            step = _BLOCK.get(self._unembed.device.type, width)
-            for start in range(0, width, step):
-                columns = slice(start, min(start + step, width))
+            n = self._unembed.shape[1]
+            for start in range(0, n, self._width):
+                columns = slice(start, min(start + self._width, n))
                 block = self._unembed[:, columns].bfloat16().contiguous()
                 self._blocks.append((columns, block))
         return self._blocks

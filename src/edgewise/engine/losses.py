@@ -9,10 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from edgewise.engine.budgets import logits_bytes
 from edgewise.metrics import METRICS, AnswerRows, Metric
 from edgewise.model.runtime import Transformer, logits_of, norm
-
-_CHUNK_BYTES = 128 * 2**20  # of logits alive at a time
 
 
 def rounding(slope: Float[Tensor, "row d_model"]) -> Float[Tensor, "row"]:
@@ -115,7 +114,7 @@ class AnyLosses:
 
     def exact(self, final: Float[Tensor, "variant row d_model"]) -> Float[Tensor, "variant batch"]:
         width = final.shape[1] * self._model.weights["unembed.W_U"].shape[1] * final.element_size()
-        step = max(1, _CHUNK_BYTES // max(width, 1))
+        step = max(1, logits_bytes(final.device) // max(width, 1))
         one = self._together if self._metric in METRICS.values() else self._one_by_one
         return torch.cat([one(part) for part in final.split(step)])
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from edgewise.engine.kl import CHUNK_BYTES
-from edgewise.engine.removals import VARIANT_BYTES
+from edgewise.engine.budgets import logits_bytes, variant_bytes
 from edgewise.problem import Problem
 
 
@@ -23,6 +22,7 @@ def memory_bytes(problem: Problem, n_live_ports: int) -> int:
     logits = int(pairs.answer_at.sum()) * config.d_vocab_out * item
     candidates = len(problem.graph.senders)  # at most so many variants at once
     width = max(4 * config.d_model, config.d_mlp)
-    variants = min(VARIANT_BYTES, candidates * at_once * pairs.n_positions * width * item)
-    chunk = min(CHUNK_BYTES, candidates * logits)
+    device = problem.model.device
+    variants = min(variant_bytes(device), candidates * at_once * pairs.n_positions * width * item)
+    chunk = min(logits_bytes(device), candidates * logits)
     return senders + sites + live + clean + 3 * logits + 3 * variants + 2 * chunk

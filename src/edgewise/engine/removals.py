@@ -12,12 +12,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from edgewise.engine.batch import LiveBatch
+from edgewise.engine.budgets import variant_bytes
 from edgewise.engine.paths import Estimate, Path
 from edgewise.engine.reduced import ReducedProducts
 from edgewise.graph import Edge, Node, Port
 from edgewise.problem import Problem
-
-VARIANT_BYTES = 256 * 2**20  # of activations alive at a time, for all variants together
 
 
 @dataclass
@@ -73,7 +72,11 @@ class Removals:
         pairs = max(len(batch) for batch in self._batches)
         width = max(4 * config.d_model, config.d_mlp)
         item = torch.finfo(self._model.dtype).bits // 8
-        return max(1, VARIANT_BYTES // (pairs * self._batches[0].n_positions * width * item))
+        return max(
+            1,
+            variant_bytes(self._model.device)
+            // (pairs * self._batches[0].n_positions * width * item),
+        )
 
     def losses(self, receiver: Port, candidates: list[Edge], *paths: Path) -> list[Estimate]:
         """The loss of each variant of removals into `receiver`, exact up to rounding."""

@@ -18,6 +18,7 @@ from typing import Protocol, runtime_checkable
 from edgewise.engine.paths import Estimate, Path
 
 _FIRST_BATCH = 32
+_LEAST_BATCH = 8
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,8 @@ def decide(
                 break
         for index in range(done, stop):
             goes[index] = not rule.guess(expected[index - start])
-        size = 2 * size if done == stop else size
+        # Long paths pay while predictions hold; after a wrong one, what was beyond it was in vain.
+        size = 2 * size if done == stop else max(_LEAST_BATCH, min(size, 2 * (done - start)))
         start = done
 
 

@@ -37,10 +37,12 @@ def discover(
     """Find the circuit of a problem with any method, by name; the method's settings are keywords.
 
     `journal` is a folder that keeps what has been decided: if the run is stopped, the same call
-    goes on from there. Remove it when the run is saved.
+    goes on from there and makes the same decisions. Remove it when the run is saved.
 
     The run's `measurements["faithfulness"]` is on the problem's own prompts: judge a circuit on
-    held-out ones with `edgewise.faithfulness`. Raises `UnknownName`, `SettingError`, `MetricError`.
+    held-out ones with `edgewise.faithfulness`. Raises `UnknownName`, `SettingError`, `MetricError`;
+    for a journal that cannot be written or is about other work `OutputError`, for a broken one
+    `FormatError`.
 
     >>> import edgewise as ew
     >>> problem = ew.load_task("tracr-reverse").problem
@@ -52,13 +54,17 @@ def discover(
     resolved = chosen.resolve(settings)
     started, clock = _now(), _Clock(problem)
     problem.baselines()  # a metric that fails on the empty circuit fails now, not after hours
+    taken_over = 0
     if journal is None:
         finding = chosen.function(problem, resolved, on_progress, NO_JOURNAL)
     else:
         with unfinished(journal, problem, chosen.name, asdict(resolved)) as kept:
+            taken_over = kept.n_decisions
             finding = chosen.function(problem, resolved, on_progress, kept)
     given = {name: getattr(resolved, name) for name in settings}
-    return _run(problem, chosen.name, given, resolved, finding, started, clock)
+    return _run(
+        problem, chosen.name, given, resolved, finding, started, clock, taken_over=taken_over
+    )
 
 
 def acdc_sweep(
@@ -95,18 +101,19 @@ def _check_is_problem(problem: object, caller: str) -> None:
 
 
 class _Clock:
-    """Seconds and forward passes since it was made, until it is stopped."""
+    """Seconds, forward and backward passes since it was made, until it is stopped."""
 
     def __init__(self, problem: Problem) -> None:
-        self._problem, self._passes = problem, problem.forward_passes()
+        self._problem, self._passes = problem, problem.passes()
         self._start = time.perf_counter()
-        self._stopped: tuple[float, int] | None = None
+        self._stopped: tuple[float, int, int] | None = None
 
-    def stop(self) -> tuple[float, int]:
+    def stop(self) -> tuple[float, int, int]:
         """What it shows, from the first call on."""
         if self._stopped is None:
             seconds = time.perf_counter() - self._start
-            self._stopped = seconds, self._problem.forward_passes() - self._passes
+            forward, backward = self._problem.passes()
+            self._stopped = seconds, forward - self._passes[0], backward - self._passes[1]
         return self._stopped
 
 
@@ -122,8 +129,10 @@ def _run(
     finding: Finding,
     started: str,
     clock: _Clock,
+    *,
+    taken_over: int = 0,
 ) -> Run:
-    seconds, passes = clock.stop()
+    seconds, forward, backward = clock.stop()
     return Run(
         method=method,
         settings_given=given,
@@ -134,12 +143,13 @@ def _run(
         trace=finding.trace,
         cost=Cost(
             seconds=seconds,
-            forward_passes=passes,
-            backward_passes=0,
+            forward_passes=forward,
+            backward_passes=backward,
             edge_tests=finding.edge_tests,
             edges_skipped=finding.edges_skipped,
             peak_memory_bytes=peak_memory_bytes(problem.model.device),
             variants=finding.variants,
+            taken_over=taken_over,
         ),
         environment=environment(problem.model),
         started=started,
@@ -147,6 +157,7 @@ def _run(
         worst_error=finding.worst_error,
         measurements={"faithfulness": faithfulness(problem, finding.circuit).to_json()},
         request=request_of(problem),
+        notes=finding.notes,
     )
 
 
@@ -179,6 +190,7 @@ def acdc(
     precision: Precision = ACDCSettings.precision,
     verify: bool = ACDCSettings.verify,
     on_progress: OnProgress = ignore_progress,
+    journal: str | Path | None = None,
 ) -> Run:
     """Automatic Circuit DisCovery, exactly as in the paper; see `edgewise.discovery.acdc`.
 
@@ -187,11 +199,13 @@ def acdc(
     `prune` drops dangling nodes at the end. `engine="plain"` tests every edge from scratch, and
     `verify` does so beside the fast way; neither changes a decision. `precision="reduced"`
     estimates deltas by bfloat16 products and takes close decisions in full (kl and logit-diff).
+    `journal` is a folder from which a run that was stopped goes on; see `discover`.
     """
     return discover(
         problem,
         "acdc",
         on_progress=on_progress,
+        journal=journal,
         threshold=threshold,
         head_order=head_order,
         absolute=absolute,

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from edgewise.circuit import Circuit, EdgeScores
-from edgewise.discovery import Decision
+from edgewise.discovery import Decision, read_trace
 from edgewise.errors import EdgewiseError, FormatError, OutputError
 from edgewise.record.run import Cost, ProblemSummary, Run
 from edgewise.storage import check_format, read_json
@@ -85,6 +85,7 @@ def _document(run: Run) -> dict[str, Any]:
         "environment": dict(run.environment),
         "started": run.started,
         "margin": run.margin,
+        "notes": list(run.notes),
         "worst_error": run.worst_error,
         "measurements": dict(run.measurements),
         "request": dict(run.request),
@@ -116,6 +117,7 @@ def load_run(folder: Path) -> Run:
             environment=document["environment"],
             started=document["started"],
             margin=document["margin"],
+            notes=tuple(document.get("notes", ())),
             worst_error=document.get("worst_error"),
             measurements=document["measurements"],
             request=document["request"],
@@ -125,10 +127,4 @@ def load_run(folder: Path) -> Run:
 
 
 def _trace(path: Path) -> tuple[Decision, ...]:
-    decisions = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            decisions.append(Decision.from_json(json.loads(line)))
-        except (ValueError, KeyError, TypeError, AttributeError) as reason:
-            raise FormatError(f"{path}, line {number}: not a decision: {reason}") from reason
-    return tuple(decisions)
+    return read_trace(path.read_text(encoding="utf-8").splitlines(), str(path))

@@ -23,6 +23,7 @@ class Cost:
     edges_skipped: int
     peak_memory_bytes: int
     variants: int = 0  # edge removals evaluated by the method, those in vain included
+    taken_over: int = 0  # tests that a stopped run had done; time, passes, variants are since then
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,7 @@ class Run:
     margin: float | None = None  # smallest distance of a decision to the threshold
     measurements: Mapping[str, Any] = field(default_factory=dict)
     request: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()  # what to know before trusting the result
     worst_error: float | None = None  # of estimates (precision "reduced"), as a part of its bound
 
     @property

@@ -6,7 +6,7 @@ from edgewise.discovery import Decision
 from edgewise.record import Run
 from edgewise.reporting.markup import Markup, coordinate, el
 from edgewise.reporting.scales import Axis, axis
-from edgewise.reporting.text import count, loss_label, number, threshold
+from edgewise.reporting.text import count, loss_label, number, threshold, thresholds
 
 WIDTH, HEIGHT = 540.0, 270.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 66.0, 14.0, 30.0, 46.0
@@ -78,6 +78,9 @@ def _decision_chart(run: Run) -> Markup | None:
     caption += "The scale is linear near zero and logarithmic beyond. "
     if run.margin is not None:
         caption += f"The closest decision was {number(run.margin)} from the threshold. "
+    same = thresholds(run)
+    if same is not None:
+        caption += f"Any threshold in {same} gives the same circuit. "
     if len(shown) < len(run.trace):
         caption += f"Shown: {len(shown):,} of {len(run.trace):,}, the closest and the kept first."
     unit = f" ({run.problem.unit})" if run.problem.unit else ""

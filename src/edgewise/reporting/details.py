@@ -9,7 +9,7 @@ from typing import Any
 from edgewise.record import Run
 from edgewise.reporting.markup import Markup, el
 from edgewise.reporting.tables import data_table, facts
-from edgewise.reporting.text import number, plain, seconds
+from edgewise.reporting.text import number, percent, plain, seconds, thresholds
 
 _SHOWN_ELSEWHERE = ("faithfulness", "recovery")
 
@@ -24,7 +24,7 @@ def details_section(run: Run) -> Markup:
         el(
             "div",
             _block("Problem", _problem(run)),
-            _block("Cost", _cost(run)),
+            el("div", _block("Cost", _cost(run)), _closeness(run)),
             class_="side-by-side",
         ),
         el(
@@ -82,19 +82,32 @@ def _reference(reference: Mapping[str, Any]) -> str:
 
 def _cost(run: Run) -> list[tuple[str, str | Markup]]:
     cost = run.cost
+    tested = f"{cost.edge_tests:,}"
+    if cost.taken_over:
+        tested += f", {cost.taken_over:,} of them before a stop; time and passes are since then"
     return [
         ("time", seconds(cost.seconds)),
         ("forward passes", f"{cost.forward_passes:,}"),
         ("backward passes", f"{cost.backward_passes:,}"),
-        ("edges tested", f"{cost.edge_tests:,}"),
+        ("backward passes", f"{cost.backward_passes:,}"),
+        ("edges tested", tested),
         ("edges removed untested", f"{cost.edges_skipped:,}"),
         ("peak memory", f"{cost.peak_memory_bytes / 1e6:,.0f} MB"),
-        (
-            "closest decision",
-            "–" if run.margin is None else f"{number(run.margin)} from the threshold",
-        ),
         ("started", run.started),
     ]
+
+
+def _closeness(run: Run) -> Markup | None:
+    """How far the decisions are from falling the other way; None for a method without any."""
+    rows: list[tuple[str, str | Markup]] = []
+    if run.margin is not None:
+        rows.append(("closest decision", f"{number(run.margin)} from the threshold"))
+    same = thresholds(run)
+    if same is not None:
+        rows.append(("same circuit for thresholds in", same))
+    if run.worst_error is not None:
+        rows.append(("largest error of an estimate", f"{percent(run.worst_error)} of its bound"))
+    return _block("Close decisions", rows) if rows else None
 
 
 def _rows(values: Mapping[str, Any]) -> list[tuple[str, str | Markup]]:

@@ -131,12 +131,12 @@ def _section(run: Run, place: int, several: bool) -> Markup:
 
 
 def _subtitle(run: Run) -> str:
-    problem = run.problem
+    problem, took = run.problem, seconds(run.cost.seconds)
     parts = [
         settings_line(run),
         f"metric {problem.metric}",
         f"reference {problem.reference.get('kind', 'unknown')}",
         count(problem.n_prompts, "prompt"),
-        seconds(run.cost.seconds),
+        f"{took} since it went on" if run.cost.taken_over else took,
     ]
     return " · ".join(part for part in parts if part)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context
 from typing import Any
 
 from edgewise.record import Run
@@ -93,6 +94,26 @@ def threshold(run: Run) -> float | None:
     """The threshold of a method that has one."""
     value = run.settings.get("threshold")
     return float(value) if isinstance(value, int | float) else None
+
+
+def thresholds(run: Run) -> str | None:
+    """The thresholds that give the same circuit, such as '(0.00497, 0.005]'; None if unknown.
+
+    The ends are rounded inwards, so that it holds as written, with digits enough for the run's own.
+    """
+    ends, own = run.threshold_interval, threshold(run)
+    if ends is None or own is None:
+        return None
+    for digits in range(3, 18):
+        low, high = _rounded(ends[0], digits, ROUND_CEILING), _rounded(ends[1], digits, ROUND_FLOOR)
+        if low < own <= high:
+            break
+    shown = f"({low:.{digits}g}, {'∞' if math.isinf(high) else f'{high:.{digits}g}'}]"
+    return f"about {shown}" if run.settings.get("precision") == "reduced" else shown
+
+
+def _rounded(value: float, digits: int, rounding: str) -> float:
+    return float(Context(prec=digits, rounding=rounding).create_decimal(repr(value)))
 
 
 def loss_label(run: Run) -> str:
