@@ -184,11 +184,11 @@ def test_when_memory_runs_out_the_batch_is_halved_and_the_run_goes_on(error, mon
     expected = ew.acdc(problem, threshold=0.02)
     true, sizes = Removals._losses, []
 
-    def small(self, receiver, candidates, path):
-        sizes.append(len(path))
-        if len(path) > 2:
+    def small(self, receiver, candidates, paths):
+        sizes.append(sum(map(len, paths)))
+        if sizes[-1] > 2:
             raise error
-        return true(self, receiver, candidates, path)
+        return true(self, receiver, candidates, paths)
 
     monkeypatch.setattr(Removals, "_losses", small)
     run = ew.acdc(problem, threshold=0.02)
@@ -198,7 +198,7 @@ def test_when_memory_runs_out_the_batch_is_halved_and_the_run_goes_on(error, mon
 
 
 def test_other_errors_are_not_taken_for_a_lack_of_memory(monkeypatch):
-    def broken(self, receiver, candidates, path):
+    def broken(self, receiver, candidates, paths):
         raise RuntimeError("something else")
 
     monkeypatch.setattr(Removals, "_losses", broken)

@@ -38,7 +38,12 @@ _HOME = {
     "Task": "edgewise.tasks",
     "acdc": "edgewise.record",
     "acdc_sweep": "edgewise.record",
+    "atp_star": "edgewise.record",
+    "clean_corrupted": "edgewise.record",
     "discover": "edgewise.record",
+    "eap": "edgewise.record",
+    "eap_ig": "edgewise.record",
+    "exact": "edgewise.record",
     "faithfulness": "edgewise.evaluation",
     "load_model": "edgewise.model",
     "load_task": "edgewise.tasks",
@@ -101,7 +106,17 @@ if TYPE_CHECKING:
     from edgewise.model import Model, ModelConfig, load_model, process
     from edgewise.patching import Reference
     from edgewise.problem import Problem, run_circuit
-    from edgewise.record import Run, acdc, acdc_sweep, discover
+    from edgewise.record import (
+        Run,
+        acdc,
+        acdc_sweep,
+        atp_star,
+        clean_corrupted,
+        discover,
+        eap,
+        eap_ig,
+        exact,
+    )
     from edgewise.reporting import report
     from edgewise.settings import ACDCSettings
     from edgewise.tasks import Task, load_task, structural_truth

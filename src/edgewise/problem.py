@@ -108,9 +108,10 @@ class Problem:
             )
         return self._evaluators[graph]
 
-    def forward_passes(self) -> int:
-        """How many forward passes this problem has cost so far."""
-        return sum(evaluator.work.forward_passes for evaluator in self._evaluators.values())
+    def passes(self) -> tuple[int, int]:
+        """How many forward and how many backward passes this problem has cost so far."""
+        work = [evaluator.work for evaluator in self._evaluators.values()]
+        return sum(w.forward_passes for w in work), sum(w.backward_passes for w in work)
 
     def with_(self, **changes: Any) -> Problem:
         """This problem with some parts changed, checked anew: `problem.with_(reference="zero")`."""

@@ -3,7 +3,7 @@
 from edgewise.discovery.acdc import acdc, acdc_thresholds
 from edgewise.discovery.finding import Decision, Finding, OnProgress, Progress, ignore_progress
 from edgewise.discovery.forecast import Forecast, forecast
-from edgewise.discovery.journal import NO_JOURNAL, FileJournal, Journal
+from edgewise.discovery.journal import NO_JOURNAL, FileJournal, Journal, read_trace
 from edgewise.discovery.methods import METHODS, Method, method_named
 from edgewise.discovery.search import threshold_interval
 from edgewise.discovery.visits import visits
@@ -24,6 +24,7 @@ __all__ = [
     "forecast",
     "ignore_progress",
     "method_named",
+    "read_trace",
     "threshold_interval",
     "visits",
 ]

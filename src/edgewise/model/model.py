@@ -82,6 +82,15 @@ class Model:
         weights = {k: t.to(dtype=dtype, device=device) for k, t in self.weights.items()}
         return replace(self, weights=weights)
 
+    def linearised(self) -> Model:
+        """The same model with the backward pass of relevance propagation (see parts.py)."""
+        config = replace(
+            self.config,
+            norm=f"{self.config.norm}-linearised",
+            activation=f"{self.config.activation}-linearised",
+        )
+        return replace(self, config=config)
+
     def __repr__(self) -> str:
         c = self.config
         millions = self.n_parameters / 1e6

@@ -52,8 +52,11 @@ class Outputs:
         """Write a layer's heads; the output bias is no head's, it is a constant (spec 1.1)."""
         self._written.append((z, weight))
         if bias is not None:
-            self.constant = bias if self.constant is None else self.constant + bias
-            self._residual = self.residual + bias
+            self._add_constant(bias)
+
+    def _add_constant(self, bias: Float[Tensor, "d_model"]) -> None:
+        self.constant = bias if self.constant is None else self.constant + bias
+        self._residual = self.residual + bias
 
     def write_mlp(self, value: Float[Tensor, "batch pos d_model"]) -> None:
         """Write an MLP's output, its output bias included."""
@@ -93,3 +96,51 @@ class Outputs:
         if not isinstance(written, tuple):
             return written
         return separate_heads(*written) if self.graph.split_heads else mixed_heads(*written)[None]
+
+
+class ReplacedOutputs(Outputs):
+    """Outputs in which some neighbouring senders write given values instead of their own.
+
+    `values` are the given rows of senders, from `first` on: all embeddings, all heads of a layer,
+    or one MLP.
+    """
+
+    def __init__(
+        self, graph: Graph, first: int, values: Float[Tensor, "sender batch pos d_model"]
+    ) -> None:
+        super().__init__(graph)
+        self._first, self._values = first, values
+        self._next = 0  # the row written next
+
+    def write_embeddings(
+        self,
+        token: Float[Tensor, "batch pos d_model"],
+        position: Float[Tensor, "batch pos d_model"] | None,
+    ) -> None:
+        """Write the embedding sender(s), or what is given for them."""
+        if not self._replaces(2 if self.graph.split_embed else 1):
+            super().write_embeddings(token, position)
+
+    def write_heads(
+        self,
+        z: Float[Tensor, "head batch pos d_head"],
+        weight: Float[Tensor, "head d_head d_model"],
+        bias: Float[Tensor, "d_model"] | None,
+    ) -> None:
+        """Write a layer's heads, or what is given for them; the bias is no head's."""
+        if not self._replaces(len(z) if self.graph.split_heads else 1):
+            super().write_heads(z, weight, bias)
+        elif bias is not None:
+            self._add_constant(bias)
+
+    def write_mlp(self, value: Float[Tensor, "batch pos d_model"]) -> None:
+        """Write an MLP's output, or what is given for it."""
+        if not self._replaces(1):
+            super().write_mlp(value)
+
+    def _replaces(self, n: int) -> bool:
+        first, self._next = self._next, self._next + n
+        if first != self._first:
+            return False
+        self._written.append(self._values)
+        return True

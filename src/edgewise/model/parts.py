@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
@@ -22,11 +23,37 @@ def no_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -
     return x
 
 
+def linearised_layer_norm(
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
+) -> Tensor:
+    """LayerNorm whose denominator has no gradient (the LN rule of relevance propagation)."""
+    centred = x - x.mean(dim=-1, keepdim=True)
+    scale = (centred.square().mean(dim=-1, keepdim=True) + eps).rsqrt().detach()
+    result = centred * scale
+    result = result if weight is None else result * weight
+    return result if bias is None else result + bias
+
+
+def linearised(activation: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """x times a constant activation(x) / x (the identity rule of relevance propagation)."""
+
+    def function(x: Tensor) -> Tensor:
+        with torch.no_grad():
+            tiny = x.abs() < torch.finfo(x.dtype).eps
+            ratio = torch.where(tiny, 0.5, activation(x) / torch.where(tiny, 1.0, x))
+        return x * ratio
+
+    return function
+
+
 # Norm kinds, and whether each has a weight and bias of its own.
 NORMS: dict[str, tuple[Normalise, bool]] = {
     "layernorm": (layer_norm, True),
     "layernorm-plain": (layer_norm, False),
     "none": (no_norm, False),
+    "layernorm-linearised": (linearised_layer_norm, True),
+    "layernorm-plain-linearised": (linearised_layer_norm, False),
+    "none-linearised": (no_norm, False),
 }
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -34,6 +61,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": functional.gelu,
     "gelu_new": partial(functional.gelu, approximate="tanh"),
 }
+ACTIVATIONS |= {f"{name}-linearised": linearised(f) for name, f in ACTIVATIONS.items()}
 
 
 def project(

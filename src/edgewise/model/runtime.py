@@ -69,14 +69,16 @@ def run(
     reader: Reader,
     *,
     position_permutation: Int[Tensor, "pos"] | None = None,
+    outputs: Outputs | None = None,
 ) -> tuple[Float[Tensor, "batch pos d_model"], Outputs]:
     """What the output port reads, and what every sender wrote.
 
     Padding (`real` False) is seen by nobody and its own values mean nothing. A permutation moves
-    the position embeddings: position p gets that of `position_permutation[p]`.
+    the position embeddings: position p gets that of `position_permutation[p]`. `outputs` is where
+    senders write, if not into an empty `Outputs`.
     """
     config = model.config
-    outputs = Outputs(graph)
+    outputs = Outputs(graph) if outputs is None else outputs
     positions = position_embeddings(model, real, position_permutation)
     in_stream = positions if config.adds_positions else None
     outputs.write_embeddings(model.weights["embed.W_E"][tokens], in_stream)

@@ -1,6 +1,7 @@
 """What removed edges carry, and running a circuit."""
 
-from edgewise.patching.evaluator import Batch, Evaluator
+from edgewise.patching.evaluator import Batch, Evaluator, answer_rows
+from edgewise.patching.readers import RecordingReader, ReferenceValues
 from edgewise.patching.reference import (
     REFERENCE_KINDS,
     REFERENCE_SUMMARIES,
@@ -14,7 +15,10 @@ __all__ = [
     "REFERENCE_SUMMARIES",
     "Batch",
     "Evaluator",
+    "RecordingReader",
     "Reference",
     "ReferenceKind",
+    "ReferenceValues",
+    "answer_rows",
     "reference_named",
 ]

@@ -63,6 +63,20 @@ class Evaluator:
                 for pairs in self.pairs.batches(self._batch_size)
             )
 
+    def references(self) -> Iterator[tuple[PromptPairs, ReferenceValues]]:
+        """Every micro-batch, and what its removed edges carry: made as it goes, unless kept."""
+        if "batches" in self.__dict__:
+            yield from ((batch.pairs, batch.reference) for batch in self.batches)
+            return
+        with torch.no_grad():
+            source = ReferenceSource(
+                self.model, self.graph, self._reference, self.pairs, self._batch_size, self.work
+            )
+        for pairs in self.pairs.batches(self._batch_size):
+            with torch.no_grad():
+                values = source.values(pairs)
+            yield pairs, values
+
     @torch.no_grad()
     def per_prompt(self, circuit: Circuit) -> Float[Tensor, "batch"]:
         """The metric of every prompt when the model runs as `circuit`, on the CPU."""
@@ -101,13 +115,19 @@ class Evaluator:
 
     def _answer_rows(self, pairs: PromptPairs) -> AnswerRows:
         device = self.model.device
-        prompt, _ = pairs.answer_at.nonzero(as_tuple=True)
         tokens, real = pairs.clean.to(device), pairs.real.to(device)
         final, _ = run(self.model, tokens, real, self.graph, CleanReader())
         self.work.forward_passes += 1
-        return AnswerRows(
-            prompt=prompt.to(device),
-            clean_logits=logits_of(self.model, final[pairs.answer_at.to(device)]),
-            answers=None if pairs.answers is None else pairs.answers[prompt].to(device),
-            wrong=None if pairs.wrong is None else pairs.wrong[prompt].to(device),
-        )
+        return answer_rows(pairs, logits_of(self.model, final[pairs.answer_at.to(device)]))
+
+
+def answer_rows(pairs: PromptPairs, clean_logits: Float[Tensor, "row vocab"]) -> AnswerRows:
+    """What a metric may look at, on the device of the logits."""
+    device = clean_logits.device
+    prompt, _ = pairs.answer_at.nonzero(as_tuple=True)
+    return AnswerRows(
+        prompt=prompt.to(device),
+        clean_logits=clean_logits,
+        answers=None if pairs.answers is None else pairs.answers[prompt].to(device),
+        wrong=None if pairs.wrong is None else pairs.wrong[prompt].to(device),
+    )

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from edgewise.circuit import Circuit
-from edgewise.graph import Site
+from edgewise.graph import SLOTS, Site
 from edgewise.model.outputs import Outputs
 from edgewise.model.runtime import Reader, Vectors
 
@@ -28,9 +28,11 @@ class ReferenceValues:
 
 
 class CircuitReader:
-    """input(r) = constants + sum over kept s->r of live(s) + sum over removed s->r of reference(s).
+    """input(r) = constants + sum of reference(s) over s->r, and of live - reference over kept s->r.
 
-    Kept and removed parts are summed apart, so nothing is added only to be subtracted again.
+    The first sum is the same for every port of a site, so one product does for all of them; the
+    three sites of a layer's heads, which see the same senders, share it too. A site that has all
+    its edges reads the plain residual stream, as in a clean run.
     """
 
     def __init__(
@@ -42,26 +44,64 @@ class CircuitReader:
     ) -> None:
         self._graph = circuit.graph
         self._reference = reference
-        keep, exists = circuit.keep.to(device), circuit.graph.exists.to(device)
-        self._kept = keep.to(dtype)
-        self._removed = (exists & ~keep).to(dtype)
+        additive = circuit.graph.exists & ~circuit.graph.is_switch
+        self._kept = (circuit.keep & additive).to(device=device, dtype=dtype)
         # On the CPU, so that asking it does not wait for a GPU.
-        self._some_removed = (circuit.graph.exists & ~circuit.keep).any(dim=0)
-        self._switch_kept = (keep & circuit.graph.is_switch.to(device)).any(dim=0)
+        self._some_removed = (additive & ~circuit.keep).any(dim=0)
+        switches = circuit.keep & circuit.graph.is_switch
+        self._switch_kept = switches.to(device).any(dim=0)
+        self._ready: dict[Site, Tensor] = {}  # what the other sites of a layer will read
+        self._differences: Tensor | None = None  # live - reference, [sender batch pos d_model]
+        self._base: Tensor | None = None  # the sum of references so far
+        self._n = 0  # senders in both
 
     def read(self, outputs: Outputs, site: Site) -> Float[Tensor, "port batch pos d_model"]:
-        columns, live = self._graph.columns(site), outputs.senders
-        rows = slice(0, len(live))  # senders that have not written yet send nothing here
-        total = _weighted(self._kept[rows, columns], live)
-        if self._reference.senders is not None and self._some_removed[columns].any():
-            total = total + _weighted(self._removed[rows, columns], self._reference.senders[rows])
-        return total if outputs.constant is None else total + outputs.constant
+        if not self._some_removed[self._graph.columns(site)].any():
+            return outputs.residual[None]
+        if site not in self._ready:
+            self._mix(outputs, site)
+        return self._ready.pop(site)
+
+    def _mix(self, outputs: Outputs, site: Site) -> None:
+        """Make ready what a site reads, and the others that see the same senders."""
+        together = _same_senders(site) if self._graph.split_qkv else (site,)
+        wanted = [s for s in together if self._some_removed[self._graph.columns(s)].any()]
+        columns = [self._graph.columns(s) for s in wanted]
+        differences = self._up_to_now(outputs)
+        weights = torch.cat([self._kept[: len(differences), c] for c in columns], dim=1)
+        total = _weighted(weights, differences)
+        for base in (self._base, outputs.constant):
+            if base is not None:
+                total += base
+        parts = total.split([c.stop - c.start for c in columns])
+        self._ready = dict(zip(wanted, parts, strict=True))
+
+    def _up_to_now(self, outputs: Outputs) -> Float[Tensor, "sender batch pos d_model"]:
+        """live - reference of the senders that have written, and their references' sum."""
+        live, reference = outputs.senders, self._reference.senders
+        if reference is None:
+            return live
+        if self._differences is None or self._base is None:
+            self._differences = live.new_empty(len(self._graph.senders), *live.shape[1:])
+            self._base = torch.zeros_like(live[0])
+        new = slice(self._n, len(live))
+        torch.sub(live[new], reference[new], out=self._differences[new])
+        self._base += reference[new].sum(dim=0)
+        self._n = len(live)
+        return self._differences[: self._n]
 
     def vector(self, site: Site, fresh: Vectors) -> Vectors:
         if not self._graph.switches:
             return fresh
         live = self._switch_kept[self._graph.columns(site)]
         return torch.where(live[:, None, None, None], fresh, self._reference.vectors[site])
+
+
+def _same_senders(site: Site) -> tuple[Site, ...]:
+    """The sites that read at the same moment as this one, this one first."""
+    if site.what not in SLOTS:
+        return (site,)
+    return (site, *(Site(site.layer, slot) for slot in SLOTS if slot != site.what))
 
 
 class RecordingReader:

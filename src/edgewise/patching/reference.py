@@ -91,6 +91,7 @@ class Work:
     """Work done so far; a forward pass is one run of one micro-batch."""
 
     forward_passes: int = 0
+    backward_passes: int = 0
 
 
 class ReferenceSource:

@@ -1,0 +1,154 @@
+"""AtP* for edges: attribution patching with the query and key correction.
+
+EAP linearises everything, the softmax of attention too; where attention is saturated its gradient
+is zero although patching a query or key changes the pattern (Kramár et al. 2024, arXiv 2403.00745,
+section 3.1.1). The correction computes the pattern that the patched query or key really gives, and
+is linear only in what comes after it:
+
+    score(s, r) = mean over prompts of sum over heads, queries, keys of
+                  (pattern(input(r) + reference(s) - clean(s)) - pattern) dL / d pattern
+
+for r a query or key port. Edges into values, MLPs and the output, and switches of values, are as in
+EAP. Two forward passes, one backward pass, and for every sender and layer two projections.
+
+Where we differ: the paper scores nodes, we score edges; its GradDrop against cancelling effects is
+not included.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from edgewise.circuit import EdgeScores
+from edgewise.data import PromptPairs
+from edgewise.discovery.finding import Finding, OnProgress, Progress, ignore_progress
+from edgewise.discovery.gradients import (
+    GradientReader,
+    edge_gradients,
+    edge_scores,
+    flat_notes,
+    run_with_gradients,
+)
+from edgewise.discovery.journal import NO_JOURNAL, Journal
+from edgewise.discovery.selection import select
+from edgewise.errors import SettingError
+from edgewise.graph import Graph, Site, Slot
+from edgewise.model.outputs import Outputs
+from edgewise.model.runtime import attention_mask, head_vectors, position_embeddings
+from edgewise.problem import Problem
+from edgewise.settings import AtPSettings
+
+_MEANING = "rise of the loss if the edge were removed, to first order after attention patterns"
+_BYTES = 64 * 2**20  # of patched streams alive at a time
+
+
+class _WatchedOutputs(Outputs):
+    """Outputs that catch the gradient of what every layer's heads mixed."""
+
+    def __init__(self, graph: Graph) -> None:
+        super().__init__(graph)
+        self.mixed: list[Tensor] = []  # by layer, dL / d z [head batch pos d_head]
+
+    def write_heads(
+        self,
+        z: Float[Tensor, "head batch pos d_head"],
+        weight: Float[Tensor, "head d_head d_model"],
+        bias: Float[Tensor, "d_model"] | None,
+    ) -> None:
+        """Write a layer's heads."""
+        z.register_hook(lambda gradient: self.mixed.insert(0, gradient))  # the last layer is first
+        super().write_heads(z, weight, bias)
+
+
+def atp_star(
+    problem: Problem,
+    settings: AtPSettings,
+    on_progress: OnProgress = ignore_progress,
+    journal: Journal = NO_JOURNAL,
+) -> Finding:
+    """EAP's scores, those of queries and keys by the patterns they give. Raises `MetricError`."""
+    graph = problem.graph
+    if not graph.split_qkv:
+        raise SettingError("atp-star corrects query and key ports; use a graph with split_qkv.")
+    total = torch.zeros(graph.exists.shape, dtype=torch.float64)
+    steepness, done = 0.0, 0
+    for pairs, reference in problem.evaluator(graph).references():
+        outputs = _WatchedOutputs(graph)
+        run = run_with_gradients(problem, pairs, outputs=outputs)
+        found = edge_gradients(run, run.senders, run.caught.vectors, reference)
+        scores = edge_scores(problem.model, graph, found)
+        for layer in range(graph.n_layers):
+            for slot in ("q", "k"):
+                corrected = _Corrected(problem, pairs, run.caught, outputs.mixed[layer], layer)
+                columns = graph.columns(Site(layer, slot))
+                n = graph.row(graph.attention_nodes(layer)[0])
+                scores[:n, columns] = corrected.of_senders(slot, found.difference[:n])
+                if graph.switches:
+                    vectors = reference.vectors[Site(layer, slot)]
+                    effect = corrected.of_vectors(slot, vectors[:, None])[0]
+                    effect = effect if graph.split_heads else effect.sum()[None]
+                    own = graph.is_switch[:, columns]
+                    scores[:, columns] = torch.where(own, effect, scores[:, columns])
+        total += scores
+        steepness = max(steepness, run.steepness)
+        done += len(pairs)
+        on_progress(Progress(done, len(problem.pairs), "prompts"))
+    result = EdgeScores(graph, total / len(problem.pairs), "atp-star", _MEANING)
+    notes = flat_notes(problem, "atp-star", steepness)
+    return Finding(select(result, settings), result, notes=notes)
+
+
+class _Corrected:
+    """What other queries or keys of a layer do to the loss, through their patterns."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        pairs: PromptPairs,
+        caught: GradientReader,
+        mixed: Float[Tensor, "head batch pos d_head"],
+        layer: int,
+    ) -> None:
+        model, self._graph, self._layer = problem.model, problem.graph, layer
+        real = pairs.real.to(model.device)
+        self._model = model
+        self._masked = ~attention_mask(real, causal=model.config.causal)
+        self._at_heads = (
+            position_embeddings(model, real) if model.config.positions == "shortformer" else None
+        )
+        self._read = caught.inputs[Site(layer, "q")]
+        self._vectors = {slot: caught.vectors[Site(layer, slot)] for slot in ("q", "k", "v")}
+        self._slope = mixed @ self._vectors["v"].transpose(-1, -2)  # dL / d pattern
+        self._pattern = self._patterns(self._vectors["q"], self._vectors["k"])
+
+    def of_senders(
+        self, slot: Slot, difference: Float[Tensor, "sender batch pos d_model"]
+    ) -> Float[Tensor, "sender port"]:
+        """The effect of each sender's change on each head's port."""
+        one = difference[0].numel() * difference.element_size() * 4
+        parts = []
+        for some in difference.split(max(1, _BYTES // one)):
+            x = (self._read + some).flatten(0, 1)[None]
+            at_heads = None
+            if self._at_heads is not None:
+                at_heads = self._at_heads.repeat(len(some), 1, 1)
+            vectors = head_vectors(self._model, self._layer, slot, x, at_heads)
+            parts.append(self.of_vectors(slot, vectors.unflatten(1, some.shape[:2])))
+        effects = torch.cat(parts)
+        return effects if self._graph.split_heads else effects.sum(dim=1, keepdim=True)
+
+    def of_vectors(
+        self, slot: Slot, vectors: Float[Tensor, "head sender batch pos d_head"]
+    ) -> Float[Tensor, "sender head"]:
+        """The effect of other vectors of each head, in float64 on the CPU."""
+        current = {name: vector[:, None] for name, vector in self._vectors.items()}
+        current[slot] = vectors
+        moved = self._patterns(current["q"], current["k"]) - self._pattern[:, None]
+        return (moved * self._slope[:, None]).sum(dim=(2, 3, 4)).T.double().cpu()
+
+    def _patterns(self, query: Tensor, key: Tensor) -> Tensor:
+        scale = self._model.config.attention_scales[self._layer]
+        scores = (query * scale) @ key.transpose(-1, -2)
+        return scores.masked_fill(self._masked, -torch.inf).softmax(dim=-1)

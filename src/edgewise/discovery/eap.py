@@ -1,0 +1,149 @@
+"""Edge attribution patching: what each edge is worth, to first order, from a few passes.
+
+EAP (Syed et al. 2023, arXiv 2310.10348). One run on the clean prompts and its gradients give
+
+    score(s, r) = mean over prompts of sum over positions, channels of
+                  (reference(s) - clean(s)) dL / d input(r)
+
+for all edges at once: the rise of the loss L if s->r carried its reference, were L linear.
+
+EAP-IG (Hanna et al. 2024, arXiv 2403.17806) takes the gradient not at the clean run alone, where it
+may vanish or saturate, but as a mean over points on the way there:
+
+- over inputs: the embeddings are reference + alpha (clean - reference), alpha = k/steps for
+  k = 0 … steps-1 as in the authors' code, or midpoints (k + 1/2)/steps, which are closer to the
+  integral. The scores of the edges that leave the input then sum to L(reference) - L(clean).
+- over activations: one layer's heads or MLP (or the embeddings) at a time are interpolated, all
+  else runs on, alpha = k/steps for k = 1 … steps; a mean over layers and points.
+
+Clean-corrupted is the mean of the gradients at the clean and at the reference input.
+
+Where we differ: scores are means over prompts (EAP-IG divides by their number once more where the
+metric is a mean already) and positive where removing the edge hurts. Any reference will do, not
+only corrupted prompts, and switches have scores too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+
+from edgewise.circuit import EdgeScores
+from edgewise.data import PromptPairs
+from edgewise.discovery.finding import Finding, OnProgress, Progress, ignore_progress
+from edgewise.discovery.gradients import (
+    EdgeGradients,
+    clean_run,
+    edge_gradients,
+    edge_scores,
+    flat_notes,
+    run_with_gradients,
+)
+from edgewise.discovery.journal import NO_JOURNAL, Journal
+from edgewise.discovery.selection import select
+from edgewise.graph import Graph
+from edgewise.model.outputs import ReplacedOutputs
+from edgewise.patching import ReferenceValues
+from edgewise.problem import Problem
+from edgewise.settings import EAPIGSettings, EAPSettings
+
+_MEANING = "rise of the loss if the edge were removed, to first order"
+# alpha, and the senders that are interpolated: their first row, and how many there are.
+Point = tuple[float, int, int]
+
+
+def eap(
+    problem: Problem,
+    settings: EAPSettings,
+    on_progress: OnProgress = ignore_progress,
+    journal: Journal = NO_JOURNAL,
+) -> Finding:
+    """Scores from the gradient at the clean run. Raises `MetricError`."""
+    return _attributed(problem, settings, "eap", None, on_progress)
+
+
+def clean_corrupted(
+    problem: Problem,
+    settings: EAPSettings,
+    on_progress: OnProgress = ignore_progress,
+    journal: Journal = NO_JOURNAL,
+) -> Finding:
+    """Scores from the gradients at the clean and at the reference input. Raises `MetricError`."""
+    n = _groups(problem.graph)[0][1]
+    return _attributed(
+        problem, settings, "clean-corrupted", [(1.0, 0, n), (0.0, 0, n)], on_progress
+    )
+
+
+def eap_ig(
+    problem: Problem,
+    settings: EAPIGSettings,
+    on_progress: OnProgress = ignore_progress,
+    journal: Journal = NO_JOURNAL,
+) -> Finding:
+    """Scores from the mean gradient on the way to the reference. Raises `MetricError`."""
+    shift = 0.5 if settings.points == "midpoints" else float(settings.over == "activations")
+    alphas = [(k + shift) / settings.steps for k in range(settings.steps)]
+    groups = _groups(problem.graph)
+    if settings.over == "inputs":
+        groups = groups[:1]
+    points = [(alpha, first, n) for first, n in groups for alpha in alphas]
+    return _attributed(problem, settings, "eap-ig", points, on_progress)
+
+
+def _groups(graph: Graph) -> list[tuple[int, int]]:
+    """(first row, number of rows) of the embeddings, then of each layer's heads and its MLP."""
+    groups = [(0, 2 if graph.split_embed else 1)]
+    for layer in range(graph.n_layers):
+        first = graph.row(graph.attention_nodes(layer)[0])
+        groups.append((first, len(graph.attention_nodes(layer))))
+        if graph.mlps:
+            groups.append((first + len(graph.attention_nodes(layer)), 1))
+    return groups
+
+
+def _attributed(
+    problem: Problem,
+    settings: EAPSettings | EAPIGSettings,
+    method: str,
+    points: Sequence[Point] | None,
+    on_progress: OnProgress,
+) -> Finding:
+    """Scores by the mean gradient over points; without any, by that of the clean run."""
+    graph, evaluator = problem.graph, problem.evaluator(problem.graph)
+    total = torch.zeros(graph.exists.shape, dtype=torch.float64)
+    steepness, n_points, done = 0.0, len(points or [0]), 0
+    steps = n_points * len(problem.pairs.batches(problem.batch_size))
+    for pairs, reference in evaluator.references():
+        runs = _runs(problem, pairs, reference, points)
+        for caught in runs:
+            total += edge_scores(problem.model, graph, caught)
+            steepness = max(steepness, caught.steepness)
+            done += 1
+            on_progress(Progress(done, steps, f"{len(pairs)} prompts"))
+    scores = EdgeScores(graph, total / (n_points * len(problem.pairs)), method, _MEANING)
+    notes = flat_notes(problem, method, steepness)
+    return Finding(select(scores, settings), scores, notes=notes)
+
+
+def _runs(
+    problem: Problem,
+    pairs: PromptPairs,
+    reference: ReferenceValues,
+    points: Sequence[Point] | None,
+) -> Iterator[EdgeGradients]:
+    """What every edge's change meets, at each point."""
+    if points is None:
+        run = run_with_gradients(problem, pairs)
+        yield edge_gradients(run, run.senders, run.caught.vectors, reference)
+        return
+    clean = clean_run(problem, pairs)
+    for alpha, first, n in points:
+        rows = slice(first, first + n)
+        wanted = torch.zeros(()) if reference.senders is None else reference.senders[rows]
+        wanted = wanted.to(clean.senders)
+        values = wanted + alpha * (clean.senders[rows] - wanted)
+        outputs = ReplacedOutputs(problem.graph, first, values)
+        run = run_with_gradients(problem, pairs, clean_logits=clean.logits, outputs=outputs)
+        yield edge_gradients(run, clean.senders, clean.vectors, reference)

@@ -1,0 +1,238 @@
+"""A run with a mask on every edge, made so that a training step costs little.
+
+    input(r) = constants + sum over s of reference(s)
+                         + sum over s of m(s, r) (live(s) - reference(s))
+
+The reference's sum is the same in every step and computed once per site. What is left is one
+product per layer for all its q, k and v ports, [port sender] @ [sender (batch pos d_model)], and
+two of the same size on the way back. Differences are written to one buffer, and their gradients
+add up in another: autograd would keep a copy of all senders for every site. A token that goes from
+each write to the next and to the reads between them tells autograd that the gradient of what was
+written is complete only after everybody who may read it has been through.
+
+A mask on a switch mixes the vector itself with the reference's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+from edgewise.graph import SLOTS, Graph, Site
+from edgewise.model.outputs import Outputs
+from edgewise.model.parts import mixed_heads, separate_heads
+from edgewise.model.runtime import Vectors
+from edgewise.patching import ReferenceValues
+from edgewise.problem import Problem
+
+# A site's reference sum, by how many senders it hears.
+Bases = dict[int, Tensor]
+
+
+class EdgeMasking:
+    """One mask per edge, in the order of the rows of `graph.exists`."""
+
+    def __init__(self, problem: Problem) -> None:
+        self._problem = problem
+        self._graph = problem.graph
+        self._exists = problem.graph.exists.to(problem.model.device)
+        self._places = problem.graph.exists.nonzero().tolist()
+
+    @property
+    def n_masks(self) -> int:
+        return len(self._places)
+
+    @cached_property
+    def _bases(self) -> list[Bases]:
+        batches = self._problem.evaluator(self._graph).batches
+        return [_reference_sums(self._graph, batch.reference.senders) for batch in batches]
+
+    def at(self, batch: int, masks: Float[Tensor, "mask"]) -> tuple[EdgeMaskReader, Outputs]:
+        """What runs micro-batch number `batch` with these masks."""
+        reference = self._problem.evaluator(self._graph).batches[batch].reference
+        matrix = self.matrix(masks.to(self._problem.model.dtype))
+        outputs = Differences(self._graph, reference)
+        return EdgeMaskReader(outputs, matrix, self._bases[batch], reference), outputs
+
+    def matrix(self, masks: Shaped[Tensor, "mask"]) -> Shaped[Tensor, "sender receiver"]:
+        """Masks, or anything that there is one of per mask, where their edges are; 0 elsewhere."""
+        empty = masks.new_zeros(self._exists.shape)
+        return empty.masked_scatter(self._exists.to(masks.device), masks)
+
+    def name(self, mask: int) -> str:
+        """The edge of a mask."""
+        row, column = self._places[mask]
+        return f"{self._graph.senders[row].name}->{self._graph.receivers[column].name}"
+
+
+class Differences(Outputs):
+    """Live minus reference of every sender written so far, in one buffer."""
+
+    def __init__(self, graph: Graph, reference: ReferenceValues) -> None:
+        super().__init__(graph)
+        self._reference, self.n_rows = reference.senders, 0
+        self.buffers, self.token = _Buffers(), torch.zeros(())
+
+    def write_embeddings(
+        self,
+        token: Float[Tensor, "batch pos d_model"],
+        position: Float[Tensor, "batch pos d_model"] | None,
+    ) -> None:
+        """Write the embedding sender(s): apart or summed, as the graph has them."""
+        if self.graph.split_embed:
+            assert position is not None  # Graph.of refuses split_embed where nothing is added
+            self._put(torch.stack([token, position]))
+        else:
+            self._put((token if position is None else token + position)[None])
+
+    def write_heads(
+        self,
+        z: Float[Tensor, "head batch pos d_head"],
+        weight: Float[Tensor, "head d_head d_model"],
+        bias: Float[Tensor, "d_model"] | None,
+    ) -> None:
+        """Write a layer's heads; the output bias is a constant."""
+        separate = self.graph.split_heads
+        self._put(separate_heads(z, weight) if separate else mixed_heads(z, weight)[None])
+        if bias is not None:
+            self.constant = bias if self.constant is None else self.constant + bias
+
+    def write_mlp(self, value: Float[Tensor, "batch pos d_model"]) -> None:
+        """Write an MLP's output, its output bias included."""
+        self._put(value[None])
+
+    def _put(self, value: Float[Tensor, "sender batch pos d_model"]) -> None:
+        rows = slice(self.n_rows, self.n_rows + len(value))
+        if self.buffers.values is None:
+            self.buffers.values = value.new_empty(len(self.graph.senders), *value.shape[1:])
+            self.token = value.new_zeros(())
+        reference = None if self._reference is None else self._reference[rows]
+        self.token = _written(value, self.token, self.buffers, rows, reference)
+        self.n_rows = rows.stop
+
+
+class EdgeMaskReader:
+    """Every port reads its own mixture of live and reference values."""
+
+    def __init__(
+        self,
+        outputs: Differences,
+        matrix: Float[Tensor, "sender receiver"],
+        bases: Bases,
+        reference: ReferenceValues,
+    ) -> None:
+        self._outputs, self._matrix = outputs, matrix
+        self._bases, self._reference = bases, reference
+        self._graph = outputs.graph
+        self._switches = (matrix * self._graph.is_switch.to(matrix.device)).sum(dim=0)
+        self._layer: dict[str, Tensor] = {}  # what the q, k and v ports of a layer read
+
+    def read(self, outputs: Outputs, site: Site) -> Float[Tensor, "port batch pos d_model"]:
+        columns = self._graph.columns(site)
+        if site.layer is None or site.what == "mlp":
+            return self._inputs(columns)
+        if site.what == "q":  # the first of the three: one product for them all
+            last = self._graph.columns(Site(site.layer, "v"))
+            together = self._inputs(slice(columns.start, last.stop))
+            parts = together.split(last.stop - last.start)
+            self._layer = dict(
+                zip(SLOTS, parts if self._graph.split_qkv else parts * 3, strict=True)
+            )
+        return self._layer[site.what]
+
+    def vector(self, site: Site, fresh: Vectors) -> Vectors:
+        if not self._graph.switches:
+            return fresh
+        masks = self._switches[self._graph.columns(site)][:, None, None, None]
+        return masks * fresh + (1 - masks) * self._reference.vectors[site]
+
+    def _inputs(self, columns: slice) -> Float[Tensor, "port batch pos d_model"]:
+        written = self._outputs
+        weights = self._matrix[: written.n_rows, columns]
+        base = self._bases.get(written.n_rows)
+        if written.constant is not None:
+            base = written.constant if base is None else base + written.constant
+        return _read(weights, written.token, written.buffers, base)
+
+
+class _Buffers:
+    """What was written, and the gradients that have come back to it so far."""
+
+    def __init__(self) -> None:
+        self.values: Tensor | None = None  # [sender batch pos d_model]
+        self.gradients: Tensor | None = None
+
+
+class _Write(torch.autograd.Function):
+    """Put values minus reference into the buffer; their gradient is what readers left there."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        value: Tensor,
+        token: Tensor,
+        buffers: _Buffers,
+        rows: slice,
+        reference: Tensor | None,
+    ) -> Tensor:
+        assert buffers.values is not None
+        if reference is None:
+            buffers.values[rows] = value
+        else:
+            torch.sub(value, reference, out=buffers.values[rows])
+        ctx.buffers, ctx.rows = buffers, rows
+        return token.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        found = ctx.buffers.gradients
+        assert found is not None  # the output port reads every sender
+        return found[ctx.rows], gradients[0], None, None, None
+
+
+class _Read(torch.autograd.Function):
+    """The mixture that each port reads of what has been written."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, weights: Tensor, token: Tensor, buffers: _Buffers, base: Tensor | None
+    ) -> Tensor:
+        assert buffers.values is not None
+        ctx.save_for_backward(weights)
+        ctx.buffers = buffers
+        values = buffers.values[: len(weights)]
+        flat, shape = values.flatten(1), values.shape[1:]
+        if base is None:
+            return (weights.T @ flat).unflatten(1, shape)
+        return torch.addmm(base.expand(shape).reshape(1, -1), weights.T, flat).unflatten(1, shape)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (weights,), buffers = ctx.saved_tensors, ctx.buffers
+        if buffers.gradients is None:
+            buffers.gradients = torch.zeros_like(buffers.values)
+        flat = gradients[0].flatten(1)
+        to_weights = buffers.values[: len(weights)].flatten(1) @ flat.T
+        buffers.gradients[: len(weights)].flatten(1).addmm_(weights, flat)
+        return to_weights, flat.new_zeros(()), None, None
+
+
+# `apply` has no types of its own.
+_written: Callable[[Tensor, Tensor, _Buffers, slice, Tensor | None], Tensor] = _Write.apply
+_read: Callable[[Tensor, Tensor, _Buffers, Tensor | None], Tensor] = _Read.apply
+
+
+def _reference_sums(
+    graph: Graph, senders: Float[Tensor, "sender _batch _pos d_model"] | None
+) -> Bases:
+    """What each site would read if every edge into it carried its reference, without constants."""
+    if senders is None:
+        return {}
+    additive = graph.exists & ~graph.is_switch
+    counts = sorted(set(additive.sum(dim=0).tolist()))  # whom a port hears is the first so many
+    return {n: senders[:n].sum(dim=0) for n in counts}

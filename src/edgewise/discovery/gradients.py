@@ -1,0 +1,189 @@
+"""The gradient of the loss at every port, and what it says of every edge.
+
+To first order, removing s->r raises the loss by
+
+    score(s, r) = sum over prompts, positions, channels of (reference(s) - live(s)) dL/d input(r).
+
+One backward pass gives dL/d vector for the q, k and v vectors of all heads, and dL/d input for MLPs
+and the output. A head's port gradients follow from its vectors' alone, through its own projection
+and norm, one site at a time: no gradients for weights, and no copy of the stream for each head
+during the pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from edgewise.data import PromptPairs
+from edgewise.errors import MetricError
+from edgewise.graph import Graph, Site
+from edgewise.model import Model
+from edgewise.model.outputs import Outputs
+from edgewise.model.runtime import CleanReader, Vectors, head_vectors, logits_of, run
+from edgewise.patching import RecordingReader, ReferenceValues, answer_rows
+from edgewise.problem import Problem
+
+
+@dataclass(frozen=True, eq=False)
+class CleanRun:
+    """An ordinary run on the clean prompts."""
+
+    logits: Float[Tensor, "row vocab"]
+    senders: Float[Tensor, "sender batch pos d_model"]
+    vectors: Mapping[Site, Tensor]  # q, k and v, [head batch pos d_head]
+
+
+@torch.no_grad()
+def clean_run(problem: Problem, pairs: PromptPairs) -> CleanRun:
+    """Run the clean prompts of a micro-batch."""
+    model, reader = problem.model, RecordingReader(CleanReader())
+    tokens, real = pairs.clean.to(model.device), pairs.real.to(model.device)
+    final, outputs = run(model, tokens, real, problem.graph, reader)
+    problem.evaluator(problem.graph).work.forward_passes += 1
+    logits = logits_of(model, final[pairs.answer_at.to(model.device)])
+    return CleanRun(logits, outputs.senders, reader.vectors)
+
+
+class GradientReader:
+    """An ordinary forward pass that catches gradients where ports read."""
+
+    def __init__(self) -> None:
+        self.inputs: dict[Site, Float[Tensor, "batch pos d_model"]] = {}
+        self.vectors: dict[Site, Float[Tensor, "head batch pos d_head"]] = {}
+        self.gradients: dict[Site, Tensor] = {}  # by vectors at q, k and v, else by input
+
+    def read(self, outputs: Outputs, site: Site) -> Float[Tensor, "1 batch pos d_model"]:
+        x = outputs.residual
+        # What came before the first port has no gradient that anybody asks for.
+        x = x.view_as(x) if x.requires_grad else x.detach().requires_grad_()
+        self.inputs[site] = x.detach()
+        if site.what in ("mlp", "logits"):
+            self._watch(site, x)
+        return x[None]
+
+    def vector(self, site: Site, fresh: Vectors) -> Vectors:
+        self.vectors[site] = fresh.detach()
+        self._watch(site, fresh)
+        return fresh
+
+    def _watch(self, site: Site, x: Tensor) -> None:
+        x.register_hook(lambda gradient: self.gradients.__setitem__(site, gradient))
+
+
+@dataclass(frozen=True, eq=False)
+class GradientRun:
+    """One run with gradients: logits, what senders wrote, the gradients where ports read."""
+
+    logits: Float[Tensor, "row vocab"]
+    senders: Float[Tensor, "sender batch pos d_model"]
+    caught: GradientReader
+    steepness: float  # the largest |dL / d logit| of a prompt
+
+
+def run_with_gradients(
+    problem: Problem,
+    pairs: PromptPairs,
+    *,
+    clean_logits: Tensor | None = None,
+    outputs: Outputs | None = None,
+) -> GradientRun:
+    """Run a micro-batch once forward and once backward, from its prompts' summed loss.
+
+    `outputs` is where senders write. Without `clean_logits` the run's own are what the metric takes
+    for the full model's. Raises `MetricError` if the metric has no gradient.
+    """
+    model, metric, reader = problem.model, problem.metric, GradientReader()
+    tokens, real = pairs.clean.to(model.device), pairs.real.to(model.device)
+    with torch.enable_grad():
+        final, outputs = run(model, tokens, real, problem.graph, reader, outputs=outputs)
+        logits = logits_of(model, final[pairs.answer_at.to(model.device)])
+        leaf = logits.detach().requires_grad_()
+        rows = answer_rows(pairs, logits.detach() if clean_logits is None else clean_logits)
+        loss = metric.loss_sign * metric.per_prompt(leaf, rows, len(pairs)).sum()
+        if not loss.requires_grad:
+            raise MetricError(
+                f"metric {metric.name!r} has no gradient with respect to the logits. Use kl, "
+                "logit-diff, prob-diff, nll or l2, or a method without gradients: acdc, exact."
+            )
+        loss.backward()
+        assert leaf.grad is not None  # it is what the loss was computed from
+        logits.backward(leaf.grad)
+    work = problem.evaluator(problem.graph).work
+    work.forward_passes += 1
+    work.backward_passes += 1
+    with torch.no_grad():
+        senders = outputs.senders.detach()
+    return GradientRun(logits.detach(), senders, reader, float(leaf.grad.abs().max()))
+
+
+@dataclass(frozen=True, eq=False)
+class EdgeGradients:
+    """The change each removal makes to what is sent, and the gradients that it meets."""
+
+    difference: Float[Tensor, "sender batch pos d_model"]  # reference - live
+    vectors: Mapping[Site, Tensor]  # reference - live, where there are switches
+    caught: GradientReader
+    steepness: float
+
+
+def edge_gradients(
+    run: GradientRun,
+    senders: Float[Tensor, "sender batch pos d_model"],
+    vectors: Mapping[Site, Tensor],
+    reference: ReferenceValues,
+) -> EdgeGradients:
+    """The gradients of a run, against removals from what senders write and heads compute."""
+    difference = -senders if reference.senders is None else reference.senders - senders
+    changes = {site: wanted - vectors[site] for site, wanted in reference.vectors.items()}
+    return EdgeGradients(difference, changes, run.caught, run.steepness)
+
+
+def port_gradients(
+    model: Model, graph: Graph, caught: GradientReader
+) -> Iterator[tuple[Site, Float[Tensor, "port batch pos d_model"]]]:
+    """dL / d input of every port, site by site. Where q, k and v share a port, add theirs up."""
+    for site, gradient in caught.gradients.items():
+        if site.layer is None or site.what == "mlp" or site.what == "logits":
+            yield site, gradient[None]
+            continue
+        heads = len(gradient) if graph.split_heads else 1
+        x = caught.inputs[site][None].expand(heads, -1, -1, -1).requires_grad_()
+        with torch.enable_grad():  # position embeddings at the heads do not depend on x
+            vectors = head_vectors(model, site.layer, site.what, x, None)
+        (at_ports,) = torch.autograd.grad(vectors, x, gradient)
+        yield site, at_ports
+
+
+@torch.no_grad()
+def edge_scores(model: Model, graph: Graph, found: EdgeGradients) -> Float[Tensor, "sender port"]:
+    """The first-order effect of removing each edge, summed over prompts, in float64 on the CPU."""
+    scores = torch.zeros(graph.exists.shape, dtype=torch.float64)
+    flat = found.difference.flatten(1)
+    additive = graph.exists & ~graph.is_switch
+    for site, gradient in port_gradients(model, graph, found.caught):
+        columns = graph.columns(site)
+        n = int(additive[:, columns].any(dim=1).nonzero().max()) + 1  # who may send here
+        scores[:n, columns] += (flat[:n] @ gradient.flatten(1).T).double().cpu()
+    scores = scores.where(additive, 0.0)
+    for site, change in found.vectors.items():
+        effects = (change * found.caught.gradients[site]).sum(dim=(1, 2, 3)).double().cpu()
+        columns = graph.columns(site)
+        effects = effects if graph.split_heads else effects.sum()[None]
+        scores[:, columns] += graph.is_switch[:, columns] * effects
+    return scores
+
+
+def flat_notes(problem: Problem, method: str, steepness: float) -> tuple[str, ...]:
+    """A warning if the gradient vanished at every point it was taken."""
+    if steepness > 1000 * torch.finfo(problem.model.dtype).eps:
+        return ()
+    return (
+        f"The gradient of {problem.metric.name!r} is zero where {method} takes it (the full model "
+        "is its minimum), so these scores are rounding noise. Use eap-ig, clean-corrupted or "
+        "exact, or another metric such as logit-diff.",
+    )

@@ -1,0 +1,64 @@
+"""Information flow routes (Ferrando & Voita 2024, arXiv 2403.00824), as scores of edges.
+
+A receiver reads y = sum of what its senders write. How much of y does one sender z bring? The
+proximity of z to y,
+
+    proximity(z, y) = max(0, |y|_1 - |y - z|_1),
+
+normalised over the senders of a receiver so that they sum to 1, at every position; the score is the
+mean over positions and prompts. One forward pass on the clean prompts, no metric, no reference.
+
+Where we differ: the authors go backwards from the output and multiply or prune along the way; here
+each edge has its local share, as in EAP-IG's package, and `select="greedy"` grows the circuit
+backwards from the output. All ports of a layer read the same clean stream, so their shares are
+equal; a head's switch, which is no part of a sum, scores 1.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from edgewise.circuit import EdgeScores
+from edgewise.discovery.finding import Finding, OnProgress, Progress, ignore_progress
+from edgewise.discovery.gradients import clean_run
+from edgewise.discovery.journal import NO_JOURNAL, Journal
+from edgewise.discovery.selection import select
+from edgewise.problem import Problem
+from edgewise.settings import InformationFlowSettings
+
+
+def information_flow(
+    problem: Problem,
+    settings: InformationFlowSettings,
+    on_progress: OnProgress = ignore_progress,
+    journal: Journal = NO_JOURNAL,
+) -> Finding:
+    """Each sender's share in what each port reads."""
+    graph, done = problem.graph, 0
+    values = torch.zeros(graph.exists.shape, dtype=torch.float64)
+    additive = graph.exists & ~graph.is_switch
+    counts = additive.sum(dim=0)  # senders come in the order of computation: the first n send
+    for pairs in problem.pairs.batches(problem.batch_size):
+        senders = clean_run(problem, pairs).senders
+        weight = (pairs.real / pairs.lengths[:, None]).to(senders)  # a mean over real positions
+        for n in counts.unique().tolist():
+            columns = counts == n
+            shares = (_shares(senders[:n]) * weight).sum(dim=(1, 2)).double().cpu()
+            values[:n, columns] += shares[:, None]
+        done += len(pairs)
+        on_progress(Progress(done, len(problem.pairs), "prompts"))
+    values = (values / len(problem.pairs)).where(additive, 1.0)
+    scores = EdgeScores(graph, values, "information-flow", "share in what the receiver reads")
+    return Finding(select(scores, settings), scores)
+
+
+def _shares(
+    senders: Float[Tensor, "sender batch pos d_model"],
+) -> Float[Tensor, "sender batch pos"]:
+    """Each sender's share of their sum; none if nothing points the sum's way."""
+    y = senders.sum(dim=0)
+    size = y.abs().sum(dim=-1)
+    near = torch.stack([(size - (y - z).abs().sum(dim=-1)).clamp(min=0) for z in senders])
+    return near / near.sum(dim=0).clamp(min=torch.finfo(near.dtype).tiny)

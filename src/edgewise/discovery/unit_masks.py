@@ -1,0 +1,74 @@
+"""A run with a mask on every unit: x becomes m x + (1 - m) reference (spec section 3)."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from jaxtyping import Float
+from torch import Tensor
+
+from edgewise.discovery.units import UnitReference, UnitValues, units_of
+from edgewise.graph import Graph, Site
+from edgewise.model.outputs import Outputs
+from edgewise.model.runtime import Vectors
+from edgewise.problem import Problem
+
+
+class UnitMasking:
+    """One mask per unit, shared by prompts, positions and channels."""
+
+    def __init__(self, problem: Problem) -> None:
+        self._problem = problem
+
+    @property
+    def n_masks(self) -> int:
+        return len(units_of(self._problem.graph))
+
+    @cached_property
+    def _references(self) -> list[UnitValues]:
+        source = UnitReference(self._problem)
+        batches = self._problem.evaluator(self._problem.graph).batches
+        return [source.values(batch.pairs) for batch in batches]
+
+    def at(self, batch: int, masks: Float[Tensor, "mask"]) -> tuple[UnitMaskReader, Outputs]:
+        """What runs micro-batch number `batch` with these masks."""
+        graph, reference = self._problem.graph, self._references[batch]
+        masks = masks.to(self._problem.model.dtype)
+        return UnitMaskReader(graph, masks, reference), _MaskedMLPs(graph, masks, reference)
+
+    def name(self, mask: int) -> str:
+        """The unit of a mask."""
+        return units_of(self._problem.graph)[mask].name
+
+
+class UnitMaskReader:
+    """Every port reads the plain residual stream; vectors are mixed with their reference."""
+
+    def __init__(self, graph: Graph, masks: Float[Tensor, "mask"], reference: UnitValues) -> None:
+        self._graph, self._masks, self._reference = graph, masks, reference
+
+    def read(self, outputs: Outputs, site: Site) -> Float[Tensor, "1 batch pos d_model"]:
+        return outputs.residual[None]
+
+    def vector(self, site: Site, fresh: Vectors) -> Vectors:
+        masks = self._masks[self._graph.columns(site)][:, None, None, None]
+        return _mixed(masks, fresh, self._reference.get(site))
+
+
+class _MaskedMLPs(Outputs):
+    """Outputs in which MLPs' values are mixed with their reference."""
+
+    def __init__(self, graph: Graph, masks: Float[Tensor, "mask"], reference: UnitValues) -> None:
+        super().__init__(graph)
+        self._masks, self._reference, self._layer = masks, reference, 0
+
+    def write_mlp(self, value: Float[Tensor, "batch pos d_model"]) -> None:
+        """Write an MLP's output, as far as it is kept."""
+        site = Site(self._layer, "mlp")
+        self._layer += 1
+        masks = self._masks[self.graph.columns(site)][:, None, None, None]
+        super().write_mlp(_mixed(masks, value[None], self._reference.get(site))[0])
+
+
+def _mixed(masks: Tensor, live: Tensor, reference: Tensor | None) -> Tensor:
+    return masks * live if reference is None else masks * live + (1 - masks) * reference

@@ -1,0 +1,70 @@
+"""What settings classes are made with, and how they refuse values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import field
+from typing import Any
+
+from edgewise.errors import SettingError, unknown_name
+
+
+def setting(help_text: str, **options: Any) -> Any:
+    """A dataclass field with the help text that the command line and the docs show."""
+    return field(metadata={"help": help_text}, **options)
+
+
+def number(value: Any) -> float:
+    """A number of Python, NumPy or torch as a float; nan if it is none."""
+    try:
+        return float(value) if not isinstance(value, str | bool) else math.nan
+    except (TypeError, ValueError):
+        return math.nan
+
+
+def positive(name: str, value: Any, unit: str = "in the loss's unit") -> float:
+    """A positive, finite number. Raises `SettingError`."""
+    found = number(value)
+    if not (math.isfinite(found) and found > 0):
+        raise SettingError(f"{name} is {value!r}; it must be a positive number, {unit}.")
+    return found
+
+
+def not_negative(name: str, value: Any) -> float:
+    """A finite number of at least 0. Raises `SettingError`."""
+    found = number(value)
+    if not (math.isfinite(found) and found >= 0):
+        raise SettingError(f"{name} is {value!r}; it must be a number of at least 0.")
+    return found
+
+
+def share(name: str, value: Any) -> float:
+    """A number between 0 and 1. Raises `SettingError`."""
+    found = number(value)
+    if not 0 <= found <= 1:
+        raise SettingError(f"{name} is {value!r}; it must be between 0 and 1.")
+    return found
+
+
+def whole(name: str, value: Any, least: int) -> int:
+    """A whole number of at least `least`. Raises `SettingError`."""
+    found = number(value)
+    if not (found == found // 1 and found >= least):
+        raise SettingError(f"{name} is {value!r}; it must be a whole number of at least {least}.")
+    return int(found)
+
+
+def check_flags(settings: object, *names: str) -> None:
+    """Raise `SettingError` unless these fields are True or False."""
+    for name in names:
+        value = getattr(settings, name)
+        if not isinstance(value, bool):
+            raise SettingError(f"{name} is {value!r}; it must be True or False.")
+
+
+def check_choice(what: str, value: object, choices: Iterable[str]) -> None:
+    """Raise `UnknownName`, with suggestions, unless the value is one of the choices."""
+    known = tuple(choices)
+    if value not in known:
+        raise unknown_name(what, str(value), known)

@@ -1,0 +1,319 @@
+"""Attribution equals independent implementations, exact patching in the limit, definitions."""
+
+import pytest
+import torch
+
+import edgewise as ew
+from edgewise.discovery import method_named
+from edgewise.errors import MetricError, SettingError
+from models import SHAPES, random_model, random_pairs
+from reference import load_reference, reference_tokens
+
+ATTRIBUTIONS = ("eap", "eap-ig", "clean-corrupted", "exact", "atp-star", "relp")
+BASELINES = ("information-flow", "magnitude", "random")
+HYBRIDS = ("acdc-ordered", "acdc-screened", "acdc-bisect")
+REFERENCES = ("corrupted", "zero", "mean", "mean-positional")
+
+
+def find(problem, method, **settings):
+    chosen = method_named(method)
+    return chosen.function(problem, chosen.resolve(settings))
+
+
+def scores_of(problem, method, **settings):
+    return find(problem, method, **settings).scores.values
+
+
+def small_problem(seed=0, metric="logit-diff", reference="corrupted", shape="gpt2", **options):
+    model = random_model(seed, **SHAPES[shape])
+    options = {"split_embed": model.config.adds_positions, **options}
+    graph = ew.Graph.of(model, **options)
+    return ew.Problem(model, random_pairs(model, seed), metric, reference, graph=graph)
+
+
+@pytest.fixture(scope="module")
+def fixture_problem():
+    hf, data = load_reference()
+    tokens = reference_tokens(data)
+    pairs = ew.PromptPairs.from_tokens(**{k: tokens[k] for k in ("clean", "corrupted")},
+        answers=tokens["answers"], wrong=tokens["wrong"])  # fmt: skip
+    return ew.load_model(hf), pairs, data
+
+
+@pytest.mark.parametrize(
+    ("theirs", "method", "settings"),
+    [
+        ("eap", "eap", {}),
+        ("eapig_inputs5", "eap-ig", {"steps": 5}),
+        ("eapig_activations5", "eap-ig", {"steps": 5, "over": "activations"}),
+        ("clean_corrupted", "clean-corrupted", {}),
+        ("exact", "exact", {}),
+    ],
+)
+@pytest.mark.parametrize(("metric", "suffix"), [("kl", "kl"), ("logit-diff", "logitdiff")])
+def test_scores_are_eap_igs(theirs, method, settings, metric, suffix, fixture_problem):
+    """EAP-IG 2.0.0 divides gradient scores by the number of prompts once more than a mean needs."""
+    model, pairs, data = fixture_problem
+    known = data["eap_ig"].get(f"{theirs}_{suffix}")
+    if known is None:  # activations were computed for logit difference only
+        assert (theirs, metric) == ("eapig_activations5", "kl")
+        return
+    found = find(ew.Problem(model, pairs, metric), method, **settings)
+    expected = torch.tensor(list(known.values()), dtype=torch.float64)
+    if theirs != "exact":
+        expected *= len(pairs)
+    ours = torch.tensor([found.scores.of(edge) for edge in known], dtype=torch.float64)
+    if (theirs, metric) == ("eap", "kl"):
+        assert ours.abs().max() < 1e-12
+        return
+    torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+
+
+def test_eap_is_auto_circuits(fixture_problem):
+    model, pairs, data = fixture_problem
+    known = data["auto_circuit"]["eap_logitdiff_mask0"]
+    found = find(ew.Problem(model, pairs, "logit-diff"), "eap")
+    ours = torch.tensor([found.scores.of(edge) for edge in known], dtype=torch.float64)
+    expected = torch.tensor(list(known.values()), dtype=torch.float64)
+    torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("shape", sorted(SHAPES))
+@pytest.mark.parametrize("reference", REFERENCES)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"switches": True},
+        {"split_qkv": False, "switches": True},
+        {"split_heads": False},
+        {"split_heads": False, "split_qkv": False, "switches": True},
+    ],
+)
+def test_exact_is_the_plain_evaluator_edge_by_edge(shape, reference, options):
+    problem = small_problem(3, "kl", reference, shape, **options)
+    found = scores_of(problem, "exact")
+    full = ew.Circuit.full(problem.graph)
+    loss = problem.loss(full)
+    for edge in problem.graph.edges[::3]:
+        expected = problem.loss(full.without(edge)) - loss
+        assert found[problem.graph.index(edge)] == pytest.approx(expected, abs=1e-10), edge.name
+
+
+@pytest.mark.parametrize("shape", sorted(SHAPES))
+@pytest.mark.parametrize("method", ["eap", "relp", "atp-star"])
+@pytest.mark.parametrize("options", [{"switches": True}, {"split_heads": False, "switches": True}])
+def test_attribution_is_exact_as_the_perturbation_shrinks(shape, method, options):
+    """Reference = clean + a small step: first-order scores are then what exact patching gives."""
+    if method == "relp" and "none" not in random_model(**SHAPES[shape]).config.norm:
+        return  # RelP is another linearisation, equal only where nothing bends
+    model = random_model(1, **SHAPES[shape])
+    graph = ew.Graph.of(model, **options)
+    pairs = random_pairs(model, 1)
+    problem = ew.Problem(model, pairs, "logit-diff", "zero", graph=graph)
+    near = _nearly_clean(problem, 1e-6)
+    if method == "relp" and model.config.has_mlps:
+        return
+    ours, exact = scores_of(near, method), scores_of(near, "exact")
+    torch.testing.assert_close(ours, exact, rtol=2e-4, atol=2e-5 * float(exact.abs().max()))
+
+
+def _nearly_clean(problem, step):
+    """The problem with references that lie a small step from the clean values."""
+    evaluator = problem.evaluator(problem.graph)
+    from dataclasses import replace
+
+    from edgewise.discovery.gradients import clean_run
+
+    near = []
+    generator = torch.Generator().manual_seed(0)
+    for batch in evaluator.batches:
+        clean = clean_run(problem, batch.pairs)
+        noise = torch.randn(clean.senders.shape, generator=generator, dtype=torch.float64)
+        vectors = {
+            site: v + step * torch.randn(v.shape, generator=generator, dtype=torch.float64)
+            for site, v in clean.vectors.items()
+            if problem.graph.switches
+        }
+        reference = replace(batch.reference, senders=clean.senders + step * noise, vectors=vectors)
+        near.append(replace(batch, reference=reference))
+    evaluator.__dict__["batches"] = tuple(near)
+    return problem
+
+
+@pytest.mark.parametrize("reference", REFERENCES)
+@pytest.mark.parametrize("metric", ["kl", "logit-diff", "l2"])
+def test_integrated_gradients_are_complete(reference, metric):
+    """Scores leaving the input sum to the loss's change; the error falls with the steps."""
+    problem = small_problem(2, metric, reference, split_embed=False)
+    clean = problem.loss(ew.Circuit.full(problem.graph))
+    change = _loss_with_reference_input(problem) - clean
+    row = problem.graph.row(problem.graph.senders[0])
+    errors = []
+    for steps in (5, 40, 200):
+        scores = scores_of(problem, "eap-ig", steps=steps, points="midpoints")
+        errors.append(abs(float(scores[row].sum()) - change))
+    # From a zero input a norm jumps at once to what it divides by: no smooth way to integrate over.
+    allowed = 0.05 if reference == "zero" else 1e-4
+    assert errors[2] < allowed * max(abs(change), 1e-3)
+    assert errors[2] <= errors[0]
+    if reference == "zero":
+        return  # the first published point is that jump
+    published = scores_of(problem, "eap-ig", steps=200)
+    assert float(published[row].sum()) == pytest.approx(change, rel=0.05, abs=1e-4)
+
+
+def _loss_with_reference_input(problem):
+    """The loss when the embeddings are the reference's and everything else is live."""
+    graph = problem.graph
+    keep = graph.exists.clone()
+    keep[0] = False
+    return problem.loss(ew.Circuit(graph, keep))
+
+
+@pytest.mark.parametrize("method", [*ATTRIBUTIONS, *BASELINES])
+@pytest.mark.parametrize("reference", REFERENCES)
+def test_micro_batches_change_nothing(method, reference):
+    model = random_model(5)
+    pairs = random_pairs(model, 5, lengths=[6, 3, 5, 6, 2], padding="left")
+    graph = ew.Graph.of(model, switches=True)
+    whole, parts = (
+        scores_of(
+            ew.Problem(model, pairs, "logit-diff", reference, graph=graph, batch_size=size), method
+        )
+        for size in (None, 2)
+    )
+    torch.testing.assert_close(whole, parts, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("method", [*ATTRIBUTIONS, *BASELINES])
+def test_joined_ports_and_layers_add_up(method):
+    """To first order a joined port's effect is the sum of its parts'; so is a layer's."""
+    if method in ("exact", "atp-star", *BASELINES):
+        return  # not linear, or not about effects
+    split, joined, layers = (
+        small_problem(6, "logit-diff", "corrupted", split_embed=False, **options)
+        for options in ({}, {"split_qkv": False}, {"split_heads": False, "split_qkv": False})
+    )
+    fine, coarse, whole = (scores_of(p, method) for p in (split, joined, layers))
+    for edge in joined.graph.edges:
+        at = joined.graph.index(edge)
+        parts = [e for e in split.graph.edges
+                 if e.sender == edge.sender and e.receiver.node == edge.receiver.node]  # fmt: skip
+        total = sum(float(fine[split.graph.index(e)]) for e in parts)
+        assert float(coarse[at]) == pytest.approx(total, abs=1e-9), edge.name
+    assert float(whole.sum()) == pytest.approx(float(coarse.sum()), abs=1e-9)
+
+
+@pytest.mark.parametrize("method", ["eap", "atp-star", "relp"])
+@pytest.mark.parametrize("metric", ["kl", "l2"])
+def test_a_gradient_that_vanishes_is_noted(method, metric):
+    finding = find(small_problem(metric=metric), method)
+    assert any("rounding noise" in note and "eap-ig" in note for note in finding.notes)
+    run = ew.discover(small_problem(metric=metric), method)
+    assert run.notes == finding.notes
+
+
+@pytest.mark.parametrize("method", ["eap-ig", "clean-corrupted", "exact"])
+def test_a_gradient_that_does_not_vanish_is_not(method):
+    assert find(small_problem(metric="kl"), method).notes == ()
+
+
+@pytest.mark.parametrize("method", [m for m in ATTRIBUTIONS if m != "exact"])
+def test_a_metric_without_gradient_is_refused(method):
+    with pytest.raises(MetricError, match="has no gradient .* acdc, exact"):
+        find(small_problem(metric="accuracy"), method)
+
+
+@pytest.mark.parametrize(
+    ("method", "settings", "message"),
+    [
+        ("eap-ig", {"steps": 0}, "whole number of at least 1"),
+        ("eap", {"share": 1.2}, "between 0 and 1"),
+        ("eap", {"edges": -1}, "at least 0"),
+        ("eap", {"edges": 3, "share": 0.5}, "only once"),
+        ("eap", {"above": float("nan")}, "must be a number"),
+        ("eap", {"above": 0.1, "select": "greedy"}, "grows to a number of edges"),
+        ("eap", {"threshold": 0.1}, "setting of eap"),
+        ("random", {"seed": -1}, "at least 0"),
+    ],
+)
+def test_settings_that_cannot_be(method, settings, message):
+    with pytest.raises((SettingError, ew.EdgewiseError), match=message):
+        method_named(method).resolve(settings)
+
+
+def test_more_edges_than_there_are():
+    with pytest.raises(SettingError, match="the graph has"):
+        find(small_problem(), "eap", edges=10_000)
+
+
+def test_atp_star_needs_split_ports():
+    with pytest.raises(SettingError, match="split_qkv"):
+        find(small_problem(split_qkv=False), "atp-star")
+
+
+@pytest.mark.parametrize("method", ["eap", "exact", "information-flow"])
+def test_selection(method):
+    problem = small_problem()
+    n = problem.graph.n_edges
+    assert find(problem, method).circuit.n_edges == round(0.1 * n)
+    assert find(problem, method, share=0.5).circuit.n_edges == round(0.5 * n)
+    assert find(problem, method, edges=7, select="greedy").circuit.n_edges == 7
+    scores = find(problem, method).scores
+    above = find(problem, method, above=0.01, by="signed").circuit
+    assert above == scores.above(0.01)
+
+
+def test_information_flow_shares_sum_to_one():
+    problem = small_problem(split_embed=True)
+    additive = problem.graph.exists & ~problem.graph.is_switch
+    sums = scores_of(problem, "information-flow").where(additive, 0.0).sum(dim=0)
+    torch.testing.assert_close(sums, torch.ones_like(sums), rtol=0, atol=1e-6)
+
+
+def test_corrected_queries_and_keys_see_through_saturation():
+    """A saturated softmax has no gradient, but patching its query moves the pattern."""
+    model = random_model(2, **SHAPES["attention-only"])
+    weights = {
+        name: tensor * (12 if name.endswith(("W_Q", "W_K")) else 1)
+        for name, tensor in model.weights.items()
+    }
+    sharp = ew.Model(model.config, weights)
+    problem = ew.Problem(sharp, random_pairs(sharp, 2), "logit-diff", "corrupted")
+    exact, eap, atp = (scores_of(problem, m) for m in ("exact", "eap", "atp-star"))
+    at = [c for c, port in enumerate(problem.graph.receivers) if port.slot in ("q", "k")]
+    error = [float((found - exact)[:, at].abs().sum()) for found in (eap, atp)]
+    assert error[1] < error[0]
+
+
+@pytest.mark.parametrize("method", [*ATTRIBUTIONS, *BASELINES, *HYBRIDS])
+def test_weights_and_switches_of_torch_are_left_alone(method):
+    problem = small_problem()
+    before = {name: tensor.clone() for name, tensor in problem.model.weights.items()}
+    state = torch.get_rng_state()
+    needs = {"threshold": 0.05} if method.startswith("acdc") else {}
+    find(problem, method, **needs)
+    assert torch.is_grad_enabled()
+    assert torch.equal(torch.get_rng_state(), state)
+    for name, tensor in problem.model.weights.items():
+        assert torch.equal(before[name], tensor)
+        assert tensor.grad is None
+        assert not tensor.requires_grad
+
+
+@pytest.mark.parametrize("name", ["eap", "eap_ig", "clean_corrupted", "exact", "atp_star"])
+def test_typed_functions_know_every_setting(name):
+    """`ew.eap(problem, …)`: the keywords of the type are the fields of the settings class."""
+    from typing import get_type_hints
+
+    from edgewise.record import typed
+    from edgewise.settings import SETTINGS
+
+    function = getattr(ew, name)
+    keywords = get_type_hints(typed.EAPIGKeywords if name == "eap_ig" else typed.Keywords)
+    fields = get_type_hints(SETTINGS[name.replace("_", "-")])
+    assert set(keywords) - {"on_progress"} == set(fields)
+    run = function(small_problem(), edges=4)
+    assert run.circuit.n_edges == 4
+    assert run.settings_given == {"edges": 4}
+    assert run.method == name.replace("_", "-")
