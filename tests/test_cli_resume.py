@@ -211,7 +211,7 @@ def test_a_setting_that_is_refused_late_leaves_nothing(capsys, tmp_path):
         (
             OSError(28, "No space left on device"),
             2,
-            "No space left on device. Nothing is lost: its decisions are kept in",
+            "No space left on device. Nothing is lost: 57 decisions stay in",
         ),
         (KeyboardInterrupt(), 130, "stopped after 106 of 106 edges, with 57 decisions kept in"),
     ],

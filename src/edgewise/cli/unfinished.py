@@ -9,8 +9,7 @@ from pathlib import Path
 from edgewise.cli import show
 from edgewise.discovery import OnProgress, Progress
 from edgewise.errors import OutputError, SettingError
-from edgewise.record import Run, decisions_kept, remove_unfinished
-from edgewise.reporting.text import count
+from edgewise.record import Run, decisions_kept, remove_unfinished, work_kept
 
 
 class Stopped(SystemExit):
@@ -34,16 +33,16 @@ def journal_beside(out: Path | None, *, resume: bool, quiet: bool) -> Path | Non
         return None
     named = out if out.name else out.absolute()
     folder = named.with_name(f"{named.name}.unfinished")
-    n = decisions_kept(folder)
-    if resume and n is None:
+    kept = work_kept(folder)
+    if resume and decisions_kept(folder) is None:
         raise SettingError(f"--resume found no unfinished run: there is no folder {folder}.")
-    if n and not resume:
+    if kept and not resume:
         raise OutputError(
-            f"{folder} holds {count(n, 'decision')} of a run that did not finish. "
+            f"{folder} holds {kept} of a run that did not finish. "
             "Add --resume to go on from there, or remove it to start anew."
         )
-    if n and not quiet:
-        show.say(f"going on after {count(n, 'decision')}, kept in {folder}")
+    if kept and not quiet:
+        show.say(f"going on after {kept}, kept in {folder}")
     return folder
 
 
@@ -62,12 +61,13 @@ def keeping(journal: Path | None) -> Iterator[Callable[[OnProgress], OnProgress]
     try:
         yield watched
     except KeyboardInterrupt:
-        n = None if journal is None else decisions_kept(journal)
-        if not n:
+        kept = None if journal is None else work_kept(journal)
+        if not kept:
             raise
-        where = f" after {last[0].done:,} of {last[0].total:,} edges" if last else ""
+        what = "edges" if kept.endswith(("decision", "decisions")) else "steps"
+        where = f" after {last[0].done:,} of {last[0].total:,} {what}" if last else ""
         raise Stopped(
-            f"stopped{where}, with {count(n, 'decision')} kept in {journal}. "
+            f"stopped{where}, with {kept} kept in {journal}. "
             "Run the same command with --resume to go on."
         ) from None
 
@@ -77,10 +77,11 @@ def save(run: Run, out: Path, journal: Path) -> None:
     try:
         run.save(out)
     except OutputError as reason:
-        if not decisions_kept(journal):
+        kept = work_kept(journal)
+        if not kept:
             raise
         raise OutputError(
-            f"{str(reason).rstrip('.')}. Nothing is lost: its decisions are kept in {journal}. "
+            f"{str(reason).rstrip('.')}. Nothing is lost: {kept} stay in {journal}. "
             "Run the same command with --resume to write it."
         ) from reason
     remove_unfinished(journal)

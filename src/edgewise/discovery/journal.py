@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import time
@@ -153,6 +152,10 @@ class FileJournal:
             self._file.close()
 
     def _lock(self) -> None:
+        try:
+            import fcntl  # not on Windows, which has no such locks
+        except ImportError:
+            return
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

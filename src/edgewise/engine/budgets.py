@@ -21,4 +21,4 @@ def variant_bytes(device: torch.device) -> int:
 
 def logits_bytes(device: torch.device) -> int:
     """Of logits alive at a time."""
-    return variant_bytes(device) // 2
+    return variant_bytes(device) // 4

@@ -2,7 +2,7 @@
 
 from edgewise.record.discover import acdc, acdc_sweep, discover
 from edgewise.record.folder import check_output_folder
-from edgewise.record.journal import decisions_kept, remove_unfinished
+from edgewise.record.journal import decisions_kept, remove_unfinished, work_kept
 from edgewise.record.run import Cost, ProblemSummary, Run
 from edgewise.record.typed import atp_star, clean_corrupted, eap, eap_ig, exact
 
@@ -21,4 +21,5 @@ __all__ = [
     "eap_ig",
     "exact",
     "remove_unfinished",
+    "work_kept",
 ]

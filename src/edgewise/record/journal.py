@@ -72,6 +72,14 @@ def decisions_kept(folder: str | Path) -> int | None:
         raise FormatError(f"cannot read {folder / _TRACE}: {reason.strerror}.") from reason
 
 
+def work_kept(folder: str | Path) -> str | None:
+    """What an unfinished run holds, in words; None if that is nothing. Raises as above."""
+    n = decisions_kept(folder)
+    if n:
+        return "1 decision" if n == 1 else f"{n:,} decisions"
+    return "the training so far" if (Path(folder) / STATE_FILE).exists() else None
+
+
 def remove_unfinished(folder: str | Path) -> None:
     """Remove such a folder, once the run it became is safe. Files of others in it stay."""
     with suppress(OSError):

@@ -1,0 +1,128 @@
+"""How well does each method find what the weights of compiled programs really use?
+
+Command:  python benchmarks/bench_methods_recovery.py [--trained]   (1 thread: 4 minutes; 15 with)
+
+Every bundled program and gate, every method, references zero, corrupted and mean; the task's own
+metric. The number is the area under the ROC curve of a method's edges against structural truth:
+score methods by their absolute scores (ties count half), ACDC and its variants by their circuits at
+ten thresholds from 1e-5 to 1, and the trained ones (--trained, 1,000 steps) by their masks. 1 is
+perfect, 0.5 is chance; the table has the mean over programs. Writes
+benchmarks/results/methods_recovery.json and the table in docs/methods.md between its two markers.
+"""
+
+import argparse
+import itertools
+import statistics
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import edgewise as ew
+from edgewise.discovery import METHODS
+from edgewise.errors import EdgewiseError
+from edgewise.model import BUNDLED
+from results import write_result
+
+REFERENCES = ("zero", "corrupted", "mean")
+THRESHOLDS = [10 ** (-5 + 5 * i / 9) for i in range(10)]
+TRAINED = {
+    "sp": {"regularisation": 0.05, "steps": 1000, "learning_rate": 0.01},
+    "sp-edges": {"regularisation": 0.05, "steps": 1000, "learning_rate": 0.003},
+    "edge-pruning": {"steps": 1000},
+    "ugs": {"steps": 1000},
+}
+PAGE = Path(__file__).parent.parent / "docs" / "methods.md"
+START, END = "<!-- table: bench_methods_recovery.py -->", "<!-- end of table -->"
+
+
+def main(trained: bool) -> None:
+    """Run every cell, write the JSON and the table."""
+    torch.set_num_threads(1)  # the models are tiny: a second thread costs more than it gives
+    rows = [cell for name in BUNDLED for cell in cells(name, trained)]
+    write_result("methods_recovery", ew.load_model("tracr-reverse"), {"cells": rows})
+    page = PAGE.read_text(encoding="utf-8")
+    head, _, rest = page.partition(START)
+    _, _, tail = rest.partition(END)
+    PAGE.write_text(f"{head}{START}\n{table(rows)}\n{END}{tail}", encoding="utf-8")
+
+
+def cells(program: str, trained: bool) -> list[dict[str, Any]]:
+    """Every method and reference on one program."""
+    found = []
+    for reference in REFERENCES:
+        try:
+            task = ew.load_task(program, reference=reference)
+        except EdgewiseError as reason:  # a gate has no corrupted prompts
+            found.append({"program": program, "reference": reference, "refused": str(reason)})
+            continue
+        assert task.truth is not None
+        for method in METHODS:
+            if method in TRAINED and not trained:
+                continue
+            cell = {"program": program, "reference": reference, "method": method}
+            try:
+                cell["auc"] = area(task.problem, method, task.truth)
+            except EdgewiseError as reason:  # such as HISP where the gradient is zero
+                cell["refused"] = str(reason)
+            found.append(cell)
+    return found
+
+
+def area(problem: ew.Problem, method: str, truth: ew.Circuit) -> float:
+    """The area under the ROC curve of a method against the truth."""
+    if method.startswith("acdc"):
+        runs = [ew.discover(problem, method, threshold=t) for t in THRESHOLDS]
+        points = [ew.recovery(run, truth).points[0].edges for run in runs]
+        return _under([(p.fpr, p.tpr) for p in points])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        scores = ew.discover(problem, method, **TRAINED.get(method, {})).scores
+    exists = problem.graph.exists
+    values, true = scores.values[exists].abs(), truth.keep[exists]
+    order = values.argsort(descending=True)
+    values, true = values[order], true[order]
+    last = torch.cat([values[1:] != values[:-1], torch.tensor([True])])  # of equal scores
+    tpr = (true.cumsum(0) / true.sum())[last].tolist()
+    fpr = ((~true).cumsum(0) / (~true).sum())[last].tolist()
+    return _under(list(zip(fpr, tpr, strict=True)))
+
+
+def _under(points: list[tuple[float, float]]) -> float:
+    """The area under points and the corners, joined by straight lines, the best at each place."""
+    curve = sorted({(0.0, 0.0), *points, (1.0, 1.0)})
+    best, line = 0.0, []
+    for fpr, tpr in curve:
+        best = max(best, tpr)
+        line.append((fpr, best))
+    return sum((b[0] - a[0]) * (a[1] + b[1]) / 2 for a, b in itertools.pairwise(line))
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """The Markdown table: the mean over programs, and the worst program."""
+    lines = [
+        "| method | " + " | ".join(REFERENCES) + " | worst |",
+        "|---|" + "---|" * (len(REFERENCES) + 1),
+    ]
+    for method in METHODS:
+        of = [r for r in rows if r.get("method") == method]
+        if not of:
+            continue
+        shown = []
+        for reference in REFERENCES:
+            values = [r["auc"] for r in of if r["reference"] == reference and "auc" in r]
+            shown.append(f"{statistics.mean(values):.3f} ({len(values)})" if values else "–")
+        scored = [r for r in of if "auc" in r]
+        worst = min(scored, key=lambda r: r["auc"], default=None)
+        last = "–"
+        if worst is not None:
+            last = f"{worst['auc']:.2f} {worst['program']}, {worst['reference']}"
+        lines.append(f"| `{method}` | {' | '.join(shown)} | {last} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--trained", action="store_true", help="the trained methods too")
+    main(parser.parse_args().trained)
