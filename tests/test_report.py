@@ -256,6 +256,15 @@ def test_how_close_the_decisions_were(run, text):
     assert row in estimated
 
 
+def test_notes_stand_under_the_verdict_and_unset_settings_do_not_show():
+    model = random_model(3)
+    problem = ew.Problem(model, random_pairs(model, n=3), "kl")
+    text = page([ew.eap(problem, edges=5)])
+    assert "rounding noise" in text
+    assert text.index("rounding noise") < text.index("Kept edges")
+    assert "edges 5 · select top" in text
+
+
 @pytest.mark.parametrize(
     ("removed", "kept", "own", "text"),
     [

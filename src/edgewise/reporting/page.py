@@ -120,6 +120,7 @@ def _section(run: Run, place: int, several: bool) -> Markup:
         heading,
         el("p", _subtitle(run), class_="subtitle"),
         el("p", verdict(run), class_="verdict"),
+        *(el("p", f"Note: {note}", class_="note") for note in run.notes),
         el("section", el("h3", "Circuit"), drawing(run)),
         el("section", el("h3", f"Kept edges ({run.circuit.n_edges:,})"), table) if table else None,
         recovery_section(run),

@@ -85,8 +85,8 @@ def plain(value: object) -> str:
 
 
 def settings_line(run: Run, *, without: Collection[str] = ()) -> str:
-    """The settings of a run in one line, as resolved, but those named in `without`."""
-    shown = {name: value for name, value in run.settings.items() if name not in without}
+    """The settings of a run in one line, as resolved, but those unset or named in `without`."""
+    shown = {k: v for k, v in run.settings.items() if k not in without and v is not None}
     return " · ".join(f"{name.replace('_', ' ')} {plain(value)}" for name, value in shown.items())
 
 
