@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.optim.adam  # AutoCircuit reaches for it by this name
 
 TOKENS, PROMPTS, SEED = 15, 10, 1
 

@@ -38,8 +38,8 @@ SCORED: dict[str, dict[str, Any]] = {
 TRAINED: dict[str, dict[str, Any]] = {
     "sp": {"regularisation": 0.1},
     "sp-edges": {"regularisation": 0.1},
-    "edge-pruning": {},
-    "ugs": {},
+    "edge-pruning": {"sparsity": 0.95},
+    "ugs": {"regularisation": 0.1},
 }
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import groupby
 
 import torch
 from jaxtyping import Float
@@ -21,7 +22,7 @@ from torch import Tensor
 
 from edgewise.data import PromptPairs
 from edgewise.errors import MetricError
-from edgewise.graph import Graph, Site
+from edgewise.graph import SLOTS, Graph, Site
 from edgewise.model import Model
 from edgewise.model.outputs import Outputs
 from edgewise.model.runtime import CleanReader, Vectors, head_vectors, logits_of, run
@@ -165,17 +166,28 @@ def edge_scores(model: Model, graph: Graph, found: EdgeGradients) -> Float[Tenso
     scores = torch.zeros(graph.exists.shape, dtype=torch.float64)
     flat = found.difference.flatten(1)
     additive = graph.exists & ~graph.is_switch
-    for site, gradient in port_gradients(model, graph, found.caught):
-        columns = graph.columns(site)
-        n = int(additive[:, columns].any(dim=1).nonzero().max()) + 1  # who may send here
-        scores[:n, columns] += (flat[:n] @ gradient.flatten(1).T).double().cpu()
+    found_by_site = port_gradients(model, graph, found.caught)
+    for _, group in groupby(found_by_site, key=lambda one: _readers_at_once(one[0])):
+        sites, gradients = zip(*group, strict=True)
+        columns = [graph.columns(site) for site in sites]
+        n = int(additive[:, columns[0]].any(dim=1).nonzero().max()) + 1  # who may send here
+        # One product for queries, keys and values: three of a third the width take twice as long.
+        product = flat[:n] @ torch.cat(gradients).flatten(1).T
+        parts = product.double().cpu().split([len(gradient) for gradient in gradients], dim=1)
+        for where, part in zip(columns, parts, strict=True):
+            scores[:n, where] += part
     scores = scores.where(additive, 0.0)
     for site, change in found.vectors.items():
         effects = (change * found.caught.gradients[site]).sum(dim=(1, 2, 3)).double().cpu()
-        columns = graph.columns(site)
+        own = graph.columns(site)
         effects = effects if graph.split_heads else effects.sum()[None]
-        scores[:, columns] += graph.is_switch[:, columns] * effects
+        scores[:, own] += graph.is_switch[:, own] * effects
     return scores
+
+
+def _readers_at_once(site: Site) -> tuple[int | None, str]:
+    """The same for sites that read the same senders."""
+    return site.layer, "attention" if site.what in SLOTS else site.what
 
 
 def flat_notes(problem: Problem, method: str, steepness: float) -> tuple[str, ...]:
