@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.optim.adam  # AutoCircuit reaches for it by this name
 
 TOKENS, PROMPTS, SEED = 15, 10, 1
 
@@ -62,6 +61,7 @@ def main(ours: Path | None) -> None:
 
     from autocircuit_acdc import make_model, make_prompts, peak_memory_bytes
 
+    torch.optim.adam = sys.modules["torch.optim.adam"]  # AutoCircuit's name for it, gone in 2.13
     hooked = make_model()
     clean, corrupted = make_prompts(PROMPTS)
     with torch.inference_mode():

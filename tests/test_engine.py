@@ -387,3 +387,20 @@ def test_a_sweep_without_thresholds():
         ew.acdc_sweep(problem, [])
     with pytest.raises(SettingError, match="must be a positive number"):
         ew.acdc_sweep(problem, [0.1, -1])
+
+
+def test_verify_holds_for_every_threshold_of_a_sweep(monkeypatch):
+    """A wrong delta that only the higher threshold decides otherwise is found too."""
+    model = random_model()
+    problem = ew.Problem(model, random_pairs(model), "kl", "corrupted")
+    thresholds = [1e-6, 1.0]
+    runs = ew.acdc_sweep(problem, thresholds, verify=True)
+    assert [r.circuit for r in runs] == [ew.acdc(problem, threshold=t).circuit for t in thresholds]
+    true = Removals.losses
+
+    def wrong(self, receiver, candidates, *paths):
+        return [Estimate(e.loss + 2) for e in true(self, receiver, candidates, *paths)]
+
+    monkeypatch.setattr(Removals, "losses", wrong)
+    with pytest.raises(VerificationFailed):
+        ew.acdc_sweep(problem, thresholds, verify=True)

@@ -25,7 +25,6 @@ from torch import Tensor
 
 from edgewise.graph import SLOTS, Graph, Site
 from edgewise.model.outputs import Outputs
-from edgewise.model.parts import mixed_heads, separate_heads
 from edgewise.model.runtime import Vectors
 from edgewise.patching import ReferenceValues
 from edgewise.problem import Problem
@@ -84,11 +83,7 @@ class Differences(Outputs):
         position: Float[Tensor, "batch pos d_model"] | None,
     ) -> None:
         """Write the embedding sender(s): apart or summed, as the graph has them."""
-        if self.graph.split_embed:
-            assert position is not None  # Graph.of refuses split_embed where nothing is added
-            self._put(torch.stack([token, position]))
-        else:
-            self._put((token if position is None else token + position)[None])
+        self._put(self._embeddings(token, position))
 
     def write_heads(
         self,
@@ -97,8 +92,7 @@ class Differences(Outputs):
         bias: Float[Tensor, "d_model"] | None,
     ) -> None:
         """Write a layer's heads; the output bias is a constant."""
-        separate = self.graph.split_heads
-        self._put(separate_heads(z, weight) if separate else mixed_heads(z, weight)[None])
+        self._put(self._separate((z, weight)))
         if bias is not None:
             self.constant = bias if self.constant is None else self.constant + bias
 

@@ -35,6 +35,10 @@ class Judge(Protocol):
         """How far the decision is from falling the other way."""
         ...
 
+    def alike(self, one: float, other: float) -> bool:
+        """Whether two deltas are decided alike, by every threshold."""
+        ...
+
 
 @runtime_checkable
 class EdgeTests(Protocol):
@@ -267,7 +271,7 @@ class _Look:
         edge = self._candidates[index]
         without = loss_without(self._problem, self._keep, edge)
         plain = without - loss_without(self._problem, self._keep)
-        if not near and self._judge.guess(plain) != self._judge.guess(delta):
+        if not near and not self._judge.alike(plain, delta):
             raise VerificationFailed(
                 f"{edge.name}: removing it raises the loss by {delta:.9g} incrementally and by "
                 f"{plain:.9g} from scratch, on different sides of the threshold. "

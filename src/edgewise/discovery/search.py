@@ -177,6 +177,11 @@ class Search:
         """How far this delta is from any of the thresholds."""
         return min(abs(self._compared(delta) - threshold) for threshold in self.thresholds)
 
+    def alike(self, one: float, other: float) -> bool:
+        """Whether every threshold decides two deltas alike."""
+        pair = self._compared(one), self._compared(other)
+        return all((pair[0] < t) == (pair[1] < t) for t in self.thresholds)
+
     def _compared(self, delta: float) -> float:
         return abs(delta) if self._absolute else delta
 

@@ -26,7 +26,7 @@ paper's SP leaves out. Where ports are joined, q, k and v share one mask.
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from edgewise.circuit import Circuit, EdgeScores
@@ -53,18 +53,7 @@ def sp(
     group, n_groups = _groups(graph)
     if settings.dead_mlp_masks and not graph.mlps:
         n_groups += graph.n_layers
-    masks, generator = _start(problem, settings, group, n_groups)
-    train(
-        problem,
-        masking,
-        masks,
-        steps=settings.steps,
-        generator=generator,
-        on_progress=on_progress,
-        journal=journal,
-    )
-    values = mean_mask(masks.theta)
-    kept = _binarised(masks.theta, values, settings, generator)
+    values, kept = _trained(problem, settings, masking, group, n_groups, on_progress, journal)
     scores = unit_scores(graph, values, "sp", "mean mask of the units that govern the edge")
     circuit = circuit_of_units(graph, kept)
     return Finding(circuit, scores, notes=_notes(values, f"{int(kept.sum())} of {len(kept)} units"))
@@ -79,7 +68,23 @@ def sp_edges(
     """The circuit that masks on edges leave. Raises `MetricError`."""
     graph, masking = problem.graph, EdgeMasking(problem)
     group = torch.zeros(masking.n_masks, dtype=torch.int64)
-    masks, generator = _start(problem, settings, group, 1)
+    values, kept = _trained(problem, settings, masking, group, 1, on_progress, journal)
+    scores = EdgeScores(graph, masking.matrix(values), "sp-edges", "mean mask of the edge")
+    circuit = Circuit(graph, masking.matrix(kept))
+    return Finding(circuit, scores, notes=_notes(values, f"{circuit.n_edges} edges"))
+
+
+def _trained(
+    problem: Problem,
+    settings: SPSettings | SPEdgesSettings,
+    masking: UnitMasking | EdgeMasking,
+    group: Int[Tensor, "mask"],
+    n_groups: int,
+    on_progress: OnProgress,
+    journal: Journal,
+) -> tuple[Float[Tensor, "mask"], Bool[Tensor, "mask"]]:
+    """The mean of every mask after training, and which are kept."""
+    masks, generator = _start(problem, settings, group, n_groups)
     train(
         problem,
         masking,
@@ -90,10 +95,7 @@ def sp_edges(
         journal=journal,
     )
     values = mean_mask(masks.theta)
-    kept = _binarised(masks.theta, values, settings, generator)
-    scores = EdgeScores(graph, masking.matrix(values), "sp-edges", "mean mask of the edge")
-    circuit = Circuit(graph, masking.matrix(kept))
-    return Finding(circuit, scores, notes=_notes(values, f"{circuit.n_edges} edges"))
+    return values, _binarised(masks.theta, values, settings, generator)
 
 
 def _groups(graph: Graph) -> tuple[Tensor, int]:

@@ -24,7 +24,6 @@ class Effort:
     """What was evaluated, by everything that shares this count."""
 
     variants: int = 0  # removals
-    rounds: int = 0  # times some were evaluated together
     most: int | None = None  # variants that fit into memory at once; set when it ran out
 
 
@@ -144,7 +143,6 @@ class Removals:
 
     def _count(self, paths: Sequence[Path]) -> None:
         self.effort.variants += sum(map(len, paths))
-        self.effort.rounds += 1
 
     def remove(self, receiver: Port, candidates: list[Edge], gone: tuple[int, ...]) -> None:
         """Remove candidates, by their index, from `receiver` for good."""

@@ -36,12 +36,7 @@ class Outputs:
         position: Float[Tensor, "batch pos d_model"] | None,
     ) -> None:
         """Write the embedding sender(s): apart or summed, as the graph has them."""
-        if self.graph.split_embed:
-            assert position is not None  # Graph.of refuses split_embed where nothing is added
-            chunk = torch.stack([token, position])
-        else:
-            chunk = (token if position is None else token + position)[None]
-        self._written.append(chunk)
+        self._written.append(self._embeddings(token, position))
 
     def write_heads(
         self,
@@ -91,6 +86,12 @@ class Outputs:
             self._n_rows += len(chunk)
         assert self._senders is not None
         return self._senders[: self._n_rows]
+
+    def _embeddings(self, token: Tensor, position: Tensor | None) -> Tensor:
+        if self.graph.split_embed:
+            assert position is not None  # Graph.of refuses split_embed where nothing is added
+            return torch.stack([token, position])
+        return (token if position is None else token + position)[None]
 
     def _separate(self, written: Tensor | tuple[Tensor, Tensor]) -> Tensor:
         if not isinstance(written, tuple):
