@@ -16,7 +16,12 @@ PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 REFERENCE = (ROOT / "docs" / "reference.md").read_text()
 
 
-@pytest.mark.parametrize("name", [c.callback.__name__ for c in app.registered_commands])
+COMMANDS = [c.callback.__name__ for c in app.registered_commands]
+for group in app.registered_groups:
+    COMMANDS += [f"{group.name} {c.name}" for c in group.typer_instance.registered_commands]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_is_documented(name):
     assert f"`edgewise {name}`" in REFERENCE
 

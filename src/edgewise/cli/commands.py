@@ -8,10 +8,8 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from edgewise.cli.options import ProblemOptions, choices_of, with_problem, with_settings
+from edgewise.cli.options import Json, ProblemOptions, choices_of, with_problem, with_settings
 from edgewise.errors import SettingError
-
-Json = Annotated[bool, typer.Option("--json", help="Print results as JSON, and nothing else.")]
 
 
 @with_problem
@@ -162,41 +160,6 @@ def report(
         show.as_json({"report": str(path), "runs": [str(folder) for folder in runs]})
     else:
         show.OUT.print(f"wrote {path}")
-
-
-def tasks(json: Json = False) -> None:
-    """List the named behaviours."""
-    from edgewise.cli import show
-    from edgewise.tasks import PUBLISHED, TASKS
-
-    rows = [
-        {
-            "name": spec.name,
-            "summary": spec.summary,
-            "model": spec.model,
-            "metric": spec.metric,
-            "reference": spec.reference,
-            "data": ", ".join(spec.data),
-            "published_edges": PUBLISHED[name]().n_edges if name in PUBLISHED else None,
-        }
-        for name, spec in TASKS.items()
-    ]
-    if json:
-        show.as_json(rows)
-        return
-    cells = [
-        (
-            r["name"],
-            r["summary"],
-            r["metric"],
-            r["reference"],
-            r["data"],
-            r["published_edges"] or "–",
-        )
-        for r in rows
-    ]
-    columns = ("task", "what the model does", "metric", "reference", "data", "published edges")
-    show.table("Tasks", columns, cells)
 
 
 def models(json: Json = False) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import typer
 
-from edgewise.cli import commands
+from edgewise.cli import commands, tasks
 from edgewise.errors import EdgewiseError
 
 app = typer.Typer(
@@ -36,11 +36,11 @@ for command in (
     commands.discover,
     commands.evaluate,
     commands.report,
-    commands.tasks,
     commands.models,
     commands.methods,
 ):
     app.command()(command)
+app.add_typer(tasks.app, name="tasks")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -6,11 +6,13 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
 from functools import wraps
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
 
 from edgewise.settings import SETTINGS
+
+Json = Annotated[bool, typer.Option("--json", help="Print results as JSON, and nothing else.")]
 
 
 def _option(help_text: str, default: Any = None, flags: str | None = None) -> Any:
