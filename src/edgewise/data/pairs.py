@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,8 @@ class PromptPairs:
 
     Make them with `from_tokens`, `from_text` or `from_file`. Prompts may differ in length from each
     other; a pair may not. Shorter prompts are padded on the side `padding` says; what a model
-    computes at real positions does not depend on it.
+    computes at real positions does not depend on it. `spans` names positions: a mask per name,
+    disjoint, each with at least one position in every prompt.
     """
 
     clean: Int[Tensor, "batch pos"]
@@ -45,8 +47,13 @@ class PromptPairs:
     answer_at: Bool[Tensor, "batch pos"]
     answers: Int[Tensor, "batch answer"] | None = None
     wrong: Int[Tensor, "batch wrong"] | None = None
+    spans: Mapping[str, Bool[Tensor, "batch pos"]] | None = None
     padding: Padding = "right"
     source: str = "tokens"
+
+    def __post_init__(self) -> None:
+        if self.spans is not None:
+            object.__setattr__(self, "spans", MappingProxyType(dict(self.spans)))
 
     @classmethod
     def from_tokens(
@@ -58,6 +65,7 @@ class PromptPairs:
         wrong: Answers | None = None,
         lengths: Sequence[int] | np.ndarray | Int[Tensor, "batch"] | None = None,
         answer_positions: Any = None,
+        spans: Mapping[str, Any] | None = None,
         padding: Padding = "right",
         source: str = "tokens",
     ) -> PromptPairs:
@@ -65,11 +73,12 @@ class PromptPairs:
 
         `answers` and `wrong`: an id per prompt, or several. `answer_positions`: where the answer is
         read, an index or several into each prompt's own tokens (negative counts from its end), or
-        a [batch pos] mask; by default each prompt's last token. Raises `ProblemError` with every
-        fault.
+        a [batch pos] mask; by default each prompt's last token. `spans` maps names to positions:
+        one index for all prompts, a list with an index or several for each, or a [batch pos] mask.
+        Raises `ProblemError` with every fault.
         """
         fields = build_pairs(
-            clean, corrupted, answers, wrong, lengths, answer_positions, padding, source
+            clean, corrupted, answers, wrong, lengths, answer_positions, spans, padding, source
         )
         return cls(**fields, padding=padding, source=source)
 
@@ -119,6 +128,7 @@ class PromptPairs:
         fields = build_pairs(
             **{name: rows.get(name) for name in names},
             lengths=None,
+            spans=None,
             padding=padding,
             source=str(path),
             label=lambda i: f"line {lines[i]}",
@@ -158,6 +168,9 @@ class PromptPairs:
             for ids in (self.answers, self.wrong):
                 kept = ids[index][ids[index] != NO_ANSWER].tolist() if ids is not None else None
                 digest.update(str(kept).encode())
+            for name, mask in sorted((self.spans or {}).items()):
+                places = mask[index][at].nonzero().flatten().tolist()
+                digest.update(f"{name!r}: {places}".encode())
         return digest.hexdigest()
 
     # --- new pairs from old
@@ -173,6 +186,7 @@ class PromptPairs:
             answer_at=self.answer_at[rows],
             answers=None if self.answers is None else self.answers[rows],
             wrong=None if self.wrong is None else self.wrong[rows],
+            spans=None if self.spans is None else {k: m[rows] for k, m in self.spans.items()},
         )
 
     def batches(self, size: int | None) -> tuple[PromptPairs, ...]:

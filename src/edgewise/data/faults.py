@@ -1,0 +1,27 @@
+"""A fault of prompts or of a file: a sentence that knows which prompt and column it is about."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+Label = Callable[[int], str]
+
+
+class Fault(str):
+    """What is wrong, as a sentence; `where` names the prompt (its line), `column` the field.
+
+    Both are empty for faults of the whole.
+    """
+
+    where: str
+    column: str
+
+    def __new__(cls, text: str, *, where: str = "", column: str = "") -> Fault:
+        fault = super().__new__(cls, f"{where}: {text}" if where else text)
+        fault.where, fault.column = where, column
+        return fault
+
+    @property
+    def text(self) -> str:
+        """The sentence without the place."""
+        return self.removeprefix(f"{self.where}: ") if self.where else str(self)
