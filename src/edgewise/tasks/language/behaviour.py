@@ -1,0 +1,238 @@
+"""What a language task is before any model or tokenizer: sentences, words, answers, corruptions.
+
+1. `draw` picks the words of one prompt and what may follow it.
+2. A template turns them into the clean text; the same words, some of them changed by the chosen
+   corruption, into its twin. Only the slots that the corruption names differ.
+3. A prompt belongs to the split that the hash of its clean text says, so that the splits are
+   disjoint whatever seeds they are drawn with.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+from edgewise.errors import SettingError, unknown_name
+from edgewise.tasks.language.template import Template, words_of
+
+SPLITS = ("train", "validation", "test")
+_SPLIT_OF_HASH = ("train", "train", "validation", "test")
+
+Fits = Callable[[tuple[str, ...]], bool]
+Length = Callable[[str], int]
+
+
+@dataclass(frozen=True)
+class Pool:
+    """A list to draw from. `forms` gives, for an item, the runs of words it puts into prompts.
+
+    An item is usable with a tokenizer that reads each run as one token a word.
+    """
+
+    what: str
+    items: tuple[Any, ...]
+    least: int  # below this, the task makes no sense
+    forms: Callable[[Any], Iterable[tuple[str, ...]]] = lambda item: ((f" {item}",),)
+
+
+class Words:
+    """The usable items of every pool, for one tokenizer (default: any; every word is a token)."""
+
+    def __init__(
+        self, fits: Fits | None = None, length: Length | None = None, reader: str = "the tokenizer"
+    ) -> None:
+        self._fits: Fits = fits or (lambda run: True)
+        self.length: Length = length or (lambda text: len(words_of(text)))
+        self._reader = reader
+        self._usable: dict[str, tuple[Any, ...]] = {}
+
+    def __getitem__(self, pool: Pool) -> tuple[Any, ...]:
+        """The usable items, in the pool's order. Raises `SettingError` if they are too few."""
+        if pool.what not in self._usable:
+            usable = tuple(x for x in pool.items if all(self._fits(run) for run in pool.forms(x)))
+            if len(usable) < pool.least:
+                raise SettingError(_too_few(pool, usable, self._reader))
+            self._usable[pool.what] = usable
+        return self._usable[pool.what]
+
+
+def _too_few(pool: Pool, usable: tuple[Any, ...], reader: str) -> str:
+    dropped = [pool.forms(item) for item in pool.items if item not in usable]
+    shown = [repr("".join(run)) for forms in dropped[:8] for run in forms][:8]
+    more = " …" if len(dropped) > 8 else ""
+    return (
+        f"{len(usable)} of {len(pool.items)} {pool.what} are single tokens of {reader}; the task "
+        f"needs at least {pool.least}. Not single: {', '.join(shown)}{more}. "
+        "Use a model whose tokenizer has them as tokens."
+    )
+
+
+@dataclass(frozen=True)
+class Filling:
+    """One prompt's slots, and what may follow it.
+
+    `answers` and `wrong` are words with their leading space. `answer_at` (default: after the last
+    word) and `spans` (default: the slots) are indices of words. `spare` keeps what a corruption
+    needs and the clean prompt does not show.
+    """
+
+    slots: Mapping[str, str]
+    answers: tuple[str, ...]
+    wrong: tuple[str, ...]
+    answer_at: tuple[int, ...] | None = None
+    spans: Mapping[str, tuple[int, ...]] | None = None
+    spare: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Corruption:
+    """A way to corrupt: which slots it changes (and no others), and to what."""
+
+    summary: str
+    changes: tuple[str, ...]
+    change: Callable[[Random, Words, Filling], Mapping[str, str]]
+
+
+@dataclass(frozen=True)
+class Example:
+    """A prompt, its corrupted twin, and what should follow, as text.
+
+    `spans` names places: indices into `clean_words` (and `corrupted_words`, which has as many); no
+    place has two names. The answer is read after each word of `answer_at`; with several of them,
+    `answers` has one entry for each, in order, else every right answer.
+    """
+
+    task: str
+    template: str
+    corruption: str
+    clean_words: tuple[str, ...]
+    corrupted_words: tuple[str, ...]
+    answers: tuple[str, ...]
+    wrong: tuple[str, ...]
+    spans: Mapping[str, tuple[int, ...]]
+    answer_at: tuple[int, ...]
+
+    @property
+    def clean(self) -> str:
+        """The clean text."""
+        return "".join(self.clean_words)
+
+    @property
+    def corrupted(self) -> str:
+        """The corrupted text."""
+        return "".join(self.corrupted_words)
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """A language task as text. The first template and the first corruption are the defaults."""
+
+    name: str
+    summary: str
+    metric: str
+    templates: Mapping[str, tuple[Template, ...]]
+    pools: tuple[Pool, ...]
+    draw: Callable[[Random, Words, str], Filling]
+    corruptions: Mapping[str, Corruption]
+    bos: bool = False  # whether the paper puts BOS before the prompt
+    n: int = 100  # prompts of a split, unless said
+    fits: str = "models with a tokenizer"
+
+    def example(
+        self, rng: Random, words: Words, template: str, corruption: str, noise: Random
+    ) -> Example:
+        """One example. `rng` draws the clean prompt, `noise` the corruption."""
+        filling = self.draw(rng, words, template)
+        chosen = rng.choice(self.templates[template])
+        change = self.corruptions[corruption]
+        changed = change.change(noise, words, filling)
+        assert set(changed) <= set(change.changes), f"{self.name}: {corruption} changes {changed}"
+        clean, spans = chosen.fill(filling.slots)
+        corrupted, _ = chosen.fill({**filling.slots, **changed})
+        return Example(
+            task=self.name,
+            template=template,
+            corruption=corruption,
+            clean_words=clean,
+            corrupted_words=corrupted,
+            answers=filling.answers,
+            wrong=filling.wrong,
+            spans=spans if filling.spans is None else filling.spans,
+            answer_at=filling.answer_at or (len(clean) - 1,),
+        )
+
+    def vocabulary(self) -> tuple[str, ...]:
+        """Every word that the task's prompts and answers can have, sorted."""
+        fixed = [
+            part
+            for family in self.templates.values()
+            for template in family
+            for part in template.parts
+            if isinstance(part, str)
+        ]
+        drawn = [
+            word
+            for pool in self.pools
+            for item in pool.items
+            for run in pool.forms(item)
+            for word in run
+        ]
+        return tuple(sorted({*fixed, *drawn}))
+
+
+def draw_examples(
+    behaviour: Behaviour,
+    n: int,
+    seed: int,
+    split: str,
+    template: str | None,
+    corruption: str | None,
+    words: Words,
+) -> tuple[Example, ...]:
+    """`n` different examples of a split. Raises `SettingError`, `UnknownName`."""
+    if split not in SPLITS:
+        raise unknown_name("split", split, SPLITS)
+    if n < 1:
+        raise SettingError(f"asked for {n} prompts; a task needs at least 1.")
+    template = choice(f"template of {behaviour.name}", template, behaviour.templates)
+    corruption = choice(f"corruption of {behaviour.name}", corruption, behaviour.corruptions)
+    # Two streams: the same seed gives the same clean prompts under every corruption.
+    rng, noise = Random(seed), Random(f"{seed} {corruption}")
+    found: dict[str, Example] = {}
+    tries = 0
+    while len(found) < n and tries < 200 + 40 * n:
+        tries += 1
+        example = behaviour.example(rng, words, template, corruption, noise)
+        if split_of(example.clean) == split:
+            found.setdefault(example.clean, example)
+    if len(found) < n:
+        raise SettingError(
+            f"asked for {n} prompts of {behaviour.name}; its {split} split gave {len(found)} "
+            f"different ones in {tries} draws. Ask for at most {len(found)}."
+        )
+    return tuple(found.values())
+
+
+def split_of(text: str) -> str:
+    """The split that a clean text belongs to: half are train, a quarter each of the others."""
+    return _SPLIT_OF_HASH[hashlib.sha256(text.encode()).digest()[0] % 4]
+
+
+def choice(what: str, asked: str | None, known: Mapping[str, Any]) -> str:
+    """`asked` if it is known, the first if nothing was asked. Raises `UnknownName`."""
+    if asked is None:
+        return next(iter(known))
+    if asked not in known:
+        raise unknown_name(what, asked, known)
+    return asked
+
+
+def pick(rng: Random, items: tuple[Any, ...], *others: Any) -> Any:
+    """A random item that is none of `others`."""
+    while True:
+        item = rng.choice(items)
+        if item not in others:
+            return item

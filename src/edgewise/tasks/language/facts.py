@@ -1,0 +1,103 @@
+"""Capital cities and two-digit addition: one-token answers that are known or computed."""
+
+from __future__ import annotations
+
+from random import Random
+
+from edgewise.tasks.language.behaviour import Behaviour, Corruption, Filling, Pool, Words, pick
+from edgewise.tasks.language.template import Template
+from edgewise.tasks.language.words import COUNTRIES
+
+_COUNTRIES = Pool("countries", COUNTRIES, 4, lambda pair: tuple((f" {name}",) for name in pair))
+
+
+def _draw_capital(rng: Random, words: Words, template: str) -> Filling:
+    (country, capital), (other, wrong) = rng.sample(words[_COUNTRIES], 2)
+    return Filling({"country": country}, (f" {capital}",), (f" {wrong}",), spare={"other": other})
+
+
+def _unrelated_country(rng: Random, words: Words, filling: Filling) -> dict[str, str]:
+    names = tuple(country for country, _ in words[_COUNTRIES])
+    return {"country": pick(rng, names, filling.slots["country"], filling.spare["other"])}
+
+
+CAPITALS = Behaviour(
+    name="capitals",
+    summary="names a country's capital",
+    metric="logit-diff",
+    templates={
+        "family": (
+            Template("The capital of {country} is"),
+            Template("The capital city of {country} is called"),
+            Template("Everyone knows that the capital of {country} is"),
+            Template("We flew to {country} and stayed in its capital,"),
+            Template("The government of {country} sits in"),
+            Template("In {country}, the largest museums are in"),
+            Template("The embassy in {country} is in the city of"),
+            Template("The president of {country} gave a speech in the capital,"),
+        ),
+        "plain": (Template("The capital of {country} is"),),
+    },
+    pools=(_COUNTRIES,),
+    draw=_draw_capital,
+    corruptions={
+        "other-country": Corruption(
+            "another country, whose capital is the wrong answer",
+            ("country",),
+            lambda rng, words, filling: {"country": filling.spare["other"]},
+        ),
+        "unrelated-country": Corruption(
+            "a third country, whose capital is neither answer", ("country",), _unrelated_country
+        ),
+    },
+    n=20,
+)
+
+_NUMBERS = tuple(str(number) for number in range(10, 100))
+_NUMBER_POOL = Pool("two-digit numbers", _NUMBERS, 90, lambda digits: ((digits,),))
+
+
+def _draw_sum(rng: Random, words: Words, template: str) -> Filling:
+    """Two numbers whose sum has two digits, and two other such numbers beside each of them."""
+    first = rng.randint(10, 89)
+    second = rng.randint(10, 99 - first)
+    total = str(first + second)
+    new_first, new_second = _other_part(rng, first, second), _other_part(rng, second, first)
+    slots = {"first": str(first), "second": str(second)}
+    spare = {"first": str(new_first), "second": str(new_second)}
+    wrong = tuple(digits for digits in words[_NUMBER_POOL] if digits != total)
+    return Filling(slots, (total,), wrong, spare=spare)
+
+
+def _other_part(rng: Random, part: int, partner: int) -> int:
+    """Another number that makes a two-digit sum with its partner, if there is one."""
+    others = [k for k in range(10, 100 - partner) if k != part]
+    return rng.choice(others) if others else part + 1
+
+
+def _new(*slots: str) -> Corruption:
+    summary = " and ".join(slots) + " become" + ("s" if len(slots) == 1 else "")
+    return Corruption(
+        f"{summary} another number" if len(slots) == 1 else f"{summary} other numbers",
+        slots,
+        lambda rng, words, filling: {slot: filling.spare[slot] for slot in slots},
+    )
+
+
+ADDITION = Behaviour(
+    name="addition",
+    summary="adds two numbers of two digits",
+    metric="logit-diff",
+    templates={
+        "plain": (Template("{first}+{second}="),),
+        "shown": (Template("11+12=23,{first}+{second}="),),
+    },
+    pools=(_NUMBER_POOL,),
+    draw=_draw_sum,
+    corruptions={
+        "second": _new("second"),
+        "first": _new("first"),
+        "both": _new("first", "second"),
+    },
+    fits="tokenizers with two-digit tokens",
+)
