@@ -29,13 +29,15 @@ Length = Callable[[str], int]
 class Pool:
     """A list to draw from. `forms` gives, for an item, the runs of words it puts into prompts.
 
-    An item is usable with a tokenizer that reads each run as one token a word.
+    An item is usable with a tokenizer that reads each run as one token a word. `loose` gives words
+    that may be several tokens.
     """
 
     what: str
     items: tuple[Any, ...]
     least: int  # below this, the task makes no sense
     forms: Callable[[Any], Iterable[tuple[str, ...]]] = lambda item: ((f" {item}",),)
+    loose: Callable[[Any], Iterable[str]] = lambda item: ()
 
 
 class Words:
@@ -177,7 +179,7 @@ class Behaviour:
             word
             for pool in self.pools
             for item in pool.items
-            for run in pool.forms(item)
+            for run in (*pool.forms(item), pool.loose(item))
             for word in run
         ]
         return tuple(sorted({*fixed, *drawn}))

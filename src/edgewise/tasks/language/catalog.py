@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from edgewise.errors import unknown_name
 from edgewise.tasks.language.behaviour import Behaviour, Example, Fits, Words, draw_examples
+from edgewise.tasks.language.colours import COLOURED_OBJECTS
 from edgewise.tasks.language.docstring import DOCSTRING
-from edgewise.tasks.language.facts import ADDITION, CAPITALS
+from edgewise.tasks.language.facts import ADDITION, CAPITALS, SPORTS
 from edgewise.tasks.language.grammar import AGREEMENT, PRONOUNS
 from edgewise.tasks.language.greater_than import GREATER_THAN
 from edgewise.tasks.language.induction import INDUCTION
@@ -22,6 +23,8 @@ BEHAVIOURS: dict[str, Behaviour] = {
         AGREEMENT,
         CAPITALS,
         ADDITION,
+        COLOURED_OBJECTS,
+        SPORTS,
     )
 }
 

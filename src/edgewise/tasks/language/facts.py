@@ -1,12 +1,13 @@
-"""Capital cities and two-digit addition: one-token answers that are known or computed."""
+"""Capital cities, players of sports, two-digit addition: answers that are known or computed."""
 
 from __future__ import annotations
 
 from random import Random
 
+from edgewise.errors import SettingError
 from edgewise.tasks.language.behaviour import Behaviour, Corruption, Filling, Pool, Words, pick
-from edgewise.tasks.language.template import Template
-from edgewise.tasks.language.words import COUNTRIES
+from edgewise.tasks.language.template import Template, words_of
+from edgewise.tasks.language.words import COUNTRIES, PLAYERS
 
 _COUNTRIES = Pool("countries", COUNTRIES, 4, lambda pair: tuple((f" {name}",) for name in pair))
 
@@ -51,6 +52,57 @@ CAPITALS = Behaviour(
         ),
     },
     n=20,
+)
+
+_PLAYERS = Pool(
+    "players",
+    PLAYERS,
+    10,
+    lambda pair: ((f" {pair[1]}",),),
+    loose=lambda pair: words_of(f" {pair[0]}"),
+)
+
+
+def _draw_player(rng: Random, words: Words, template: str) -> Filling:
+    """A player, and one of another sport whose name has as many tokens."""
+    known = [(p, sport, words.length(f" {p}")) for p, sport in words[_PLAYERS]]
+    known = [entry for entry in known if entry[2]]  # no tokens: words that the tokenizer lacks
+    while known:
+        player, sport, length = rng.choice(known)
+        others = [p for p, s, n in known if n == length and s != sport]
+        if others:
+            sports = dict.fromkeys(s for _, s, _ in known)
+            wrong = tuple(f" {s}" for s in sports if s != sport)
+            return Filling(
+                {"player": player}, (f" {sport}",), wrong, spare={"other": rng.choice(others)}
+            )
+        known = [entry for entry in known if entry[2] != length]
+    raise SettingError("sports: the tokenizer knows no two players' names of equal length.")
+
+
+SPORTS = Behaviour(
+    name="sports",
+    summary="names the sport that a player plays",
+    metric="logit-diff",
+    templates={
+        "fact": (Template("Fact: {player} plays the sport of"),),
+        "family": (
+            Template("Fact: {player} plays the sport of"),
+            Template("Everyone knows that {player} is a star of"),
+            Template("The name {player} stands for the sport of"),
+            Template("We saw {player} on a poster about"),
+        ),
+    },
+    pools=(_PLAYERS,),
+    draw=_draw_player,
+    corruptions={
+        "other-player": Corruption(
+            "a player of another sport, whose name has as many tokens",
+            ("player",),
+            lambda rng, words, filling: {"player": filling.spare["other"]},
+        ),
+    },
+    n=10,
 )
 
 _NUMBERS = tuple(str(number) for number in range(10, 100))

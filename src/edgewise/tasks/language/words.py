@@ -121,3 +121,35 @@ COUNTRIES = tuple(
         """)
     )
 )
+
+
+_PLAYERS_OF = {
+    "basketball": """
+        Michael Jordan, LeBron James, Kobe Bryant, Stephen Curry, Tim Duncan, Larry Bird, Magic
+        Johnson, Kevin Durant, Allen Iverson, Scottie Pippen, Charles Barkley, Karl Malone, Chris
+        Paul, James Harden, Patrick Ewing, Steve Nash, Paul Pierce, Kevin Garnett, Dwight Howard
+    """,
+    "baseball": """
+        Babe Ruth, Derek Jeter, Barry Bonds, Mike Trout, Hank Aaron, Willie Mays, Ted Williams,
+        Mickey Mantle, Ken Griffey, Alex Rodriguez, Albert Pujols, Roger Clemens, Randy Johnson,
+        Lou Gehrig, Pete Rose, David Ortiz, Nolan Ryan, Clayton Kershaw, Mariano Rivera
+    """,
+    "football": """
+        Tom Brady, Peyton Manning, Joe Montana, Jerry Rice, Aaron Rodgers, Drew Brees, Brett Favre,
+        Emmitt Smith, Barry Sanders, Dan Marino, John Elway, Eli Manning, Russell Wilson, Randy
+        Moss, Jim Brown, Walter Payton, Ray Lewis, Cam Newton, Adrian Peterson, Troy Aikman
+    """,
+    "tennis": """
+        Roger Federer, Rafael Nadal, Serena Williams, Novak Djokovic, Andy Murray, Pete Sampras,
+        Andre Agassi, Maria Sharapova, Venus Williams
+    """,
+    "hockey": """
+        Wayne Gretzky, Sidney Crosby, Bobby Orr, Mario Lemieux, Gordie Howe, Alexander Ovechkin
+    """,
+}
+# (player, sport): a player may be several tokens, a sport is one.
+PLAYERS = tuple(
+    (" ".join(player.split()), sport)
+    for sport, players in _PLAYERS_OF.items()
+    for player in players.split(",")
+)
