@@ -573,7 +573,7 @@ def test_broken_lines_are_named_by_line_and_column(tmp_path):
         (['{"clean": [[1]]}'], "line 1: 'clean' must be token ids"),
         (['{"clean": [true]}'], "line 1: 'clean' must be token ids"),
         (['{"clean": [1.0]}'], "line 1: 'clean' must be token ids"),
-        (["", '{"clean": [1], "answers": "yes"}'], "line 2: 'answers' must be token ids"),
+        (["", '{"clean": [1], "answers": "yes"}'], "line 2: no token for 'yes'"),
         (['{"clean": [1], "corrupted": "a"}'], "line 1: 'corrupted' must be token ids"),
         (['{"clean": "a"}', '{"clean": "zz"}'], "line 2: no token for 'zz'"),
         (["", '{"clean": "a", "answers": "ab"}'], "line 2: the answer 'ab' is 2 tokens"),
@@ -582,10 +582,10 @@ def test_broken_lines_are_named_by_line_and_column(tmp_path):
         (["", '{"clean": []}'], "line 2: the clean prompt is empty"),
         (["", '{"clean": [1], "wrong": []}'], "line 2: wrong is empty"),
         (["", '{"clean": "a", "corrupted": "ab"}'], "line 2: clean has 1 tokens, corrupted 2"),
-        # A prompt in text has its twin and its answers in text:
+        # A prompt in text has its twin in text; its answers in text or ids:
         (['{"clean": "a", "corrupted": [1]}'], "line 1: 'corrupted' must be text"),
-        (['{"clean": "a", "answers": 5}'], "line 1: 'answers' must be text"),
-        (['{"clean": "a", "answers": [5]}'], "line 1: 'answers' must be text"),
+        (['{"clean": "a", "answers": 5.0}'], "line 1: 'answers' must be text"),
+        (['{"clean": "a", "answers": [true]}'], "line 1: 'answers' must be text"),
         (['{"clean": "a", "wrong": {"a": 1}}'], "line 1: 'wrong' must be text"),
         (["", '{"clean": [99999999999999999999]}'], "line 2"),
         (['{"clean": [1], "answers": 99999999999999999999}'], "line 1"),

@@ -1,141 +1,198 @@
-"""Prompt pairs from JSONL files: faults are named by line and column."""
+"""Prompt pairs from tables: every row as far as it can be read, every fault by line and column."""
 
 from __future__ import annotations
 
-import difflib
-import json
-from pathlib import Path
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from edgewise.data.text import tokens_of_text
-from edgewise.data.tokens import Tokenizer
-from edgewise.errors import FormatError, ProblemError
-
-_KEYS = {  # our name for a column: the spellings it is read from
-    "clean": ("clean",),
-    "corrupted": ("corrupted", "corrupt"),
-    "answers": ("answers", "answer"),
-    "wrong": ("wrong", "wrong_answers", "wrong_answer"),
-    "answer_positions": ("answer_positions", "answer_position"),
-}
+from edgewise.data.build import build_pairs
+from edgewise.data.columns import Columns, Record, check_columns, records_of
+from edgewise.data.faults import Fault
+from edgewise.data.tables import Table
+from edgewise.data.text import answer_ids, bos_ids, prompt_ids, span_places
+from edgewise.data.tokens import Padding, Tokenizer
+from edgewise.errors import ProblemError
 
 
-def rows_of_file(
-    path: Path, tokenizer: Tokenizer | None, bos: bool
-) -> tuple[dict[str, Any], list[int]]:
-    """Token rows of a JSONL file, and the line each came from.
+@dataclass(frozen=True)
+class Reading:
+    """What a table gave: the fields of `PromptPairs` of its good rows, and all faults.
 
-    Raises `FormatError` or `ProblemError`, naming lines.
+    `labels` says where each good row stands; `fields` is None if there is no good row.
     """
-    records = _records(path)
-    lines = [line for line, _ in records]
-    columns: dict[str, list[Any]] = {}
-    faults = _misspelt(records)
-    for name, spellings in _KEYS.items():
-        values = [next((r[k] for k in spellings if k in r), None) for _, r in records]
-        missing = [line for line, value in zip(lines, values, strict=True) if value is None]
-        if len(missing) < len(values):
-            columns[name] = values
-        if missing and (name == "clean" or len(missing) < len(values)):
-            faults += [f"line {line}: it has no {name!r}." for line in missing]
-    if faults:
-        raise ProblemError(str(path), faults)
-    texts = [isinstance(row, str) for row in columns["clean"]]
-    if not any(texts):
-        _check_ids(columns, lines, str(path))
-        if bos:
-            raise ProblemError(str(path), ["its prompts are token ids; bos is for text. Drop it."])
-        return dict(columns), lines
-    if not all(texts):
-        raise ProblemError(
-            str(path), ["some prompts are text and some are token ids. Use one kind."]
-        )
-    if tokenizer is None:
-        raise ProblemError(str(path), ["its prompts are text; pass the model's tokenizer."])
-    _check_text(columns, lines, str(path))
-    positions = columns.get("answer_positions")
-    rows = tokens_of_text(
-        columns["clean"],
-        columns.get("corrupted"),
-        columns.get("answers"),
-        columns.get("wrong"),
-        tokenizer,
-        bos,
-        str(path),
-        label=lambda i: f"line {lines[i]}",
+
+    fields: dict[str, Any] | None
+    labels: tuple[str, ...]
+    faults: tuple[Fault, ...]
+
+
+def read_pairs(
+    table: Table,
+    tokenizer: Tokenizer | None,
+    *,
+    bos: bool = False,
+    columns: Columns | None = None,
+    padding: Padding = "right",
+) -> Reading:
+    """Read a table, faults and all. Raises `SettingError` for a column map that makes no sense."""
+    faults = list(table.faults)
+    mapped = check_columns(columns)
+    records = records_of(table, mapped, faults)
+    if "spans" not in mapped:
+        records = _with_shared_spans(records, table, bos)
+    rows: list[tuple[str, dict[str, Any]]] = []
+    if records:
+        encode = _Encoder(records[0], tokenizer, bos, table, faults)
+        rows = [(r.where, encode(r)) for r in records]
+    _check_span_names(rows, faults)
+    bad = {fault.where for fault in faults}
+    rows = [(where, row) for where, row in rows if where not in bad]
+    fields, found = _build(rows, padding, table.source)
+    if found:
+        faults += found
+        bad = {fault.where for fault in found}
+        rows = [(where, row) for where, row in rows if where not in bad]
+        fields, _ = _build(rows, padding, table.source)
+    return Reading(
+        fields,
+        tuple(where for where, _ in rows) if fields else (),
+        tuple(sorted(faults, key=_place)),
     )
-    return rows | {"answer_positions": positions}, lines
 
 
-def _misspelt(records: list[tuple[int, dict[str, Any]]]) -> list[str]:
-    """Columns that are not ours but look as if they were meant to be; others are the user's own."""
-    known = [spelling for spellings in _KEYS.values() for spelling in spellings]
-    columns: dict[str, int] = {}
-    for line, record in records:
-        for name in record:
-            columns.setdefault(name, line)
-    return [
-        f"line {line}: no column {name!r} is known. Did you mean {near[0]!r}?"
-        for name, line in columns.items()
-        if name not in known and (near := difflib.get_close_matches(name, known, n=1, cutoff=0.8))
-    ]
+def _place(fault: Fault) -> list[int]:
+    """Faults of the whole first, then line by line."""
+    return [int(number) for number in re.findall(r"\d+", fault.where)[:2]]
 
 
-def _records(path: Path) -> list[tuple[int, dict[str, Any]]]:
+def _with_shared_spans(records: list[Record], table: Table, bos: bool) -> list[Record]:
+    """AutoCircuit counts positions without BOS."""
+    if not table.spans:
+        return records
+    spans = {name: [place + bos for place in places] for name, places in table.spans.items()}
+    return [Record(r.where, {**r.values, "spans": r.values.get("spans", spans)}) for r in records]
+
+
+class _Encoder:
+    """Rows of values to rows of ids. The first row says whether prompts are text or ids."""
+
+    def __init__(
+        self,
+        first: Record,
+        tokenizer: Tokenizer | None,
+        bos: bool,
+        table: Table,
+        faults: list[Fault],
+    ) -> None:
+        self.text = isinstance(first.values["clean"], str)
+        self.tokenizer, self.faults, self.cells = tokenizer, faults, table.cells
+        self.first = first.where
+        self.start: list[int] = []
+        if self.text and tokenizer is None:
+            _refuse(table, "its prompts are text; pass the model's tokenizer.")
+        if not self.text and bos:
+            _refuse(table, "its prompts are token ids; bos is for text. Drop it.")
+        if tokenizer is not None:
+            self.start = bos_ids(tokenizer, bos, table.source)
+
+    def __call__(self, record: Record) -> dict[str, Any]:
+        row: dict[str, Any] = {}
+        for name, value in record.values.items():
+            if name in ("clean", "corrupted"):
+                row[name] = self._prompt(name, value, record.where)
+            elif name in ("answers", "wrong"):
+                row[name] = self._answers(name, value, record.where)
+            elif name == "spans":
+                row[name] = self._spans(value, row["clean"], record.where)
+            else:
+                row[name] = value
+        return row
+
+    def _prompt(self, name: str, value: Any, where: str) -> list[int]:
+        if self.text and isinstance(value, str) and self.tokenizer is not None:
+            return prompt_ids(self.tokenizer, value, self.start, where, name, self.faults)
+        if not self.text and isinstance(value, list) and all(type(v) is int for v in value):
+            return value
+        wanted = "text" if self.text else "token ids"
+        text = f"{name!r} must be {wanted}, as the clean prompts are."
+        kind = isinstance(value, str)
+        if name == "clean" and (kind or isinstance(value, list)) and kind != self.text:
+            text = f"some prompts are text and some are token ids. Use one kind, as {self.first}."
+        self.faults.append(Fault(text, where=where, column=name))
+        return []
+
+    def _answers(self, name: str, value: Any, where: str) -> list[int]:
+        if self.cells and not self.text:
+            several = value if isinstance(value, list) else [value]
+            value = [int(v) if _is_number(v) else v for v in several]
+        return answer_ids(self.tokenizer, value, where, name, self.faults)
+
+    def _spans(self, value: Any, clean: list[int], where: str) -> dict[str, Any]:
+        if not isinstance(value, Mapping) or not value:
+            text = f"'spans' must map names to positions, not {value!r:.60}."
+            self.faults.append(Fault(text, where=where, column="spans"))
+            return {}
+        return {
+            str(name): span_places(self.tokenizer, name, place, clean, where, self.faults)
+            for name, place in value.items()
+            if place is not None  # Arrow gives every row the names of all
+        }
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, str) and value.strip().isdecimal() and len(value) < 19
+
+
+def _refuse(table: Table, text: str) -> None:
+    raise ProblemError(table.source, [text, *table.faults])
+
+
+def _check_span_names(rows: list[tuple[str, dict[str, Any]]], faults: list[Fault]) -> None:
+    """Every prompt has the spans of the first that has any."""
+    having = [(where, row["spans"]) for where, row in rows if row.get("spans")]
+    if not having:
+        return
+    first, names = having[0][0], list(having[0][1])
+    for where, spans in having:
+        for name in names:
+            if name not in spans:
+                text = f"it has no span {name!r}, which {first} has."
+                faults.append(Fault(text, where=where, column="spans"))
+        for name in spans:
+            if name not in names:
+                text = f"it has a span {name!r}, which {first} has not."
+                faults.append(Fault(text, where=where, column="spans"))
+
+
+def _build(
+    rows: list[tuple[str, dict[str, Any]]], padding: Padding, source: str
+) -> tuple[dict[str, Any] | None, list[Fault]]:
+    """The fields of `PromptPairs` of these rows, or what is wrong with them."""
+    if not rows:
+        return None, []
+    first = rows[0][1]
+
+    def column(name: str) -> list[Any] | None:
+        return [row[name] for _, row in rows] if name in first else None
+
+    spans = None
+    if "spans" in first:
+        spans = {name: [row["spans"][name] for _, row in rows] for name in first["spans"]}
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as reason:
-        raise FormatError(f"cannot read the pairs file {path}: {reason.strerror}") from reason
-    except UnicodeDecodeError as reason:
-        raise FormatError(f"{path}: not UTF-8 text: {reason}") from reason
-    records = []
-    faults: list[str] = []
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError as reason:
-            faults.append(f"line {number}, column {reason.colno}: not JSON: {reason.msg}.")
-            continue
-        except (ValueError, RecursionError) as reason:  # thousands of digits, or of brackets
-            faults.append(f"line {number}: cannot be read: {reason}.")
-            continue
-        if not isinstance(record, dict):
-            faults.append(f'line {number}: expected an object like {{"clean": …}}.')
-            continue
-        records.append((number, record))
-    if faults:
-        raise ProblemError(str(path), faults)
-    if not records:
-        raise ProblemError(str(path), ["there are no prompts. A problem needs at least one pair."])
-    return records
-
-
-def _check_text(columns: dict[str, list[Any]], lines: list[int], source: str) -> None:
-    faults = []
-    for name, values in columns.items():
-        for line, value in zip(lines, values, strict=True):
-            if name == "answer_positions":
-                continue  # whatever they are, build_pairs checks them
-            several = isinstance(value, list) and name in ("answers", "wrong")
-            if not all(isinstance(text, str) for text in (value if several else [value])):
-                faults.append(f"line {line}: {name!r} must be text, as the clean prompts are.")
-    if faults:
-        raise ProblemError(source, faults)
-
-
-def _check_ids(columns: dict[str, list[Any]], lines: list[int], source: str) -> None:
-    def is_ids(value: Any) -> bool:
-        return isinstance(value, list) and all(type(v) is int for v in value)
-
-    faults = []
-    for name, values in columns.items():
-        for line, value in zip(lines, values, strict=True):
-            if name == "answer_positions":
-                continue
-            answer = name in ("answers", "wrong") and type(value) is int
-            if not (is_ids(value) or answer):
-                faults.append(f"line {line}: {name!r} must be token ids, as the clean prompts are.")
-    if faults:
-        raise ProblemError(source, faults)
+        fields = build_pairs(
+            column("clean"),
+            column("corrupted"),
+            column("answers"),
+            column("wrong"),
+            None,
+            column("answer_positions"),
+            spans,
+            padding,
+            source,
+            label=lambda i: rows[i][0],
+        )
+    except ProblemError as error:
+        return None, [f if isinstance(f, Fault) else Fault(f) for f in error.faults]
+    return fields, []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,11 +15,13 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from edgewise.data.build import build_pairs
-from edgewise.data.files import rows_of_file
+from edgewise.data.columns import Columns
+from edgewise.data.files import read_pairs
+from edgewise.data.tables import Table, table_of_file, table_of_rows
 from edgewise.data.text import tokens_of_text
 from edgewise.data.tokenizers import as_tokenizer
 from edgewise.data.tokens import NO_ANSWER, Padding, real_positions
-from edgewise.errors import SettingError
+from edgewise.errors import ProblemError, SettingError
 
 TokenRows = Int[Tensor, "batch pos"] | np.ndarray | Sequence[Sequence[int]]
 Answers = (
@@ -35,10 +37,10 @@ Answers = (
 class PromptPairs:
     """Prompts, their corrupted twins, and the answers at each prompt's answer positions.
 
-    Make them with `from_tokens`, `from_text` or `from_file`. Prompts may differ in length from each
-    other; a pair may not. Shorter prompts are padded on the side `padding` says; what a model
-    computes at real positions does not depend on it. `spans` names positions: a mask per name,
-    disjoint, each with at least one position in every prompt.
+    Make them with `from_tokens`, `from_text`, `from_file` or `from_dataset`. Prompts may differ in
+    length from each other; a pair may not. Shorter prompts are padded on the side `padding` says;
+    what a model computes at real positions does not depend on it. `spans` names positions: a mask
+    per name, disjoint, each with at least one position in every prompt.
     """
 
     clean: Int[Tensor, "batch pos"]
@@ -89,20 +91,23 @@ class PromptPairs:
         corrupted: Sequence[str] | None = None,
         *,
         tokenizer: Any,
-        answers: Sequence[str] | Sequence[Sequence[str]] | None = None,
-        wrong: Sequence[str] | Sequence[Sequence[str]] | None = None,
+        answers: Sequence[str | int] | Sequence[Sequence[str | int]] | None = None,
+        wrong: Sequence[str | int] | Sequence[Sequence[str | int]] | None = None,
         answer_positions: Any = None,
+        spans: Mapping[str, Any] | None = None,
         bos: bool = False,
         padding: Padding = "right",
         source: str = "text",
     ) -> PromptPairs:
-        """Pairs from text; every answer must be a single token (mind the leading space).
+        """Pairs from text; every answer must be a single token (mind the leading space), or its id.
 
         `tokenizer` is a model, its tokenizer, or one of transformers. `bos` puts the tokenizer's
-        beginning-of-sequence token before each prompt; `answer_positions` count it.
+        beginning-of-sequence token before each prompt; `answer_positions` and `spans` count it.
+        A span may also be a phrase of each clean prompt: one that occurs once, or the phrase and
+        which of its occurrences is meant, `("Jeffrey", 2)`. Raises `ProblemError` with every fault.
         """
         known = as_tokenizer(tokenizer)
-        rows = tokens_of_text(clean, corrupted, answers, wrong, known, bos, source)
+        rows = tokens_of_text(clean, corrupted, answers, wrong, spans, known, bos, source)
         return cls.from_tokens(
             **rows, answer_positions=answer_positions, padding=padding, source=source
         )
@@ -113,27 +118,50 @@ class PromptPairs:
         path: str | Path,
         *,
         tokenizer: Any = None,
+        columns: Columns | None = None,
         bos: bool = False,
         padding: Padding = "right",
     ) -> PromptPairs:
-        """Pairs from a JSONL file: one object a line with `clean`, `corrupted`, `answers`, `wrong`.
+        """Pairs from a file of JSON lines, JSON (a list), CSV or Parquet.
 
-        Values are text (then a model or tokenizer is needed) or lists of token ids; `answers` and
-        `wrong` may be one value or a list, `answer_positions` one index or several. Other columns
-        are left alone, unless they look misspelt. Raises `FormatError` or `ProblemError`, with line
-        numbers.
+        A row has `clean`, `corrupted`, `answers`, `wrong`, `answer_positions` and `spans`; all but
+        `clean` may be missing throughout. `columns` says under which names it has them, None to
+        leave one out: `{"clean": "prompt", "wrong": None}`. Prompts are text (then a model or
+        tokenizer is needed) or lists of token ids; answers are text or ids, one or a list.
+        Files of EAP-IG, AutoCircuit and Edge Pruning are read as they are. Other columns are left
+        alone, unless they look misspelt. Raises `FormatError` or `ProblemError`, with every fault
+        and its line.
         """
-        rows, lines = rows_of_file(Path(path), as_tokenizer(tokenizer), bos)
-        names = ("clean", "corrupted", "answers", "wrong", "answer_positions")
-        fields = build_pairs(
-            **{name: rows.get(name) for name in names},
-            lengths=None,
-            spans=None,
-            padding=padding,
-            source=str(path),
-            label=lambda i: f"line {lines[i]}",
+        return cls._of_table(table_of_file(Path(path)), tokenizer, columns, bos, padding)
+
+    @classmethod
+    def from_dataset(
+        cls,
+        dataset: Iterable[Any],
+        *,
+        tokenizer: Any = None,
+        columns: Columns | None = None,
+        bos: bool = False,
+        padding: Padding = "right",
+        source: str = "dataset",
+    ) -> PromptPairs:
+        """Pairs from rows, each a mapping: a dataset of Hugging Face, or a list of dictionaries.
+
+        Rows, `columns` and faults are those of `from_file`; a fault names its row, from 0.
+        """
+        table = table_of_rows(dataset, source)
+        return cls._of_table(table, tokenizer, columns, bos, padding)
+
+    @classmethod
+    def _of_table(
+        cls, table: Table, tokenizer: Any, columns: Columns | None, bos: bool, padding: Padding
+    ) -> PromptPairs:
+        reading = read_pairs(
+            table, as_tokenizer(tokenizer), bos=bos, columns=columns, padding=padding
         )
-        return cls(**fields, padding=padding, source=str(path))
+        if reading.faults or reading.fields is None:
+            raise ProblemError(table.source, reading.faults)
+        return cls(**reading.fields, padding=padding, source=table.source)
 
     # --- looking
 
