@@ -1,7 +1,7 @@
 """Named behaviours, their prompts, and their known circuits. Discovery never imports this."""
 
 from edgewise.tasks.catalog import TASKS, load_task, task_spec
-from edgewise.tasks.published import PUBLISHED, published_circuit
+from edgewise.tasks.published import PUBLISHED, published_circuit, published_groups
 from edgewise.tasks.task import Task, TaskRequest, TaskSpec
 from edgewise.tasks.truth import structural_truth
 
@@ -13,6 +13,7 @@ __all__ = [
     "TaskSpec",
     "load_task",
     "published_circuit",
+    "published_groups",
     "structural_truth",
     "task_spec",
 ]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from edgewise.circuit import Circuit
 from edgewise.errors import unknown_name
 from edgewise.graph import Graph
+from edgewise.tasks import circuits
 
 
 def tracr_reverse() -> Circuit:
@@ -35,15 +36,43 @@ def gate() -> Circuit:
 
 
 PUBLISHED: dict[str, Callable[[], Circuit]] = {
+    "ioi": circuits.ioi,
+    "greater-than": circuits.greater_than,
+    "docstring": circuits.docstring,
     "tracr-reverse": tracr_reverse,
     "tracr-xproportion": tracr_xproportion,
     "or-gate": gate,
     "and-gate": gate,
 }
+_GROUPS: dict[str, Mapping[str, tuple[str, ...]]] = {
+    "ioi": circuits.IOI_GROUPS,
+    "greater-than": circuits.GREATER_THAN_GROUPS,
+    "docstring": circuits.DOCSTRING_GROUPS,
+}
 
 
 def published_circuit(name: str) -> Circuit:
-    """The published circuit of a task. Raises `UnknownName` for a task that has none."""
-    if name not in PUBLISHED:
+    """The published circuit of a task. Raises `UnknownName` for a task that has none.
+
+    >>> published_circuit("ioi").n_edges
+    1041
+    """
+    return PUBLISHED[_known(name)]()
+
+
+def published_groups(name: str) -> dict[str, tuple[str, ...]]:
+    """What the nodes of a published circuit do: the names of the nodes of each group.
+
+    Circuits of compiled programs have none. Raises `UnknownName`.
+
+    >>> published_groups("ioi")["S-inhibition"]
+    ('a7.h3', 'a7.h9', 'a8.h6', 'a8.h10')
+    """
+    return dict(_GROUPS.get(_known(name), {}))
+
+
+def _known(name: str) -> str:
+    known = name.replace("_", "-").lower()
+    if known not in PUBLISHED:
         raise unknown_name("published circuit", name, PUBLISHED)
-    return PUBLISHED[name]()
+    return known
