@@ -57,6 +57,10 @@ def logit_diff(logits, full, answers, wrong):
     return mean([logits[a] for a in answers]) - mean([logits[w] for w in wrong])
 
 
+def logit_margin(logits, full, answers, wrong):
+    return max(logits[a] for a in answers) - max(logits[w] for w in wrong)
+
+
 def prob_diff(logits, full, answers, wrong):
     p = [math.exp(x) for x in log_softmax(logits)]
     return sum(p[a] for a in answers) - sum(p[w] for w in wrong)
@@ -85,6 +89,7 @@ def l2(logits, full, answers, wrong):
 DEFINITIONS = {
     "kl": kl,
     "logit-diff": logit_diff,
+    "logit-margin": logit_margin,
     "prob-diff": prob_diff,
     "nll": nll,
     "match-nll": match_nll,
@@ -145,6 +150,7 @@ def test_small_cases_by_hand():
     expected = {
         "kl": 0.5 * math.log(0.5 / 0.25) + 0.5 * math.log(0.5 / 0.75),
         "logit-diff": math.log(3),
+        "logit-margin": math.log(3),
         "prob-diff": 0.5,
         "nll": math.log(4 / 3),
         "match-nll": math.log(4 / 3) - math.log(2),
@@ -193,7 +199,10 @@ def test_large_logits_do_not_overflow():
         check_finite(metric.name, metric.per_prompt(-full, rows, 2))
 
 
-@pytest.mark.parametrize("name", ["kl", "logit-diff", "prob-diff", "nll", "match-nll", "l2"])
+SMOOTH = ["kl", "logit-diff", "logit-margin", "prob-diff", "nll", "match-nll", "l2"]
+
+
+@pytest.mark.parametrize("name", SMOOTH)
 def test_gradients_are_right_with_padded_answers(name):
     circuit, full = draw(3)
     rows = rows_of(full, [0, 0, 1, 2, 2], ANSWERS, WRONG)
@@ -227,6 +236,7 @@ def test_a_metric_changes_nothing_it_is_given(name):
 DIRECTION_AND_UNIT = {
     "kl": (1, "nats"),
     "logit-diff": (-1, "logits"),
+    "logit-margin": (-1, "logits"),
     "prob-diff": (-1, "probability"),
     "nll": (1, "nats"),
     "match-nll": (1, "nats"),

@@ -21,6 +21,7 @@ METRICS: dict[str, Metric] = {
     for metric in (
         _make("kl", "nats", False, m.kl),
         _make("logit-diff", "logits", True, m.logit_diff, _BOTH),
+        _make("logit-margin", "logits", True, m.logit_margin, _BOTH),
         _make("prob-diff", "probability", True, m.prob_diff, _BOTH),
         _make("nll", "nats", False, m.nll, ("answers",)),
         _make("match-nll", "nats", False, m.match_nll, ("answers",)),

@@ -98,6 +98,11 @@ def logit_diff(logits: Float[Tensor, "row vocab"], rows: AnswerRows) -> Float[Te
     return _mean_of(logits, rows.answers) - _mean_of(logits, rows.wrong)
 
 
+def logit_margin(logits: Float[Tensor, "row vocab"], rows: AnswerRows) -> Float[Tensor, "row"]:
+    """Highest logit of a right answer minus the highest of a wrong one (Docstring)."""
+    return _max_of(logits, rows.answers) - _max_of(logits, rows.wrong)
+
+
 def prob_diff(logits: Float[Tensor, "row vocab"], rows: AnswerRows) -> Float[Tensor, "row"]:
     """Summed probability of the right answers minus that of the wrong ones (Greater-Than)."""
     probabilities = logits.softmax(dim=-1)
