@@ -20,6 +20,13 @@ class WordTokenizer:
     def bos(self) -> int | None:
         return self._bos
 
+    @property
+    def special_ids(self) -> tuple[int, ...]:
+        """BOS, and the padding that compiled programs have."""
+        return tuple(
+            i for i, word in enumerate(self.words) if i == self._bos or word == "compiler_pad"
+        )
+
     def encode(self, text: str) -> list[int]:
         """Raises `ValueError` for a word that is not in the list."""
         for word in text.split():
@@ -42,6 +49,14 @@ class HuggingFaceTokenizer:
     @property
     def bos(self) -> int | None:
         return self._tokenizer.bos_token_id
+
+    @property
+    def special_ids(self) -> tuple[int, ...]:
+        return tuple(self._tokenizer.all_special_ids)
+
+    @property
+    def n_tokens(self) -> int:
+        return len(self._tokenizer)
 
     def encode(self, text: str) -> list[int]:
         return list(self._tokenizer.encode(text, add_special_tokens=False))

@@ -1,0 +1,209 @@
+"""Corrupted prompts made from clean ones, when there are none: swap, shuffle, or random tokens.
+
+Each keeps a prompt's length in tokens, or says which do not, as removed edges carry values position
+by position. A corruption should break the behaviour and leave everything else as it was: swapping
+two names does that best, random tokens worst.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from edgewise.data.faults import Fault
+from edgewise.data.pairs import PromptPairs
+from edgewise.data.tokens import Tokenizer
+from edgewise.errors import ProblemError, SettingError
+
+Entity = TypeVar("Entity", str, int)
+Prompt = TypeVar("Prompt")
+CORRUPTIONS = ("shuffle", "random")
+
+
+def swap_entities(
+    prompts: Sequence[str], entities: Sequence[tuple[str, str]] | tuple[str, str]
+) -> list[str]:
+    """Prompts in which two words change places, everywhere.
+
+    `entities` is a pair for all prompts, or one for each. Words are whole words ("Ann" is not part
+    of "Anna"). Raises `ProblemError` where one of them is missing.
+
+    >>> swap_entities(["Ann and Bob met. Bob left"], ("Ann", "Bob"))
+    ['Bob and Ann met. Ann left']
+    """
+    return [
+        "".join(_swapped(re.split(rf"(?<!\w)({re.escape(a)}|{re.escape(b)})(?!\w)", text), a, b))
+        for text, (a, b) in _with_both(prompts, entities, _has_word)
+    ]
+
+
+def swap_tokens(
+    prompts: Sequence[Sequence[int]], entities: Sequence[tuple[int, int]] | tuple[int, int]
+) -> list[list[int]]:
+    """Prompts of token ids in which two ids change places, everywhere.
+
+    `entities` is a pair for all prompts, or one for each. Raises `ProblemError` where one of them
+    is missing.
+
+    >>> swap_tokens([[0, 5, 7, 5]], (5, 7))
+    [[0, 7, 5, 7]]
+    """
+    return [
+        _swapped(row, a, b) for row, (a, b) in _with_both(prompts, entities, lambda i, r: i in r)
+    ]
+
+
+def _swapped(items: Sequence[Entity], a: Entity, b: Entity) -> list[Entity]:
+    return [b if item == a else a if item == b else item for item in items]
+
+
+def _has_word(word: str, text: str) -> bool:
+    return bool(word) and re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text) is not None
+
+
+def _with_both(
+    prompts: Sequence[Prompt],
+    entities: Sequence[tuple[Entity, Entity]] | tuple[Entity, Entity],
+    contains: Callable[[Entity, Prompt], bool],
+) -> list[tuple[Prompt, tuple[Entity, Entity]]]:
+    """Each prompt with its two entities, both of which it has."""
+    one = len(entities) == 2 and not isinstance(entities[0], tuple | list)
+    pairs: list[Any] = [entities] * len(prompts) if one else list(entities)
+    if len(pairs) != len(prompts):
+        raise ProblemError("swap", [f"there are {len(pairs)} pairs for {len(prompts)} prompts."])
+    faults = [
+        Fault(f"it does not have {entity!r}.", where=f"prompt {i}")
+        for i, (prompt, pair) in enumerate(zip(prompts, pairs, strict=True))
+        for entity in pair
+        if not contains(entity, prompt)
+    ]
+    if faults:
+        raise ProblemError("swap", faults)
+    return list(zip(prompts, pairs, strict=True))
+
+
+def shuffled(pairs: PromptPairs, *, seed: int = 0) -> PromptPairs:
+    """These pairs, each corrupted with the clean prompt of another, of equal length.
+
+    No prompt gets its own text, not even from a duplicate. Raises `ProblemError`, naming every
+    prompt that has no partner.
+    """
+    generator = _generator(seed)
+    corrupted = pairs.clean.clone()
+    faults: list[Fault] = []
+    for length in pairs.lengths.unique().tolist():
+        group = (pairs.lengths == length).nonzero().flatten().tolist()
+        classes: dict[tuple[int, ...], list[int]] = {}
+        for k in torch.randperm(len(group), generator=generator).tolist():
+            i = group[k]
+            classes.setdefault(tuple(pairs.clean[i][pairs.real[i]].tolist()), []).append(i)
+        # Equal prompts side by side, each moved on by the largest class: none meets its like.
+        order = [i for equal in sorted(classes.values(), key=len, reverse=True) for i in equal]
+        step = max(map(len, classes.values()))
+        if 2 * step > len(group):
+            text = f"no other prompt of its {length} tokens is left to be its corrupted one."
+            alone = sorted(order[:step])  # the largest class
+            faults += [Fault(text, where=f"pair {i}", column="corrupted") for i in alone]
+            continue
+        for k, i in enumerate(order):
+            corrupted[i] = pairs.clean[order[(k + step) % len(order)]]
+    if faults:
+        raise ProblemError(f"shuffling {pairs.source}", faults)
+    return replace(pairs, corrupted=corrupted)
+
+
+def random_tokens(
+    pairs: PromptPairs,
+    vocabulary: int | Sequence[int],
+    *,
+    special: Sequence[int] = (),
+    at: str | Bool[Tensor, "batch pos"] | None = None,
+    seed: int = 0,
+) -> PromptPairs:
+    """These pairs, corrupted with random tokens in place of the clean ones.
+
+    `vocabulary` is the ids to draw from, or how many there are. `special` ids are neither drawn nor
+    replaced. `at` is the name of a span or a [batch pos] mask; by default all positions change.
+    A token is never replaced by itself.
+    """
+    ids = list(range(vocabulary)) if isinstance(vocabulary, int) else list(vocabulary)
+    drawn = torch.tensor(sorted(set(ids) - set(special)))
+    if len(drawn) < 2:
+        raise SettingError(f"{len(drawn)} tokens to draw from; there must be at least 2.")
+    chosen = pairs.real & _places(pairs, at)
+    for token in special:
+        chosen = chosen & (pairs.clean != token)
+    nothing = (~chosen.any(dim=1)).nonzero().flatten().tolist()
+    if nothing:
+        text = "no token of it may be replaced."
+        raise ProblemError(
+            f"random tokens for {pairs.source}", [Fault(text, where=f"pair {i}") for i in nothing]
+        )
+    generator = _generator(seed)
+    own = torch.searchsorted(drawn, pairs.clean).clamp(max=len(drawn) - 1)
+    among = drawn[own] == pairs.clean  # the clean token is one of those to draw
+    draws = torch.randint(len(drawn) - 1, pairs.clean.shape, generator=generator)
+    draws = draws + (among & (draws >= own))  # skip the clean token itself
+    return replace(pairs, corrupted=torch.where(chosen, drawn[draws], pairs.clean))
+
+
+def corrupt(
+    pairs: PromptPairs, how: str, *, n_tokens: int, tokenizer: Tokenizer | None, seed: int = 0
+) -> PromptPairs:
+    """Pairs without corrupted prompts, with them: "shuffle", "random", or "random:SPAN".
+
+    Raises `SettingError` for another word, or if there are corrupted prompts already.
+    """
+    name, _, span = how.partition(":")
+    if name not in CORRUPTIONS or (span and name != "random"):
+        known = ", ".join(repr(word) for word in (*CORRUPTIONS, "random:SPAN"))
+        raise SettingError(f"no corruption named {how!r}. Known: {known}.")
+    if pairs.corrupted is not None:
+        raise SettingError(
+            f"{pairs.source} has corrupted prompts; to make others, leave its own out: "
+            'columns={"corrupted": None}, or --columns corrupted=.'
+        )
+    if name == "shuffle":
+        return shuffled(pairs, seed=seed)
+    n_tokens = min(n_tokens, getattr(tokenizer, "n_tokens", n_tokens))  # rows that only pad W_E
+    return random_tokens(
+        pairs, n_tokens, special=special_ids(tokenizer), at=span or None, seed=seed
+    )
+
+
+def special_ids(tokenizer: Tokenizer | None) -> tuple[int, ...]:
+    """The ids of a tokenizer that are no part of text: BOS, and others if it says so."""
+    if tokenizer is None:
+        return ()
+    named = getattr(tokenizer, "special_ids", None)
+    ids = {*(() if named is None else named), *(() if tokenizer.bos is None else (tokenizer.bos,))}
+    return tuple(sorted(ids))
+
+
+def _places(pairs: PromptPairs, at: str | Tensor | None) -> Tensor:
+    if at is None:
+        return pairs.real
+    if isinstance(at, Tensor):
+        if at.shape != pairs.clean.shape or at.dtype != torch.bool:
+            raise SettingError(
+                f"at is a {at.dtype} tensor of shape {tuple(at.shape)}; it must be a boolean mask "
+                f"{tuple(pairs.clean.shape)}, or the name of a span."
+            )
+        return at
+    spans = pairs.spans or {}
+    if at not in spans:
+        known = ", ".join(repr(name) for name in spans) or "none"
+        raise SettingError(f"no span named {at!r}; {pairs.source} has {known}.")
+    return spans[at]
+
+
+def _generator(seed: int) -> torch.Generator:
+    if isinstance(seed, bool) or not 0 <= seed < 2**63:
+        raise SettingError(f"seed is {seed!r}; it must be between 0 and 2**63 - 1.")
+    return torch.Generator().manual_seed(seed)
