@@ -22,7 +22,7 @@ import torch
 import edgewise as ew
 from edgewise.discovery import METHODS
 from edgewise.errors import EdgewiseError
-from edgewise.model import BUNDLED
+from edgewise.model import PROGRAMS
 from results import write_result
 
 REFERENCES = ("zero", "corrupted", "mean")
@@ -40,7 +40,7 @@ START, END = "<!-- table: bench_methods_recovery.py -->", "<!-- end of table -->
 def main(trained: bool) -> None:
     """Run every cell, write the JSON and the table."""
     torch.set_num_threads(1)  # the models are tiny: a second thread costs more than it gives
-    rows = [cell for name in BUNDLED for cell in cells(name, trained)]
+    rows = [cell for name in PROGRAMS for cell in cells(name, trained)]
     write_result("methods_recovery", ew.load_model("tracr-reverse"), {"cells": rows})
     page = PAGE.read_text(encoding="utf-8")
     head, _, rest = page.partition(START)

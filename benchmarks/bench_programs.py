@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 import edgewise as ew
-from edgewise.model import BUNDLED
+from edgewise.model import PROGRAMS
 from results import write_result
 
 THRESHOLD = 1e-3
@@ -24,7 +24,7 @@ START, END = "<!-- table: bench_programs.py -->", "<!-- end of table -->"
 def main() -> None:
     """Run every cell, write the JSON and the table."""
     torch.set_num_threads(1)  # the models are tiny: a second thread costs more than it gives
-    rows = [row(name) for name in BUNDLED if not name.endswith("-gate")]
+    rows = [row(name) for name in PROGRAMS if not name.endswith("-gate")]
     write_result("programs", ew.load_model("tracr-reverse"), {"threshold": THRESHOLD, "rows": rows})
     page = PAGE.read_text(encoding="utf-8")
     head, _, rest = page.partition(START)

@@ -2,7 +2,8 @@
 
 For every program of `rasp_programs.py` this writes `<name>.safetensors` (float32 weights, y = xW+b)
 and `<name>.json` (shape, vocabulary, meaning of the residual directions, examples) into
-`src/edgewise/model/bundled/`. Before a file is written, on every legal input of every length:
+`src/edgewise/model/bundled/programs/`. Before a file is written, on every legal input of every
+length:
 
 1. the residual stream of a plain numpy forward pass on the exported tensors, after the embedding
    and every half layer, equals that of tracr's own haiku model within `EQUAL`;

@@ -1,10 +1,10 @@
 """Which attention heads make an OR gate, and which an AND gate? Two models built by hand.
 
-Writes `or-gate` and `and-gate` (weights and sidecar) into `src/edgewise/model/bundled/`. The OR
-gate is the toy model of the ACDC paper (arXiv 2304.14997); the AND gate is its analogue. Both have
-one layer of two heads that each write a constant 1 into residual direction 0, and a one-neuron MLP
-that writes the gate's value into direction 1, which is the output. A head is "off" when its output
-is replaced by zero; with every head live both gates output 1.
+Writes `or-gate` and `and-gate` (weights and sidecar) into `src/edgewise/model/bundled/programs/`.
+The OR gate is the toy model of the ACDC paper (arXiv 2304.14997); the AND gate is its analogue.
+Both have one layer of two heads that each write a constant 1 into residual direction 0, and a one-
+neuron MLP that writes the gate's value into direction 1, which is the output. A head is "off" when
+its output is replaced by zero; with every head live both gates output 1.
 
     pip install numpy safetensors
     python scripts/make_gates.py [--out FOLDER]
@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save
 
-BUNDLED = Path(__file__).resolve().parents[1] / "src" / "edgewise" / "model" / "bundled"
+BUNDLED = Path(__file__).resolve().parents[1] / "src/edgewise/model/bundled/programs"
 Tensors = dict[str, np.ndarray]
 
 

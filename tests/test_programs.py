@@ -4,7 +4,8 @@ import pytest
 import torch
 
 import edgewise as ew
-from edgewise.model.bundled import BUNDLED, bundled_program
+from edgewise.model.programs import PROGRAMS as BUNDLED
+from edgewise.model.programs import bundled_program
 from edgewise.tasks import published_circuit
 from models import random_model
 

@@ -166,22 +166,22 @@ def models(json: Json = False) -> None:
     """List the bundled models and the families that can be loaded."""
     from edgewise.cli import show
     from edgewise.graph import Graph
-    from edgewise.model.bundled import BUNDLED, bundled_program
+    from edgewise.model.bundled import BUNDLED, about
     from edgewise.model.families import FAMILIES
 
     rows = []
     for name in BUNDLED:
-        program = bundled_program(name)
-        config = program.config
+        model = about(name)
+        config = model.config
         edges = Graph.build(config.n_layers, config.n_heads, split_embed=config.adds_positions)
         rows.append(
             {
                 "name": name,
-                "description": program.description,
+                "description": model.description,
                 "layers": config.n_layers,
                 "heads": config.n_heads,
                 "d_model": config.d_model,
-                "vocabulary": list(program.vocab),
+                "vocabulary": list(model.vocabulary),
                 "edges": edges.n_edges,
             }
         )

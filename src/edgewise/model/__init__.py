@@ -5,5 +5,6 @@ from edgewise.model.config import ModelConfig
 from edgewise.model.loading import load_model
 from edgewise.model.model import Model
 from edgewise.model.processing import process
+from edgewise.model.programs import PROGRAMS
 
-__all__ = ["BUNDLED", "Model", "ModelConfig", "load_model", "process"]
+__all__ = ["BUNDLED", "PROGRAMS", "Model", "ModelConfig", "load_model", "process"]

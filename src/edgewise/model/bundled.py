@@ -1,80 +1,45 @@
-"""The models that come with Edgewise: compiled RASP programs and hand-made gates.
-
-Each is a safetensors file and a JSON file beside it, made by `scripts/compile_programs.py` and
-`scripts/make_gates.py`.
-"""
+"""The models that come with Edgewise, by name: compiled programs, and trained language models."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
-from typing import Any
 
-import torch
-from safetensors.torch import load
-
-from edgewise.data.tokenizers import WordTokenizer
 from edgewise.errors import unknown_name
 from edgewise.model.config import ModelConfig
 from edgewise.model.model import Model
-from edgewise.storage import check_format
+from edgewise.model.programs import PROGRAMS, bundled_program, program_model
+from edgewise.model.trained import TRAINED, UNTRAINED, model_card, trained_model
 
-_FOLDER = files("edgewise.model") / "bundled"
-BUNDLED: tuple[str, ...] = tuple(
-    sorted(f.name.removesuffix(".json") for f in _FOLDER.iterdir() if f.name.endswith(".json"))
-)
+BUNDLED: tuple[str, ...] = (*PROGRAMS, *TRAINED, *UNTRAINED)
 
 
 @dataclass(frozen=True)
-class Program:
-    """What is known of a bundled model beside its weights."""
+class About:
+    """What a list of the bundled models shows of one."""
 
     name: str
     description: str
-    source: str  # RASP, or the formula of a gate
-    vocab: tuple[str, ...]
-    bos: int | None
-    inputs: tuple[int, ...]  # token ids that may stand in an input
-    max_length: int  # of an input, without BOS
-    distinct: bool  # no token may stand in an input twice
-    output: dict[str, Any]  # kind, and the labels of the output channels
-    examples: tuple[dict[str, Any], ...]
     config: ModelConfig
+    vocabulary: tuple[str, ...]
 
 
-@cache
-def bundled_program(name: str) -> Program:
-    """What a bundled model computes. Raises `UnknownName`."""
-    if name not in BUNDLED:
-        raise unknown_name("bundled model", name, BUNDLED)
-    document = json.loads((_FOLDER / f"{name}.json").read_text(encoding="utf-8"))
-    check_format(document, f"{name}.json", "edgewise-model", 1)
-    return Program(
-        name=name,
-        description=document["description"],
-        source=document["program"],
-        vocab=tuple(document["vocab"]),
-        bos=document["bos"],
-        inputs=tuple(document["inputs"]),
-        max_length=document["max_length"],
-        distinct=document["distinct"],
-        output=document["output"],
-        examples=tuple(document["examples"]),
-        config=ModelConfig.from_json(document["config"]),
-    )
+def about(name: str) -> About:
+    """A bundled model before its weights are read. Raises `UnknownName`."""
+    _check(name)
+    if name in PROGRAMS:
+        program = bundled_program(name)
+        return About(name, program.description, program.config, program.vocab)
+    card = model_card(name)
+    description = f"{card.name} before training" if name in UNTRAINED else card.description
+    return About(name, description, card.config, card.words)
 
 
 def bundled_model(name: str) -> Model:
-    """A bundled model, in the dtype it was made in. Raises `UnknownName`."""
-    program = bundled_program(name)
-    weights = load((_FOLDER / f"{name}.safetensors").read_bytes())
-    weights = {key: tensor for key, tensor in weights.items() if _says_something(key, tensor)}
-    tokenizer = WordTokenizer(program.vocab, program.bos)
-    return Model(program.config, weights, name=name, tokenizer=tokenizer)
+    """A bundled model. Raises `UnknownName`."""
+    _check(name)
+    return program_model(name) if name in PROGRAMS else trained_model(name)
 
 
-def _says_something(name: str, tensor: torch.Tensor) -> bool:
-    """Biases that are zero are left out: a reader of the weights should see what is there."""
-    return ".b_" not in name or bool(tensor.any())
+def _check(name: str) -> None:
+    if name not in BUNDLED:
+        raise unknown_name("bundled model", name, BUNDLED)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from edgewise.errors import SettingError, unknown_name
 from edgewise.metrics import Metric
 from edgewise.model import BUNDLED, Model, load_model
-from edgewise.model.bundled import bundled_program
+from edgewise.model.programs import PROGRAMS, bundled_program
 from edgewise.patching import Reference
+from edgewise.tasks.language import BEHAVIOURS, examples
+from edgewise.tasks.language.load import DEFAULT_MODEL, make_language_task
 from edgewise.tasks.programs import (
     make_gate_task,
     make_program_task,
@@ -23,7 +27,7 @@ _MAKERS = {
 }
 
 
-def _spec(name: str) -> TaskSpec:
+def _program_spec(name: str) -> TaskSpec:
     make, data = _MAKERS.get(name, (make_program_task, ("legal",)))
     return TaskSpec(
         name=name,
@@ -33,10 +37,48 @@ def _spec(name: str) -> TaskSpec:
         reference="zero",
         data=data,
         make=make,
+        sample=lambda: _program_sample(name),
+        fits=name,
     )
 
 
-TASKS: dict[str, TaskSpec] = {name: _spec(name) for name in BUNDLED}
+def _program_sample(name: str) -> tuple[str, str]:
+    task = load_task(name)
+    pairs, tokenizer = task.problem.pairs, task.problem.model.tokenizer
+    assert tokenizer is not None, "bundled programs have one"
+    clean, corrupted = (
+        "" if rows is None else tokenizer.decode(rows[0][pairs.real[0]].tolist())
+        for rows in (pairs.clean, pairs.corrupted)
+    )
+    return clean, corrupted
+
+
+def _language_sample(name: str) -> tuple[str, str]:
+    (example,) = examples(name, 1)
+    return example.clean, example.corrupted
+
+
+def _language_spec(name: str) -> TaskSpec:
+    behaviour = BEHAVIOURS[name]
+    return TaskSpec(
+        name=name,
+        summary=behaviour.summary,
+        model=DEFAULT_MODEL,
+        metric=behaviour.metric,
+        reference="corrupted",
+        data=(),
+        make=make_language_task,
+        sample=lambda: _language_sample(name),
+        fits=behaviour.fits,
+        templates=tuple(behaviour.templates),
+        corruptions={key: value.summary for key, value in behaviour.corruptions.items()},
+    )
+
+
+TASKS: dict[str, TaskSpec] = {
+    **{name: _language_spec(name) for name in BEHAVIOURS},
+    **{name: _program_spec(name) for name in PROGRAMS},
+}
 
 
 def task_spec(name: str) -> TaskSpec:
@@ -54,6 +96,9 @@ def load_task(
     n: int | None = None,
     seed: int = 0,
     data: str | None = None,
+    template: str | None = None,
+    corruption: str | None = None,
+    bos: bool | None = None,
     metric: str | Metric | None = None,
     reference: str | Reference | None = None,
 ) -> Task:
@@ -61,8 +106,10 @@ def load_task(
 
     `model` defaults to the one the task is made for. `n` prompts are drawn with `seed`; `data`
     picks the kind of prompts where a task has several (compiled programs of the paper: "legal"
-    token ids, or the "paper"'s own). `metric` and `reference` default to the task's. Raises
-    `UnknownName`, `SettingError`, `ProblemError`.
+    token ids, or the "paper"'s own). Language tasks have a choice of sentences (`template`), of
+    ways to corrupt them (`corruption`), and of BOS before each prompt (`bos`); what the paper does
+    is the default. `metric` and `reference` default to the task's. Raises `UnknownName`,
+    `SettingError`, `ProblemError`.
 
     >>> load_task("tracr-reverse").published.n_edges
     15
@@ -73,9 +120,36 @@ def load_task(
             raise SettingError(f"{what} is {value!r}; it must be a whole number.")
     if not 0 <= seed < 2**63:
         raise SettingError(f"seed is {seed}; it must be between 0 and 2**63 - 1.")
-    if data is not None and data not in spec.data:
-        raise unknown_name(f"kind of data of {spec.name}", data, spec.data)
-    request = TaskRequest(spec, n, seed, data or spec.data[0], metric, reference)
+    chosen = {
+        "data": _choice(spec, "kind of data", data, spec.data),
+        "template": _choice(spec, "template", template, spec.templates),
+        "corruption": _choice(spec, "corruption", corruption, spec.corruptions),
+    }
+    if bos is not None and spec.make is not make_language_task:
+        raise SettingError(f"{spec.name} has no choice of bos; its prompts are as they are.")
+    request = TaskRequest(spec, n, seed, metric=metric, reference=reference, bos=bos, **chosen)
     if not isinstance(model, Model):
-        model = load_model(model or spec.model)
+        model = load_model(model or default_model(spec))
     return spec.make(model, request)
+
+
+def default_model(spec: TaskSpec) -> str:
+    """The model a task is asked of when none is named. Raises `SettingError` if there is none."""
+    if spec.model not in BUNDLED:
+        raise SettingError(
+            f"{spec.name} needs a model: give one, such as 'gpt2', a folder, or a model in memory "
+            f"with a tokenizer. ({spec.model!r}, its own, is not bundled here.)"
+        )
+    return spec.model
+
+
+def _choice(spec: TaskSpec, what: str, asked: str | None, known: Iterable[str]) -> str:
+    """What was asked for, or the first there is; "" where a task has no such choice."""
+    known = list(known)
+    if asked is None:
+        return known[0] if known else ""
+    if not known:
+        raise SettingError(f"{spec.name} has no choice of {what}; you asked for {asked!r}.")
+    if asked not in known:
+        raise unknown_name(f"{what} of {spec.name}", asked, known)
+    return asked
