@@ -136,6 +136,38 @@ def test_unequal_circuits_have_other_ids():
     assert circuit != "a circuit"
 
 
+def fine_edges(circuit: Circuit) -> dict[str, float]:
+    """The edges of MIB's graph (heads, q, k and v apart, one input) that each kept edge is made of,
+    and how much of them."""
+    graph, found = circuit.graph, {}
+    for edge in circuit.edges:
+        if edge.is_switch:
+            continue
+        sender, into, slot = edge.sender, edge.receiver.node, edge.receiver.slot
+        heads = [f".h{i}" for i in range(graph.n_heads)]
+        froms = [f"a{sender.layer}{h}" for h in heads] if sender.kind == "attention" else [sender]
+        if sender.kind in ("tok_embed", "pos_embed"):
+            froms = ["input"]
+        nodes = [f"a{into.layer}{h}" for h in heads] if into.kind == "attention" else [into]
+        slots = [""] if into.kind in ("mlp", "logits") else [f".{x}" for x in slot or "qkv"]
+        for name in (f"{f}->{n}{x}" for f in froms for n in nodes for x in slots):
+            found[name] = found.get(name, 0) + (0.5 if "embed" in sender.kind else 1)
+    return found
+
+
+@fixed
+@given(GRAPHS, SEEDS)
+def test_the_weighted_edge_count_is_that_of_single_heads(graph, seed):
+    circuit = random_circuit(graph, seed)
+    assert circuit.weighted_edge_count == sum(fine_edges(circuit).values())
+    fine = Graph(graph.n_layers, graph.n_heads, graph.mlps, graph.parallel)
+    assert set(fine_edges(circuit)) <= {edge.name for edge in fine.edges}
+    assert Circuit.full(graph).weighted_edge_count == fine.n_edges
+    if (graph.split_qkv, graph.split_heads, graph.split_embed) == (True, True, False):
+        additive = [edge for edge in circuit.edges if not edge.is_switch]
+        assert circuit.weighted_edge_count == len(additive)
+
+
 def test_repr_is_short():
     assert repr(Circuit.full(SMALL)) == "Circuit(46 of 46 edges, 8 nodes)"
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from edgewise.circuit import Circuit, EdgeScores
 from edgewise.errors import SettingError, UnknownName
-from edgewise.graph import Edge, Graph
+from edgewise.graph import Edge, Graph, Node
 
 fixed = settings(derandomize=True, deadline=None, max_examples=40)
 FLAG = st.booleans()
@@ -142,22 +142,29 @@ def test_more_edges_than_there_are(n):
 
 
 def grown_by_definition(scores: EdgeScores, n: int, absolute: bool) -> set[Edge]:
-    """n times: of all edges into a node reached so far, the best; the first of equals."""
+    """n times: of all edges into a node reached so far, the best; the first of equals.
+
+    A port with a switch hears nobody before its switch is chosen.
+    """
     size = abs if absolute else float
     chosen: list[Edge] = []
+    switches = dict.fromkeys(scores.graph.receivers)
+    switches |= {edge.receiver: edge for edge in scores.graph.edges if edge.is_switch}
     for _ in range(n):
         reached = {"logits"} | {edge.sender.name for edge in chosen}
         open_edges = [
             edge
             for edge in scores.graph.edges
-            if edge.receiver.node.name in reached and edge not in chosen
+            if edge.receiver.node.name in reached
+            and edge not in chosen
+            and (edge.is_switch or not (closed := switches[edge.receiver]) or closed in chosen)
         ]
         chosen.append(max(open_edges, key=lambda edge: size(scores.of(edge))))
     return set(chosen)
 
 
 @settings(derandomize=True, deadline=None, max_examples=40)
-@given(WITHOUT_SWITCHES, SEEDS, st.integers(1, 5), FLAG, st.integers(0, 25))
+@given(GRAPHS, SEEDS, st.integers(1, 5), FLAG, st.integers(0, 25))
 def test_greedy_is_its_definition(graph, seed, distinct, absolute, n):
     scores, n = random_scores(graph, seed, distinct=distinct), min(n, graph.n_edges)
     expected = grown_by_definition(scores, n, absolute)
@@ -211,6 +218,51 @@ def test_greedy_opens_a_port_before_it_listens_there():
     values = {"a0.h0->logits": 3.0, "input->a0.h0.q": 2.0, "a0.h0.q->a0.h0": 1.0}
     circuit = scores_of(graph, values).greedy(2)
     assert chosen_that_do_not_reach_the_logits(circuit) == []
+
+
+# --- whole nodes
+
+
+def node_score(scores: EdgeScores, node: Node, absolute: bool) -> float:
+    """Added up edge by edge."""
+    size = abs if absolute else float
+    out = [e for e in scores.graph.edges if e.sender == node and not e.is_switch]
+    return sum(size(scores.of(edge)) for edge in out)
+
+
+@fixed
+@given(GRAPHS, SEEDS, st.integers(1, 5), FLAG, st.data())
+def test_a_circuit_of_nodes_is_every_edge_between_the_best(graph, seed, distinct, absolute, data):
+    scores = random_scores(graph, seed, distinct=distinct)
+    nodes = [node for node in graph.nodes if node.layer is not None]
+    found = scores.of_nodes(absolute=absolute)
+    assert list(found) == nodes
+    for node in nodes:
+        assert found[node] == pytest.approx(node_score(scores, node, absolute), abs=1e-9)
+    n = data.draw(st.integers(0, len(nodes)))
+    best = sorted(nodes, key=lambda node: -found[node])[:n]
+    inside = {node.name for node in graph.nodes if node.layer is None or node in best}
+    kept = [e for e in graph.edges if e.sender.name in inside and e.receiver.node.name in inside]
+    circuit = scores.top_nodes(n, absolute=absolute)
+    assert list(circuit.edges) == kept
+    assert circuit == Circuit.of_nodes(graph, best) == Circuit.of_nodes(graph, map(str, best))
+
+
+def test_all_nodes_are_the_full_circuit_and_none_the_embeddings_alone():
+    scores = random_scores(SMALL, 0)
+    assert scores.top_nodes(6) == Circuit.full(SMALL)
+    assert [edge.name for edge in scores.top_nodes(0).edges] == ["input->logits"]
+
+
+@pytest.mark.parametrize("n", [-1, 7])
+def test_more_nodes_than_there_are(n):
+    with pytest.raises(SettingError, match=f"asked for {n} nodes; the graph has 6 beside"):
+        random_scores(SMALL, 0).top_nodes(n)
+
+
+def test_a_node_that_is_not_there():
+    with pytest.raises(UnknownName, match=r"no node named 'a0\.h9'.*a0\.h0.*2 layers of 2 heads"):
+        Circuit.of_nodes(SMALL, ["a0.h9"])
 
 
 # --- nothing changes in place

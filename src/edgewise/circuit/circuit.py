@@ -16,7 +16,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from edgewise.circuit import files
-from edgewise.errors import FormatError, SettingError, UnknownName
+from edgewise.errors import FormatError, SettingError, UnknownName, unknown_name
 from edgewise.graph import Edge, Graph, Node, Port
 from edgewise.storage import read_json, write_json
 
@@ -69,6 +69,24 @@ class Circuit:
             keep[graph.index(edge)] = True
         return cls(graph, keep)
 
+    @classmethod
+    def of_nodes(cls, graph: Graph, nodes: Iterable[Node | str]) -> Circuit:
+        """Every edge between these nodes, the embeddings and the output. Raises `UnknownName`.
+
+        >>> Circuit.of_nodes(Graph.build(2, 2), ["m0"]).n_edges  # input->m0, m0->logits, around it
+        3
+        """
+        known = {node.name: node for node in graph.nodes}
+        kept = {node for node in graph.nodes if node.layer is None}
+        for node in nodes:
+            name = Node.parse(node).name if isinstance(node, str) else node.name
+            if name not in known:
+                raise unknown_name("node", name, known, hint=f"This graph has {graph.describe()}.")
+            kept.add(known[name])
+        rows = torch.tensor([node in kept for node in graph.senders])
+        columns = torch.tensor([port.node in kept for port in graph.receivers])
+        return cls(graph, graph.exists & rows[:, None] & columns[None, :])
+
     # --- looking
 
     @cached_property
@@ -80,6 +98,32 @@ class Circuit:
     def n_edges(self) -> int:
         """How many edges are kept, switches included."""
         return int(self.keep.sum())
+
+    @property
+    def weighted_edge_count(self) -> float:
+        """How many edges between single heads' q, k, v inputs, MLPs and one input these stand for.
+
+        What circuits of different granularity are compared by: the full circuit of a model counts
+        the same at each. An edge of whole layers or of joined ports counts every edge inside it,
+        one of split embeddings half of `input`'s, a switch nothing.
+
+        >>> whole_layers = Graph.build(12, 12, split_heads=False, split_qkv=False)
+        >>> Circuit.full(whole_layers).weighted_edge_count  # as many as with heads apart
+        32491.0
+        """
+        heads = 1 if self.graph.split_heads else self.graph.n_heads
+        slots = 1 if self.graph.split_qkv else 3
+        senders = [
+            {"attention": heads, "tok_embed": 0.5, "pos_embed": 0.5}.get(node.kind, 1.0)
+            for node in self.graph.senders
+        ]
+        receivers = [
+            heads * slots if port.node.kind in ("head", "attention") else 1.0
+            for port in self.graph.receivers
+        ]
+        counted = (self.keep & ~self.graph.is_switch).double()
+        weights = torch.tensor(senders)[:, None] * torch.tensor(receivers)[None, :]
+        return float((counted * weights).sum())
 
     @cached_property
     def nodes(self) -> tuple[Node, ...]:

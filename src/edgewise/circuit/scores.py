@@ -12,7 +12,7 @@ from torch import Tensor
 
 from edgewise.circuit.circuit import Circuit
 from edgewise.errors import SettingError
-from edgewise.graph import Edge, Graph
+from edgewise.graph import Edge, Graph, Node
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,14 +47,16 @@ class EdgeScores:
     def ranked(self, *, absolute: bool = False) -> tuple[Edge, ...]:
         """Every edge, highest score first (or highest magnitude); ties in canonical order."""
         edges = self.graph.edges
-        values = self._in_canonical_order(absolute)
-        order = torch.sort(values, descending=True, stable=True).indices.tolist()
-        return tuple(edges[i] for i in order)
+        return tuple(edges[i] for i in self._order(absolute).tolist())
 
     def top(self, n: int, *, absolute: bool = False) -> Circuit:
         """The circuit of the n highest-scored edges."""
         self._check_size(n)
-        return Circuit.of(self.graph, self.ranked(absolute=absolute)[:n])
+        # By positions, not by names: a sweep over sizes of a large graph would wait for those.
+        places = self.graph.exists.T.nonzero()[self._order(absolute)[:n]]
+        keep = torch.zeros_like(self.graph.exists)
+        keep[places[:, 1], places[:, 0]] = True
+        return Circuit(self.graph, keep)
 
     def above(self, threshold: float, *, absolute: bool = False) -> Circuit:
         """The circuit of the edges that score at least `threshold`."""
@@ -102,9 +104,36 @@ class EdgeScores:
             reach(self.graph.senders[row])
         return Circuit(self.graph, keep)
 
-    def _in_canonical_order(self, absolute: bool) -> Tensor:
+    def of_nodes(self, *, absolute: bool = False) -> dict[Node, float]:
+        """Every head's (or attention layer's) and MLP's score: the sum over the edges out of it.
+
+        To first order that is the effect of replacing what the node writes. With `absolute` the sum
+        of magnitudes, in which a node that helps here and hurts there counts. Switches, which lie
+        inside a node, are left out.
+        """
+        values = self.values.where(~self.graph.is_switch, 0.0)
+        sums = (values.abs() if absolute else values).sum(dim=1).tolist()
+        nodes = zip(self.graph.senders, sums, strict=True)
+        return {node: total for node, total in nodes if node.layer is not None}
+
+    def top_nodes(self, n: int, *, absolute: bool = False) -> Circuit:
+        """The circuit of the n best heads and MLPs: every edge between them, embeddings and output.
+
+        Nodes rank by `of_nodes`, ties in canonical order.
+        """
+        scores = self.of_nodes(absolute=absolute)
+        if not 0 <= n <= len(scores):
+            raise SettingError(
+                f"asked for {n} nodes; the graph has {len(scores)} beside embeddings and output."
+            )
+        best = sorted(scores, key=lambda node: -scores[node])  # stable
+        return Circuit.of_nodes(self.graph, best[:n])
+
+    def _order(self, absolute: bool) -> Tensor:
+        """Canonical positions of the edges, best first."""
         values = self.values.T[self.graph.exists.T]
-        return values.abs() if absolute else values
+        values = values.abs() if absolute else values
+        return torch.sort(values, descending=True, stable=True).indices
 
     def _check_size(self, n: int) -> None:
         if not 0 <= n <= self.graph.n_edges:

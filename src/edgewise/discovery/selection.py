@@ -7,10 +7,12 @@ from edgewise.settings import SelectionSettings
 
 
 def select(scores: EdgeScores, settings: SelectionSettings) -> Circuit:
-    """The circuit of the best edges. Raises `SettingError` if there are not that many."""
+    """The circuit of the best edges or nodes. Raises `SettingError` if there are not that many."""
     absolute = settings.by == "absolute"
     if settings.above is not None:
         return scores.above(settings.above, absolute=absolute)
+    if settings.nodes is not None:
+        return scores.top_nodes(settings.nodes, absolute=absolute)
     n = settings.edges
     if n is None:
         assert settings.share is not None  # the settings class fills it in
