@@ -248,6 +248,9 @@ def test_a_metric_without_gradient_is_refused(method):
         ("eap", {"edges": 3, "share": 0.5}, "only once"),
         ("eap", {"above": float("nan")}, "must be a number"),
         ("eap", {"above": 0.1, "select": "greedy"}, "grows to a number of edges"),
+        ("eap", {"nodes": 3, "select": "greedy"}, "grows to a number of edges"),
+        ("eap", {"nodes": 3, "above": 0.1}, "above and nodes are given; .* only once"),
+        ("eap", {"nodes": -1}, "nodes is -1; .* at least 0"),
         ("eap", {"threshold": 0.1}, "setting of eap"),
         ("random", {"seed": -1}, "at least 0"),
     ],
@@ -257,9 +260,11 @@ def test_settings_that_cannot_be(method, settings, message):
         method_named(method).resolve(settings)
 
 
-def test_more_edges_than_there_are():
+def test_more_edges_or_nodes_than_there_are():
     with pytest.raises(SettingError, match="the graph has"):
         find(small_problem(), "eap", edges=10_000)
+    with pytest.raises(SettingError, match="asked for 99 nodes; the graph has 6 beside"):
+        find(small_problem(), "eap", nodes=99)
 
 
 def test_atp_star_needs_split_ports():
@@ -277,6 +282,29 @@ def test_selection(method):
     scores = find(problem, method).scores
     above = find(problem, method, above=0.01, by="signed").circuit
     assert above == scores.above(0.01)
+    for by in ("absolute", "signed"):
+        nodes = find(problem, method, nodes=3, by=by).circuit
+        assert nodes == scores.top_nodes(3, absolute=by == "absolute")
+
+
+@pytest.mark.parametrize("by", ["absolute", "signed"])
+@pytest.mark.parametrize("size", [{"edges": 9}, {"share": 0.25}, {"above": 0.001}, {"nodes": 2}])
+def test_a_run_records_how_its_circuit_was_selected(by, size):
+    run = ew.discover(small_problem(), "eap", by=by, **size)
+    assert run.settings["by"] == by
+    given = {name: run.settings[name] for name in ("edges", "share", "above", "nodes")}
+    assert given == {"edges": None, "share": None, "above": None, "nodes": None} | size
+
+
+def test_the_nodes_score_is_what_replacing_its_output_does():
+    """Reference = clean + a small step: a node's score is the loss's rise when all its edges go."""
+    problem = _nearly_clean(small_problem(split_embed=False), 1e-6)
+    scores = find(problem, "eap").scores
+    full = ew.Circuit.full(problem.graph)
+    for node, score in scores.of_nodes().items():
+        out = [edge for edge in problem.graph.edges if edge.sender == node]
+        rise = problem.loss(full.without(*out)) - problem.loss(full)
+        assert score == pytest.approx(rise, rel=1e-3, abs=1e-9), node.name
 
 
 def test_information_flow_shares_sum_to_one():
@@ -314,21 +342,3 @@ def test_weights_and_switches_of_torch_are_left_alone(method):
         assert torch.equal(before[name], tensor)
         assert tensor.grad is None
         assert not tensor.requires_grad
-
-
-@pytest.mark.parametrize("name", ["eap", "eap_ig", "clean_corrupted", "exact", "atp_star"])
-def test_typed_functions_know_every_setting(name):
-    """`ew.eap(problem, …)`: the keywords of the type are the fields of the settings class."""
-    from typing import get_type_hints
-
-    from edgewise.record import typed
-    from edgewise.settings import SETTINGS
-
-    function = getattr(ew, name)
-    keywords = get_type_hints(typed.EAPIGKeywords if name == "eap_ig" else typed.Keywords)
-    fields = get_type_hints(SETTINGS[name.replace("_", "-")])
-    assert set(keywords) - {"on_progress"} == set(fields)
-    run = function(small_problem(), edges=4)
-    assert run.circuit.n_edges == 4
-    assert run.settings_given == {"edges": 4}
-    assert run.method == name.replace("_", "-")

@@ -6,6 +6,7 @@ from edgewise.discovery.forecast import Forecast, forecast
 from edgewise.discovery.journal import NO_JOURNAL, FileJournal, Journal, read_trace
 from edgewise.discovery.methods import METHODS, Method, method_named
 from edgewise.discovery.search import threshold_interval
+from edgewise.discovery.sweeps import found_together, shares_work
 from edgewise.discovery.visits import visits
 
 __all__ = [
@@ -22,9 +23,11 @@ __all__ = [
     "acdc",
     "acdc_thresholds",
     "forecast",
+    "found_together",
     "ignore_progress",
     "method_named",
     "read_trace",
+    "shares_work",
     "threshold_interval",
     "visits",
 ]

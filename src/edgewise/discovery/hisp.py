@@ -24,6 +24,8 @@ all the same, as the published runs do.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -56,20 +58,36 @@ def hisp(
     journal: Journal = NO_JOURNAL,
 ) -> Finding:
     """The circuit of the most important units. Raises `MetricError`, `SettingError`."""
-    n = len(units_of(problem.graph))
-    kept = settings.units
+    return hisp_findings(problem, [settings], on_progress)[0]
+
+
+def hisp_findings(
+    problem: Problem, every: Sequence[HISPSettings], on_progress: OnProgress = ignore_progress
+) -> list[Finding]:
+    """The circuits of settings that differ only in how many units they keep; gradients once.
+
+    Raises `MetricError`, `SettingError`.
+    """
+    graph = problem.graph
+    sizes = [_n_kept(graph, settings) for settings in every]
+    values, steepness = unit_importance(problem, every[0], on_progress)
+    order = _removal_order(values)
+    meaning = "importance of the units that govern the edge"
+    scores = unit_scores(graph, values, "hisp", meaning)
+    flat = bool(flat_notes(problem, "hisp", steepness))
+    notes = (f"The gradient of {problem.metric.name!r} is zero: the ranking is noise.",)
+    circuits = [_without(graph, order[: len(order) - size]) for size in sizes]
+    return [Finding(circuit, scores, notes=notes if flat else ()) for circuit in circuits]
+
+
+def _n_kept(graph: Graph, settings: HISPSettings) -> int:
+    n, kept = len(units_of(graph)), settings.units
     if kept is None:
         assert settings.unit_share is not None  # the settings class fills it in
         kept = round(settings.unit_share * n)
     if kept > n:
         raise SettingError(f"asked for {kept} units; the graph has {n} (q, k, v vectors and MLPs).")
-    values, steepness = unit_importance(problem, settings, on_progress)
-    circuit = _without(problem.graph, _removal_order(values)[: n - kept])
-    meaning = "importance of the units that govern the edge"
-    scores = unit_scores(problem.graph, values, "hisp", meaning)
-    flat = bool(flat_notes(problem, "hisp", steepness))
-    notes = (f"The gradient of {problem.metric.name!r} is zero: the ranking is noise.",)
-    return Finding(circuit, scores, notes=notes if flat else ())
+    return kept
 
 
 def hisp_circuits(problem: Problem, settings: HISPSettings) -> list[Circuit]:

@@ -1,16 +1,39 @@
 """One run described completely: making it, saving it, loading it."""
 
-from edgewise.record.discover import acdc, acdc_sweep, discover
+from edgewise.record.discover import discover
 from edgewise.record.folder import check_output_folder
 from edgewise.record.journal import decisions_kept, remove_unfinished, work_kept
 from edgewise.record.run import Cost, ProblemSummary, Run
-from edgewise.record.typed import atp_star, clean_corrupted, eap, eap_ig, exact
+from edgewise.record.sweep import acdc_sweep, sweep
+from edgewise.record.typed import (
+    acdc,
+    acdc_bisect,
+    acdc_ordered,
+    acdc_screened,
+    atp_star,
+    clean_corrupted,
+    eap,
+    eap_ig,
+    edge_pruning,
+    exact,
+    hisp,
+    information_flow,
+    magnitude,
+    random_scores,
+    relp,
+    sp,
+    sp_edges,
+    ugs,
+)
 
 __all__ = [
     "Cost",
     "ProblemSummary",
     "Run",
     "acdc",
+    "acdc_bisect",
+    "acdc_ordered",
+    "acdc_screened",
     "acdc_sweep",
     "atp_star",
     "check_output_folder",
@@ -19,7 +42,17 @@ __all__ = [
     "discover",
     "eap",
     "eap_ig",
+    "edge_pruning",
     "exact",
+    "hisp",
+    "information_flow",
+    "magnitude",
+    "random_scores",
+    "relp",
     "remove_unfinished",
+    "sp",
+    "sp_edges",
+    "sweep",
+    "ugs",
     "work_kept",
 ]

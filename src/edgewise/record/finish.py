@@ -1,0 +1,98 @@
+"""From what a method found to a run: the record around it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from edgewise.discovery import Finding
+from edgewise.errors import SettingError
+from edgewise.evaluation import faithfulness
+from edgewise.problem import Problem
+from edgewise.record.environment import environment, peak_memory_bytes
+from edgewise.record.run import Cost, ProblemSummary, Run
+
+
+def check_is_problem(problem: object, caller: str) -> None:
+    """Raise `SettingError` for what is no problem, such as a task."""
+    if not isinstance(problem, Problem):
+        hint = " Pass task.problem." if hasattr(problem, "problem") else ""
+        raise SettingError(f"{caller} takes a Problem, not a {type(problem).__name__}.{hint}")
+
+
+class Clock:
+    """The time of day, and seconds and passes since then, until it is stopped."""
+
+    def __init__(self, problem: Problem) -> None:
+        self._problem, self._passes = problem, problem.passes()
+        self.started = datetime.now(UTC).isoformat(timespec="seconds")
+        self._start = time.perf_counter()
+        self._stopped: tuple[float, int, int] | None = None
+
+    def stop(self) -> tuple[float, int, int]:
+        """What it shows, from the first call on."""
+        if self._stopped is None:
+            seconds = time.perf_counter() - self._start
+            forward, backward = self._problem.passes()
+            self._stopped = seconds, forward - self._passes[0], backward - self._passes[1]
+        return self._stopped
+
+
+def finished_run(
+    problem: Problem,
+    method: str,
+    given: dict[str, Any],
+    settings: Any,
+    finding: Finding,
+    clock: Clock,
+    *,
+    taken_over: int = 0,
+) -> Run:
+    """The run of a finding, with its circuit's faithfulness. Stops the clock."""
+    seconds, forward, backward = clock.stop()
+    return Run(
+        method=method,
+        settings_given=given,
+        settings=asdict(settings),
+        problem=ProblemSummary.of(problem),
+        circuit=finding.circuit,
+        scores=finding.scores,
+        trace=finding.trace,
+        cost=Cost(
+            seconds=seconds,
+            forward_passes=forward,
+            backward_passes=backward,
+            edge_tests=finding.edge_tests,
+            edges_skipped=finding.edges_skipped,
+            peak_memory_bytes=peak_memory_bytes(problem.model.device),
+            variants=finding.variants,
+            taken_over=taken_over,
+        ),
+        environment=environment(problem.model),
+        started=clock.started,
+        margin=finding.margin,
+        worst_error=finding.worst_error,
+        measurements={"faithfulness": faithfulness(problem, finding.circuit).to_json()},
+        request=request_of(problem),
+        notes=finding.notes,
+    )
+
+
+def request_of(problem: Problem) -> dict[str, Any]:
+    """What the command line needs to make the problem again; empty if it cannot."""
+    if not problem.origin or problem.reference.prompts is not None:
+        return {}
+    graph = problem.graph
+    return {
+        **problem.origin,
+        "metric": problem.metric.name,
+        "reference": problem.reference.kind,
+        "split_qkv": graph.split_qkv,
+        "split_heads": graph.split_heads,
+        "split_embed": graph.split_embed,
+        "switches": graph.switches,
+        "batch_size": problem.batch_size,
+        "dtype": str(problem.model.dtype).removeprefix("torch."),
+    }

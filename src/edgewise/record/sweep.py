@@ -1,0 +1,126 @@
+"""Several values of one setting: a run for each, and work that they share done once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from edgewise.discovery import (
+    Method,
+    OnProgress,
+    Progress,
+    found_together,
+    ignore_progress,
+    method_named,
+    shares_work,
+)
+from edgewise.errors import SettingError
+from edgewise.problem import Problem
+from edgewise.record.discover import discover
+from edgewise.record.finish import Clock, check_is_problem, finished_run
+from edgewise.record.run import Run
+
+
+def sweep(
+    problem: Problem,
+    method: str = "acdc",
+    *,
+    on_progress: OnProgress = ignore_progress,
+    **settings: Any,
+) -> list[Run]:
+    """A run for each value of one setting: the one keyword that is given several values.
+
+    Any method and any setting; the runs come in the order of the values, and each is what
+    `discover` gives with its value. What can be shared is done once: ACDC's search over thresholds,
+    the scores from which several circuits are selected (`edges`, `share`, `above`, `nodes`,
+    `select`, `by`), HISP's gradients (`units`, `unit_share`). Work is then counted for all of them
+    together: each run's `cost` says what the whole sweep took. Training shares nothing, so a run
+    for another `regularisation` or `seed` has a cost of its own. Raises as `discover` does; all
+    values are checked before anything runs.
+
+    >>> import edgewise as ew
+    >>> problem = ew.load_task("tracr-reverse").problem
+    >>> [run.circuit.n_edges for run in sweep(problem, "eap-ig", edges=[5, 10, 20])]
+    [5, 10, 20]
+    """
+    check_is_problem(problem, "sweep")
+    chosen = method_named(method)
+    name, values = _swept(settings)
+    each = [{**settings, name: value} for value in values]
+    every = [chosen.resolve(given) for given in each]
+    if not shares_work(chosen, name):
+        return [
+            discover(problem, chosen.name, on_progress=_about(on_progress, name, s), **given)
+            for s, given in zip(every, each, strict=True)
+        ]
+    return _together(problem, chosen, every, list(settings), on_progress)
+
+
+def acdc_sweep(
+    problem: Problem,
+    thresholds: Sequence[float],
+    *,
+    on_progress: OnProgress = ignore_progress,
+    **settings: Any,
+) -> list[Run]:
+    """ACDC with several thresholds, in the order given; what they decide alike is done once.
+
+    Each run is what `acdc` gives with its threshold. Work is counted for all of them together: a
+    run's `cost` says what the whole sweep took. Raises as `discover` does.
+    """
+    check_is_problem(problem, "acdc_sweep")
+    values = list(thresholds)
+    if not values:
+        raise SettingError("acdc_sweep needs at least one threshold.")
+    return sweep(problem, "acdc", on_progress=on_progress, threshold=values, **settings)
+
+
+def _together(
+    problem: Problem,
+    method: Method,
+    every: Sequence[Any],
+    given: Sequence[str],
+    on_progress: OnProgress,
+) -> list[Run]:
+    clock = Clock(problem)
+    problem.baselines()  # a metric that fails on the empty circuit fails now, not after hours
+    findings = found_together(problem, method, every, on_progress)
+    clock.stop()
+    return [
+        finished_run(
+            problem, method.name, {name: getattr(s, name) for name in given}, s, finding, clock
+        )
+        for s, finding in zip(every, findings, strict=True)
+    ]
+
+
+def _swept(settings: dict[str, Any]) -> tuple[str, list[Any]]:
+    """The setting that has several values, and those. Raises `SettingError`."""
+    several = {name: value for name, value in settings.items() if _is_several(value)}
+    if len(several) != 1:
+        found = " and ".join(several) or "none"
+        raise SettingError(
+            f"a sweep needs one setting with several values, found {found}. Give a list to one: "
+            "sweep(problem, 'sp', regularisation=[0.01, 0.1, 1])."
+        )
+    name, values = next(iter(several.items()))
+    values = values.tolist() if hasattr(values, "tolist") else list(values)  # plain numbers
+    if not values:
+        raise SettingError(f"{name} is empty; a sweep needs at least one value.")
+    return name, values
+
+
+def _is_several(value: Any) -> bool:
+    # A tensor or array of no dimension is one number, though it has the method of an iterable.
+    several = isinstance(value, Iterable) and not isinstance(value, str)
+    return several and getattr(value, "ndim", 1) != 0
+
+
+def _about(on_progress: OnProgress, name: str, settings: Any) -> OnProgress:
+    """Progress that says which value it is about."""
+
+    def tell(step: Progress) -> None:
+        on_progress(replace(step, message=f"{name} {getattr(settings, name)}: {step.message}"))
+
+    return tell
