@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from edgewise.circuit import Circuit
 from edgewise.metrics import Metric
@@ -33,7 +33,9 @@ class Task:
 class TaskSpec:
     """An entry of the task list: what a task is, before anything is loaded.
 
-    `data` names the kinds of prompts it can make; the first is the default.
+    `data` names the kinds of prompts it can make, `templates` its sentences and `corruptions` the
+    ways to corrupt them, with what each does; the first of each is the default. `sample` gives an
+    example, clean and corrupted, as text.
     """
 
     name: str
@@ -43,6 +45,10 @@ class TaskSpec:
     reference: str
     data: tuple[str, ...]
     make: Callable[[Model, TaskRequest], Task]
+    sample: Callable[[], tuple[str, str]]
+    fits: str  # the models it can be asked of
+    templates: tuple[str, ...] = ()
+    corruptions: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -55,3 +61,6 @@ class TaskRequest:
     data: str
     metric: str | Metric | None
     reference: str | Reference | None
+    template: str
+    corruption: str
+    bos: bool | None

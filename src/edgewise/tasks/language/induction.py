@@ -35,7 +35,7 @@ def draw_sequence(rng: Random, symbols: Sequence[_T], template: str, half: int =
     if template == "repeated":
         return once + once
     if template == "single":
-        at = rng.randrange(1, half - 3)
+        at = rng.randrange(half - 2)
         return [*once, once[at], once[at + 1]]
     runs, start = [], 0
     while start < half:

@@ -1,0 +1,118 @@
+"""Language tasks on a model: examples become prompts for its tokenizer, prompts a problem."""
+
+from __future__ import annotations
+
+from random import Random
+
+from edgewise.data import PromptPairs
+from edgewise.errors import SettingError
+from edgewise.graph import Graph
+from edgewise.model import Model
+from edgewise.problem import Problem
+from edgewise.tasks.language.behaviour import Behaviour, Words, draw_examples, split_of
+from edgewise.tasks.language.catalog import BEHAVIOURS
+from edgewise.tasks.language.induction import (
+    HALF,
+    INDUCTION,
+    completions,
+    corrupted_sequence,
+    draw_sequence,
+    roles,
+)
+from edgewise.tasks.language.tokens import Reader
+from edgewise.tasks.published import PUBLISHED, published_circuit
+from edgewise.tasks.task import Task, TaskRequest
+
+DEFAULT_MODEL = "small-lm"
+
+
+def make_language_task(model: Model, request: TaskRequest) -> Task:
+    """Prompts of a language task for the model's tokenizer, in two splits.
+
+    The published circuit, and its graph (with switches), where the model has the paper's shape.
+    """
+    behaviour = BEHAVIOURS[request.spec.name]
+    n = behaviour.n if request.n is None else request.n
+    bos = _bos(model, behaviour) if request.bos is None else request.bos
+    splits = [_pairs(model, behaviour, n, split, request, bos) for split in ("validation", "test")]
+    published = published_circuit(behaviour.name) if behaviour.name in PUBLISHED else None
+    if published is not None and Graph.of(model, switches=True) != published.graph:
+        published = None  # the paper's model had another shape
+    origin = {"task": behaviour.name, "model": model.name, "n": n, "seed": request.seed}
+    origin |= {"template": request.template, "corruption": request.corruption}
+    if request.bos:
+        origin["bos"] = True  # asked for; otherwise the task knows
+    problem, test = (
+        Problem(
+            model,
+            pairs,
+            request.metric or request.spec.metric,
+            request.reference or request.spec.reference,
+            graph=None if published is None else published.graph,
+            origin=origin,
+        )
+        for pairs in splits
+    )
+    return Task(name=behaviour.name, problem=problem, test=test, published=published)
+
+
+def _bos(model: Model, behaviour: Behaviour) -> bool:
+    """BOS where the paper has it, and for tokenizers that always put it; never if there is none."""
+    if model.tokenizer is None or model.tokenizer.bos is None:
+        return False
+    return behaviour.bos or bool(getattr(model.tokenizer, "adds_bos", False))
+
+
+def _pairs(
+    model: Model,
+    behaviour: Behaviour,
+    n: int,
+    split: str,
+    request: TaskRequest,
+    bos: bool,
+) -> PromptPairs:
+    seed, template, corruption = request.seed, request.template, request.corruption
+    if model.tokenizer is None:
+        if behaviour is INDUCTION:
+            return _induction_of_ids(model, n, seed, split, template, corruption)
+        raise SettingError(
+            f"{behaviour.name} is a task of text, and {model.name} has no tokenizer. Load the "
+            "model with one: load_model(…, tokenizer=…)."
+        )
+    reader = Reader(model.tokenizer, f"{model.name}'s tokenizer")
+    words = Words(reader.fits, reader.length, reader.name)
+    drawn = draw_examples(behaviour, n, seed, split, template, corruption, words)
+    return reader.pairs(drawn, bos=bos, source=behaviour.name)
+
+
+def _induction_of_ids(
+    model: Model, n: int, seed: int, split: str, template: str, corruption: str
+) -> PromptPairs:
+    """Induction on token ids alone, for a model without a tokenizer."""
+    symbols = range(model.config.d_vocab)
+    half = min(HALF, len(symbols) // 4)
+    if half < 4:
+        raise SettingError(
+            f"{model.name} knows {len(symbols)} tokens; induction needs at least 16 to choose from."
+        )
+    if n < 1:
+        raise SettingError(f"asked for {n} prompts; a task needs at least 1.")
+    rng, noise = Random(seed), Random(f"{seed} {corruption}")
+    clean: list[list[int]] = []
+    corrupted: list[list[int]] = []
+    while len(clean) < n:
+        sequence = draw_sequence(rng, symbols, template, half)
+        if completions(sequence) and split_of(str(sequence)) == split and sequence not in clean:
+            clean.append(sequence)
+            corrupted.append(corrupted_sequence(noise, symbols, sequence, corruption)[:-1])
+    single = template == "single"
+    names = roles(clean[0], template)
+    return PromptPairs.from_tokens(
+        [sequence[:-1] for sequence in clean],
+        corrupted,
+        answers=[sequence[-1] for sequence in clean] if single else None,
+        wrong=[sorted({*s} - {s[-1]}) for s in clean] if single else None,
+        answer_positions=[list(completions(sequence)) for sequence in clean],
+        spans={name: [list(roles(s, template)[name]) for s in clean] for name in names},
+        source=INDUCTION.name,
+    )
