@@ -141,7 +141,7 @@ def one_at_a_time(really: bool) -> Iterator[None]:
     """Evaluate one removal at a time."""
     before = Removals.most_at_once
     if really:
-        Removals.most_at_once = lambda self: 1  # type: ignore[method-assign]
+        Removals.most_at_once = lambda self, *_: 1  # type: ignore[method-assign]
     try:
         yield
     finally:

@@ -9,15 +9,16 @@ import torch
 
 import edgewise as ew
 from edgewise.discovery import Decision
+from edgewise.engine.attention import AttentionStack
 from edgewise.engine.kl import KLLosses
-from edgewise.engine.nodes import AttentionNode, MlpNode
+from edgewise.engine.mlps import MlpNode
 from problems import Watch
 from work import Evaluated, all_evaluated
 
 _PEAKS = {"H200": {"float32": 67e12, "bfloat16": 989e12}}  # FLOP/s, dense
 
 _PARTS: dict[str, tuple[type, tuple[str, ...]]] = {
-    "attention": (AttentionNode, ("change", "commit")),
+    "attention": (AttentionStack, ("change", "commit")),
     "mlps": (MlpNode, ("change", "commit")),
     "unembedding": (KLLosses, ("exact", "estimate", "rebase")),
 }

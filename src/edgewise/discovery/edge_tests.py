@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator
+from functools import partial
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -185,7 +186,7 @@ class IncrementalTests:
             look.settled(loss, gone) if self._reduced else Estimate(loss.loss),
             losses_of=look.estimates if self._reduced else look.losses,
             rule=look,
-            most=removals.most_at_once,
+            most=partial(removals.most_at_once, receiver, candidates),
             start=start,
             gone=gone,
         ):

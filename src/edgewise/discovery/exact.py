@@ -34,7 +34,7 @@ def exact(
     removals = Removals(problem)
     for receiver, candidates in visits(graph, "descending"):
         removals.enter(receiver.node, graph.exists)
-        most = removals.most_at_once()
+        most = removals.most_at_once(receiver, candidates)
         for start in range(0, len(candidates), most):
             some = candidates[start : start + most]
             path = Path((), start, goes=(False,) * len(some))

@@ -11,24 +11,19 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from edgewise.engine.attention import AttentionNode, AttentionStack, HeadPort
+from edgewise.engine.consumers import Consumer
 from edgewise.engine.kl import KLLosses
 from edgewise.engine.losses import AnyLosses, EstimatedLosses, LogitDiffLosses, VariantLosses
-from edgewise.engine.nodes import (
-    AttentionNode,
-    Change,
-    Consumer,
-    HeadPort,
-    LiveNode,
-    MlpNode,
-)
+from edgewise.engine.mlps import MlpNode
 from edgewise.engine.paths import Path
+from edgewise.engine.plans import Plan
 from edgewise.engine.reduced import ReducedProducts
 from edgewise.graph import SLOTS, Graph, Node, Port, Site, Slot
 from edgewise.metrics import METRICS, Metric
@@ -75,6 +70,7 @@ class LiveBatch:
         self._gone: tuple[object, frozenset[int], Tensor] | None = None  # and their sum so far
         # In the order of visits: from the output backwards.
         self._nodes: dict[Node, AttentionNode | MlpNode] = {}
+        self._plan: tuple[object, Plan] | None = None  # for the port at hand, until a commit
         self._start_output(metric, pairs.answer_at.to(device), final)
 
     def _first_difference(self) -> int:
@@ -112,6 +108,7 @@ class LiveBatch:
         other._positions = dict(self._positions)
         other._losses = copy.copy(self._losses)
         other._nodes = {node: copy.copy(live) for node, live in self._nodes.items()}
+        other._plan = None  # it would commit to this one's nodes
         return other
 
     def __len__(self) -> int:
@@ -132,7 +129,7 @@ class LiveBatch:
         columns = (keep & ~self._graph.is_switch)[row].nonzero().flatten().tolist()
         reads = {column: self._positions[column] for column in columns}
         needed = torch.cat(list(reads.values())).unique()
-        consumers = tuple(Consumer(c, torch.searchsorted(needed, at)) for c, at in reads.items())
+        consumers = tuple(Consumer.of(c, at, needed) for c, at in reads.items())
         live: AttentionNode | MlpNode
         if node.kind == "mlp":
             site = Site(node.layer, "mlp")
@@ -178,8 +175,7 @@ class LiveBatch:
     ) -> Float[Tensor, "variant batch"]:
         """The metric of each prompt for each variant of removals of candidates from a receiver."""
         change = torch.cat([self._along(column, rows, path) for path in paths])
-        pending = self._propagated({column: change})
-        return self._losses.exact(self._rows_of(pending))
+        return self._losses.exact(self._rows_of(self._plan_from(column).run(change, None)))
 
     def estimate_per_prompt(
         self,
@@ -190,34 +186,59 @@ class LiveBatch:
     ) -> tuple[Float[Tensor, "variant batch"], Float[Tensor, "variant batch"]]:
         """The same by products in bfloat16, and how far off each may be, squared."""
         assert isinstance(self._losses, EstimatedLosses)  # ACDC's settings refuse other metrics
-        pending = self._propagated({column: self._along(column, rows, path)}, reduced=reduced)
-        return self._losses.estimate(self._rows_of(pending))
+        change = self._along(column, rows, path)
+        return self._losses.estimate(self._rows_of(self._plan_from(column).run(change, reduced)))
 
     def rebase(self) -> Float[Tensor, "batch"]:
         """Estimate relative to the current state from now on; returns its metric, exactly."""
         assert isinstance(self._losses, EstimatedLosses)
-        return self._losses.rebase(self._rows_of({})[0])
+        return self._losses.rebase(self._rows_of(None)[0])
 
     def commit(self, column: int, rows: Int[Tensor, "candidate"], gone: tuple[int, ...]) -> None:
         """Remove candidates from a receiver for good."""
-        self._settle({column: self._sum_of_gone(column, rows, gone)[None]})
+        change = self._sum_of_gone(column, rows, gone)[None]
+        self._settle(self._plan_from(column).commit(change))
 
     def per_prompt_without_switch(self, port: Port) -> Float[Tensor, "variant batch"]:
         """The metric of each prompt when a port's vectors are the reference run's."""
-        live = self._attention_of(port)
-        pending = self._sent({}, live, live.change_of_vectors(self._switched_off(port)))
-        return self._losses.exact(self._rows_of(self._propagated(pending)))
+        alone, plan = self._behind(port)
+        (change,) = alone.change_of_vectors(self._switched_off(port))
+        return self._losses.exact(self._rows_of(plan.run(change, None)))
 
     def commit_without_switch(self, port: Port) -> None:
         """Give a port the reference run's vectors for good."""
-        live = self._attention_of(port)
-        self._settle(self._sent({}, live, live.commit_vectors(self._switched_off(port))))
+        alone, plan = self._behind(port)
+        (change,) = alone.commit_vectors(self._switched_off(port))
+        self._settle(plan.commit(change))
 
-    def _settle(self, pending: Mapping[int, Change]) -> None:
-        """Carry changes of one variant downstream for good."""
-        pending = self._propagated(pending, commit=True)
-        if self._output in pending:
-            self._final = self._final + pending[self._output][0]
+    def _settle(self, change: Float[Tensor, "1 batch answer d_model"] | None) -> None:
+        """Change for good what the output reads; every node has taken its new value already."""
+        self._plan = None
+        if change is not None:
+            self._final = self._final + change[0]
+
+    def _plan_from(self, column: int) -> Plan:
+        """How a change of what this port reads travels."""
+        if self._plan is None or self._plan[0] != column:
+            self._plan = column, self._planned([Consumer(column)])
+        return self._plan[1]
+
+    def _behind(self, port: Port) -> tuple[AttentionStack, Plan]:
+        """A port's node alone, and how a change of what it writes travels."""
+        live = self._attention_of(port)
+        if self._plan is None or self._plan[0] != port:
+            self._plan = port, self._planned(live.consumers)
+        return AttentionStack([live], ()), self._plan[1]
+
+    def _planned(self, begin: Sequence[Consumer]) -> Plan:
+        nodes = reversed(self._nodes.values())
+        return Plan(nodes, begin, self._output, self._model.dtype, self._model.device)
+
+    def width(self, receiver: Port, *, is_switch: bool) -> int:
+        """Numbers held per variant and prompt while removals into a receiver are evaluated."""
+        if is_switch:
+            return self._behind(receiver)[1].width
+        return self._plan_from(self._graph.column(receiver)).width
 
     def _attention_of(self, port: Port) -> AttentionNode:
         live = self._nodes[port.node]
@@ -237,7 +258,9 @@ class LiveBatch:
             result[slot] = vectors[heads][:, None, :, places]
         return result
 
-    def _along(self, column: int, rows: Int[Tensor, "candidate"], path: Path) -> Change:
+    def _along(
+        self, column: int, rows: Int[Tensor, "candidate"], path: Path
+    ) -> Float[Tensor, "variant batch place d_model"]:
         """What the port reads more, for each variant of a path."""
         result = self._differences(column)[rows[path.window]]
         total = self._sum_of_gone(column, rows, path.gone)
@@ -270,35 +293,12 @@ class LiveBatch:
             self._at_port = column, self._difference[:, :, chosen]
         return self._at_port[1]
 
-    def _propagated(
-        self,
-        pending: Mapping[int, Change],
-        *,
-        commit: bool = False,
-        reduced: ReducedProducts | None = None,
-    ) -> dict[int, Change]:
-        """Carry changes downstream; afterwards `pending` also holds what the output reads more."""
-        pending = dict(pending)
-        for live in reversed(self._nodes.values()):
-            if not live.columns & pending.keys():
-                continue
-            step = live.commit if commit else partial(live.change, reduced=reduced)
-            pending = self._sent(pending, live, step(pending))
-        return pending
-
-    def _sent(
-        self, pending: dict[int, Change], live: LiveNode, change: Change
-    ) -> dict[int, Change]:
-        for consumer in live.consumers:
-            part = change[:, :, consumer.places]
-            before = pending.get(consumer.column)
-            pending[consumer.column] = part if before is None else before + part
-        return pending
-
-    def _rows_of(self, pending: Mapping[int, Change]) -> Float[Tensor, "variant row d_model"]:
+    def _rows_of(
+        self, change: Float[Tensor, "variant batch answer d_model"] | None
+    ) -> Float[Tensor, "_ row d_model"]:
         final = self._final[None]
-        if self._output in pending:
-            final = final + pending[self._output]
+        if change is not None:
+            final = final + change
         return final[:, self._answers]
 
 

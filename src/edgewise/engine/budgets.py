@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 
 _ON_CPU = 256 * 2**20
+_STEP_ON_CPU = 8 * 2**20
 _SHARE_OF_GPU = 0.1
 
 
@@ -17,6 +18,11 @@ def variant_bytes(device: torch.device) -> int:
     if device.type != "cuda":
         return _ON_CPU
     return int(_SHARE_OF_GPU * torch.cuda.get_device_properties(device).total_memory)
+
+
+def step_bytes(device: torch.device) -> int:
+    """Of what one step of a plan reads and writes, for all variants that go through it together."""
+    return _STEP_ON_CPU if device.type == "cpu" else variant_bytes(device)
 
 
 def logits_bytes(device: torch.device) -> int:

@@ -63,19 +63,19 @@ class Removals:
             for batch in self._batches:
                 batch.enter(node, keep)
 
-    def most_at_once(self) -> int:
-        """How many variants fit into the memory set aside for them, or fitted last time."""
+    def most_at_once(self, receiver: Port, candidates: list[Edge]) -> int:
+        """How many removals into `receiver` fit into the memory for them, or fitted last time."""
         if self.effort.most is not None:
             return self.effort.most
-        config = self._model.config
-        pairs = max(len(batch) for batch in self._batches)
-        width = max(4 * config.d_model, config.d_mlp)
+        config, is_switch = self._model.config, candidates[0].is_switch
+        hidden = self._batches[0].n_positions * max(4 * config.d_model, config.d_mlp)
+        with torch.no_grad():
+            widths = [
+                len(batch) * max(hidden, batch.width(receiver, is_switch=is_switch))
+                for batch in self._batches
+            ]
         item = torch.finfo(self._model.dtype).bits // 8
-        return max(
-            1,
-            variant_bytes(self._model.device)
-            // (pairs * self._batches[0].n_positions * width * item),
-        )
+        return max(1, variant_bytes(self._model.device) // (max(widths) * item))
 
     def losses(self, receiver: Port, candidates: list[Edge], *paths: Path) -> list[Estimate]:
         """The loss of each variant of removals into `receiver`, exact up to rounding."""
@@ -93,7 +93,7 @@ class Removals:
         paths: Sequence[Path],
     ) -> list[Estimate]:
         """Evaluate paths, in parts if memory runs out."""
-        most = self.most_at_once()
+        most = self.most_at_once(receiver, candidates)
         if len(paths) > 1 and sum(map(len, paths)) > most:
             return [e for p in paths for e in self._halving(evaluate, receiver, candidates, (p,))]
         try:

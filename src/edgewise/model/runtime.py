@@ -158,7 +158,7 @@ def head_vectors(
     slot: Slot,
     x: Float[Tensor, "#head batch pos d_model"],
     at_heads: Float[Tensor, "batch pos d_model"] | None,
-    heads: slice = slice(None),
+    heads: slice | list[int] = slice(None),
 ) -> Vectors:
     """The q, k or v vectors of a layer's heads from what their ports read.
 

@@ -1,0 +1,220 @@
+"""Live attention: heads at their current value, and stacks of them that are computed together.
+
+Each stack answers one question for K variants at once: if my ports read so much more, how much more
+does each of my nodes write? Values are kept only at the positions where a kept consumer can see
+them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from edgewise.engine.consumers import Change, Consumer, Sizes
+from edgewise.engine.reduced import ReducedProducts
+from edgewise.graph import Slot
+from edgewise.model.runtime import Transformer, head_vectors
+
+Vectors = Mapping[Slot, Float[Tensor, "head _ batch _ d_head"]]  # [head variant batch place d_head]
+
+
+@dataclass(frozen=True, eq=False)
+class HeadPort:
+    """A port of a head: where it reads, and which vectors are computed from that."""
+
+    column: int
+    slots: tuple[Slot, ...]
+    positions: Int[Tensor, "place"]
+
+
+class AttentionNode:
+    """A head (or a whole attention layer) at the query positions that matter.
+
+    Keys and values are kept at every position up to the last query. What the node holds is
+    replaced, never written to, so that a copy can go its own way.
+    """
+
+    def __init__(
+        self,
+        model: Transformer,
+        layer: int,
+        heads: slice,
+        ports: tuple[HeadPort, ...],
+        consumers: tuple[Consumer, ...],
+        queries: Int[Tensor, "query"],
+        clean: Float[Tensor, "batch pos d_model"],
+        allowed: Bool[Tensor, "batch pos pos"],
+        at_heads: Float[Tensor, "batch pos d_model"] | None,
+    ) -> None:
+        self.model, self.layer, self.heads, self.ports = model, layer, heads, ports
+        self.columns = tuple(port.column for port in ports)
+        self.consumers = consumers
+        self.queries, self.at_heads = queries, at_heads
+        self.like = ("attention", layer, tuple(queries.tolist()))
+        n_keys = int(queries.max()) + 1 if model.config.causal else clean.shape[1]
+        self.masked = ~allowed[:, queries, :n_keys]
+        self.read = tuple(clean[:, port.positions] for port in ports)
+        everywhere = torch.arange(n_keys, device=clean.device)
+        places: dict[Slot, Tensor] = {"q": queries, "k": everywhere, "v": everywhere}
+        self.vectors = {
+            slot: _project(self, heads, slot, clean[None, None, :, at], at)[:, 0]
+            for slot, at in places.items()
+        }
+        self.pattern, self.z = _attend(self, self.vectors)
+
+    def positions(self, slot: Slot) -> Int[Tensor, "place"]:
+        """Where this slot's vectors can change."""
+        return next(port.positions for port in self.ports if slot in port.slots)
+
+    def stacked(self, nodes: Sequence[AttentionNode], ports: Sequence[int]) -> AttentionStack:
+        """These nodes, alike this one, when the ports of these indices read something new."""
+        return AttentionStack(nodes, ports)
+
+
+class AttentionStack:
+    """Nodes of a layer that are live at the same positions, and the same of whose ports read more.
+
+    When only values change, the attention pattern does not, and the change is the pattern times the
+    values' change.
+    """
+
+    def __init__(self, nodes: Sequence[AttentionNode], ports: Sequence[int]) -> None:
+        self._nodes, self._one = tuple(nodes), nodes[0]
+        self._ports = {index: self._one.ports[index] for index in ports}
+        self._heads = _together([node.heads for node in nodes])
+        self._read = {i: torch.stack([node.read[i] for node in nodes]) for i in ports}
+        self._vectors = {
+            slot: torch.cat([node.vectors[slot] for node in nodes]) for slot in self._one.vectors
+        }
+        self._z = torch.cat([node.z for node in nodes])
+        self._pattern = torch.cat([node.pattern for node in nodes])
+
+    @property
+    def sizes(self) -> Sizes:
+        """Numbers held per variant and prompt."""
+        places = sum(len(port.positions) for port in self._ports.values())
+        rows = len(self._nodes) * self._one.model.config.d_model
+        return Sizes(result=rows * len(self._one.queries), passing=2 * rows * places)
+
+    def change(self, more: Mapping[int, Change], reduced: ReducedProducts | None = None) -> Change:
+        """How each node's output changes when ports read `more`; the nodes stay as they are."""
+        return self.change_of_vectors(self._fresh(more))  # too small to gain from bfloat16
+
+    def change_of_vectors(self, fresh: Vectors) -> Change:
+        """How each node's output changes with other vectors at their slots' positions."""
+        return self._out(self._z_of(fresh) - self._z[:, None])
+
+    def commit(self, more: Mapping[int, Change]) -> Change:
+        """`change` for one variant, which becomes the nodes' current value."""
+        fresh = self._fresh(more)
+        for index, part in more.items():
+            moved = self._read[index] + part[:, 0]
+            for node, read in zip(self._nodes, moved, strict=True):
+                node.read = (*node.read[:index], read, *node.read[index + 1 :])
+        return self.commit_vectors(fresh)
+
+    def commit_vectors(self, fresh: Vectors) -> Change:
+        """Take other vectors, of one variant, as current; returns how the outputs changed."""
+        vectors = {slot: vector[:, 0] for slot, vector in self._filled(fresh).items()}
+        pattern, z = _attend(self._one, vectors)
+        n = len(self._nodes)
+        parts = {slot: vector.chunk(n) for slot, vector in vectors.items()}
+        for i, node in enumerate(self._nodes):
+            node.vectors = {slot: part[i] for slot, part in parts.items()}
+            node.pattern, node.z = pattern.chunk(n)[i], z.chunk(n)[i]
+        return self._out((z - self._z)[:, None])
+
+    def _fresh(self, more: Mapping[int, Change]) -> dict[Slot, Tensor]:
+        """The vectors [head variant batch place d_head] of the ports that read something new."""
+        fresh: dict[Slot, Tensor] = {}
+        for index, port in self._ports.items():
+            x = self._read[index][:, None] + more[index]
+            for slot in port.slots:
+                at, seen = port.positions, x
+                if slot == "q" and len(port.slots) > 1:  # a joined port reads for keys as well
+                    wanted = torch.searchsorted(at, self._one.queries)
+                    at, seen = self._one.queries, x[:, :, :, wanted]
+                fresh[slot] = _project(self._one, self._heads, slot, seen, at)
+        return fresh
+
+    def _z_of(self, fresh: Vectors) -> Float[Tensor, "head _ batch _ d_head"]:
+        if set(fresh) == {"v"}:
+            at = self._one.positions("v")
+            moved = fresh["v"] - self._vectors["v"][:, None, :, at]
+            head, variant, batch, place, d_head = moved.shape
+            # One product for all variants: they share the pattern.
+            wide = moved.permute(0, 2, 3, 1, 4).reshape(head, batch, place, variant * d_head)
+            z = (self._pattern[..., at] @ wide).unflatten(-1, (variant, d_head))
+            return self._z[:, None] + z.permute(0, 3, 1, 2, 4)
+        if set(fresh) == {"q"}:
+            query = fresh["q"]
+            head, variant, batch, place, d_head = query.shape
+            scale = self._one.model.config.attention_scales[self._one.layer]
+            tall = (query * scale).transpose(1, 2).reshape(head, batch, variant * place, d_head)
+            scores = (tall @ self._vectors["k"].transpose(-1, -2)).unflatten(2, (variant, place))
+            masked = self._one.masked[None, :, None]
+            pattern = scores.masked_fill(masked, -torch.inf).softmax(dim=-1)
+            z = pattern.flatten(2, 3) @ self._vectors["v"]
+            return z.unflatten(2, (variant, place)).transpose(1, 2)
+        return _attend(self._one, self._filled(fresh))[1]
+
+    def _filled(self, fresh: Vectors) -> dict[Slot, Tensor]:
+        """Current vectors with the fresh ones in place, [head variant batch place d_head]."""
+        variants = next(iter(fresh.values())).shape[1]
+        result: dict[Slot, Tensor] = {}
+        for slot, current in self._vectors.items():
+            if slot not in fresh:
+                result[slot] = current[:, None]
+            elif slot == "q":
+                result[slot] = fresh[slot]
+            else:
+                whole = current[:, None].repeat(1, variants, 1, 1, 1)
+                whole[:, :, :, self._one.positions(slot)] = fresh[slot]
+                result[slot] = whole
+        return result
+
+    def _out(self, z: Float[Tensor, "head variant batch query d_head"]) -> Change:
+        """What each node writes: the sum over its heads, [node variant batch query d_model]."""
+        weight = self._one.model.weights[f"blocks.{self._one.layer}.attn.W_O"][self._heads]
+        shape, n = z.shape, len(self._nodes)
+        if len(weight) == n:
+            return (z.flatten(1, 3) @ weight).unflatten(1, shape[1:4])
+        flat = z.permute(1, 2, 3, 0, 4).flatten(3) @ weight.flatten(0, 1)  # all heads are one node
+        return flat[None]
+
+
+def _project(
+    node: AttentionNode,
+    heads: slice | list[int],
+    slot: Slot,
+    x: Float[Tensor, "_ _ batch _ d_model"],
+    at: Int[Tensor, "place"],
+) -> Float[Tensor, "_ _ batch _ d_head"]:
+    """[node variant batch place d_model] inputs to [head variant batch place d_head] vectors."""
+    extra = None
+    if node.at_heads is not None:
+        extra = node.at_heads[:, at].repeat(x.shape[1], 1, 1)
+    vectors = head_vectors(node.model, node.layer, slot, x.flatten(1, 2), extra, heads)
+    return vectors.unflatten(1, x.shape[1:3])
+
+
+def _attend(node: AttentionNode, vectors: Mapping[Slot, Tensor]) -> tuple[Tensor, Tensor]:
+    """Pattern [head … batch query key] and mixed values, any dimensions between allowed."""
+    scale = node.model.config.attention_scales[node.layer]
+    scores = (vectors["q"] * scale) @ vectors["k"].transpose(-1, -2)
+    pattern = scores.masked_fill(node.masked, -torch.inf).softmax(dim=-1)
+    return pattern, pattern @ vectors["v"]
+
+
+def _together(heads: Sequence[slice]) -> slice | list[int]:
+    """One index for the heads of several nodes; a slice, which copies nothing, if they adjoin."""
+    if len(heads) == 1:
+        return heads[0]
+    at = [one.start for one in heads]  # several nodes of a layer are single heads
+    if at == list(range(at[0], at[0] + len(at))):
+        return slice(at[0], at[-1] + 1)
+    return at
