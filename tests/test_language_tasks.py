@@ -247,7 +247,7 @@ def test_words_the_tokenizer_lacks_are_left_out_or_named():
     text = "Then, went to the park. gave a book to"
     words = [" and", *names, *examples("ioi", 1)[0].clean_words[:2]]
     words += [" " + w for w in text.replace(".", "").split()[1:]] + ["."]
-    pairs = ew.load_task("ioi", language_model(words=words), n=8).problem.pairs
+    pairs = ew.load_task("ioi", language_model(words=words), n=4).problem.pairs
     assert pairs.lengths.unique().tolist() == [15]
     with pytest.raises(
         SettingError, match=r"4 of \d+ names are single tokens of random-words's tokenizer; .* 6"

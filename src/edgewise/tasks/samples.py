@@ -1,0 +1,108 @@
+"""Prompts of a task to look at: clean and corrupted tokens beside each other, with their places."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from torch import Tensor
+
+from edgewise.data import NO_ANSWER, PromptPairs, Tokenizer
+from edgewise.model import Model, load_model
+from edgewise.tasks.catalog import load_task, task_spec
+from edgewise.tasks.language import BEHAVIOURS, Example, examples
+from edgewise.tasks.task import Task
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One prompt as tokens; `spans` has a name or "" for each, `corrupted` may be empty."""
+
+    clean: tuple[str, ...]
+    corrupted: tuple[str, ...]
+    spans: tuple[str, ...]
+    answer_at: tuple[int, ...]
+    answers: tuple[str, ...]
+    wrong: tuple[str, ...]
+
+    @property
+    def changed(self) -> tuple[int, ...]:
+        """Where the corrupted prompt differs."""
+        pairs = zip(self.clean, self.corrupted, strict=False)
+        return tuple(i for i, (clean, corrupted) in enumerate(pairs) if clean != corrupted)
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields, and where the prompts differ."""
+        return {**asdict(self), "changed": self.changed}
+
+
+def samples(
+    name: str,
+    n: int,
+    *,
+    seed: int = 0,
+    model: Model | str | None = None,
+    template: str | None = None,
+    corruption: str | None = None,
+    data: str | None = None,
+) -> tuple[Sample, ...]:
+    """`n` prompts of a task as tokens of `model`; language tasks need none, and then give words.
+
+    Raises `UnknownName`, `SettingError`, `ProblemError`, `ModelError`.
+
+    >>> samples("ioi", 1)[0].changed
+    (2, 4, 10)
+    """
+    spec = task_spec(name)
+    if spec.name in BEHAVIOURS and model is None and data is None:
+        drawn = examples(spec.name, n, seed, template=template, corruption=corruption)
+        return tuple(_of_example(example) for example in drawn)
+    known = load_model(model) if isinstance(model, str) else model
+    task = load_task(
+        spec.name, known, n=n, seed=seed, template=template, corruption=corruption, data=data
+    )
+    return samples_of(task)
+
+
+def samples_of(task: Task) -> tuple[Sample, ...]:
+    """Every prompt of a task's problem, as tokens of its model."""
+    pairs, tokenizer = task.problem.pairs, task.problem.model.tokenizer
+    return tuple(_of_pair(pairs, i, tokenizer) for i in range(len(pairs)))
+
+
+def _of_example(example: Example) -> Sample:
+    names = dict.fromkeys(range(len(example.clean_words)), "")
+    names |= {place: name for name, places in example.spans.items() for place in places}
+    return Sample(
+        clean=example.clean_words,
+        corrupted=example.corrupted_words,
+        spans=tuple(names.values()),
+        answer_at=example.answer_at,
+        answers=example.answers,
+        wrong=example.wrong,
+    )
+
+
+def _of_pair(pairs: PromptPairs, i: int, tokenizer: Tokenizer | None) -> Sample:
+    def texts(ids: Tensor | Sequence[int]) -> tuple[str, ...]:
+        numbers = [int(k) for k in ids]
+        return tuple(str(k) if tokenizer is None else tokenizer.decode([k]) for k in numbers)
+
+    real = pairs.real[i]
+    names = [""] * int(real.sum())
+    for name, mask in (pairs.spans or {}).items():
+        for place in mask[i][real].nonzero().flatten().tolist():
+            names[place] = name
+    answers, wrong = (
+        () if ids is None else texts(ids[i][ids[i] != NO_ANSWER])
+        for ids in (pairs.answers, pairs.wrong)
+    )
+    return Sample(
+        clean=texts(pairs.clean[i][real]),
+        corrupted=() if pairs.corrupted is None else texts(pairs.corrupted[i][real]),
+        spans=tuple(names),
+        answer_at=tuple(pairs.answer_at[i][real].nonzero().flatten().tolist()),
+        answers=answers,
+        wrong=wrong,
+    )
