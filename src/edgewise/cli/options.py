@@ -23,8 +23,19 @@ def _option(help_text: str, default: Any = None, flags: str | None = None) -> An
 class ProblemOptions:
     """How a command is told what problem to work on: a task, or prompt pairs and a model."""
 
-    task: str | None = _option("A named behaviour; see `edgewise tasks`.")
-    pairs: str | None = _option("A JSONL file of prompt pairs, instead of a task.")
+    task: str | None = _option(
+        "A named behaviour (see `edgewise tasks`), or a Python file that defines one."
+    )
+    pairs: str | None = _option(
+        "A file of prompt pairs, instead of a task: JSON lines, JSON, CSV or Parquet."
+    )
+    columns: str | None = _option(
+        "The names that --pairs has its columns under: clean=prompt,answers=target; "
+        "nothing after = leaves one out."
+    )
+    corrupt: str | None = _option(
+        "Corrupted prompts for --pairs without: shuffle, random, or random:SPAN."
+    )
     model: str | None = _option("Bundled name, folder or hub name. Default: the task's own.")
     metric: str | None = _option(
         "kl, logit-diff, prob-diff, nll, match-nll, accuracy, … Default: the task's; kl for pairs."
@@ -34,7 +45,7 @@ class ProblemOptions:
         "corrupted for pairs."
     )
     n: int | None = _option("How many prompts a task draws.")
-    seed: int | None = _option("Seed of a task's prompts. Default: 0.")
+    seed: int | None = _option("Seed of a task's prompts, or of --corrupt. Default: 0.")
     data: str | None = _option("Kind of prompts, where a task has several (legal, paper).")
     bos: bool = _option("Put the BOS token before each text of --pairs.", False)
     split_qkv: bool | None = _option(

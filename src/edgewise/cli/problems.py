@@ -9,6 +9,8 @@ from typing import Any
 from edgewise.circuit import Circuit
 from edgewise.cli.options import ProblemOptions
 from edgewise.data import PromptPairs
+from edgewise.data.columns import parse_columns
+from edgewise.data.corruption import corrupt
 from edgewise.errors import SettingError
 from edgewise.graph import Graph
 from edgewise.model import Model, load_model
@@ -68,8 +70,9 @@ def from_run(run: Run) -> Built:
 
 def _task(options: ProblemOptions) -> Task:
     assert options.task is not None
-    if options.bos:
-        raise SettingError("--bos is for --pairs; a task knows its prompts.")
+    for name in ("bos", "columns", "corrupt"):
+        if getattr(options, name):
+            raise SettingError(f"--{name} is for --pairs; a task knows its prompts.")
     task = load_task(
         options.task,
         _model(options, options.model or task_spec(options.task).model),
@@ -89,12 +92,27 @@ def _pairs_task(options: ProblemOptions) -> Task:
     assert options.pairs is not None
     if options.model is None:
         raise SettingError("--pairs needs --model, the model to run the prompts on.")
-    for name in ("n", "seed", "data"):
+    for name in ("n", "data") if options.corrupt else ("n", "seed", "data"):
         if getattr(options, name) is not None:
             raise SettingError(f"--{name} is for tasks; --pairs takes the prompts of its file.")
+    columns = parse_columns(options.columns) if options.columns is not None else None
     model = _model(options, options.model)
-    pairs = PromptPairs.from_file(options.pairs, tokenizer=model.tokenizer, bos=options.bos)
-    origin = {"pairs": str(Path(options.pairs).resolve()), "bos": options.bos}
+    pairs = PromptPairs.from_file(
+        options.pairs, tokenizer=model.tokenizer, columns=columns, bos=options.bos
+    )
+    origin: dict[str, Any] = {"pairs": str(Path(options.pairs).resolve()), "bos": options.bos}
+    if options.columns is not None:
+        origin["columns"] = options.columns
+    if options.corrupt is not None:
+        seed = options.seed or 0
+        pairs = corrupt(
+            pairs,
+            options.corrupt,
+            n_tokens=model.config.d_vocab,
+            tokenizer=model.tokenizer,
+            seed=seed,
+        )
+        origin |= {"corrupt": options.corrupt, "seed": seed}
     problem = Problem(
         model,
         pairs,

@@ -7,6 +7,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from edgewise.cli.check import check
 from edgewise.cli.options import Json
 
 
@@ -18,12 +19,7 @@ class _ListsByDefault(TyperGroup):
         return super().parse_args(ctx, ["list", *args] if lists else args)
 
 
-app = typer.Typer(cls=_ListsByDefault, help="List the named behaviours.")
-
-
-@app.callback()
-def _tasks() -> None:
-    """Keeps this a group while it has one command."""
+app = typer.Typer(cls=_ListsByDefault, help="List the named behaviours; check prompts of your own.")
 
 
 @app.command(name="list")
@@ -60,3 +56,6 @@ def list_tasks(json: Json = False) -> None:
     ]
     columns = ("task", "what the model does", "metric", "reference", "data", "published edges")
     show.table("Tasks", columns, cells)
+
+
+app.command()(check)

@@ -28,7 +28,7 @@ Columns = Mapping[str, str | None]
 
 @dataclass(frozen=True)
 class Record:
-    """A row's values under our names; only those that the whole table has."""
+    """A row's values under our names."""
 
     where: str
     values: Mapping[str, Any]
@@ -68,7 +68,7 @@ def check_columns(columns: Columns | None) -> dict[str, str | None]:
 def records_of(
     table: Table, columns: Mapping[str, str | None], faults: list[Fault]
 ) -> list[Record]:
-    """The rows under our names; one that lacks a column which others have is a fault."""
+    """The rows that have a prompt, under our names; to lack what others have is a fault."""
     read: list[Record] = []
     for row in table.rows:
         try:
@@ -87,8 +87,7 @@ def records_of(
             continue
         text = f"it has no {name!r}{f', read from {asked!r}' if asked else ''}."
         faults += [Fault(text, where=record.where, column=name) for record in lacking]
-    there = {name for record in read for name in record.values}
-    return [r for r in read if there <= set(r.values)] if "clean" in there else []
+    return [record for record in read if "clean" in record.values]
 
 
 class _CellFault(Exception):

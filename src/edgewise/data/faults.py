@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 
 Label = Callable[[int], str]
 
@@ -25,3 +26,12 @@ class Fault(str):
     def text(self) -> str:
         """The sentence without the place."""
         return self.removeprefix(f"{self.where}: ") if self.where else str(self)
+
+
+def in_order(faults: Iterable[Fault]) -> list[Fault]:
+    """Faults of the whole first, then those of each line."""
+
+    def place(fault: Fault) -> list[int]:
+        return [int(number) for number in re.findall(r"\d+", fault.where)[:2]]
+
+    return sorted(faults, key=place)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from edgewise.data.build import build_pairs
 from edgewise.data.columns import Columns, Record, check_columns, records_of
-from edgewise.data.faults import Fault
+from edgewise.data.faults import Fault, in_order
 from edgewise.data.tables import Table
 from edgewise.data.text import answer_ids, bos_ids, prompt_ids, span_places
 from edgewise.data.tokens import Padding, Tokenizer
 from edgewise.errors import ProblemError
+
+Encoded = tuple[str, dict[str, Any]]  # where a row stands, and its columns as ids
 
 
 @dataclass(frozen=True)
@@ -42,29 +43,39 @@ def read_pairs(
     records = records_of(table, mapped, faults)
     if "spans" not in mapped:
         records = _with_shared_spans(records, table, bos)
-    rows: list[tuple[str, dict[str, Any]]] = []
+    rows: list[Encoded] = []
     if records:
         encode = _Encoder(records[0], tokenizer, bos, table, faults)
         rows = [(r.where, encode(r)) for r in records]
     _check_span_names(rows, faults)
-    bad = {fault.where for fault in faults}
-    rows = [(where, row) for where, row in rows if where not in bad]
-    fields, found = _build(rows, padding, table.source)
+    good = _without_bad(rows, faults)
+    kept = {where for where, _ in good}
+    faults += _more_faults([r for r in rows if r[0] not in kept], faults, table.source)
+    fields, found = _build(good, padding, table.source)
     if found:
-        faults += found
-        bad = {fault.where for fault in found}
-        rows = [(where, row) for where, row in rows if where not in bad]
-        fields, _ = _build(rows, padding, table.source)
-    return Reading(
-        fields,
-        tuple(where for where, _ in rows) if fields else (),
-        tuple(sorted(faults, key=_place)),
-    )
+        good = _without_bad(good, found)
+        fields, _ = _build(good, padding, table.source)
+    labels = tuple(where for where, _ in good) if fields else ()
+    return Reading(fields, labels, tuple(in_order([*faults, *found])))
 
 
-def _place(fault: Fault) -> list[int]:
-    """Faults of the whole first, then line by line."""
-    return [int(number) for number in re.findall(r"\d+", fault.where)[:2]]
+def _without_bad(rows: list[Encoded], faults: list[Fault]) -> list[Encoded]:
+    bad = {fault.where for fault in faults}
+    return [(where, row) for where, row in rows if where not in bad]
+
+
+def _more_faults(rows: list[Encoded], faults: list[Fault], source: str) -> list[Fault]:
+    """What else is wrong with bad rows: each is built alone, of the columns that are good."""
+    bad: dict[str, set[str]] = {}
+    for fault in faults:
+        bad.setdefault(fault.where, set()).add(fault.column)
+    known = set(faults)
+    more: list[Fault] = []
+    for where, row in rows:
+        if "clean" not in bad[where]:
+            part = {name: value for name, value in row.items() if name not in bad[where]}
+            more += [f for f in _build([(where, part)], "right", source)[1] if f not in known]
+    return more
 
 
 def _with_shared_spans(records: list[Record], table: Table, bos: bool) -> list[Record]:
@@ -130,14 +141,14 @@ class _Encoder:
         return answer_ids(self.tokenizer, value, where, name, self.faults)
 
     def _spans(self, value: Any, clean: list[int], where: str) -> dict[str, Any]:
-        if not isinstance(value, Mapping) or not value:
+        given = value if isinstance(value, Mapping) else {}
+        named = {k: v for k, v in given.items() if v is not None}  # Arrow has None for no such name
+        if not named:
             text = f"'spans' must map names to positions, not {value!r:.60}."
             self.faults.append(Fault(text, where=where, column="spans"))
-            return {}
         return {
             str(name): span_places(self.tokenizer, name, place, clean, where, self.faults)
-            for name, place in value.items()
-            if place is not None  # Arrow gives every row the names of all
+            for name, place in named.items()
         }
 
 
@@ -149,7 +160,7 @@ def _refuse(table: Table, text: str) -> None:
     raise ProblemError(table.source, [text, *table.faults])
 
 
-def _check_span_names(rows: list[tuple[str, dict[str, Any]]], faults: list[Fault]) -> None:
+def _check_span_names(rows: list[Encoded], faults: list[Fault]) -> None:
     """Every prompt has the spans of the first that has any."""
     having = [(where, row["spans"]) for where, row in rows if row.get("spans")]
     if not having:
@@ -167,7 +178,7 @@ def _check_span_names(rows: list[tuple[str, dict[str, Any]]], faults: list[Fault
 
 
 def _build(
-    rows: list[tuple[str, dict[str, Any]]], padding: Padding, source: str
+    rows: list[Encoded], padding: Padding, source: str
 ) -> tuple[dict[str, Any] | None, list[Fault]]:
     """The fields of `PromptPairs` of these rows, or what is wrong with them."""
     if not rows:
