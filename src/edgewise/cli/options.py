@@ -47,6 +47,8 @@ class ProblemOptions:
     n: int | None = _option("How many prompts a task draws.")
     seed: int | None = _option("Seed of a task's prompts, or of --corrupt. Default: 0.")
     data: str | None = _option("Kind of prompts, where a task has several (legal, paper).")
+    template: str | None = _option("Sentences of a language task; see `edgewise tasks show NAME`.")
+    corruption: str | None = _option("How a language task's prompts are corrupted; likewise.")
     bos: bool = _option("Put the BOS token before each text of --pairs.", False)
     split_qkv: bool | None = _option(
         "Heads read three times, or once.", None, "--split-qkv/--joined-qkv"

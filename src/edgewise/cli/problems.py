@@ -16,7 +16,7 @@ from edgewise.graph import Graph
 from edgewise.model import Model, load_model
 from edgewise.problem import Problem
 from edgewise.record import ProblemSummary, Run
-from edgewise.tasks import Task, load_task, task_spec
+from edgewise.tasks import Task, default_model, load_task, task_spec
 
 _GRAPH_OPTIONS = ("split_qkv", "split_heads", "split_embed", "switches")
 
@@ -75,10 +75,12 @@ def _task(options: ProblemOptions) -> Task:
             raise SettingError(f"--{name} is for --pairs; a task knows its prompts.")
     task = load_task(
         options.task,
-        _model(options, options.model or task_spec(options.task).model),
+        _model(options, options.model or default_model(task_spec(options.task))),
         n=options.n,
         seed=options.seed or 0,
         data=options.data,
+        template=options.template,
+        corruption=options.corruption,
         metric=options.metric,
         reference=options.reference,
     )
@@ -92,7 +94,8 @@ def _pairs_task(options: ProblemOptions) -> Task:
     assert options.pairs is not None
     if options.model is None:
         raise SettingError("--pairs needs --model, the model to run the prompts on.")
-    for name in ("n", "data") if options.corrupt else ("n", "seed", "data"):
+    seeded = () if options.corrupt else ("seed",)
+    for name in ("n", *seeded, "data", "template", "corruption"):
         if getattr(options, name) is not None:
             raise SettingError(f"--{name} is for tasks; --pairs takes the prompts of its file.")
     columns = parse_columns(options.columns) if options.columns is not None else None

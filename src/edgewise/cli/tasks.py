@@ -7,6 +7,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from edgewise.cli import show_task
 from edgewise.cli.check import check
 from edgewise.cli.options import Json
 
@@ -26,36 +27,13 @@ app = typer.Typer(cls=_ListsByDefault, help="List the named behaviours; check pr
 def list_tasks(json: Json = False) -> None:
     """List the named behaviours; what `edgewise tasks` does alone."""
     from edgewise.cli import show
-    from edgewise.tasks import PUBLISHED, TASKS
 
-    rows = [
-        {
-            "name": spec.name,
-            "summary": spec.summary,
-            "model": spec.model,
-            "metric": spec.metric,
-            "reference": spec.reference,
-            "data": ", ".join(spec.data),
-            "published_edges": PUBLISHED[name]().n_edges if name in PUBLISHED else None,
-        }
-        for name, spec in TASKS.items()
-    ]
+    rows = show_task.task_rows()
     if json:
         show.as_json(rows)
-        return
-    cells = [
-        (
-            r["name"],
-            r["summary"],
-            r["metric"],
-            r["reference"],
-            r["data"],
-            r["published_edges"] or "–",
-        )
-        for r in rows
-    ]
-    columns = ("task", "what the model does", "metric", "reference", "data", "published edges")
-    show.table("Tasks", columns, cells)
+    else:
+        show_task.print_tasks(rows)
 
 
 app.command()(check)
+app.command(name="show")(show_task.show_task)

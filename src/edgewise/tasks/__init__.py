@@ -1,6 +1,6 @@
 """Named behaviours, their prompts, and their known circuits. Discovery never imports this."""
 
-from edgewise.tasks.catalog import TASKS, load_task, task_spec
+from edgewise.tasks.catalog import TASKS, default_model, load_task, task_spec
 from edgewise.tasks.published import PUBLISHED, published_circuit, published_groups
 from edgewise.tasks.task import Task, TaskRequest, TaskSpec
 from edgewise.tasks.truth import structural_truth
@@ -11,6 +11,7 @@ __all__ = [
     "Task",
     "TaskRequest",
     "TaskSpec",
+    "default_model",
     "load_task",
     "published_circuit",
     "published_groups",

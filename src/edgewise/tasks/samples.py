@@ -49,7 +49,8 @@ def samples(
 ) -> tuple[Sample, ...]:
     """`n` prompts of a task as tokens of `model`; language tasks need none, and then give words.
 
-    Raises `UnknownName`, `SettingError`, `ProblemError`, `ModelError`.
+    Fewer for a compiled program that has fewer. Raises `UnknownName`, `SettingError`,
+    `ProblemError`, `ModelError`.
 
     >>> samples("ioi", 1)[0].changed
     (2, 4, 10)
@@ -60,9 +61,15 @@ def samples(
         return tuple(_of_example(example) for example in drawn)
     known = load_model(model) if isinstance(model, str) else model
     task = load_task(
-        spec.name, known, n=n, seed=seed, template=template, corruption=corruption, data=data
+        spec.name,
+        known,
+        n=n if spec.name in BEHAVIOURS else None,
+        seed=seed,
+        template=template,
+        corruption=corruption,
+        data=data,
     )
-    return samples_of(task)
+    return samples_of(task)[:n]
 
 
 def samples_of(task: Task) -> tuple[Sample, ...]:
