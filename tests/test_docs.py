@@ -18,7 +18,10 @@ REFERENCE = (ROOT / "docs" / "reference.md").read_text()
 
 COMMANDS = [c.callback.__name__ for c in app.registered_commands]
 for group in app.registered_groups:
-    COMMANDS += [f"{group.name} {c.name}" for c in group.typer_instance.registered_commands]
+    COMMANDS += [
+        f"{group.name} {c.name or c.callback.__name__}"
+        for c in group.typer_instance.registered_commands
+    ]
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -1,6 +1,7 @@
 """Named behaviours, their prompts, and their known circuits. Discovery never imports this."""
 
 from edgewise.tasks.catalog import TASKS, default_model, load_task, task_spec
+from edgewise.tasks.custom import own_task
 from edgewise.tasks.published import PUBLISHED, published_circuit, published_groups
 from edgewise.tasks.task import Task, TaskRequest, TaskSpec
 from edgewise.tasks.truth import structural_truth
@@ -13,6 +14,7 @@ __all__ = [
     "TaskSpec",
     "default_model",
     "load_task",
+    "own_task",
     "published_circuit",
     "published_groups",
     "structural_truth",

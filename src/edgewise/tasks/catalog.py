@@ -9,6 +9,7 @@ from edgewise.metrics import Metric
 from edgewise.model import BUNDLED, Model, load_model
 from edgewise.model.programs import PROGRAMS, bundled_program
 from edgewise.patching import Reference
+from edgewise.tasks.custom import custom_names, custom_spec
 from edgewise.tasks.language import BEHAVIOURS, examples
 from edgewise.tasks.language.load import DEFAULT_MODEL, make_language_task
 from edgewise.tasks.programs import (
@@ -82,11 +83,17 @@ TASKS: dict[str, TaskSpec] = {
 
 
 def task_spec(name: str) -> TaskSpec:
-    """The entry of a task. Raises `UnknownName`, with suggestions."""
+    """The entry of a task: one of ours, of an installed package, or of a Python file.
+
+    Raises `UnknownName`, with suggestions, or `FormatError`.
+    """
     known = name.replace("_", "-").lower()
-    if known not in TASKS:
-        raise unknown_name("task", name, TASKS)
-    return TASKS[known]
+    if known in TASKS:
+        return TASKS[known]
+    own = custom_spec(name)
+    if own is None:
+        raise unknown_name("task", name, [*TASKS, *custom_names()])
+    return own
 
 
 def load_task(
@@ -135,7 +142,7 @@ def load_task(
 
 def default_model(spec: TaskSpec) -> str:
     """The model a task is asked of when none is named. Raises `SettingError` if there is none."""
-    if spec.model not in BUNDLED:
+    if TASKS.get(spec.name) is spec and spec.model not in BUNDLED:
         raise SettingError(
             f"{spec.name} needs a model: give one, such as 'gpt2', a folder, or a model in memory "
             f"with a tokenizer. ({spec.model!r}, its own, is not bundled here.)"

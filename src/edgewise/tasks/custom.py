@@ -1,0 +1,211 @@
+"""Tasks of a user's own: a Python file, or an entry point of another package.
+
+A file defines `TASK`, a `TaskSpec`; `own_task` makes one from a function that returns prompt pairs.
+A package offers the same object as an entry point of the group "edgewise.tasks".
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from hashlib import sha256
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from edgewise.data import PromptPairs
+from edgewise.errors import EdgewiseError, FormatError, ProblemError, SettingError
+from edgewise.model import Model, load_model
+from edgewise.problem import Problem
+from edgewise.tasks.task import Task, TaskRequest, TaskSpec
+
+GROUP = "edgewise.tasks"
+_KIND = "pairs"  # the one kind of data that such a task has
+
+
+def own_task(
+    pairs: Callable[[Model, int, int], PromptPairs],
+    *,
+    name: str,
+    model: str,
+    metric: str = "logit-diff",
+    reference: str = "corrupted",
+    n: int = 50,
+    summary: str = "",
+    fits: str = "",
+) -> TaskSpec:
+    """A task from a function of (model, how many, seed) that returns prompt pairs.
+
+    The function is asked for twice as many pairs as the task has: the first half is for discovery,
+    the second is held out. If it has fewer, they are halved; a single pair is both. `model`,
+    `metric`, `reference` and `n` are what is used unless something else is asked for; `fits` says
+    which other models it can be asked of.
+    """
+    if not callable(pairs):
+        raise SettingError(
+            f"pairs is {pairs!r:.60}; it must be a function (model, n, seed) -> PromptPairs."
+        )
+
+    def make(loaded: Model, request: TaskRequest) -> Task:
+        wanted = n if request.n is None else request.n
+        if wanted < 1:
+            raise SettingError(f"n is {wanted}; it must be at least 1.")
+        drawn = pairs(loaded, 2 * wanted, request.seed)
+        if not isinstance(drawn, PromptPairs):
+            raise SettingError(
+                f"the pairs of {name} are a {type(drawn).__name__}; its function must return "
+                "PromptPairs."
+            )
+        half = min(wanted, max(1, len(drawn) // 2))
+        splits = [drawn.subset(0, half)]
+        if len(drawn) > half:
+            splits.append(drawn.subset(half, min(2 * half, len(drawn))))
+            _check_disjoint(name, *splits)
+        problems = [
+            Problem(
+                loaded,
+                split,
+                request.metric or metric,
+                request.reference or reference,
+                origin={"task": name, "model": loaded.name, "n": wanted, "seed": request.seed},
+            )
+            for split in splits
+        ]
+        return Task(name=name, problem=problems[0], test=problems[-1])
+
+    def sample() -> tuple[str, str]:
+        loaded = load_model(model)
+        return _as_text(loaded, pairs(loaded, 2, 0))
+
+    return TaskSpec(
+        name=name,
+        summary=summary,
+        model=model,
+        metric=metric,
+        reference=reference,
+        data=(_KIND,),
+        make=make,
+        sample=sample,
+        fits=fits or model,
+    )
+
+
+def _as_text(model: Model, pairs: PromptPairs) -> tuple[str, str]:
+    """The first pair as text; as ids where the model has no tokenizer."""
+
+    def text(row: Tensor) -> str:
+        ids = row[pairs.real[0]].tolist()
+        return str(ids) if model.tokenizer is None else model.tokenizer.decode(ids)
+
+    return text(pairs.clean[0]), "" if pairs.corrupted is None else text(pairs.corrupted[0])
+
+
+def _check_disjoint(name: str, discovery: PromptPairs, test: PromptPairs) -> None:
+    def prompts(pairs: PromptPairs) -> list[tuple[int, ...]]:
+        rows = zip(pairs.clean, pairs.real, strict=True)
+        return [tuple(row[real].tolist()) for row, real in rows]
+
+    seen = {row: i for i, row in reversed(list(enumerate(prompts(discovery))))}
+    faults = [
+        f"pair {len(discovery) + i} has the clean prompt of pair {seen[row]}; the second half is "
+        "held out, and must be new."
+        for i, row in enumerate(prompts(test))
+        if row in seen
+    ]
+    if faults:
+        raise ProblemError(f"task {name}", faults)
+
+
+def custom_spec(name: str) -> TaskSpec | None:
+    """The task of a Python file or of an entry point; None if `name` is neither.
+
+    Raises `FormatError` for a file or package that does not give a task.
+    """
+    if name.endswith(".py"):
+        path = Path(name).resolve()
+        return _recorded(_task_of(_run_file(path), str(path)), str(path))
+    found = [point for point in entry_points(group=GROUP) if point.name == name]
+    if not found:
+        return None
+    where = f"entry point {found[0].value} of group {GROUP}"
+    try:
+        loaded = found[0].load()
+    except EdgewiseError:
+        raise
+    except Exception as reason:
+        raise FormatError(f"{where}: {type(reason).__name__}: {reason}") from reason
+    return _recorded(_checked(loaded, where), name)
+
+
+def custom_names() -> list[str]:
+    """The names of the tasks that installed packages offer."""
+    return sorted({point.name for point in entry_points(group=GROUP)})
+
+
+def _run_file(path: Path) -> Any:
+    """The module of a file, run anew each time, as it may have been changed."""
+    if not path.is_file():
+        raise FormatError(f"there is no task file {path}.")
+    name = f"edgewise_task_{sha256(str(path).encode()).hexdigest()[:12]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None  # the name ends in .py
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up
+    try:
+        spec.loader.exec_module(module)
+    except EdgewiseError:
+        raise
+    except Exception as reason:
+        line = _line_in(path, reason)
+        raise FormatError(f"{path}{line}: {type(reason).__name__}: {reason}") from reason
+    return module
+
+
+def _line_in(path: Path, reason: Exception) -> str:
+    """The line of the file that an exception came from."""
+    if isinstance(reason, SyntaxError):
+        return f", line {reason.lineno}"
+    trace, line = reason.__traceback__, ""
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == str(path):
+            line = f", line {trace.tb_lineno}"
+        trace = trace.tb_next
+    return line
+
+
+def _task_of(module: Any, where: str) -> TaskSpec:
+    if not hasattr(module, "TASK"):
+        raise FormatError(
+            f"{where}: it defines no TASK. Make one: TASK = edgewise.tasks.own_task(pairs, …), "
+            "with a function pairs(model, n, seed)."
+        )
+    return _checked(module.TASK, where)
+
+
+def _checked(task: Any, where: str) -> TaskSpec:
+    if not isinstance(task, TaskSpec):
+        raise FormatError(
+            f"{where}: TASK is a {type(task).__name__}; it must be a TaskSpec, such as "
+            "edgewise.tasks.own_task makes."
+        )
+    return task
+
+
+def _recorded(spec: TaskSpec, source: str) -> TaskSpec:
+    """A task whose problems say where it comes from, so that a record can make them again."""
+
+    def make(model: Model, request: TaskRequest) -> Task:
+        made = spec.make(model, request)
+        if not isinstance(made, Task):
+            raise FormatError(f"{source}: its make returned a {type(made).__name__}, not a Task.")
+        common = {"model": model.name, "seed": request.seed, **made.problem.origin}
+        problem = made.problem.with_(origin={**common, "task": source})
+        test = problem if made.test is made.problem else made.test
+        return replace(made, problem=problem, test=test)
+
+    return replace(spec, make=make)
