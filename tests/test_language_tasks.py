@@ -1,5 +1,8 @@
 """Language tasks on models: the papers' token layouts for any tokenizer, choices, refusals."""
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -275,3 +278,23 @@ def test_a_tokenizer_that_joins_words_loses_the_span_but_not_the_prompt():
     pairs = Reader(joined, "it").pairs(drawn, bos=False, source="ioi")
     assert pairs.lengths.tolist() == [14] * 3
     assert {"IO", "S2", "END"} <= set(pairs.spans)
+
+
+# --- the page
+
+
+@pytest.mark.parametrize("name", BEHAVIOURS)
+def test_the_page_says_every_choice_and_span(name):
+    page = (Path(__file__).parent.parent / "docs" / "tasks.md").read_text()
+    section = page.partition(f"\n## {name}\n")[2].partition("\n## ")[0]
+    behaviour = BEHAVIOURS[name]
+    assert f"`{behaviour.metric}`" in section
+    rows = [line.split(" | ")[0] for line in section.splitlines() if line.startswith("| `")]
+    named = [word for row in rows for word in re.findall(r"`([^`]+)`", row)]
+    assert named == [*behaviour.templates, *behaviour.corruptions]
+    spans = section.partition("\nSpans: ")[2]
+    for template in behaviour.templates:
+        for example in examples(name, 5, template=template):
+            for span in example.spans:
+                numbered = span.rstrip("0123456789") in ("word", "colour", "object")
+                assert f"`{span}`" in spans or (numbered and f"`{span[:-1]}1`" in spans)
