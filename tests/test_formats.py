@@ -106,6 +106,8 @@ def test_rows_of_a_dataset_may_hold_arrays():
     pairs = PromptPairs.from_dataset(iter(rows), source="mine")
     assert (pairs.clean.tolist(), pairs.answers.tolist()) == ([[1, 2]], [[3]])
     assert pairs.source == "mine"
+    rows = [{"clean": [np.int32(1), np.int32(2)], "spans": {"a": np.array([1])}}]
+    assert PromptPairs.from_dataset(rows).spans["a"].tolist() == [[False, True]]
 
 
 @pytest.mark.parametrize(
@@ -118,6 +120,31 @@ def test_rows_of_a_dataset_may_hold_arrays():
 def test_what_is_no_dataset(dataset, message):
     with pytest.raises(SettingError, match=message):
         PromptPairs.from_dataset(dataset, tokenizer=Letters())
+
+
+def test_a_data_frame_is_told_how():
+    class Frame:
+        def iterrows(self):
+            yield from ()
+
+        def __iter__(self):
+            yield "clean"
+
+    with pytest.raises(
+        SettingError, match=r'pass its rows as mappings: frame\.to_dict\("records"\)'
+    ):
+        PromptPairs.from_dataset(Frame())
+
+
+def test_lines_of_a_list_are_found(tmp_path):
+    path = tmp_path / "x.json"
+    path.write_text('[\n{"clean": [1]},\n\n{"clean": []}, {"clean":\n[2]}]')
+    with pytest.raises(ProblemError) as caught:
+        PromptPairs.from_file(path)
+    assert caught.value.faults == ("line 4, item 2: the clean prompt is empty.",)
+    path.write_text('[\n{"clean": [1]},\n\n{"clean": []}]')
+    with pytest.raises(ProblemError, match="line 4: the clean prompt is empty"):
+        PromptPairs.from_file(path)
 
 
 def test_a_dataset_names_its_rows():

@@ -81,7 +81,7 @@ def test_every_public_name_exists_and_is_documented(name):
         ("EdgeScores", "top above greedy top_nodes ranked of of_nodes"),
         ("Graph", "build of edges exists senders receivers edge index n_edges"),
         ("Problem", "loss value per_prompt with_"),
-        ("PromptPairs", "from_tokens from_text from_file sha256"),
+        ("PromptPairs", "from_tokens from_text from_file from_dataset sha256"),
         ("Run", "save load"),
     ],
 )  # fmt: skip

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from bisect import bisect_left
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +29,11 @@ class Objects:
     items: list[tuple[int, Any]] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
+    ends: list[int] = field(default_factory=list)  # where lines end in the text
+
+    def line(self, at: int) -> int:
+        """The line of an index, from 1."""
+        return bisect_left(self.ends, at) + 1
 
 
 def decode(text: str) -> Any:
@@ -38,7 +45,7 @@ def decode(text: str) -> Any:
 
 def objects(text: str) -> Objects:
     """What a JSON file holds, as far as it can be read."""
-    found = Objects()
+    found = Objects(ends=[match.start() for match in re.finditer("\n", text)])
     at = _skip(text, 0)
     try:
         if text[at : at + 1] == "[":
@@ -46,9 +53,9 @@ def objects(text: str) -> Objects:
         elif text[at : at + 1] == "{":
             _nothing_more(text, _read_object(text, at, found))
         elif at < len(text):
-            found.faults.append(Fault(_EXPECTED, where=f"line {_line(text, at)}"))
+            found.faults.append(Fault(_EXPECTED, where=f"line {found.line(at)}"))
     except Broken as reason:
-        where = f"line {_line(text, reason.at)}"
+        where = f"line {found.line(reason.at)}"
         where = f"{where}, column {reason.column}" if reason.column else where
         found.faults.append(Fault(reason.text, where=where))
     return found
@@ -68,7 +75,7 @@ def _read_object(text: str, at: int, found: Objects) -> int:
             found.facts[str(key)], at = _value(text, at)
         at = _next(text, at, "}")
     if not there:
-        found.faults.append(Fault(_EXPECTED, where=f"line {_line(text, start)}"))
+        found.faults.append(Fault(_EXPECTED, where=f"line {found.line(start)}"))
     return at + 1
 
 
@@ -77,7 +84,7 @@ def _read_list(text: str, at: int, found: Objects) -> int:
     at = _skip(text, at + 1)
     while text[at : at + 1] != "]":
         value, end = _value(text, at)
-        found.items.append((_line(text, at), value))
+        found.items.append((found.line(at), value))
         at = _next(text, end, "]")
     return at + 1
 
@@ -138,10 +145,6 @@ def _skip(text: str, at: int) -> int:
     while at < len(text) and text[at] in _SPACE:
         at += 1
     return at
-
-
-def _line(text: str, at: int) -> int:
-    return text.count("\n", 0, at) + 1
 
 
 def _broken(reason: str, text: str, at: int) -> Broken:

@@ -73,8 +73,11 @@ def table_of_rows(rows: Iterable[Any], source: str) -> Table:
             f"the dataset is a mapping of {names}; pass its rows: one split of a DatasetDict, or a "
             "list of mappings."
         )
-    if hasattr(rows, "to_dict") and hasattr(rows, "columns"):
-        raise SettingError('the dataset is a data frame; pass frame.to_dict("records").')
+    if hasattr(rows, "iterrows") or hasattr(rows, "iter_rows"):
+        raise SettingError(
+            "the dataset is a data frame; pass its rows as mappings: "
+            'frame.to_dict("records") of pandas, frame.to_dicts() of polars.'
+        )
     found: list[Row] = []
     faults: list[Fault] = []
     for i, row in enumerate(rows):
@@ -98,6 +101,8 @@ def _plain(value: Any) -> Any:
         return value.tolist()
     if isinstance(value, list | tuple):
         return [_plain(v) for v in value]
+    if isinstance(value, Mapping):
+        return {key: _plain(v) for key, v in value.items()}
     return value
 
 
@@ -143,11 +148,11 @@ def _json(path: Path) -> Table:
         except (ValueError, RecursionError):
             pass  # the first line of an object of many lines
     found = objects(text)
-    lines = [line for line, _ in found.items]
+    apart = len({line for line, _ in found.items}) == len(found.items)
     rows: list[Row] = []
     faults: list[Fault] = list(found.faults)
     for i, (line, record) in enumerate(found.items, start=1):
-        where = f"line {line}" if len(set(lines)) == len(lines) else f"line {line}, item {i}"
+        where = f"line {line}" if apart else f"line {line}, item {i}"
         _add(rows, faults, where, record)
     spans = spans_of_facts(found.facts, faults)
     return _table(str(path), rows, faults, spans=spans)
