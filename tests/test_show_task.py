@@ -125,7 +125,7 @@ def folder(tmp_path_factory):
 
 def test_a_run_on_a_language_task_is_made_again_from_its_record(capsys, folder, tmp_path):
     out = tmp_path / "run"
-    choices = ["--corruption", "swap", "--template", "family", "--n", "3"]
+    choices = ["--corruption", "swap", "--template", "family", "--n", "3", "--bos"]
     ok(capsys, "discover", "--task", "ioi", "--model", folder, *choices, "--method", "eap",
        "--edges", "5", "--out", out, "--json")  # fmt: skip
     origin = ew.Run.load(out).request

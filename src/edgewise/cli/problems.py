@@ -70,7 +70,7 @@ def from_run(run: Run) -> Built:
 
 def _task(options: ProblemOptions) -> Task:
     assert options.task is not None
-    for name in ("bos", "columns", "corrupt"):
+    for name in ("columns", "corrupt"):
         if getattr(options, name):
             raise SettingError(f"--{name} is for --pairs; a task knows its prompts.")
     task = load_task(
@@ -81,6 +81,7 @@ def _task(options: ProblemOptions) -> Task:
         data=options.data,
         template=options.template,
         corruption=options.corruption,
+        bos=options.bos or None,
         metric=options.metric,
         reference=options.reference,
     )

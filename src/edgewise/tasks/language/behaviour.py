@@ -49,26 +49,29 @@ class Words:
         self._fits: Fits = fits or (lambda run: True)
         self.length: Length = length or (lambda text: len(words_of(text)))
         self._reader = reader
-        self._usable: dict[str, tuple[Any, ...]] = {}
+        self._usable: dict[tuple[str, int], tuple[Any, ...]] = {}
 
     def __getitem__(self, pool: Pool) -> tuple[Any, ...]:
         """The usable items, in the pool's order. Raises `SettingError` if they are too few."""
-        if pool.what not in self._usable:
+        key = (pool.what, len(pool.items))
+        if key not in self._usable:
             usable = tuple(x for x in pool.items if all(self._fits(run) for run in pool.forms(x)))
             if len(usable) < pool.least:
                 raise SettingError(_too_few(pool, usable, self._reader))
-            self._usable[pool.what] = usable
-        return self._usable[pool.what]
+            self._usable[key] = usable
+        return self._usable[key]
 
 
 def _too_few(pool: Pool, usable: tuple[Any, ...], reader: str) -> str:
-    dropped = [pool.forms(item) for item in pool.items if item not in usable]
-    shown = [repr("".join(run)) for forms in dropped[:8] for run in forms][:8]
-    more = " …" if len(dropped) > 8 else ""
+    runs = [tuple(pool.forms(item)) for item in pool.items if item not in usable]
+    shown = ["+".join(map(repr, run)) for forms in runs[:8] for run in forms][:8]
+    more = " …" if len(runs) > 8 else ""
+    length = len(runs[0][0])
+    wanted = "single tokens" if length == 1 else f"{length} tokens"
     return (
-        f"{len(usable)} of {len(pool.items)} {pool.what} are single tokens of {reader}; the task "
-        f"needs at least {pool.least}. Not single: {', '.join(shown)}{more}. "
-        "Use a model whose tokenizer has them as tokens."
+        f"{len(usable)} of {len(pool.items)} {pool.what} are {wanted} of {reader}; the task needs "
+        f"at least {pool.least}. Not so: {', '.join(shown)}{more}. "
+        "Use a model whose tokenizer has them."
     )
 
 

@@ -57,10 +57,8 @@ def make_language_task(model: Model, request: TaskRequest) -> Task:
 
 
 def _bos(model: Model, behaviour: Behaviour) -> bool:
-    """BOS where the paper has it, and for tokenizers that always put it; never if there is none."""
-    if model.tokenizer is None or model.tokenizer.bos is None:
-        return False
-    return behaviour.bos or bool(getattr(model.tokenizer, "adds_bos", False))
+    """BOS where the paper has it, if the tokenizer has one."""
+    return behaviour.bos and model.tokenizer is not None and model.tokenizer.bos is not None
 
 
 def _pairs(
