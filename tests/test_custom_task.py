@@ -47,6 +47,11 @@ def test_a_file_is_a_task(file):
     assert spec.sample() == ("BOS 1 1 1", "BOS 2 2 2")
 
 
+def test_its_prompts_can_be_looked_at(file, capsys):
+    shown = json.loads(ok(capsys, "tasks", "show", file, "--n", "1", "--json"))
+    assert shown["samples"][0]["clean"] == ["BOS", "1", "1", "1"]
+
+
 def test_on_the_command_line_and_again_from_its_record(file, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     out = tmp_path / "run"

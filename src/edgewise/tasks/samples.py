@@ -61,7 +61,7 @@ def samples(
         return tuple(_of_example(example) for example in drawn)
     known = load_model(model) if isinstance(model, str) else model
     task = load_task(
-        spec.name,
+        name,
         known,
         n=n if spec.name in BEHAVIOURS else None,
         seed=seed,
