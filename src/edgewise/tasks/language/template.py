@@ -12,9 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-_WORD = re.compile(
-    r"'(?:s|t|re|ve|m|ll|d)| ?[A-Za-z]+| ?[0-9]{1,2}| ?[^\sA-Za-z0-9]+|\s+(?!\S)|\s+"
-)
+from edgewise.data.spaced_words import cut
+
 _SLOT = re.compile(r"( ?)\{([^{}]+)\}")
 
 
@@ -24,7 +23,7 @@ def words_of(text: str) -> tuple[str, ...]:
     >>> words_of("Then, isn't it?")
     ('Then', ',', ' isn', "'t", ' it', '?')
     """
-    return tuple(_WORD.findall(text))
+    return tuple(cut(text))
 
 
 @dataclass(frozen=True)
