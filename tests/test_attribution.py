@@ -5,7 +5,7 @@ import torch
 
 import edgewise as ew
 from edgewise.discovery import method_named
-from edgewise.errors import MetricError, SettingError
+from edgewise.errors import MetricError, ScoreError, SettingError
 from edgewise.model.parts import ACTIVATIONS, NORMS
 from models import SHAPES, random_model, random_pairs
 from reference import load_reference, reference_tokens
@@ -200,6 +200,30 @@ def test_micro_batches_change_nothing(method, reference):
         for size in (None, 2)
     )
     torch.testing.assert_close(whole, parts, rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("reference", ["corrupted", "mean"])
+@pytest.mark.parametrize(
+    "method", ["eap", "eap-ig", "clean-corrupted", "atp-star", "relp", "acdc-ordered"]
+)
+def test_a_score_that_is_no_number_names_its_edge_and_its_prompt(method, reference):
+    model = random_model()
+    pairs = random_pairs(model, lengths=[6, 3, 5, 6])
+    first, _, third, _ = (int(answer) for answer in pairs.answers[:, 0])
+    assert first != third
+
+    def steep(logits, rows):
+        values, bad = logits[:, 0].clone(), rows.answers[:, 0] == third
+        values[bad] = (logits[bad, 0] - logits[bad, 0].detach()).abs().sqrt()
+        return values
+
+    needs = {"threshold": 0.1} if method.startswith("acdc") else {}
+    for batch_size in (None, 3):
+        problem = ew.Problem(model, pairs, steep, reference, batch_size=batch_size)
+        with pytest.raises(ScoreError, match=r"score of \S+->\S+ is nan on prompt 2; .*dtype") as e:
+            ew.discover(problem, method, **needs)
+        assert problem.graph.index(e.value.edge)
+        assert e.value.prompt == 2
 
 
 @pytest.mark.parametrize("method", ["eap", "eap-ig", "clean-corrupted", "relp"])

@@ -328,8 +328,12 @@ def test_progress_tells_loss_and_size():
 def test_settings_out_of_range(method):
     problem = make_problem()
     good = {"sparsity": 0.5} if method == "edge-pruning" else {"regularisation": 1}
-    for name, value in [("steps", 0), ("learning_rate", 0), ("seed", -1)]:
-        with pytest.raises(SettingError, match=name):
+    for name, value, must in [
+        ("steps", 0, "a whole number of at least 1"),
+        ("learning_rate", 0, "a positive number"),
+        ("seed", -1, "a whole number of at least 0"),
+    ]:
+        with pytest.raises(SettingError, match=f"{name} is {value}; it must be {must}"):
             ew.discover(problem, method, **{**good, name: value})
     if method == "edge-pruning":
         for value in (-0.1, 1.1, float("nan")):
@@ -362,16 +366,25 @@ def test_a_loss_that_is_no_number_names_the_step():
         calls.append(1)
         return logits[:, 0] * (float("nan") if len(calls) > 6 else 1)
 
-    with pytest.raises(MetricError, match=r"the loss is nan in step \d"):
+    with pytest.raises(MetricError, match=r"the loss is nan in step \d+ on prompt 0\. Check"):
         ew.discover(make_problem(metric=breaks), "sp-edges", regularisation=1, steps=20)
 
 
-def test_a_gradient_that_is_no_number_names_the_step_and_the_edge():
-    def steep(logits, rows):
-        return (logits[:, 0] - logits[:, 0].detach()).abs().sqrt()
+@pytest.mark.parametrize("batch_size", [None, 1])
+def test_a_gradient_that_is_no_number_names_the_step_the_prompt_and_the_edge(batch_size):
+    """The metric is steep on the second of three prompts."""
+    problem = make_problem(batch_size=batch_size)
+    second = problem.pairs.answers[1, 0]
+    assert (problem.pairs.answers[:, 0] == second).sum() == 1
 
-    with pytest.raises(MetricError, match=r"before the first step for .*->"):
-        ew.discover(make_problem(metric=steep), "sp-edges", regularisation=1, steps=20)
+    def steep(logits, rows):
+        values, bad = logits[:, 0].clone(), rows.answers[:, 0] == second
+        values[bad] = (logits[bad, 0] - logits[bad, 0].detach()).abs().sqrt()
+        return values
+
+    message = r"nan before the first step on prompt 1 for \d+ of \d+ masks \(input->a0"
+    with pytest.raises(MetricError, match=message):
+        ew.discover(problem.with_(metric=steep), "sp-edges", regularisation=1, steps=20)
 
 
 def test_half_precision_models_train():

@@ -3,6 +3,7 @@
 EdgewiseError
 ├── UnknownName        a name (task, model, method, metric, node, edge …) that we do not have
 ├── SettingError       a setting outside its range
+│   └── ScoreError         a score that is not a finite number; names the edge, and the prompt
 ├── ProblemError       model, prompts, metric and reference do not fit; lists every fault
 ├── MetricError        a metric returned something that is not a finite number
 ├── FormatError        a file that is broken, of another kind, or from a newer version
@@ -34,6 +35,20 @@ class UnknownName(EdgewiseError, ValueError):
 
 class SettingError(EdgewiseError, ValueError):
     """A setting outside its range."""
+
+
+class ScoreError(SettingError):
+    """A score that is not a finite number: of which edge, and on which prompt if that is known."""
+
+    def __init__(self, edge: str, value: float, *, prompt: int | None = None) -> None:
+        self.edge, self.value, self.prompt = edge, value, prompt
+        message = f"the score of {edge} is {value}; it must be finite."
+        if prompt is not None:
+            message = (
+                f"the score of {edge} is {value} on prompt {prompt}; it must be finite. Check the "
+                "prompt, its answers, the metric's gradient and the model's dtype."
+            )
+        super().__init__(message)
 
 
 class ProblemError(EdgewiseError, ValueError):

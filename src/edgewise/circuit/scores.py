@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from edgewise.circuit.circuit import Circuit
-from edgewise.errors import SettingError
+from edgewise.errors import ScoreError, SettingError
 from edgewise.graph import Edge, Graph, Node
 
 
@@ -35,9 +35,7 @@ class EdgeScores:
         if not values[self.graph.exists].isfinite().all():
             row, column = (~values.isfinite() & self.graph.exists).nonzero()[0].tolist()
             edge = Edge(self.graph.senders[row], self.graph.receivers[column])
-            raise SettingError(
-                f"the score of {edge.name} is {values[row, column]}; it must be finite."
-            )
+            raise ScoreError(edge.name, values[row, column].item())
         object.__setattr__(self, "values", values.where(self.graph.exists, 0.0))
 
     def of(self, edge: Edge | str) -> float:

@@ -30,6 +30,7 @@ from edgewise.discovery.edge_tests import loss_without
 from edgewise.discovery.exact import exact
 from edgewise.discovery.finding import Decision, Finding, OnProgress, Progress, ignore_progress
 from edgewise.discovery.journal import NO_JOURNAL, Journal
+from edgewise.discovery.not_finite import naming_prompt
 from edgewise.discovery.search import Visit
 from edgewise.discovery.visits import is_read, visits
 from edgewise.engine import Path, Removals
@@ -83,7 +84,8 @@ def acdc_screened(
 
 
 def _attribution(problem: Problem, method: str) -> tuple[Finding, EdgeScores]:
-    finding = _ATTRIBUTIONS[method](problem, SETTINGS[method](), ignore_progress, NO_JOURNAL)
+    attribute = naming_prompt(_ATTRIBUTIONS[method])
+    finding = attribute(problem, SETTINGS[method](), ignore_progress, NO_JOURNAL)
     return finding, finding.scores
 
 

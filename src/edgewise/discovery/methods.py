@@ -17,6 +17,7 @@ from edgewise.discovery.hisp import hisp
 from edgewise.discovery.hybrids import acdc_bisect, acdc_ordered, acdc_screened
 from edgewise.discovery.information_flow import information_flow
 from edgewise.discovery.journal import Journal
+from edgewise.discovery.not_finite import naming_prompt
 from edgewise.discovery.relp import relp
 from edgewise.discovery.subnetwork_probing import sp, sp_edges
 from edgewise.errors import SettingError, unknown_name
@@ -74,7 +75,7 @@ METHODS: dict[str, Method] = {
             cost="two forward passes and one backward pass",
             when="a first look at a large model; not with kl or l2, whose gradient is zero there",
             settings=SETTINGS["eap"],
-            function=eap,
+            function=naming_prompt(eap),
         ),
         Method(
             name="eap-ig",
@@ -85,7 +86,7 @@ METHODS: dict[str, Method] = {
             "that for every layer",
             when="the best scores for their price, with any metric",
             settings=SETTINGS["eap-ig"],
-            function=eap_ig,
+            function=naming_prompt(eap_ig),
         ),
         Method(
             name="clean-corrupted",
@@ -95,7 +96,7 @@ METHODS: dict[str, Method] = {
             cost="four forward passes and two backward passes",
             when="eap with a metric whose gradient vanishes at the clean run, for twice its price",
             settings=SETTINGS["clean-corrupted"],
-            function=clean_corrupted,
+            function=naming_prompt(clean_corrupted),
         ),
         Method(
             name="exact",
@@ -105,7 +106,7 @@ METHODS: dict[str, Method] = {
             cost="one evaluation per edge, batched; only what the edge changes is recomputed",
             when="the truth about single edges, and a yardstick for attribution",
             settings=SETTINGS["exact"],
-            function=exact,
+            function=naming_prompt(exact),
         ),
         Method(
             name="atp-star",
@@ -115,7 +116,7 @@ METHODS: dict[str, Method] = {
             cost="two forward passes and one backward pass; per layer and sender two projections",
             when="eap misses edges into saturated attention",
             settings=SETTINGS["atp-star"],
-            function=atp_star,
+            function=naming_prompt(atp_star),
         ),
         Method(
             name="relp",
@@ -125,7 +126,7 @@ METHODS: dict[str, Method] = {
             cost="two forward passes and one backward pass",
             when="comparing attributions; see docs/methods.md for where it helps",
             settings=SETTINGS["relp"],
-            function=relp,
+            function=naming_prompt(relp),
         ),
         Method(
             name="information-flow",
@@ -135,7 +136,7 @@ METHODS: dict[str, Method] = {
             cost="one forward pass",
             when="there is no metric and no corrupted prompt",
             settings=SETTINGS["information-flow"],
-            function=information_flow,
+            function=naming_prompt(information_flow),
         ),
         Method(
             name="magnitude",
@@ -145,7 +146,7 @@ METHODS: dict[str, Method] = {
             cost="two forward passes",
             when="showing what a method adds to it",
             settings=SETTINGS["magnitude"],
-            function=magnitude,
+            function=naming_prompt(magnitude),
         ),
         Method(
             name="random",

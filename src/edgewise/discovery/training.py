@@ -1,6 +1,6 @@
 """The training loop that every method of learned masks shares.
 
-    1. Draw every mask once.
+    1. Draw every mask once (or several times, and take the mean of what follows).
     2. Run all prompts, micro-batch by micro-batch, with these masks. The gradient of the mean loss
        with respect to the masks adds up; nothing else is kept between micro-batches.
     3. From the masks to their parameters by the chain rule, and the penalty's gradient on top.
@@ -23,6 +23,7 @@ from torch import Tensor
 from edgewise.discovery.finding import OnProgress, Progress
 from edgewise.discovery.journal import Journal
 from edgewise.errors import FormatError, MetricError
+from edgewise.metrics import AnswerRows
 from edgewise.model.outputs import Outputs
 from edgewise.model.runtime import Reader, logits_of, run
 from edgewise.problem import Problem
@@ -71,6 +72,7 @@ def train(
     generator: torch.Generator,
     on_progress: OnProgress,
     journal: Journal,
+    draws: int = 1,
 ) -> None:
     """Train the parameters of `learned` in place. Raises `MetricError`, `FormatError`.
 
@@ -82,15 +84,19 @@ def train(
     if start == 0:
         _check_reached(problem, masking, learned)
     for step in range(start, steps):
+        optimiser.zero_grad()
+        total = 0.0
         with torch.enable_grad():
-            masks = learned.draw(generator)
-            loss, gradient = loss_and_gradient(problem, masking, masks.detach())
-            _check_finite(masking, loss, gradient, step)
-            optimiser.zero_grad()
-            (learned.penalty(step) + (masks * gradient).sum()).backward()
+            learned.penalty(step).backward()
+            for _ in range(draws):
+                masks = learned.draw(generator)
+                loss, gradient = loss_and_gradient(problem, masking, masks.detach())
+                _check_finite(problem, masking, masks.detach(), loss, gradient, step)
+                ((masks * gradient).sum() / draws).backward()
+                total += loss
         optimiser.step()
         size = f"{learned.size():.1f} of {masking.n_masks} masks on"
-        on_progress(Progress(step + 1, steps, f"loss {loss:.4g}, {size}"))
+        on_progress(Progress(step + 1, steps, f"loss {total / draws:.4g}, {size}"))
         journal.save_state(_state(learned, optimiser, generator), {"step": step + 1})
 
 
@@ -120,7 +126,16 @@ def masked_losses(
     problem: Problem, masking: Masking, number: int, masks: Float[Tensor, "mask"]
 ) -> Float[Tensor, "batch"]:
     """The loss of each prompt of a micro-batch when the model runs with these masks."""
-    model, metric, evaluator = problem.model, problem.metric, problem.evaluator(problem.graph)
+    n = len(problem.evaluator(problem.graph).batches[number].pairs)
+    logits, rows = _answers(problem, masking, number, masks)
+    return problem.metric.loss_sign * problem.metric.per_prompt(logits, rows, n)
+
+
+def _answers(
+    problem: Problem, masking: Masking, number: int, masks: Float[Tensor, "mask"]
+) -> tuple[Float[Tensor, "row vocab"], AnswerRows]:
+    """What the metric looks at when a micro-batch runs with these masks."""
+    model, evaluator = problem.model, problem.evaluator(problem.graph)
     batch = evaluator.batches[number]
     tokens, real = batch.pairs.clean.to(model.device), batch.pairs.real.to(model.device)
     reader, outputs = masking.at(number, masks)
@@ -128,7 +143,7 @@ def masked_losses(
     evaluator.work.forward_passes += 1
     logits = logits_of(model, final[batch.pairs.answer_at.to(model.device)])
     rows = replace(batch.rows, clean_logits=batch.rows.clean_logits.clone())  # it may be written to
-    return metric.loss_sign * metric.per_prompt(logits, rows, len(batch.pairs))
+    return logits, rows
 
 
 def _check_reached(problem: Problem, masking: Masking, learned: Learned) -> None:
@@ -136,7 +151,7 @@ def _check_reached(problem: Problem, masking: Masking, learned: Learned) -> None
     theta = next(iter(learned.parameters.values()))
     halves = theta.new_full((masking.n_masks,), 0.5)
     loss, gradient = loss_and_gradient(problem, masking, halves)
-    _check_finite(masking, loss, gradient, None)
+    _check_finite(problem, masking, halves, loss, gradient, None)
     if not gradient.any():
         raise MetricError(
             "no gradient reaches the masks: with every mask at 1/2, metric "
@@ -146,18 +161,51 @@ def _check_reached(problem: Problem, masking: Masking, learned: Learned) -> None
 
 
 def _check_finite(
-    masking: Masking, loss: float, gradient: Float[Tensor, "mask"], step: int | None
+    problem: Problem,
+    masking: Masking,
+    masks: Float[Tensor, "mask"],
+    loss: float,
+    gradient: Float[Tensor, "mask"],
+    step: int | None,
 ) -> None:
+    """Raise `MetricError`, naming the step, the mask and the prompt, if a number is none."""
+    bad = (~gradient.isfinite()).nonzero().flatten().tolist()
+    if loss - loss == 0 and not bad:
+        return
     when = "before the first step" if step is None else f"in step {step + 1}"
+    prompt = _culprit(problem, masking, masks)
+    where = "" if prompt is None else f" on prompt {prompt}"
     advice = "Check the prompts and the model's dtype, or lower the learning rate."
     if loss - loss != 0:
-        raise MetricError(f"the loss is {loss} {when}. {advice}")
-    bad = (~gradient.isfinite()).nonzero().flatten().tolist()
-    if bad:
-        raise MetricError(
-            f"the gradient is {gradient[bad[0]].item()} {when} for {len(bad)} of "
-            f"{len(gradient)} masks ({masking.name(bad[0])}). {advice}"
-        )
+        raise MetricError(f"the loss is {loss} {when}{where}. {advice}")
+    raise MetricError(
+        f"the gradient is {gradient[bad[0]].item()} {when}{where} for {len(bad)} of "
+        f"{len(gradient)} masks ({masking.name(bad[0])}). {advice}"
+    )
+
+
+def _culprit(problem: Problem, masking: Masking, masks: Float[Tensor, "mask"]) -> int | None:
+    """The first prompt whose own loss or gradient is not finite with these masks."""
+    first = 0
+    for number, batch in enumerate(problem.evaluator(problem.graph).batches):
+        for i in range(len(batch.pairs)):
+            leaf = masks.clone().requires_grad_()
+            with torch.enable_grad():
+                logits, rows = _answers(problem, masking, number, leaf)
+                # Its rows alone: a gradient of 0 times another prompt's infinite slope is nan.
+                own = rows.prompt == i
+                alone = AnswerRows(
+                    torch.zeros_like(rows.prompt[own]),
+                    rows.clean_logits[own],
+                    None if rows.answers is None else rows.answers[own],
+                    None if rows.wrong is None else rows.wrong[own],
+                )
+                loss = problem.metric.per_prompt(logits[own], alone, 1).sum()
+                (gradient,) = torch.autograd.grad(loss, leaf) if loss.requires_grad else (leaf,)
+            if not (loss.isfinite() and gradient.isfinite().all()):
+                return first + i
+        first += len(batch.pairs)
+    return None
 
 
 def _state(
