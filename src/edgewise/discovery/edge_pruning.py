@@ -25,12 +25,16 @@ Uniform gradient sampling (Li and Janson 2024, arXiv 2409.09951).
     3. Adam on loss + lambda sum of p. Keep the edges with p of at least 1/2.
 
 Where we differ: removed edges carry the problem's reference; their optimal ablation constants,
-learned beside the masks, are another kind of reference. One draw per step serves all prompts, where
-they draw for each; no extra cost for nodes, no pruning of dangling edges in the draws, no clipping.
+learned beside the masks, are another kind of reference. Masks start at p = 0.98, theirs at 0.73: a
+chain of 15 edges that are all needed is then whole in one draw of a hundred, and nothing is learned
+of it, however many draws there are (docs/methods.md). A draw serves all prompts, and a step takes
+four; they draw for every prompt, 12 times for each of 5. No extra cost for nodes, no pruning of
+dangling edges in the draws, no clipping.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -45,8 +49,6 @@ from edgewise.discovery.masks import INITIAL_THETA, chance_on, sample, uniform
 from edgewise.discovery.training import train
 from edgewise.problem import Problem
 from edgewise.settings import EdgePruningSettings, UGSSettings
-
-_UGS_THETA = 1.0  # where their code starts
 
 
 def edge_pruning(
@@ -81,12 +83,13 @@ def ugs(
 ) -> Finding:
     """The circuit of the edges that are more likely kept than not. Raises `MetricError`."""
     graph, masking = problem.graph, EdgeMasking(problem)
-    theta = _parameters(problem, masking.n_masks, _UGS_THETA)
+    theta = _parameters(problem, masking.n_masks, math.log(settings.start / (1 - settings.start)))
     train(
         problem,
         masking,
         KeepProbabilities(theta, settings),
         steps=settings.steps,
+        draws=settings.draws,
         generator=torch.Generator().manual_seed(settings.seed),
         on_progress=on_progress,
         journal=journal,

@@ -116,3 +116,5 @@ class UGSKeywords(TrainingKeywords, total=False):
     """Keywords of `ugs`."""
 
     regularisation: Required[float]
+    draws: int
+    start: float

@@ -47,6 +47,14 @@ def share(name: str, value: Any) -> float:
     return found
 
 
+def chance(name: str, value: Any) -> float:
+    """A probability that leaves both open: above 0, below 1. Raises `SettingError`."""
+    found = number(value)
+    if not 0 < found < 1:
+        raise SettingError(f"{name} is {value!r}; it must be above 0 and below 1.")
+    return found
+
+
 def whole(name: str, value: Any, least: int) -> int:
     """A whole number of at least `least`. Raises `SettingError`."""
     found = number(value)

@@ -7,6 +7,7 @@ from typing import Literal, get_args
 
 from edgewise.errors import SettingError
 from edgewise.settings.checks import (
+    chance,
     check_choice,
     check_flags,
     not_negative,
@@ -93,13 +94,18 @@ class EdgePruningSettings(TrainingSettings):
 class UGSSettings(TrainingSettings):
     """Settings of uniform gradient sampling."""
 
+    steps: int = setting("Training steps, each of `draws` draws on all prompts.", default=1000)
     learning_rate: float = setting("Adam's, constant.", default=0.01)
     regularisation: float = setting("What an edge costs, in the loss's unit (λ).")
+    draws: int = setting("Independent draws of all masks in a step.", default=4)
+    start: float = setting("The chance that an edge is kept, before training.", default=0.98)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         weight = not_negative("regularisation", self.regularisation)
         object.__setattr__(self, "regularisation", weight)
+        object.__setattr__(self, "draws", whole("draws", self.draws, 1))
+        object.__setattr__(self, "start", chance("start", self.start))
 
 
 @dataclass(frozen=True)
