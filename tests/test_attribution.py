@@ -7,6 +7,7 @@ import edgewise as ew
 from edgewise.discovery import method_named
 from edgewise.errors import MetricError, ScoreError, SettingError
 from edgewise.model.parts import ACTIVATIONS, NORMS
+from edgewise.model.sent import Sent
 from models import SHAPES, random_model, random_pairs
 from reference import load_reference, reference_tokens
 
@@ -145,13 +146,15 @@ def _nearly_clean(problem, step):
     generator = torch.Generator().manual_seed(0)
     for batch in evaluator.batches:
         clean = clean_run(problem, batch.pairs)
-        noise = torch.randn(clean.senders.shape, generator=generator, dtype=torch.float64)
+        dense = clean.senders.dense()
+        noise = torch.randn(dense.shape, generator=generator, dtype=torch.float64)
         vectors = {
             site: v + step * torch.randn(v.shape, generator=generator, dtype=torch.float64)
             for site, v in clean.vectors.items()
             if problem.graph.switches
         }
-        reference = replace(batch.reference, senders=clean.senders + step * noise, vectors=vectors)
+        parts = (dense + step * noise).split([len(part) for part in clean.senders.parts])
+        reference = replace(batch.reference, senders=Sent(parts), vectors=vectors)
         near.append(replace(batch, reference=reference))
     evaluator.__dict__["batches"] = tuple(near)
     return problem

@@ -45,9 +45,8 @@ def magnitude(
     done = 0
     for pairs, reference in evaluator.references():
         clean = clean_run(problem, pairs)
-        real = pairs.real.to(clean.senders.device)
-        wanted = 0.0 if reference.senders is None else reference.senders
-        change = (wanted - clean.senders) * real[None, :, :, None]
+        real = pairs.real.to(problem.model.device)
+        change = clean.senders.minus(reference.senders).dense() * real[None, :, :, None]
         total += change.flatten(2).norm(dim=2).sum(dim=1).double().cpu()
         for site, vectors in reference.vectors.items():
             moved = (vectors - clean.vectors[site]) * real[None, :, :, None]

@@ -140,10 +140,10 @@ def _runs(
         return
     clean = clean_run(problem, pairs)
     for alpha, first, n in points:
-        rows = slice(first, first + n)
-        wanted = torch.zeros(()) if reference.senders is None else reference.senders[rows]
-        wanted = wanted.to(clean.senders)
-        values = wanted + alpha * (clean.senders[rows] - wanted)
+        rows = range(first, first + n)
+        values = alpha * clean.senders.minus(reference.senders).dense(rows)
+        if reference.senders is not None:
+            values = values + reference.senders.dense(rows)
         outputs = ReplacedOutputs(problem.graph, first, values)
         run = run_with_gradients(problem, pairs, clean_logits=clean.logits, outputs=outputs)
         yield edge_gradients(run, clean.senders, clean.vectors, reference)

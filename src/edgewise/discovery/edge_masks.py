@@ -26,6 +26,7 @@ from torch import Tensor
 from edgewise.graph import SLOTS, Graph, Site
 from edgewise.model.outputs import Outputs
 from edgewise.model.runtime import Vectors
+from edgewise.model.sent import Heads, Part, Sent
 from edgewise.patching import ReferenceValues
 from edgewise.problem import Problem
 
@@ -74,7 +75,7 @@ class Differences(Outputs):
 
     def __init__(self, graph: Graph, reference: ReferenceValues) -> None:
         super().__init__(graph)
-        self._reference, self.n_rows = reference.senders, 0
+        self._reference, self.n_rows, self._n_parts = reference.senders, 0, 0
         self.buffers, self.token = _Buffers(), torch.zeros(())
 
     def write_embeddings(
@@ -92,7 +93,7 @@ class Differences(Outputs):
         bias: Float[Tensor, "d_model"] | None,
     ) -> None:
         """Write a layer's heads; the output bias is a constant."""
-        self._put(self._separate((z, weight)))
+        self._put(Heads(z, weight, self.graph.split_heads))
         if bias is not None:
             self.constant = bias if self.constant is None else self.constant + bias
 
@@ -100,14 +101,17 @@ class Differences(Outputs):
         """Write an MLP's output, its output bias included."""
         self._put(value[None])
 
-    def _put(self, value: Float[Tensor, "sender batch pos d_model"]) -> None:
+    def _put(self, part: Part) -> None:
+        live = Sent([part])
+        if self._reference is not None:
+            live = live.minus(Sent([self._reference.parts[self._n_parts]]))
+        value = live.dense()
         rows = slice(self.n_rows, self.n_rows + len(value))
         if self.buffers.values is None:
             self.buffers.values = value.new_empty(len(self.graph.senders), *value.shape[1:])
             self.token = value.new_zeros(())
-        reference = None if self._reference is None else self._reference[rows]
-        self.token = _written(value, self.token, self.buffers, rows, reference)
-        self.n_rows = rows.stop
+        self.token = _written(value, self.token, self.buffers, rows)
+        self.n_rows, self._n_parts = rows.stop, self._n_parts + 1
 
 
 class EdgeMaskReader:
@@ -163,7 +167,7 @@ class _Buffers:
 
 
 class _Write(torch.autograd.Function):
-    """Put values minus reference into the buffer; their gradient is what readers left there."""
+    """Put values into the buffer; their gradient is what readers left there."""
 
     @staticmethod
     def forward(
@@ -172,13 +176,9 @@ class _Write(torch.autograd.Function):
         token: Tensor,
         buffers: _Buffers,
         rows: slice,
-        reference: Tensor | None,
     ) -> Tensor:
         assert buffers.values is not None
-        if reference is None:
-            buffers.values[rows] = value
-        else:
-            torch.sub(value, reference, out=buffers.values[rows])
+        buffers.values[rows] = value
         ctx.buffers, ctx.rows = buffers, rows
         return token.clone()
 
@@ -186,7 +186,7 @@ class _Write(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         found = ctx.buffers.gradients
         assert found is not None  # the output port reads every sender
-        return found[ctx.rows], gradients[0], None, None, None
+        return found[ctx.rows], gradients[0], None, None
 
 
 class _Read(torch.autograd.Function):
@@ -217,16 +217,14 @@ class _Read(torch.autograd.Function):
 
 
 # `apply` has no types of its own.
-_written: Callable[[Tensor, Tensor, _Buffers, slice, Tensor | None], Tensor] = _Write.apply
+_written: Callable[[Tensor, Tensor, _Buffers, slice], Tensor] = _Write.apply
 _read: Callable[[Tensor, Tensor, _Buffers, Tensor | None], Tensor] = _Read.apply
 
 
-def _reference_sums(
-    graph: Graph, senders: Float[Tensor, "sender _batch _pos d_model"] | None
-) -> Bases:
+def _reference_sums(graph: Graph, senders: Sent | None) -> Bases:
     """What each site would read if every edge into it carried its reference, without constants."""
     if senders is None:
         return {}
     additive = graph.exists & ~graph.is_switch
     counts = sorted(set(additive.sum(dim=0).tolist()))  # whom a port hears is the first so many
-    return {n: senders[:n].sum(dim=0) for n in counts}
+    return {n: senders.total(range(n)) for n in counts}

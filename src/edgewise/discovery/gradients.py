@@ -25,7 +25,8 @@ from edgewise.errors import MetricError
 from edgewise.graph import SLOTS, Graph, Site
 from edgewise.model import Model
 from edgewise.model.outputs import Outputs
-from edgewise.model.runtime import CleanReader, Vectors, head_vectors, logits_of, run
+from edgewise.model.runtime import CleanReader, Vectors, logits_of, norm_pullback, run
+from edgewise.model.sent import Sent
 from edgewise.patching import RecordingReader, ReferenceValues, answer_rows
 from edgewise.problem import Problem
 
@@ -35,7 +36,7 @@ class CleanRun:
     """An ordinary run on the clean prompts."""
 
     logits: Float[Tensor, "row vocab"]
-    senders: Float[Tensor, "sender batch pos d_model"]
+    senders: Sent
     vectors: Mapping[Site, Tensor]  # q, k and v, [head batch pos d_head]
 
 
@@ -47,7 +48,7 @@ def clean_run(problem: Problem, pairs: PromptPairs) -> CleanRun:
     final, outputs = run(model, tokens, real, problem.graph, reader)
     problem.evaluator(problem.graph).work.forward_passes += 1
     logits = logits_of(model, final[pairs.answer_at.to(model.device)])
-    return CleanRun(logits, outputs.senders, reader.vectors)
+    return CleanRun(logits, outputs.sent, reader.vectors)
 
 
 class GradientReader:
@@ -81,7 +82,7 @@ class GradientRun:
     """One run with gradients: logits, what senders wrote, the gradients where ports read."""
 
     logits: Float[Tensor, "row vocab"]
-    senders: Float[Tensor, "sender batch pos d_model"]
+    senders: Sent
     caught: GradientReader
     steepness: float  # the largest |dL / d logit| of a prompt
 
@@ -117,8 +118,7 @@ def run_with_gradients(
     work = problem.evaluator(problem.graph).work
     work.forward_passes += 1
     work.backward_passes += 1
-    with torch.no_grad():
-        senders = outputs.senders.detach()
+    senders = outputs.sent.mapped(torch.Tensor.detach)
     return GradientRun(logits.detach(), senders, reader, float(leaf.grad.abs().max()))
 
 
@@ -134,12 +134,14 @@ class EdgeGradients:
 
 def edge_gradients(
     run: GradientRun,
-    senders: Float[Tensor, "sender batch pos d_model"],
+    senders: Sent,
     vectors: Mapping[Site, Tensor],
     reference: ReferenceValues,
 ) -> EdgeGradients:
     """The gradients of a run, against removals from what senders write and heads compute."""
-    difference = -senders if reference.senders is None else reference.senders - senders
+    wanted = reference.senders
+    sent = senders.mapped(torch.neg) if wanted is None else wanted.minus(senders)
+    difference = sent.dense()
     changes = {site: wanted - vectors[site] for site, wanted in reference.vectors.items()}
     return EdgeGradients(difference, changes, run.caught, run.steepness)
 
@@ -152,12 +154,13 @@ def port_gradients(
         if site.layer is None or site.what == "mlp" or site.what == "logits":
             yield site, gradient[None]
             continue
-        heads = len(gradient) if graph.split_heads else 1
-        x = caught.inputs[site][None].expand(heads, -1, -1, -1).requires_grad_()
-        with torch.enable_grad():  # position embeddings at the heads do not depend on x
-            vectors = head_vectors(model, site.layer, site.what, x, None)
-        (at_ports,) = torch.autograd.grad(vectors, x, gradient)
-        yield site, at_ports
+        weight = model.weights[f"blocks.{site.layer}.attn.W_{site.what.upper()}"]
+        if graph.split_heads:
+            batch, pos = gradient.shape[1:3]
+            normed = (gradient.flatten(1, 2) @ weight.mT).unflatten(1, (batch, pos))
+        else:
+            normed = torch.einsum("hbpe,hde->bpd", gradient, weight)[None]
+        yield site, norm_pullback(model, f"blocks.{site.layer}.ln1", caught.inputs[site], normed)
 
 
 @torch.no_grad()

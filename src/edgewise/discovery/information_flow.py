@@ -41,7 +41,7 @@ def information_flow(
     additive = graph.exists & ~graph.is_switch
     counts = additive.sum(dim=0)  # senders come in the order of computation: the first n send
     for pairs in problem.pairs.batches(problem.batch_size):
-        senders = clean_run(problem, pairs).senders
+        senders = clean_run(problem, pairs).senders.dense()
         weight = (pairs.real / pairs.lengths[:, None]).to(senders)  # a mean over real positions
         for n in counts.unique().tolist():
             columns = counts == n

@@ -30,6 +30,7 @@ from edgewise.metrics import METRICS, Metric
 from edgewise.model import Model
 from edgewise.model.outputs import Outputs
 from edgewise.model.runtime import CleanReader, attention_mask, position_embeddings, run
+from edgewise.model.sent import Heads, Sent
 from edgewise.patching import Batch
 
 
@@ -59,14 +60,14 @@ class LiveBatch:
         reader = _Residuals()
         final, outputs = run(model, pairs.clean.to(device), real, graph, reader)
         self._clean = reader.at
-        reference = batch.reference.senders
-        clean = outputs.senders
-        self._difference = -clean if reference is None else reference - clean
+        reference, clean = batch.reference.senders, outputs.sent
+        # Of every sender, reference - clean.
+        self._difference = clean.mapped(torch.neg) if reference is None else reference.minus(clean)
         self._allowed = attention_mask(real, causal=model.config.causal)
         shortformer = model.config.positions == "shortformer"
         self._at_heads = position_embeddings(model, real) if shortformer else None
         self._first = self._first_difference()
-        self._at_port: tuple[int, Tensor] | None = None  # differences at the port at hand
+        self._at_port: tuple[int, Sent] | None = None  # differences at the port at hand
         self._gone: tuple[object, frozenset[int], Tensor] | None = None  # and their sum so far
         # In the order of visits: from the output backwards.
         self._nodes: dict[Node, AttentionNode | MlpNode] = {}
@@ -77,7 +78,9 @@ class LiveBatch:
         """The first position at which any sender differs from its reference."""
         if not self._model.config.causal:
             return 0
-        moved = self._difference.abs().amax(dim=(0, 1, 3)) > 0  # [pos]
+        parts = [p.z if isinstance(p, Heads) else p for p in self._difference.parts]
+        moved = torch.stack([(part != 0).any(dim=3).flatten(0, 1).any(dim=0) for part in parts])
+        moved = moved.any(dim=0)  # [pos]
         return int(moved.to(torch.int).argmax()) if bool(moved.any()) else 0
 
     def _start_output(
@@ -171,7 +174,7 @@ class LiveBatch:
     # --- variants: removing edges into one receiver
 
     def per_prompt(
-        self, column: int, rows: Int[Tensor, "candidate"], paths: Sequence[Path]
+        self, column: int, rows: Sequence[int], paths: Sequence[Path]
     ) -> Float[Tensor, "variant batch"]:
         """The metric of each prompt for each variant of removals of candidates from a receiver."""
         change = torch.cat([self._along(column, rows, path) for path in paths])
@@ -180,7 +183,7 @@ class LiveBatch:
     def estimate_per_prompt(
         self,
         column: int,
-        rows: Int[Tensor, "candidate"],
+        rows: Sequence[int],
         path: Path,
         reduced: ReducedProducts,
     ) -> tuple[Float[Tensor, "variant batch"], Float[Tensor, "variant batch"]]:
@@ -194,8 +197,8 @@ class LiveBatch:
         assert isinstance(self._losses, EstimatedLosses)
         return self._losses.rebase(self._rows_of(None)[0])
 
-    def commit(self, column: int, rows: Int[Tensor, "candidate"], gone: tuple[int, ...]) -> None:
-        """Remove candidates from a receiver for good."""
+    def commit(self, column: int, rows: Sequence[int], gone: tuple[int, ...]) -> None:
+        """Remove candidates, by their place in `rows`, from a receiver for good."""
         change = self._sum_of_gone(column, rows, gone)[None]
         self._settle(self._plan_from(column).commit(change))
 
@@ -259,38 +262,41 @@ class LiveBatch:
         return result
 
     def _along(
-        self, column: int, rows: Int[Tensor, "candidate"], path: Path
+        self, column: int, rows: Sequence[int], path: Path
     ) -> Float[Tensor, "variant batch place d_model"]:
         """What the port reads more, for each variant of a path."""
-        result = self._differences(column)[rows[path.window]]
         total = self._sum_of_gone(column, rows, path.gone)
+        result = total.new_empty(len(path), *total.shape)
+        self._differences(column).into(result, rows[path.window])
         for one, goes in zip(result, path.goes, strict=True):
             one += total
             total = one if goes else total
         return result
 
     def _sum_of_gone(
-        self, column: int, rows: Int[Tensor, "candidate"], gone: tuple[int, ...]
+        self, column: int, rows: Sequence[int], gone: tuple[int, ...]
     ) -> Float[Tensor, "batch place d_model"]:
         """What the port reads more without these candidates; what was summed before is reused."""
-        differences, at = self._differences(column), (column, tuple(rows.tolist()))
-        summed, total = frozenset[int](), torch.zeros_like(differences[0])
+        at, summed = (column, tuple(rows)), frozenset[int]()
         if self._gone is not None and self._gone[0] == at and self._gone[1] <= set(gone):
             _, summed, total = self._gone
+        else:
+            places = (len(self), len(self._positions[column]))
+            total = self._final.new_zeros(*places, self._final.shape[-1])
         new = [index for index in gone if index not in summed]
         if new:
-            total = total + differences[rows[new]].sum(dim=0)
+            total = total + self._differences(column).total([rows[index] for index in new])
         self._gone = at, frozenset(gone), total
         return total
 
-    def _differences(self, column: int) -> Float[Tensor, "sender batch place d_model"]:
+    def _differences(self, column: int) -> Sent:
         """reference - clean of every sender at a port's positions, without a copy if it can."""
         if self._at_port is None or self._at_port[0] != column:
             at = self._positions[column]
             first, last = int(at[0]), int(at[-1])
             adjacent = last - first + 1 == len(at)
             chosen = slice(first, last + 1) if adjacent else at
-            self._at_port = column, self._difference[:, :, chosen]
+            self._at_port = column, self._difference.mapped(lambda x: x[:, :, chosen])
         return self._at_port[1]
 
     def _rows_of(

@@ -174,9 +174,9 @@ class Removals:
         self.vague, self.unchecked = 0.0, 0
         return Estimate(loss)
 
-    def _where(self, receiver: Port, candidates: list[Edge]) -> tuple[int, Tensor]:
+    def _where(self, receiver: Port, candidates: list[Edge]) -> tuple[int, list[int]]:
         rows = [self._graph.row(edge.sender) for edge in candidates]
-        return self._graph.column(receiver), torch.tensor(rows, device=self._model.device)
+        return self._graph.column(receiver), rows
 
 
 def _is_out_of_memory(reason: BaseException) -> bool:

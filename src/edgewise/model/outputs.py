@@ -7,26 +7,23 @@ from jaxtyping import Float
 from torch import Tensor
 
 from edgewise.graph import Graph
-from edgewise.model.parts import mixed_heads, separate_heads
+from edgewise.model.sent import Heads, Part, Sent
 
 
 class Outputs:
     """The sender outputs of one run, in the graph's rows, and the constant biases beside them.
 
     A layer's heads are kept before the output projection (d_head, not d_model) and projected one by
-    one only when somebody asks for single senders, so a run that reads the plain residual stream
-    costs no more than an ordinary forward pass.
+    one only when somebody asks for single senders (`sent`), so a run that reads the plain residual
+    stream costs no more than an ordinary forward pass.
     """
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.constant: Float[Tensor, "d_model"] | None = None  # output biases of attention, summed
-        self._written: list[Tensor | tuple[Tensor, Tensor]] = []
+        self.parts: list[Part] = []  # written so far
         self._residual: Tensor | None = None
         self._n_summed = 0
-        self._senders: Tensor | None = None
-        self._n_separated = 0
-        self._n_rows = 0
 
     # --- writing, in the order of the model's computation
 
@@ -36,7 +33,7 @@ class Outputs:
         position: Float[Tensor, "batch pos d_model"] | None,
     ) -> None:
         """Write the embedding sender(s): apart or summed, as the graph has them."""
-        self._written.append(self._embeddings(token, position))
+        self.parts.append(self._embeddings(token, position))
 
     def write_heads(
         self,
@@ -45,7 +42,7 @@ class Outputs:
         bias: Float[Tensor, "d_model"] | None,
     ) -> None:
         """Write a layer's heads; the output bias is no head's, it is a constant (spec 1.1)."""
-        self._written.append((z, weight))
+        self.parts.append(Heads(z, weight, self.graph.split_heads))
         if bias is not None:
             self._add_constant(bias)
 
@@ -55,48 +52,30 @@ class Outputs:
 
     def write_mlp(self, value: Float[Tensor, "batch pos d_model"]) -> None:
         """Write an MLP's output, its output bias included."""
-        self._written.append(value[None])
+        self.parts.append(value[None])
 
     # --- reading
 
     @property
     def residual(self) -> Float[Tensor, "batch pos d_model"]:
         """The plain residual stream: the sum of everything written, and the constants."""
-        for written in self._written[self._n_summed :]:
-            total = mixed_heads(*written) if isinstance(written, tuple) else written.sum(dim=0)
+        for part in self.parts[self._n_summed :]:
+            total = part.total() if isinstance(part, Heads) else part.sum(dim=0)
             self._residual = total if self._residual is None else self._residual + total
-        self._n_summed = len(self._written)
+        self._n_summed = len(self.parts)
         assert self._residual is not None  # embeddings are written before anything reads
         return self._residual
 
     @property
-    def senders(self) -> Float[Tensor, "sender batch pos d_model"]:
-        """Every sender written so far, one by one, in the graph's rows."""
-        new = [self._separate(written) for written in self._written[self._n_separated :]]
-        self._n_separated = len(self._written)
-        if torch.is_grad_enabled():  # a buffer that is written to would break the backward pass
-            before = [] if self._senders is None else [self._senders]
-            self._senders = torch.cat(before + new) if new else self._senders
-            assert self._senders is not None  # embeddings are written before anything reads
-            return self._senders
-        for chunk in new:
-            if self._senders is None:
-                self._senders = chunk.new_empty(len(self.graph.senders), *chunk.shape[1:])
-            self._senders[self._n_rows : self._n_rows + len(chunk)] = chunk
-            self._n_rows += len(chunk)
-        assert self._senders is not None
-        return self._senders[: self._n_rows]
+    def sent(self) -> Sent:
+        """Every sender written so far, in the graph's rows."""
+        return Sent(self.parts)
 
     def _embeddings(self, token: Tensor, position: Tensor | None) -> Tensor:
         if self.graph.split_embed:
             assert position is not None  # Graph.of refuses split_embed where nothing is added
             return torch.stack([token, position])
         return (token if position is None else token + position)[None]
-
-    def _separate(self, written: Tensor | tuple[Tensor, Tensor]) -> Tensor:
-        if not isinstance(written, tuple):
-            return written
-        return separate_heads(*written) if self.graph.split_heads else mixed_heads(*written)[None]
 
 
 class ReplacedOutputs(Outputs):
@@ -143,5 +122,5 @@ class ReplacedOutputs(Outputs):
         first, self._next = self._next, self._next + n
         if first != self._first:
             return False
-        self._written.append(self._values)
+        self.parts.append(self._values)
         return True

@@ -34,7 +34,7 @@ def prove(model: Model, source: Source) -> dict[str, Any]:
         expected_logits, expected_stream = source(tokens, real)
         final, outputs = run(model, tokens, real, model.graph, CleanReader())
         logits = logits_of(model, final)
-        parts = outputs.senders.sum(dim=0)
+        parts = outputs.sent.total(range(len(outputs.graph.senders)))
         if outputs.constant is not None:
             parts = parts + outputs.constant
     tolerance = TOLERANCES[model.dtype]

@@ -207,3 +207,15 @@ def norm(model: Transformer, name: str, x: Tensor) -> Tensor:
     return normalise(
         x, model.weights.get(f"{name}.w"), model.weights.get(f"{name}.b"), model.config.eps
     )
+
+
+def norm_pullback(
+    model: Transformer,
+    name: str,
+    x: Float[Tensor, "batch pos d_model"],
+    gradients: Float[Tensor, "port batch pos d_model"],
+) -> Float[Tensor, "port batch pos d_model"]:
+    """Gradients where a norm reads x, from gradients of what it gives: one for each of many."""
+    pull = torch.func.vjp(lambda y: norm(model, name, y), x)[1]
+    (result,) = torch.vmap(pull)(gradients)
+    return result

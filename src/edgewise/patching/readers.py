@@ -13,6 +13,7 @@ from edgewise.circuit import Circuit
 from edgewise.graph import SLOTS, Site
 from edgewise.model.outputs import Outputs
 from edgewise.model.runtime import Reader, Vectors
+from edgewise.model.sent import Sent
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +24,7 @@ class ReferenceValues:
     the q, k and v vectors that removed switches carry.
     """
 
-    senders: Float[Tensor, "sender _batch _pos d_model"] | None
+    senders: Sent | None
     vectors: Mapping[Site, Vectors]
 
 
@@ -53,7 +54,8 @@ class CircuitReader:
         self._ready: dict[Site, Tensor] = {}  # what the other sites of a layer will read
         self._differences: Tensor | None = None  # live - reference, [sender batch pos d_model]
         self._base: Tensor | None = None  # the sum of references so far
-        self._n = 0  # senders in both
+        self._n = 0  # senders in both, and
+        self._n_parts = 0  # the parts they make up
 
     def read(self, outputs: Outputs, site: Site) -> Float[Tensor, "port batch pos d_model"]:
         if not self._some_removed[self._graph.columns(site)].any():
@@ -78,16 +80,23 @@ class CircuitReader:
 
     def _up_to_now(self, outputs: Outputs) -> Float[Tensor, "sender batch pos d_model"]:
         """live - reference of the senders that have written, and their references' sum."""
-        live, reference = outputs.senders, self._reference.senders
-        if reference is None:
-            return live
-        if self._differences is None or self._base is None:
-            self._differences = live.new_empty(len(self._graph.senders), *live.shape[1:])
-            self._base = torch.zeros_like(live[0])
-        new = slice(self._n, len(live))
-        torch.sub(live[new], reference[new], out=self._differences[new])
-        self._base += reference[new].sum(dim=0)
-        self._n = len(live)
+        reference = self._reference.senders
+        new_parts = slice(self._n_parts, len(outputs.parts))
+        live = Sent(outputs.parts[new_parts])
+        known = None if reference is None else Sent(reference.parts[new_parts])
+        new = range(len(live))
+        if new:
+            if self._differences is None:
+                embeddings = outputs.parts[0]
+                assert isinstance(embeddings, Tensor)  # only heads are kept before a projection
+                shape = (len(self._graph.senders), *embeddings.shape[1:])
+                self._differences = embeddings.new_empty(shape)
+            live.minus(known).into(self._differences[self._n : self._n + len(new)], new)
+            if known is not None:
+                total = known.total(new)
+                self._base = total if self._base is None else self._base + total
+            self._n, self._n_parts = self._n + len(new), len(outputs.parts)
+        assert self._differences is not None  # embeddings are written before anything reads
         return self._differences[: self._n]
 
     def vector(self, site: Site, fresh: Vectors) -> Vectors:

@@ -14,10 +14,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, get_args
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from edgewise.circuit import Circuit
@@ -26,6 +26,7 @@ from edgewise.errors import SettingError, unknown_name
 from edgewise.graph import Graph, Site
 from edgewise.model.model import Model
 from edgewise.model.runtime import CleanReader, run
+from edgewise.model.sent import Sent
 from edgewise.patching.readers import CircuitReader, RecordingReader, ReferenceValues
 
 ReferenceKind = Literal["corrupted", "zero", "mean", "mean-positional"]
@@ -108,7 +109,7 @@ class ReferenceSource:
     ) -> None:
         self._model, self._graph, self._reference = model, graph, reference
         self._work = work
-        self._means: Float[Tensor, "sender place d_model"] | None = None
+        self._means: Sent | None = None  # batch of 1, and a position for each place or 1 for all
         if reference.kind.startswith("mean"):
             prompts = reference.prompts or pairs
             positional = reference.kind == "mean-positional"
@@ -123,16 +124,16 @@ class ReferenceSource:
             return values
         return ReferenceValues(values.senders, self._vectors(batch, values))
 
-    def _senders(self, batch: PromptPairs) -> Float[Tensor, "sender _batch _pos d_model"] | None:
+    def _senders(self, batch: PromptPairs) -> Sent | None:
         device, reference = self._model.device, self._reference
         if reference.kind == "zero":
             return None
         if self._means is not None:
             if reference.kind == "mean":
-                return self._means[:, None]
+                return self._means
             # Padding takes some place's mean; nothing reads it.
-            place = (batch.real.cumsum(dim=1) - 1).clamp(min=0, max=self._means.shape[1] - 1)
-            return self._means[:, place.to(device)]
+            place = (batch.real.cumsum(dim=1) - 1).clamp(min=0).to(device)
+            return self._means.mapped(lambda x: x[:, 0][:, place.clamp(max=x.shape[2] - 1)])
         assert batch.corrupted is not None  # Problem refuses pairs without corrupted prompts
         order = reference.position_permutation
         self._work.forward_passes += 1
@@ -144,7 +145,7 @@ class ReferenceSource:
             CleanReader(),
             position_permutation=None if order is None else torch.tensor(order),
         )
-        return outputs.senders
+        return outputs.sent
 
     def _vectors(self, batch: PromptPairs, values: ReferenceValues) -> Mapping[Site, Tensor]:
         empty = Circuit(self._graph, self._graph.is_switch)
@@ -155,14 +156,11 @@ class ReferenceSource:
         return recorder.vectors
 
 
-def _means(
-    model: Model, graph: Graph, batches: Sequence[PromptPairs], positional: bool
-) -> Float[Tensor, "sender place d_model"]:
+def _means(model: Model, graph: Graph, batches: Sequence[PromptPairs], positional: bool) -> Sent:
     """Each sender's mean over real positions, or at each place in a prompt."""
     n_places = max(int(batch.lengths.max()) for batch in batches) if positional else 1
-    shape = (len(graph.senders), n_places, model.config.d_model)
     exact = torch.float32 if model.device.type == "mps" else torch.float64  # mps has no float64
-    sums = torch.zeros(shape, dtype=exact, device=model.device)
+    sums: Sent | None = None
     counts = torch.zeros(n_places, dtype=exact, device=model.device)
     for batch in batches:
         real = batch.real.to(model.device)
@@ -171,5 +169,13 @@ def _means(
         if not positional:
             place = torch.zeros_like(place)
         counts += torch.bincount(place, minlength=n_places)
-        sums.index_add_(1, place, outputs.senders[:, real].to(exact))
-    return (sums / counts[None, :, None]).to(model.dtype)
+        found = outputs.sent.mapped(partial(_summed, real, place, n_places, exact))
+        sums = found if sums is None else sums.plus(found)
+    assert sums is not None  # there is a prompt
+    return sums.mapped(lambda x: (x / counts[:, None]).to(model.dtype))
+
+
+def _summed(real: Tensor, place: Tensor, n_places: int, exact: torch.dtype, x: Tensor) -> Tensor:
+    """[sender batch pos width], summed over each place: [sender 1 place width]."""
+    sums = torch.zeros(len(x), n_places, x.shape[-1], dtype=exact, device=x.device)
+    return sums.index_add_(1, place, x[:, real].to(exact))[:, None]

@@ -1,0 +1,124 @@
+"""What senders wrote, kept small: heads before their output projection (d_head, not d_model)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from edgewise.model.parts import mixed_heads, separate_heads
+
+
+@dataclass(frozen=True, eq=False)
+class Heads:
+    """What a layer's heads wrote: z times weight, a sender each or all of them one sender."""
+
+    z: Float[Tensor, "head batch pos d_head"]
+    weight: Float[Tensor, "head d_head d_model"]
+    apart: bool
+
+    def __len__(self) -> int:
+        return len(self.z) if self.apart else 1
+
+    def dense(self) -> Float[Tensor, "sender batch pos d_model"]:
+        """Every sender, in the size it has on the stream."""
+        if self.apart:
+            return separate_heads(self.z, self.weight)
+        return mixed_heads(self.z, self.weight)[None]
+
+    def total(self) -> Float[Tensor, "batch pos d_model"]:
+        """The sum of the senders."""
+        return mixed_heads(self.z, self.weight)
+
+    def some(self, indices: Sequence[int]) -> Heads:
+        """Some of the senders."""
+        if not self.apart or list(indices) == list(range(len(self.z))):
+            return self
+        at = slice(indices[0], indices[-1] + 1) if _adjoin(indices) else list(indices)
+        return replace(self, z=self.z[at], weight=self.weight[at])
+
+
+Part = (
+    Float[Tensor, "_ _ _ _"] | Heads
+)  # neighbouring senders: [sender batch pos d_model], or heads
+
+
+class Sent:
+    """What senders wrote in one run, or differences of it, part by part in the graph's rows."""
+
+    def __init__(self, parts: Sequence[Part]) -> None:
+        self.parts = tuple(parts)
+        self._place = [(p, i) for p, part in enumerate(parts) for i in range(len(part))]
+
+    def __len__(self) -> int:
+        return len(self._place)
+
+    def plus(self, other: Sent) -> Sent:
+        """These and others, written by the same senders. Batch and pos of either may be 1."""
+        return Sent([_joined(torch.add, *p) for p in zip(self.parts, other.parts, strict=True)])
+
+    def minus(self, other: Sent | None) -> Sent:
+        """These less others, written by the same senders; None is zero for all of them."""
+        if other is None:
+            return self
+        return Sent([_joined(torch.sub, *p) for p in zip(self.parts, other.parts, strict=True)])
+
+    def mapped(self, function: Callable[[Tensor], Tensor]) -> Sent:
+        """With a function applied that leaves channels and their order alone."""
+        return Sent(
+            [
+                replace(part, z=function(part.z)) if isinstance(part, Heads) else function(part)
+                for part in self.parts
+            ]
+        )
+
+    def dense(self, rows: Sequence[int] | None = None) -> Float[Tensor, "row _ _ d_model"]:
+        """Some senders, or all, each in the size it has on the stream."""
+        rows = range(len(self)) if rows is None else rows
+        return torch.cat([part for _, part in self._pieces(rows)])
+
+    def total(self, rows: Sequence[int]) -> Float[Tensor, "batch pos d_model"]:
+        """The sum of some senders, in one product per layer."""
+        result: Tensor | None = None
+        for part in self._chosen(rows):
+            one = part.total() if isinstance(part, Heads) else part.sum(dim=0)
+            result = one if result is None else result + one
+        assert result is not None  # nobody asks for the sum of nothing
+        return result
+
+    def into(self, out: Float[Tensor, "row _ _ d_model"], rows: Sequence[int]) -> None:
+        """Write some senders, in this order, to `out`."""
+        done = 0
+        for n, dense in self._pieces(rows):
+            out[done : done + n] = dense
+            done += n
+
+    def _pieces(self, rows: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
+        for part in self._chosen(rows):
+            yield len(part), part.dense() if isinstance(part, Heads) else part
+
+    def _chosen(self, rows: Sequence[int]) -> Iterator[Part]:
+        """The parts of these rows, in their order: neighbours of one part together."""
+        start = 0
+        while start < len(rows):
+            at, _ = self._place[rows[start]]
+            stop = start
+            while stop < len(rows) and self._place[rows[stop]][0] == at:
+                stop += 1
+            indices, part = [self._place[row][1] for row in rows[start:stop]], self.parts[at]
+            yield part.some(indices) if isinstance(part, Heads) else part[indices]
+            start = stop
+
+
+def _joined(function: Callable[[Tensor, Tensor], Tensor], one: Part, other: Part) -> Part:
+    if isinstance(one, Heads) and isinstance(other, Heads):
+        return replace(one, z=function(one.z, other.z))
+    parts = [part.dense() if isinstance(part, Heads) else part for part in (one, other)]
+    return function(*parts)
+
+
+def _adjoin(indices: Sequence[int]) -> bool:
+    return list(indices) == list(range(indices[0], indices[0] + len(indices)))
