@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import groupby
 
 import torch
 from jaxtyping import Float
@@ -25,6 +24,7 @@ from edgewise.errors import MetricError
 from edgewise.graph import SLOTS, Graph, Site
 from edgewise.model import Model
 from edgewise.model.outputs import Outputs
+from edgewise.model.parts import mixed_heads
 from edgewise.model.runtime import CleanReader, Vectors, logits_of, norm_pullback, run
 from edgewise.model.sent import Sent
 from edgewise.patching import RecordingReader, ReferenceValues, answer_rows
@@ -148,19 +148,40 @@ def edge_gradients(
 
 def port_gradients(
     model: Model, graph: Graph, caught: GradientReader
-) -> Iterator[tuple[Site, Float[Tensor, "port batch pos d_model"]]]:
-    """dL / d input of every port, site by site. Where q, k and v share a port, add theirs up."""
+) -> Iterator[tuple[slice, Float[Tensor, "port batch pos d_model"]]]:
+    """dL / d input of all ports, by the columns of those that read the same senders."""
     for site, gradient in caught.gradients.items():
-        if site.layer is None or site.what == "mlp" or site.what == "logits":
-            yield site, gradient[None]
+        if site.what in ("mlp", "logits"):
+            yield graph.columns(site), gradient[None]
+    for layer in range(graph.n_layers):
+        if not any(Site(layer, slot) in caught.gradients for slot in SLOTS):
+            continue  # something else was written in the place of what these heads give
+        first, *_, last = [graph.columns(Site(layer, slot)) for slot in SLOTS]
+        yield slice(first.start, last.stop), _at_heads(model, graph, caught, layer)
+
+
+def _at_heads(
+    model: Model, graph: Graph, caught: GradientReader, layer: int
+) -> Float[Tensor, "port batch pos d_model"]:
+    """dL / d input of a layer's q ports, k ports and v ports; joined ports add theirs up.
+
+    All of them read the same stream here, so one norm does for all.
+    """
+    x = caught.inputs[Site(layer, "q")]
+    n = graph.n_heads if graph.split_heads else 1
+    at_norm = x.new_empty(3, n, *x.shape)
+    for slot, out in zip(SLOTS, at_norm, strict=True):
+        gradient = caught.gradients.get(Site(layer, slot))
+        if gradient is None:
+            out.zero_()
             continue
-        weight = model.weights[f"blocks.{site.layer}.attn.W_{site.what.upper()}"]
+        weight = model.weights[f"blocks.{layer}.attn.W_{slot.upper()}"].mT
         if graph.split_heads:
-            batch, pos = gradient.shape[1:3]
-            normed = (gradient.flatten(1, 2) @ weight.mT).unflatten(1, (batch, pos))
+            torch.bmm(gradient.flatten(1, 2), weight, out=out.flatten(1, 2))
         else:
-            normed = torch.einsum("hbpe,hde->bpd", gradient, weight)[None]
-        yield site, norm_pullback(model, f"blocks.{site.layer}.ln1", caught.inputs[site], normed)
+            out[0] = mixed_heads(gradient, weight)
+    result = norm_pullback(model, f"blocks.{layer}.ln1", x, at_norm.flatten(0, 1))
+    return result if graph.split_qkv else result.unflatten(0, (3, n)).sum(dim=0)
 
 
 @torch.no_grad()
@@ -169,16 +190,10 @@ def edge_scores(model: Model, graph: Graph, found: EdgeGradients) -> Float[Tenso
     scores = torch.zeros(graph.exists.shape, dtype=torch.float64)
     flat = found.difference.flatten(1)
     additive = graph.exists & ~graph.is_switch
-    found_by_site = port_gradients(model, graph, found.caught)
-    for _, group in groupby(found_by_site, key=lambda one: _readers_at_once(one[0])):
-        sites, gradients = zip(*group, strict=True)
-        columns = [graph.columns(site) for site in sites]
-        n = int(additive[:, columns[0]].any(dim=1).nonzero().max()) + 1  # who may send here
+    for columns, gradients in port_gradients(model, graph, found.caught):
+        n = int(additive[:, columns].any(dim=1).nonzero().max()) + 1  # who may send here
         # One product for queries, keys and values: three of a third the width take twice as long.
-        product = flat[:n] @ torch.cat(gradients).flatten(1).T
-        parts = product.double().cpu().split([len(gradient) for gradient in gradients], dim=1)
-        for where, part in zip(columns, parts, strict=True):
-            scores[:n, where] += part
+        scores[:n, columns] = (flat[:n] @ gradients.flatten(1).T).double().cpu()
     scores = scores.where(additive, 0.0)
     for site, change in found.vectors.items():
         effects = (change * found.caught.gradients[site]).sum(dim=(1, 2, 3)).double().cpu()
@@ -186,11 +201,6 @@ def edge_scores(model: Model, graph: Graph, found: EdgeGradients) -> Float[Tenso
         effects = effects if graph.split_heads else effects.sum()[None]
         scores[:, own] += graph.is_switch[:, own] * effects
     return scores
-
-
-def _readers_at_once(site: Site) -> tuple[int | None, str]:
-    """The same for sites that read the same senders."""
-    return site.layer, "attention" if site.what in SLOTS else site.what
 
 
 def flat_notes(problem: Problem, method: str, steepness: float) -> tuple[str, ...]:

@@ -35,9 +35,9 @@ class Heads:
 
     def some(self, indices: Sequence[int]) -> Heads:
         """Some of the senders."""
-        if not self.apart or list(indices) == list(range(len(self.z))):
+        if not self.apart:
             return self
-        at = slice(indices[0], indices[-1] + 1) if _adjoin(indices) else list(indices)
+        at = _index(indices)
         return replace(self, z=self.z[at], weight=self.weight[at])
 
 
@@ -78,7 +78,14 @@ class Sent:
     def dense(self, rows: Sequence[int] | None = None) -> Float[Tensor, "row _ _ d_model"]:
         """Some senders, or all, each in the size it has on the stream."""
         rows = range(len(self)) if rows is None else rows
-        return torch.cat([part for _, part in self._pieces(rows)])
+        parts = list(self._chosen(rows))
+        if torch.is_grad_enabled():
+            return torch.cat([part.dense() if isinstance(part, Heads) else part for part in parts])
+        shapes = [(part.z if isinstance(part, Heads) else part).shape[1:3] for part in parts]
+        like = parts[0].weight if isinstance(parts[0], Heads) else parts[0]
+        out = like.new_empty(len(rows), *torch.broadcast_shapes(*shapes), like.shape[-1])
+        self.into(out, rows)
+        return out
 
     def total(self, rows: Sequence[int]) -> Float[Tensor, "batch pos d_model"]:
         """The sum of some senders, in one product per layer."""
@@ -92,13 +99,15 @@ class Sent:
     def into(self, out: Float[Tensor, "row _ _ d_model"], rows: Sequence[int]) -> None:
         """Write some senders, in this order, to `out`."""
         done = 0
-        for n, dense in self._pieces(rows):
-            out[done : done + n] = dense
-            done += n
-
-    def _pieces(self, rows: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
         for part in self._chosen(rows):
-            yield len(part), part.dense() if isinstance(part, Heads) else part
+            target = out[done : done + len(part)]
+            if not isinstance(part, Heads):
+                target.copy_(part)
+            elif part.apart and part.z.shape[1:3] == target.shape[1:3] and target.is_contiguous():
+                torch.bmm(part.z.flatten(1, 2), part.weight, out=target.flatten(1, 2))
+            else:
+                target.copy_(part.dense())
+            done += len(part)
 
     def _chosen(self, rows: Sequence[int]) -> Iterator[Part]:
         """The parts of these rows, in their order: neighbours of one part together."""
@@ -109,7 +118,7 @@ class Sent:
             while stop < len(rows) and self._place[rows[stop]][0] == at:
                 stop += 1
             indices, part = [self._place[row][1] for row in rows[start:stop]], self.parts[at]
-            yield part.some(indices) if isinstance(part, Heads) else part[indices]
+            yield part.some(indices) if isinstance(part, Heads) else part[_index(indices)]
             start = stop
 
 
@@ -120,5 +129,8 @@ def _joined(function: Callable[[Tensor, Tensor], Tensor], one: Part, other: Part
     return function(*parts)
 
 
-def _adjoin(indices: Sequence[int]) -> bool:
-    return list(indices) == list(range(indices[0], indices[0] + len(indices)))
+def _index(indices: Sequence[int]) -> slice | list[int]:
+    """A slice, which copies nothing, if they adjoin."""
+    if list(indices) == list(range(indices[0], indices[0] + len(indices))):
+        return slice(indices[0], indices[-1] + 1)
+    return list(indices)
