@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +13,7 @@ from edgewise.circuit import Circuit
 from edgewise.graph import SLOTS, Site
 from edgewise.model.outputs import Outputs
 from edgewise.model.runtime import Reader, Vectors
-from edgewise.model.sent import Sent
+from edgewise.model.sent import Part, Sent
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,11 +29,14 @@ class ReferenceValues:
 
 
 class CircuitReader:
-    """input(r) = constants + sum of reference(s) over s->r, and of live - reference over kept s->r.
+    """What each port reads, by what it keeps or by what it lacks: whichever has fewer senders.
 
-    The first sum is the same for every port of a site, so one product does for all of them; the
-    three sites of a layer's heads, which see the same senders, share it too. A site that has all
-    its edges reads the plain residual stream, as in a clean run.
+        input(r) = sum of references and constants + sum of live - reference over kept s->r
+                 = residual stream - sum of live - reference over removed s->r
+
+    The first two terms are the same for every port of a site, so one product does for all of them;
+    the three sites of a layer's heads, which see the same senders, share it too. A site that has
+    all its edges reads the plain residual stream, as in a clean run.
     """
 
     def __init__(
@@ -43,22 +46,19 @@ class CircuitReader:
         dtype: torch.dtype,
         device: torch.device,
     ) -> None:
-        self._graph = circuit.graph
+        self._graph, self._device, self._dtype = circuit.graph, device, dtype
         self._reference = reference
         additive = circuit.graph.exists & ~circuit.graph.is_switch
-        self._kept = (circuit.keep & additive).to(device=device, dtype=dtype)
-        # On the CPU, so that asking it does not wait for a GPU.
-        self._some_removed = (additive & ~circuit.keep).any(dim=0)
+        # On the CPU, so that asking them does not wait for a GPU.
+        self._kept = circuit.keep & additive
+        self._removed = additive & ~circuit.keep
         switches = circuit.keep & circuit.graph.is_switch
         self._switch_kept = switches.to(device).any(dim=0)
         self._ready: dict[Site, Tensor] = {}  # what the other sites of a layer will read
-        self._differences: Tensor | None = None  # live - reference, [sender batch pos d_model]
-        self._base: Tensor | None = None  # the sum of references so far
-        self._n = 0  # senders in both, and
-        self._n_parts = 0  # the parts they make up
+        self._differences = _Differences(len(circuit.graph.senders), reference.senders)
 
     def read(self, outputs: Outputs, site: Site) -> Float[Tensor, "port batch pos d_model"]:
-        if not self._some_removed[self._graph.columns(site)].any():
+        if not self._removed[:, self._graph.columns(site)].any():
             return outputs.residual[None]
         if site not in self._ready:
             self._mix(outputs, site)
@@ -67,43 +67,90 @@ class CircuitReader:
     def _mix(self, outputs: Outputs, site: Site) -> None:
         """Make ready what a site reads, and the others that see the same senders."""
         together = _same_senders(site) if self._graph.split_qkv else (site,)
-        wanted = [s for s in together if self._some_removed[self._graph.columns(s)].any()]
-        columns = [self._graph.columns(s) for s in wanted]
-        differences = self._up_to_now(outputs)
-        weights = torch.cat([self._kept[: len(differences), c] for c in columns], dim=1)
-        total = _weighted(weights, differences)
-        for base in (self._base, outputs.constant):
-            if base is not None:
-                total += base
-        parts = total.split([c.stop - c.start for c in columns])
+        columns = {s: self._graph.columns(s) for s in together}
+        wanted = [s for s in together if self._removed[:, columns[s]].any()]
+        kept, removed = (
+            torch.cat([edges[:, columns[s]] for s in wanted], dim=1)
+            for edges in (self._kept, self._removed)
+        )
+        self._differences.take(outputs)
+        if removed.any(dim=1).sum() < kept.any(dim=1).sum():
+            base, edges, sign = outputs.residual, removed, -1
+        else:
+            base, edges, sign = self._differences.reference_stream(outputs), kept, 1
+        rows = edges.any(dim=1).nonzero().flatten().tolist()
+        if 2 * len(rows) > len(outputs.sent):  # nearly all: a slice is quicker than some rows
+            rows = list(range(len(outputs.sent)))
+        shape = (edges.shape[1], *base.shape)
+        if rows:
+            weights = sign * edges[rows].T.to(device=self._device, dtype=self._dtype)
+            total = (weights @ self._differences.of(rows).flatten(1)).view(shape).add_(base)
+        else:
+            total = base.expand(shape)
+        parts = total.split([columns[s].stop - columns[s].start for s in wanted])
         self._ready = dict(zip(wanted, parts, strict=True))
-
-    def _up_to_now(self, outputs: Outputs) -> Float[Tensor, "sender batch pos d_model"]:
-        """live - reference of the senders that have written, and their references' sum."""
-        reference = self._reference.senders
-        new_parts = slice(self._n_parts, len(outputs.parts))
-        live = Sent(outputs.parts[new_parts])
-        known = None if reference is None else Sent(reference.parts[new_parts])
-        new = range(len(live))
-        if new:
-            if self._differences is None:
-                embeddings = outputs.parts[0]
-                assert isinstance(embeddings, Tensor)  # only heads are kept before a projection
-                shape = (len(self._graph.senders), *embeddings.shape[1:])
-                self._differences = embeddings.new_empty(shape)
-            live.minus(known).into(self._differences[self._n : self._n + len(new)], new)
-            if known is not None:
-                total = known.total(new)
-                self._base = total if self._base is None else self._base + total
-            self._n, self._n_parts = self._n + len(new), len(outputs.parts)
-        assert self._differences is not None  # embeddings are written before anything reads
-        return self._differences[: self._n]
 
     def vector(self, site: Site, fresh: Vectors) -> Vectors:
         if not self._graph.switches:
             return fresh
         live = self._switch_kept[self._graph.columns(site)]
         return torch.where(live[:, None, None, None], fresh, self._reference.vectors[site])
+
+
+class _Differences:
+    """live - reference of the senders that have written, made dense when first asked for."""
+
+    def __init__(self, n_senders: int, reference: Sent | None) -> None:
+        self._n_senders, self._reference = n_senders, reference
+        self._parts: list[Part] = []
+        self._total: Tensor | None = None  # the sum of references so far
+        self._dense: Tensor | None = None  # [sender batch pos d_model], where filled
+        self._filled: set[int] = set()
+
+    def take(self, outputs: Outputs) -> None:
+        """Note what has been written since the last time."""
+        new = slice(len(self._parts), len(outputs.parts))
+        live = Sent(outputs.parts[new])
+        if not len(live):
+            return
+        known = None if self._reference is None else Sent(self._reference.parts[new])
+        self._parts += live.minus(known).parts
+        if known is not None:
+            total = known.total(range(len(known)))
+            self._total = total if self._total is None else self._total + total
+
+    def reference_stream(self, outputs: Outputs) -> Float[Tensor, "_batch _pos d_model"]:
+        """What a port without edges reads: references and constants; zero if there are none."""
+        terms = [term for term in (self._total, outputs.constant) if term is not None]
+        result = torch.zeros_like(outputs.residual)
+        for term in terms:
+            result += term
+        return result
+
+    def of(self, rows: list[int]) -> Float[Tensor, "row batch pos d_model"]:
+        """The differences of these senders."""
+        new = [row for row in rows if row not in self._filled]
+        if new:
+            sent, embeddings = Sent(self._parts), self._parts[0]
+            assert isinstance(embeddings, Tensor)  # only heads are kept before a projection
+            if self._dense is None:
+                self._dense = embeddings.new_empty(self._n_senders, *embeddings.shape[1:])
+            for start, stop in _runs(new):
+                sent.into(self._dense[start:stop], range(start, stop))
+            self._filled.update(new)
+        assert self._dense is not None  # rows are never none
+        if rows == list(range(len(rows))):
+            return self._dense[: len(rows)]
+        return self._dense[rows]
+
+
+def _runs(rows: list[int]) -> Iterator[tuple[int, int]]:
+    """Ascending numbers as ranges: first, and one past the last."""
+    start = 0
+    for i in range(1, len(rows) + 1):
+        if i == len(rows) or rows[i] != rows[i - 1] + 1:
+            yield rows[start], rows[i - 1] + 1
+            start = i
 
 
 def _same_senders(site: Site) -> tuple[Site, ...]:
@@ -126,9 +173,3 @@ class RecordingReader:
     def vector(self, site: Site, fresh: Vectors) -> Vectors:
         self.vectors[site] = fresh
         return fresh
-
-
-def _weighted(
-    weights: Float[Tensor, "sender port"], values: Float[Tensor, "sender batch pos d_model"]
-) -> Float[Tensor, "port batch pos d_model"]:
-    return (weights.T @ values.flatten(1)).unflatten(1, values.shape[1:])
