@@ -1,0 +1,65 @@
+"""Circuits of one model at different granularity, seen at one that all of them can be seen at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+
+from edgewise.circuit.circuit import Circuit
+from edgewise.errors import SettingError
+from edgewise.graph import Graph, Node, Port
+
+# What a graph may tell apart, or leave together; all else must be equal.
+_GRAIN = ("split_qkv", "split_heads", "split_embed", "switches")
+
+
+def common_graph(graphs: Sequence[Graph]) -> Graph:
+    """The finest graph that every one of them can be seen on: what all tell apart, it does.
+
+    Raises `SettingError` for graphs of models of different shape.
+
+    >>> one, other = Graph.build(2, 2, switches=True), Graph.build(2, 2, split_qkv=False)
+    >>> common_graph([one, other]).describe()
+    '2 layers of 2 heads, MLPs, joined q/k/v, heads as nodes'
+    """
+    grain = {name: all(getattr(graph, name) for graph in graphs) for name in _GRAIN}
+    common = replace(graphs[0], **grain)
+    for graph in graphs:
+        if replace(graph, **grain) != common:
+            raise SettingError(
+                "circuits can be compared on models of one shape only, but these are on\n"
+                f"  {graphs[0].describe()}\n  {graph.describe()}"
+            )
+    return common
+
+
+def coarsened(circuit: Circuit, graph: Graph) -> Circuit:
+    """The circuit on a graph that tells less apart: an edge is kept if any edge inside it is.
+
+    Switches lie inside a node, and are left out where `graph` has none. `graph` is what
+    `common_graph` gives for the circuit's.
+    """
+    if circuit.graph == graph:
+        return circuit
+    fine = circuit.graph
+    rows = torch.tensor([graph.row(_node(node, graph)) for node in fine.senders])
+    columns = torch.tensor([graph.column(_port(port, graph)) for port in fine.receivers])
+    kept = circuit.keep if graph.switches else circuit.keep & ~fine.is_switch
+    places = kept.nonzero()
+    keep = torch.zeros_like(graph.exists)
+    keep[rows[places[:, 0]], columns[places[:, 1]]] = True
+    return Circuit(graph, keep)
+
+
+def _node(node: Node, graph: Graph) -> Node:
+    if node.kind == "head" and not graph.split_heads:
+        return replace(node, kind="attention", head=None)
+    if node.kind in ("tok_embed", "pos_embed") and not graph.split_embed:
+        return replace(node, kind="input")
+    return node
+
+
+def _port(port: Port, graph: Graph) -> Port:
+    return replace(port, node=_node(port.node, graph), slot=port.slot if graph.split_qkv else None)
