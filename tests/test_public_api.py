@@ -12,6 +12,7 @@ PUBLIC = {
     "ACDCSettings",
     "AnswerRows",
     "Circuit",
+    "Comparison",
     "Edge",
     "EdgeScores",
     "EdgewiseError",
@@ -36,7 +37,9 @@ PUBLIC = {
     "acdc_sweep",
     "atp_star",
     "clean_corrupted",
+    "compare",
     "discover",
+    "discover_each",
     "eap",
     "eap_ig",
     "edge_pruning",
@@ -46,6 +49,7 @@ PUBLIC = {
     "information_flow",
     "load_model",
     "load_task",
+    "load_variants",
     "magnitude",
     "pessimistic_auc",
     "process",
@@ -99,7 +103,8 @@ def test_importing_and_help_do_not_wait_for_torch():
     code = (
         "import sys, edgewise\n"
         "from edgewise.cli.main import main\n"
-        "for args in (['--help'], ['discover', '--help'], ['evaluate', '--help']):\n"
+        "for args in (['--help'], ['discover', '--help'], ['evaluate', '--help'],\n"
+        "             ['compare', '--help']):\n"
         "    try: main(args)\n"
         "    except SystemExit as stop: assert not stop.code\n"
         "assert 'torch' not in sys.modules and 'transformers' not in sys.modules\n"

@@ -20,6 +20,7 @@ _HOME = {
     "ACDCSettings": "edgewise.settings",
     "AnswerRows": "edgewise.metrics",
     "Circuit": "edgewise.circuit",
+    "Comparison": "edgewise.evaluation",
     "Edge": "edgewise.graph",
     "EdgeScores": "edgewise.circuit",
     "EdgewiseError": "edgewise.errors",
@@ -43,7 +44,9 @@ _HOME = {
     "acdc_sweep": "edgewise.record",
     "atp_star": "edgewise.record",
     "clean_corrupted": "edgewise.record",
+    "compare": "edgewise.evaluation",
     "discover": "edgewise.record",
+    "discover_each": "edgewise.record",
     "eap": "edgewise.record",
     "eap_ig": "edgewise.record",
     "edge_pruning": "edgewise.record",
@@ -53,6 +56,7 @@ _HOME = {
     "information_flow": "edgewise.record",
     "load_model": "edgewise.model",
     "load_task": "edgewise.tasks",
+    "load_variants": "edgewise.tasks",
     "magnitude": "edgewise.record",
     "pessimistic_auc": "edgewise.evaluation",
     "process": "edgewise.model",
@@ -108,8 +112,10 @@ if TYPE_CHECKING:
     from edgewise.data import PromptPairs
     from edgewise.errors import EdgewiseError
     from edgewise.evaluation import (
+        Comparison,
         Faithfulness,
         Recovery,
+        compare,
         faithfulness,
         pessimistic_auc,
         recovery,
@@ -129,6 +135,7 @@ if TYPE_CHECKING:
         atp_star,
         clean_corrupted,
         discover,
+        discover_each,
         eap,
         eap_ig,
         edge_pruning,
@@ -145,6 +152,6 @@ if TYPE_CHECKING:
     )
     from edgewise.reporting import report
     from edgewise.settings import ACDCSettings
-    from edgewise.tasks import Task, load_task, structural_truth
+    from edgewise.tasks import Task, load_task, load_variants, structural_truth
 
     __version__: str

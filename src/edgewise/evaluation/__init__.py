@@ -1,5 +1,8 @@
-"""How good a circuit is: faithfulness to the model, recovery of a published circuit."""
+"""How good a circuit is: faithfulness, recovery of a published one, comparison with others."""
 
+from edgewise.evaluation.agreement import jaccard, spearman
+from edgewise.evaluation.compare import compare
+from edgewise.evaluation.comparison import Comparison, GroupPresence, Judgement, Pair
 from edgewise.evaluation.faithfulness import Faithfulness, Spread, faithfulness
 from edgewise.evaluation.recovery import (
     Confusion,
@@ -10,12 +13,19 @@ from edgewise.evaluation.recovery import (
 )
 
 __all__ = [
+    "Comparison",
     "Confusion",
     "Faithfulness",
+    "GroupPresence",
+    "Judgement",
+    "Pair",
     "Recovery",
     "Spread",
     "against_known",
+    "compare",
     "faithfulness",
+    "jaccard",
     "pessimistic_auc",
     "recovery",
+    "spearman",
 ]

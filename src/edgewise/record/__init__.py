@@ -4,6 +4,7 @@ from edgewise.record.discover import discover
 from edgewise.record.folder import check_output_folder
 from edgewise.record.journal import decisions_kept, remove_unfinished, work_kept
 from edgewise.record.run import Cost, ProblemSummary, Run
+from edgewise.record.several import discover_each
 from edgewise.record.sweep import acdc_sweep, sweep
 from edgewise.record.typed import (
     acdc,
@@ -40,6 +41,7 @@ __all__ = [
     "clean_corrupted",
     "decisions_kept",
     "discover",
+    "discover_each",
     "eap",
     "eap_ig",
     "edge_pruning",

@@ -30,7 +30,7 @@ _OTHER = {
     "baselines": "with other weights or another metric",
 }
 # Sums of floats differ between machines; other weights or another function differ by more.
-_SAME_BASELINE = 1e-3
+SAME_BASELINE = 1e-3
 
 
 @contextmanager
@@ -165,7 +165,7 @@ def _difference(name: str, found: Any, asked: Any) -> str:
 
 def _rounding_forgiven(found: Mapping[str, Any], asked: Mapping[str, float]) -> dict[str, Any]:
     """`found`, with the values that are near enough to those asked replaced by these."""
-    scale = _SAME_BASELINE * max(abs(value) for value in asked.values())
+    scale = SAME_BASELINE * max(abs(value) for value in asked.values())
     return {
         key: value if abs(found.get(key, math.inf) - value) <= scale else found.get(key)
         for key, value in asked.items()

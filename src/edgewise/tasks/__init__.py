@@ -5,6 +5,7 @@ from edgewise.tasks.custom import own_task
 from edgewise.tasks.published import PUBLISHED, published_circuit, published_groups
 from edgewise.tasks.task import Task, TaskRequest, TaskSpec
 from edgewise.tasks.truth import structural_truth
+from edgewise.tasks.variants import load_variants
 
 __all__ = [
     "PUBLISHED",
@@ -14,6 +15,7 @@ __all__ = [
     "TaskSpec",
     "default_model",
     "load_task",
+    "load_variants",
     "own_task",
     "published_circuit",
     "published_groups",

@@ -1,0 +1,299 @@
+"""Compare circuits: overlap of edges and nodes, order of scores, groups, each on each problem.
+
+The paper's question 4: how does the circuit change with the corrupted prompts, the metric, the
+reference, the sentences? Everything here holds for circuits from anywhere.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
+from typing import Any, Protocol, runtime_checkable
+
+from edgewise.circuit import Circuit, EdgeScores, coarsened, common_graph
+from edgewise.discovery import OnProgress, Progress, ignore_progress
+from edgewise.errors import SettingError, unknown_name
+from edgewise.evaluation.agreement import jaccard, spearman
+from edgewise.evaluation.comparison import Comparison, GroupPresence, Judgement, Pair, Prompts
+from edgewise.evaluation.faithfulness import faithfulness
+from edgewise.evaluation.recovery import HasCircuit
+from edgewise.graph import Graph
+from edgewise.problem import Problem
+
+
+@runtime_checkable
+class HasRecord(Protocol):
+    """What a run knows beside its circuit."""
+
+    @property
+    def circuit(self) -> Circuit: ...
+    @property
+    def scores(self) -> EdgeScores: ...
+    @property
+    def title(self) -> str: ...
+    @property
+    def settings(self) -> Mapping[str, Any]: ...
+    @property
+    def measurements(self) -> Mapping[str, Any]: ...
+    @property
+    def problem(self) -> Any: ...
+
+
+Found = Circuit | HasCircuit
+Problems = Mapping[str, Problem | None] | Sequence[Problem | None] | Problem
+
+
+def compare(
+    found: Sequence[Found] | Mapping[str, Found],
+    *,
+    names: Sequence[str] | None = None,
+    problems: Problems | None = None,
+    cross: bool = False,
+    groups: Mapping[str, Sequence[str]] | None = None,
+    on_progress: OnProgress = ignore_progress,
+) -> Comparison:
+    """What circuits (or runs) share, and what only one of them sees.
+
+    `names` default to the keys of a mapping, or to the runs' titles. `problems` are what circuits
+    are judged on, best with held-out prompts: one each, in order or by name, or one for all; with
+    `cross` every circuit is judged on every problem. Without `problems` runs say what they measured
+    when they were found. `groups` names groups of nodes to look for, such as
+    `edgewise.tasks.published_groups("ioi")`. Circuits of one model at different granularity are
+    compared on what all of them tell apart: an edge there is kept if any edge inside it is.
+
+    Costs a forward pass for each circuit and problem, and two for each problem. Raises
+    `SettingError` for fewer than two circuits, names that do not fit and models of different shape,
+    `UnknownName` for a group's node that the graph does not have.
+
+    >>> import edgewise as ew
+    >>> problem = ew.load_task("tracr-reverse").problem
+    >>> runs = {str(t): ew.acdc(problem, threshold=t) for t in (0.01, 0.3)}
+    >>> compare(runs)
+    Comparison(2 circuits, 2 of 15 edges in all of them)
+    """
+    chosen = _named(found, names)
+    circuits = {name: _circuit(name, item) for name, item in chosen.items()}
+    graph = common_graph([circuit.graph for circuit in circuits.values()])
+    compared = {name: coarsened(circuit, graph) for name, circuit in circuits.items()}
+    wanted = _groups(groups or {}, graph, compared)
+    if problems is None:
+        if cross:
+            raise SettingError("cross judges every circuit on every problem; pass problems=.")
+        judgements = [j for name, item in chosen.items() for j in _recorded(name, item)]
+    else:
+        given = _problems(problems, tuple(chosen))
+        judgements = list(_judged(chosen, circuits, given, cross, on_progress))
+    scores = {n: item.scores for n, item in chosen.items() if isinstance(item, HasRecord)}
+    return Comparison(
+        graph=graph,
+        circuits=circuits,
+        compared=compared,
+        pairs=tuple(_pair(*two, compared, scores) for two in combinations(chosen, 2)),
+        groups=wanted,
+        judgements=tuple(judgements),
+        notes=tuple(_notes(chosen, circuits, graph)),
+    )
+
+
+# --- what was passed
+
+
+def _named(
+    found: Sequence[Found] | Mapping[str, Found], names: Sequence[str] | None
+) -> dict[str, Found]:
+    if isinstance(found, Mapping):
+        if names is not None:
+            raise SettingError("the circuits have names already, their keys; leave names= out.")
+        chosen = {str(name): item for name, item in found.items()}
+    else:
+        items = list(found)
+        if names is None:
+            names = _default_names(items)
+        if len(names) != len(items):
+            raise SettingError(f"there are {len(names)} names for {len(items)} circuits.")
+        twice = [name for name, n in Counter(names).items() if n > 1]
+        if twice:
+            raise SettingError(f"two circuits have the name {twice[0]!r}; names tell them apart.")
+        chosen = dict(zip(names, items, strict=True))
+    if len(chosen) < 2:
+        raise SettingError(f"a comparison needs at least two circuits, found {len(chosen)}.")
+    return chosen
+
+
+def _default_names(items: Sequence[Found]) -> list[str]:
+    """Titles of runs; numbered where they are not different."""
+    titles = [item.title if isinstance(item, HasRecord) else "circuit" for item in items]
+    often, seen, names = Counter(titles), Counter[str](), []
+    for title in titles:
+        seen[title] += 1
+        names.append(title if often[title] == 1 else f"{title} {seen[title]}")
+    return names
+
+
+def _circuit(name: str, item: object) -> Circuit:
+    if isinstance(item, Circuit):
+        return item
+    circuit = getattr(item, "circuit", None)
+    if not isinstance(circuit, Circuit):
+        raise SettingError(f"{name} is a {type(item).__name__}; compare takes circuits and runs.")
+    return circuit
+
+
+def _problems(problems: Problems, names: tuple[str, ...]) -> dict[str, Problem]:
+    if isinstance(problems, Problem):
+        return dict.fromkeys(names, problems)
+    if isinstance(problems, Mapping):
+        for name in problems:
+            if name not in names:
+                raise unknown_name("circuit", name, names, hint="Problems go by these names.")
+        by_name = dict(problems)
+    else:
+        if len(problems) != len(names):
+            raise SettingError(
+                f"there are {len(problems)} problems for {len(names)} circuits; pass one each "
+                "(None where there is none), or one for all."
+            )
+        by_name = dict(zip(names, problems, strict=True))
+    for name, problem in by_name.items():
+        if problem is not None and not isinstance(problem, Problem):
+            hint = " Pass task.test." if hasattr(problem, "problem") else ""
+            raise SettingError(
+                f"the problem of {name} is a {type(problem).__name__}, not a Problem.{hint}"
+            )
+    return {name: problem for name, problem in by_name.items() if problem is not None}
+
+
+def _groups(
+    groups: Mapping[str, Sequence[str]], graph: Graph, compared: Mapping[str, Circuit]
+) -> tuple[GroupPresence, ...]:
+    known = [node.name for node in graph.nodes]
+    touched = {name: {node.name for node in circuit.nodes} for name, circuit in compared.items()}
+    for group, nodes in groups.items():
+        for node in nodes:
+            if node not in known:
+                hint = f"The circuits are compared on {graph.describe()}."
+                raise unknown_name(f"node (of group {group!r})", node, known, hint=hint)
+    return tuple(
+        GroupPresence(
+            group,
+            tuple(nodes),
+            {name: tuple(n for n in nodes if n in has) for name, has in touched.items()},
+        )
+        for group, nodes in groups.items()
+    )
+
+
+def _notes(
+    chosen: Mapping[str, Found], circuits: Mapping[str, Circuit], graph: Graph
+) -> Iterator[str]:
+    if any(circuit.graph != graph for circuit in circuits.values()):
+        yield (
+            f"The circuits are of different granularity, so they are compared on what all tell "
+            f"apart: {graph.describe()}. An edge there is kept if any edge inside it is."
+        )
+    records = [item for item in chosen.values() if isinstance(item, HasRecord)]
+    metrics = dict.fromkeys(r.problem.metric for r in records if "threshold" in r.settings)
+    if len(metrics) > 1:
+        yield (
+            f"Thresholds are in the unit of their metric ({', '.join(metrics)}), so these circuits "
+            "differ in size for that reason too; a method with edges= gives circuits of one size."
+        )
+
+
+# --- two circuits
+
+
+def _pair(
+    first: str, second: str, compared: Mapping[str, Circuit], scores: Mapping[str, EdgeScores]
+) -> Pair:
+    a, b = compared[first], compared[second]
+    nodes = set(a.nodes), set(b.nodes)
+    shared, together = int((a.keep & b.keep).sum()), int((a.keep | b.keep).sum())
+    correlation = None
+    if first in scores and second in scores and scores[first].graph == scores[second].graph:
+        exists = scores[first].graph.exists
+        correlation = spearman(scores[first].values[exists], scores[second].values[exists])
+    return Pair(
+        first=first,
+        second=second,
+        edge_jaccard=shared / together if together else 1.0,
+        node_jaccard=jaccard(*nodes),
+        shared_edges=shared,
+        shared_nodes=len(nodes[0] & nodes[1]),
+        rank_correlation=correlation,
+    )
+
+
+# --- circuits on problems
+
+
+def _judged(
+    chosen: Mapping[str, Found],
+    circuits: Mapping[str, Circuit],
+    problems: Mapping[str, Problem],
+    cross: bool,
+    on_progress: OnProgress,
+) -> Iterator[Judgement]:
+    """Every circuit on its own problem; with `cross` on all. Problem by problem."""
+    different = _different(problems)
+    on_each = [tuple(circuits) if cross else owners for _, owners in different]
+    done, total = 0, sum(map(len, on_each))
+    for (problem, owners), judged in zip(different, on_each, strict=True):
+        problem = problem.with_()  # what it computes for these circuits is freed behind them
+        prompts = _prompts(problem, [chosen[owner] for owner in owners])
+        for name in judged:
+            on_progress(Progress(done, total, f"{name} on {' = '.join(owners)}"))
+            found = faithfulness(problem, circuits[name]).to_json()
+            done += 1
+            yield _judgement(name, owners, prompts, found)
+    on_progress(Progress(done, total, ""))
+
+
+def _different(problems: Mapping[str, Problem]) -> list[tuple[Problem, tuple[str, ...]]]:
+    """Problems that are not the same, each with those whose own it is."""
+    found: list[tuple[Problem, list[str]]] = []
+    for name, problem in problems.items():
+        same = (owners for other, owners in found if _same(other, problem))
+        owners = next(same, None)
+        if owners is None:
+            found.append((problem, [name]))
+        else:
+            owners.append(name)
+    return [(problem, tuple(owners)) for problem, owners in found]
+
+
+def _same(a: Problem, b: Problem) -> bool:
+    return a is b or (
+        a.model is b.model
+        and a.metric == b.metric
+        and a.reference.to_json() == b.reference.to_json()
+        and a.pairs.sha256 == b.pairs.sha256
+    )
+
+
+def _prompts(problem: Problem, owners: Sequence[Found]) -> Prompts:
+    records = [owner for owner in owners if isinstance(owner, HasRecord)]
+    if not records:
+        return "given"
+    seen = any(record.problem.pairs_sha256 == problem.pairs.sha256 for record in records)
+    return "discovery" if seen else "held-out"
+
+
+def _recorded(name: str, item: Found) -> list[Judgement]:
+    """What a run measured on its own prompts when it was found."""
+    found = item.measurements.get("faithfulness") if isinstance(item, HasRecord) else None
+    return [] if found is None else [_judgement(name, (name,), "discovery", found)]
+
+
+def _judgement(
+    name: str, owners: tuple[str, ...], prompts: Prompts, found: Mapping[str, Any]
+) -> Judgement:
+    same = ("metric", "unit", "higher_is_better", "full", "empty", "normalized")
+    return Judgement(
+        circuit=name,
+        owners=owners,
+        prompts=prompts,
+        value=found["circuit"],
+        **{key: found[key] for key in same},
+    )

@@ -1,0 +1,156 @@
+"""One method on several problems: a run for each, in a folder that a stopped call goes on from."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from edgewise.discovery import OnProgress, Progress, ignore_progress, method_named
+from edgewise.errors import EdgewiseError, OutputError, SettingError
+from edgewise.problem import Problem
+from edgewise.record.discover import discover
+from edgewise.record.finish import check_is_problem
+from edgewise.record.folder import check_output_folder
+from edgewise.record.journal import SAME_BASELINE, remove_unfinished
+from edgewise.record.run import ProblemSummary, Run
+
+
+def discover_each(
+    problems: Mapping[str, Problem],
+    method: str = "acdc",
+    *,
+    out: str | Path | None = None,
+    on_progress: OnProgress = ignore_progress,
+    **settings: Any,
+) -> dict[str, Run]:
+    """A run for each problem, by its name, all with one method and its settings.
+
+    With `out`, each run is saved into a folder of its name there, and work in progress is kept
+    beside it: if the call is stopped, the same call goes on from there, and takes runs that are
+    finished as they are. Settings, and all that `out` holds, are checked before anything runs.
+    Raises as `discover` does.
+
+    >>> import edgewise as ew
+    >>> problem = ew.load_task("tracr-reverse").problem
+    >>> each = {kind: problem.with_(reference=kind) for kind in ("zero", "corrupted")}
+    >>> {name: run.circuit.n_edges for name, run in discover_each(each, threshold=0.01).items()}
+    {'zero': 15, 'corrupted': 3}
+    """
+    if not isinstance(problems, Mapping) or not problems:
+        raise SettingError("discover_each takes problems by name: {'zero': problem, …}.")
+    for problem in problems.values():
+        check_is_problem(problem, "discover_each")
+    resolved = method_named(method).resolve(settings)
+    finished: dict[str, Run] = {}
+    folders: dict[str, Path] = {}
+    if out is not None:
+        folders = run_folders(problems, Path(out))
+        finished = finished_runs(problems, folders, method, asdict(resolved))
+    runs = {}
+    for place, (name, problem) in enumerate(problems.items(), start=1):
+        if name in finished:
+            runs[name] = finished[name]
+            continue
+        about = _about(on_progress, f"{place} of {len(problems)}, {name}")
+        # A problem of its own: the activations it keeps are gone with it.
+        runs[name] = _run(problem.with_(), method, folders.get(name), about, name, settings)
+    return runs
+
+
+def run_folders(problems: Mapping[str, Problem], out: Path) -> dict[str, Path]:
+    """The folder of each problem's run. Raises `OutputError`."""
+    if (out / "run.json").exists():
+        raise OutputError(f"{out} holds a run. Choose a folder for several runs.")
+    folders = {name: out / re.sub(r"[^\w.=-]+", "-", name).strip("-.") for name in problems}
+    if len({str(folder).lower() for folder in folders.values()}) < len(folders):
+        raise OutputError(f"the names {', '.join(problems)} do not all give different folders.")
+    for folder in folders.values():
+        if not (folder / "run.json").exists():
+            check_output_folder(folder)
+    return folders
+
+
+def finished_runs(
+    problems: Mapping[str, Problem],
+    folders: Mapping[str, Path],
+    method: str,
+    settings: Mapping[str, Any],
+) -> dict[str, Run]:
+    """The runs that are there already. Raises `OutputError` if one is of other work."""
+    found = {}
+    for name, folder in folders.items():
+        if not (folder / "run.json").exists():
+            continue
+        run = Run.load(folder)
+        differs = _difference(run, problems[name], method_named(method).name, settings)
+        if differs:
+            raise OutputError(
+                f"{folder} holds a run {differs}. Ask for the same again, or choose another folder."
+            )
+        found[name] = run
+    return found
+
+
+def _difference(run: Run, problem: Problem, method: str, settings: Mapping[str, Any]) -> str:
+    """How a run is not the one that is asked for, in words; empty if it is."""
+    if run.method != method:
+        return f"of {run.method}, not of {method}"
+    for key, value in settings.items():
+        if run.settings.get(key) != _as_read(value):
+            return f"with {key} {run.settings.get(key)!r}, not {value!r}"
+    if run.circuit.graph != problem.graph:
+        return f"on another graph ({run.circuit.graph.describe()})"
+    asked = replace(ProblemSummary.of(problem), batch_size=run.problem.batch_size)
+    for key, value in asdict(asked).items():
+        if asdict(run.problem)[key] != _as_read(value):
+            return f"of another problem (another {key})"
+    if run.environment.get("dtype") != str(problem.model.dtype).removeprefix("torch."):
+        return f"in {run.environment.get('dtype')}"
+    return "" if _same_baselines(run, problem) else "with other weights or another metric"
+
+
+def _same_baselines(run: Run, problem: Problem) -> bool:
+    """Weights are not in a record, but what the model does with all edges and with none is."""
+    faith = run.measurements["faithfulness"]
+    recorded, asked = (faith["full"], faith["empty"]), problem.with_().baselines()
+    scale = SAME_BASELINE * max(map(abs, asked))
+    return all(abs(a - b) <= scale for a, b in zip(recorded, asked, strict=True))
+
+
+def _as_read(value: Any) -> Any:
+    """A value as it comes back from JSON."""
+    if isinstance(value, Mapping):
+        return {key: _as_read(item) for key, item in value.items()}
+    return [_as_read(item) for item in value] if isinstance(value, tuple | list) else value
+
+
+def _run(
+    problem: Problem,
+    method: str,
+    folder: Path | None,
+    on_progress: OnProgress,
+    name: str,
+    settings: Mapping[str, Any],
+) -> Run:
+    journal = None if folder is None else folder.with_name(f"{folder.name}.unfinished")
+    try:
+        run = discover(problem, method, on_progress=on_progress, journal=journal, **settings)
+    except EdgewiseError as reason:
+        reason.add_note(f"(In the run {name!r}.)")
+        raise
+    if folder is not None and journal is not None:
+        run.save(folder)
+        remove_unfinished(journal)
+    return run
+
+
+def _about(on_progress: OnProgress, which: str) -> OnProgress:
+    """Progress that says which problem it is about."""
+
+    def tell(step: Progress) -> None:
+        on_progress(replace(step, message=f"({which}) {step.message}"))
+
+    return tell
