@@ -1,4 +1,4 @@
-"""Runs -> one self-contained HTML file: circuit drawings, traces, tables, settings."""
+"""Runs and comparisons -> one self-contained HTML file: drawings, traces, tables, settings."""
 
 from __future__ import annotations
 
@@ -6,19 +6,25 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgewise.errors import SettingError
+from edgewise.evaluation import Comparison
 from edgewise.record import Run
+from edgewise.reporting.comparison import comparison_page
 from edgewise.reporting.page import page
 from edgewise.storage import write_text
 
 __all__ = ["report"]
 
 
-def report(runs: Sequence[Run] | Run, path: str | Path) -> Path:
-    """One HTML file that shows the runs, a section each; it needs no network and no other file.
+def report(runs: Sequence[Run] | Run | Comparison, path: str | Path) -> Path:
+    """One HTML file that shows runs, a section each, or a comparison of circuits.
 
-    Several runs also get a table that compares them. The same runs give the same bytes. Raises
-    `SettingError` when there are no runs, `OutputError` when the file cannot be written.
+    It needs no network and no other file. Several runs also get a table that compares them; what
+    their circuits share is on the page of `edgewise.compare(runs)`. The same runs give the same
+    bytes. Raises `SettingError` when there are no runs, `OutputError` when the file cannot be
+    written.
     """
+    if isinstance(runs, Comparison):
+        return write_text(comparison_page(runs), Path(path))
     chosen = [runs] if isinstance(runs, Run) else list(runs)
     if not chosen:
         raise SettingError("there are no runs to report on; pass at least one.")

@@ -33,6 +33,37 @@ def drawing(run: Run) -> Markup:
     return _Drawing(run).figure()
 
 
+def bands(layout: Layout) -> list[Markup]:
+    """The layers' backgrounds, with their names."""
+    return [
+        join(
+            el(
+                "rect",
+                x=8.0,
+                y=band.top,
+                width=layout.right - 8,
+                height=band.bottom - band.top,
+                rx=10,
+                class_="band",
+            ),
+            el("text", band.label, x=22.0, y=(band.top + band.bottom) / 2 + 4, class_="layer"),
+        )
+        for band in layout.bands
+    ]
+
+
+def box_rect(box: Box) -> Markup:
+    """The outline of a node: heads have sharper corners."""
+    return el(
+        "rect",
+        x=box.x - box.width / 2,
+        y=box.top,
+        width=box.width,
+        height=box.height,
+        rx=7 if box.node.kind in ("head", "attention") else 14,
+    )
+
+
 @dataclass(frozen=True)
 class _Drawing:
     """One picture in the making."""
@@ -106,7 +137,7 @@ class _Drawing:
         opacity = min(0.9, max(0.4, 1.05 - 0.09 * math.log2(1 + len(self.curves))))
         return el(
             "svg",
-            el("g", *(self._band(i) for i in range(len(layout.bands)))),
+            el("g", *bands(layout)),
             el(
                 "g", *self._curves(), class_="curves", style=f"--opacity:{opacity:.2f}", fill="none"
             ),
@@ -115,23 +146,6 @@ class _Drawing:
             role="img",
             aria_label=f"Circuit of {count(self.run.circuit.n_edges, 'edge')}",
             class_="circuit",
-        )
-
-    def _band(self, place: int) -> Markup:
-        band, layout = self.layout.bands[place], self.layout
-        height = band.bottom - band.top
-        middle = (band.top + band.bottom) / 2
-        return join(
-            el(
-                "rect",
-                x=8.0,
-                y=band.top,
-                width=layout.right - 8,
-                height=height,
-                rx=10,
-                class_="band",
-            ),
-            el("text", band.label, x=22.0, y=middle + 4, class_="layer"),
         )
 
     def _curves(self) -> list[Markup]:
@@ -165,14 +179,7 @@ class _Drawing:
         return el(
             "g",
             el("title", self._node_tip(node, ports)),
-            el(
-                "rect",
-                x=box.x - box.width / 2,
-                y=box.top,
-                width=box.width,
-                height=box.height,
-                rx=7 if kind == "head" else 14,
-            ),
+            box_rect(box),
             el("text", node.name, x=box.x, y=box.y + (-2.5 if lettered else 4), class_="name"),
             *(self._port(box, port) for port in ports),
             class_=f"n {kind}" + ("" if box.kept else " absent"),

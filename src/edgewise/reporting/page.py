@@ -21,7 +21,16 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inl
 
 def page(runs: Sequence[Run]) -> str:
     """The whole HTML document."""
-    title = runs[0].title if len(runs) == 1 else f"{len(runs)} circuits compared"
+    several = len(runs) > 1
+    return document(
+        runs[0].title if not several else f"{len(runs)} circuits compared",
+        _overview(runs) if several else None,
+        [_section(run, place, several) for place, run in enumerate(runs, start=1)],
+    )
+
+
+def document(title: str, overview: Markup | None, sections: Sequence[Markup]) -> str:
+    """An HTML document that needs nothing else: header, sections, our CSS and JavaScript."""
     head = el(
         "head",
         el("meta", charset="utf-8"),
@@ -31,17 +40,12 @@ def page(runs: Sequence[Run]) -> str:
         el("title", f"{title} · Edgewise"),
         el("style", _asset("style.css")),
     )
-    several = len(runs) > 1
     body = el(
         "body",
         el(
             "main",
-            el(
-                "header",
-                el("p", "Edgewise report", class_="brand"),
-                _overview(runs) if several else None,
-            ),
-            *(_section(run, place, several) for place, run in enumerate(runs, start=1)),
+            el("header", el("p", "Edgewise report", class_="brand"), overview),
+            *sections,
             el("footer", f"Made by Edgewise {version('edgewise')}. This file needs no network."),
         ),
         el("div", class_="tip", role="tooltip", hidden=""),
