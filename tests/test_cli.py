@@ -83,7 +83,7 @@ def test_lists(command, capsys):
 
 
 @pytest.mark.parametrize(
-    "command", ["", "discover", "evaluate", "report", "tasks", "models", "methods"]
+    "command", ["", "discover", "evaluate", "compare", "report", "tasks", "models", "methods"]
 )
 def test_help_of_every_command(command, capsys):
     out = ok(capsys, *filter(None, [command]), "--help")

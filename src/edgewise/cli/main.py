@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import typer
 
 from edgewise.cli import commands, tasks
+from edgewise.cli.compare import compare
 from edgewise.errors import EdgewiseError
 
 app = typer.Typer(
@@ -35,6 +36,7 @@ def _root(
 for command in (
     commands.discover,
     commands.evaluate,
+    compare,
     commands.report,
     commands.models,
     commands.methods,
@@ -65,9 +67,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _print_error(error: EdgewiseError, *, as_json: bool) -> None:
+    message = " ".join([str(error), *getattr(error, "__notes__", ())])
     if as_json:
-        typer.echo(json.dumps({"error": {"kind": type(error).__name__, "message": str(error)}}))
-    typer.echo(f"edgewise: {error}", err=True)
+        typer.echo(json.dumps({"error": {"kind": type(error).__name__, "message": message}}))
+    typer.echo(f"edgewise: {message}", err=True)
 
 
 if __name__ == "__main__":

@@ -142,12 +142,16 @@ _PANEL = "Settings of the method"
 
 
 def with_settings(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command every method's settings; those given are its argument `settings`."""
+    """Give a command every method's settings; those given are its argument `settings`.
+
+    A setting with the name of one of the command's own options becomes `--method-NAME` there.
+    """
+    own = inspect.signature(command).parameters
+    names = {f"method_{o.name}" if o.name in own else o.parameter: o.name for o in method_options()}
     parameters = [
-        _parameter(o.parameter, o.annotation, None, {"help": o.help}, panel=_PANEL)
-        for o in method_options()
+        _parameter(parameter, o.annotation, None, {"help": o.help}, panel=_PANEL)
+        for parameter, o in zip(names, method_options(), strict=True)
     ]
-    names = {o.parameter: o.name for o in method_options()}
 
     def gather(values: dict[str, Any]) -> dict[str, Any]:
         chosen = {names[p.name]: values.pop(p.name) for p in parameters}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -31,11 +32,17 @@ class Built:
     truth: Circuit | None
 
 
-def build(options: ProblemOptions) -> Built:
-    """The problem that the options describe. Raises `EdgewiseError`."""
-    if (options.task is None) == (options.pairs is None):
-        raise SettingError("say what to work on: either --task NAME or --pairs FILE.")
-    task = _task(options) if options.task is not None else _pairs_task(options)
+Load = Callable[[ProblemOptions, str], Model]
+
+
+def build(options: ProblemOptions, *, load: Load | None = None) -> Built:
+    """The problem that the options describe. Raises `EdgewiseError`.
+
+    `load` loads models; `loading_once()` gives one that several problems share.
+    """
+    check_says_what(options)
+    load = load or _model
+    task = _task(options, load) if options.task is not None else _pairs_task(options, load)
     graph = _graph(options, task.problem)
     changes = {"graph": graph, "batch_size": options.batch_size}
     same = graph == task.problem.graph
@@ -47,7 +54,26 @@ def build(options: ProblemOptions) -> Built:
     )
 
 
-def from_run(run: Run) -> Built:
+def check_says_what(options: ProblemOptions) -> None:
+    """Raise `SettingError` unless the options name a task, or a file of prompts."""
+    if (options.task is None) == (options.pairs is None):
+        raise SettingError("say what to work on: either --task NAME or --pairs FILE.")
+
+
+def loading_once() -> Load:
+    """Load each model once, however many problems ask for it."""
+    loaded: dict[tuple[str | None, ...], Model] = {}
+
+    def load(options: ProblemOptions, source: str) -> Model:
+        key = (source, options.dtype, options.device, options.processing)
+        if key not in loaded:
+            loaded[key] = _model(options, source)
+        return loaded[key]
+
+    return load
+
+
+def from_run(run: Run, *, load: Load | None = None) -> Built:
     """The problem of a run, made again from what its record says was asked."""
     known = {f.name for f in fields(ProblemOptions)}
     request = run.request
@@ -56,7 +82,7 @@ def from_run(run: Run) -> Built:
             "the run does not say how its problem was made (its prompts came from Python). "
             "Add --task or --pairs to say it."
         )
-    built = build(ProblemOptions(**{k: v for k, v in request.items() if k in known}))
+    built = build(ProblemOptions(**{k: v for k, v in request.items() if k in known}), load=load)
     again = ProblemSummary.of(built.problem)
     for name in ("pairs_sha256", "metric", "reference"):
         if getattr(again, name) != getattr(run.problem, name):
@@ -68,14 +94,14 @@ def from_run(run: Run) -> Built:
     return built
 
 
-def _task(options: ProblemOptions) -> Task:
+def _task(options: ProblemOptions, load: Load) -> Task:
     assert options.task is not None
     for name in ("columns", "corrupt"):
         if getattr(options, name):
             raise SettingError(f"--{name} is for --pairs; a task knows its prompts.")
     task = load_task(
         options.task,
-        _model(options, options.model or default_model(task_spec(options.task))),
+        load(options, options.model or default_model(task_spec(options.task))),
         n=options.n,
         seed=options.seed or 0,
         data=options.data,
@@ -91,7 +117,7 @@ def _task(options: ProblemOptions) -> Task:
     return replace(task, problem=problem, test=problem if same else task.test)
 
 
-def _pairs_task(options: ProblemOptions) -> Task:
+def _pairs_task(options: ProblemOptions, load: Load) -> Task:
     assert options.pairs is not None
     if options.model is None:
         raise SettingError("--pairs needs --model, the model to run the prompts on.")
@@ -100,7 +126,7 @@ def _pairs_task(options: ProblemOptions) -> Task:
         if getattr(options, name) is not None:
             raise SettingError(f"--{name} is for tasks; --pairs takes the prompts of its file.")
     columns = parse_columns(options.columns) if options.columns is not None else None
-    model = _model(options, options.model)
+    model = load(options, options.model)
     pairs = PromptPairs.from_file(
         options.pairs, tokenizer=model.tokenizer, columns=columns, bos=options.bos
     )
