@@ -4,7 +4,8 @@ Command:  python benchmarks/bench_plain_evaluator.py        (2 cores, about a mi
 Model:    GPT-2-small shape, random weights, 10 prompts of 15 tokens, float32.
 
 Measures, alternately in one process, five times each after a warm-up: Hugging Face's forward pass,
-ours on the plain stream, a full and a half circuit through the plain evaluator, one ACDC edge test.
+ours on the plain stream, a full, a half, a small and an empty circuit through the plain evaluator,
+one ACDC edge test.
 Work is reported beside time. Writes benchmarks/results/plain_evaluator.json.
 """
 
@@ -32,10 +33,12 @@ def main() -> None:
     pairs = ew.PromptPairs.from_tokens(clean, corrupted)
     problem = ew.Problem(model, pairs, "kl", "corrupted")
     full = ew.Circuit.full(model.graph)
-    half = ew.Circuit(
-        model.graph,
-        model.graph.exists & (torch.rand(model.graph.exists.shape, generator=generator) < 0.5),
+    chances = torch.rand(model.graph.exists.shape, generator=generator)
+    half, sparse = (
+        ew.Circuit(model.graph, model.graph.exists & (chances < share))
+        for share in (0.5, 300 / model.graph.n_edges)
     )
+    empty = ew.Circuit.empty(model.graph)
     one_less = full.without("a5.h3->a9.h7.q")
     with torch.no_grad():
         tasks: dict[str, Callable[[], object]] = {
@@ -43,6 +46,8 @@ def main() -> None:
             "clean_forward": lambda: model(clean),
             "full_circuit": lambda: problem.loss(full),
             "half_circuit": lambda: problem.loss(half),
+            "circuit_of_300_edges": lambda: problem.loss(sparse),
+            "empty_circuit": lambda: problem.loss(empty),
             "edge_test": lambda: problem.loss(one_less),
         }
         times: dict[str, list[float]] = {name: [] for name in tasks}
