@@ -79,12 +79,11 @@ def trained_model(name: str) -> Model:
 def initial_weights(config: ModelConfig, seed: int) -> dict[str, Tensor]:
     """Random weights to begin training from: normal matrices, zero biases, norms that do nothing.
 
-    Every matrix keeps the size of what it reads; the two that write to the stream are smaller by
-    the root of their number, so that depth does not make the stream grow (as in GPT-2). The
-    unembedding is the embedding.
+    Reading matrices keep the size of what they read; writing ones make a fraction of it, so that
+    later layers see the tokens. Positions begin as sines and cosines, where "one before" is the
+    same rotation everywhere. The unembedding is the embedding.
     """
     generator = torch.Generator().manual_seed(seed)
-    writers = config.n_layers * (2 if config.has_mlps else 1)
     weights = {}
     for name, expected in schema(config).items():
         kind = name.rpartition(".")[2]
@@ -92,17 +91,27 @@ def initial_weights(config: ModelConfig, seed: int) -> dict[str, Tensor]:
             weights[name] = torch.zeros(expected.shape)
         elif kind == "w":
             weights[name] = torch.ones(expected.shape)
+        elif kind == "W_pos":
+            weights[name] = _waves(*expected.shape) * _EMBEDDING
         elif kind != "W_U":
-            inputs = {"W_O": config.n_heads * config.d_head, "W_out": config.d_mlp}
-            std = inputs.get(kind, config.d_model) ** -0.5
-            std /= math.sqrt(writers) if kind in inputs else 1.0
-            std = _EMBEDDING_STD if kind in ("W_E", "W_pos") else std
+            inputs = config.d_mlp if kind == "W_out" else config.d_model
+            written = _WRITTEN / math.sqrt(config.n_layers)
+            std = written if kind in ("W_O", "W_out") else 1.0
+            std = _EMBEDDING if kind == "W_E" else std * inputs**-0.5
             weights[name] = torch.randn(expected.shape, generator=generator) * std
     return tied(weights)
 
 
-# Small beside what layers write, so that the first norms pass the layers' news on.
-_EMBEDDING_STD = 0.05
+# Root mean squares, chosen by how soon induction forms.
+_EMBEDDING = 0.1
+_WRITTEN = 0.2
+
+
+def _waves(n_ctx: int, d_model: int) -> Tensor:
+    """Sines and cosines of d_model / 2 frequencies [n_ctx d_model], of mean square one."""
+    frequencies = 100.0 ** (-torch.arange(d_model // 2) / (d_model // 2))
+    angles = torch.arange(n_ctx)[:, None] * frequencies
+    return torch.cat([angles.sin(), angles.cos()], dim=1) * math.sqrt(2)
 
 
 def tied(weights: dict[str, Tensor]) -> dict[str, Tensor]:
