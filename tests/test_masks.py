@@ -355,8 +355,20 @@ def test_no_gradient_reaching_the_masks():
     def constant(logits, rows):
         return 0 * logits[:, 0]
 
-    with pytest.raises(MetricError, match=r"every mask at 1/2, metric 'constant' does not change"):
+    with pytest.raises(MetricError, match=r"at 1/2 or at 0\.9, metric 'constant' does not change"):
         ew.discover(make_problem(metric=constant), "sp-edges", regularisation=1, steps=3)
+
+
+@pytest.mark.parametrize("method", ["sp", "sp-edges", "edge-pruning", "ugs"])
+def test_masks_of_one_half_may_turn_a_gate_off_without_being_an_error(method):
+    """and-gate with zero ablation: at 1/2 its relu is off, and learning starts well above."""
+    problem = ew.load_task("and-gate", reference="zero").problem
+    settings = {"sparsity": 0.5} if method == "edge-pruning" else {"regularisation": 0.01}
+    run = ew.discover(problem, method, steps=3, **settings)
+    assert run.scores.values.isfinite().all()
+    same = ew.load_task("and-gate", reference="mean").problem  # of one prompt: what it is anyway
+    with pytest.raises(MetricError, match="no gradient reaches the masks"):
+        ew.discover(same, method, steps=3, **settings)
 
 
 def test_a_loss_that_is_no_number_names_the_step():

@@ -6,8 +6,9 @@
     3. From the masks to their parameters by the chain rule, and the penalty's gradient on top.
     4. One step of the optimiser.
 
-Before the first step the gradient is taken once with all masks at 1/2: if it is zero there, no mask
-could ever be learned, and that is an error. The model's weights are never trained.
+Before the first step the gradient is taken with all masks at 1/2, and if it is zero there, at 0.9:
+at 1/2 every relu of a deep model may be off. If both are zero, no mask could ever be learned, and
+that is an error. The model's weights are never trained.
 """
 
 from __future__ import annotations
@@ -147,17 +148,19 @@ def _answers(
 
 
 def _check_reached(problem: Problem, masking: Masking, learned: Learned) -> None:
-    """Raise `MetricError` unless some mask matters to the loss when all of them are at 1/2."""
+    """Raise `MetricError` unless some mask matters when all of them are at 1/2, or at 0.9."""
     theta = next(iter(learned.parameters.values()))
-    halves = theta.new_full((masking.n_masks,), 0.5)
-    loss, gradient = loss_and_gradient(problem, masking, halves)
-    _check_finite(problem, masking, halves, loss, gradient, None)
-    if not gradient.any():
-        raise MetricError(
-            "no gradient reaches the masks: with every mask at 1/2, metric "
-            f"{problem.metric.name!r} does not change with any of them. Check that it is "
-            "differentiable and that removed edges carry something else than live ones."
-        )
+    for level in (0.5, 0.9):
+        masks = theta.new_full((masking.n_masks,), level)
+        loss, gradient = loss_and_gradient(problem, masking, masks)
+        _check_finite(problem, masking, masks, loss, gradient, None)
+        if gradient.any():
+            return
+    raise MetricError(
+        "no gradient reaches the masks: with every mask at 1/2 or at 0.9, metric "
+        f"{problem.metric.name!r} does not change with any of them. Check that it is "
+        "differentiable and that removed edges carry something else than live ones."
+    )
 
 
 def _check_finite(
