@@ -160,7 +160,7 @@ class Bench:
             "removals_evaluated": sum(count.variants.values()),
             "edges_kept": sum(decision.kept for decision in watch.taken),
             "peak_memory_bytes": peak_memory_bytes(problem.model.device),
-            **work_done(problem, watch.taken, count, problem.forward_passes(), seconds),
+            **work_done(problem, watch.taken, count, problem.passes()[0], seconds),
         }
 
     def _forget_peak(self) -> None:
