@@ -7,8 +7,8 @@ Writes weights and cards into `src/edgewise/model/bundled/trained/` and their pa
     python scripts/train_small_models.py [--only NAME …] [--resume] [--work FOLDER] [--out FOLDER]
     python scripts/train_small_models.py --page    (the page alone, from the cards)
 
-Expected time: 20 minutes of one core for each of the three seeds, 7 for the attention-only model, on a
-server core of 2023 with bfloat16 matrix instructions; longer on one without.
+Expected time: 20 minutes of one core for each of the three seeds, 7 for the attention-only model,
+on a server core of 2023 with bfloat16 matrix instructions; longer on one without.
 Checkpoints go to `--work` every two minutes; `--resume` goes on from them. One thread is used, so
 that several models can be trained side by side. The data and every batch follow from the seed;
 arithmetic differs in its last bits between processors and versions of torch, and training makes
