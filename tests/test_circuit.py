@@ -378,7 +378,7 @@ BROKEN = {
     "no edge list": (GOOD | {"edges": None}, "not a complete"),
     "half a graph": (GOOD | {"graph": {"n_layers": 2}}, "not a complete .*n_heads"),
     "an odd graph": (GOOD | {"graph": {"n_layers": 0, "n_heads": 1}}, "n_layers is 0"),
-    "more graph": (GOOD | {"graph": GOOD["graph"] | {"spans": 2}}, "not a complete .*spans"),
+    "more graph": (GOOD | {"graph": GOOD["graph"] | {"depth": 2}}, "not a complete .*depth"),
     "an edge that is not there": (GOOD | {"edges": ["a9.h0->m0"]}, r"'a9\.h0->m0'"),
     "a name that is none": (GOOD | {"edges": ["input->m0", "nonsense"]}, "'nonsense'"),
     "a number for a name": (GOOD | {"edges": [1]}, "1"),

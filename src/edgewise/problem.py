@@ -13,7 +13,7 @@ from torch import Tensor
 from edgewise.circuit import Circuit
 from edgewise.data import NO_ANSWER, PromptPairs
 from edgewise.errors import ProblemError, SettingError
-from edgewise.graph import Graph
+from edgewise.graph import REST, Graph
 from edgewise.metrics import Metric, check_finite, metric_named
 from edgewise.model import Model
 from edgewise.patching import Evaluator, Reference, reference_named
@@ -100,9 +100,9 @@ class Problem:
     def evaluator(self, graph: Graph) -> Evaluator:
         """The plain evaluator for circuits of `graph`; made once. Raises `SettingError`."""
         if graph not in self._evaluators:
-            mismatch = _graph_fault(self.model, graph)
-            if mismatch:
-                raise SettingError(mismatch)
+            fault = _graph_fault(self.model, graph) or "".join(_span_faults(self.pairs, graph))
+            if fault:
+                raise SettingError(fault)
             self._evaluators[graph] = Evaluator(
                 self.model, self.pairs, self.metric, self.reference, graph, self.batch_size
             )
@@ -170,6 +170,7 @@ def _faults(problem: Problem) -> list[str]:
     mismatch = _graph_fault(model, problem.graph)
     if mismatch:
         faults.append(mismatch)
+    faults += _span_faults(pairs, problem.graph)
     if problem.batch_size is not None and problem.batch_size < 1:
         faults.append(f"batch_size is {problem.batch_size}; it must be at least 1, or None.")
     return faults
@@ -221,6 +222,25 @@ def _reference_faults(problem: Problem) -> list[str]:
                 f"prompts of {longest} tokens, but the reference prompts have at most {known}."
             )
     return faults
+
+
+def _span_faults(pairs: PromptPairs, graph: Graph) -> list[str]:
+    """Spans of the graph that the prompts do not have, and positions that are in none of it."""
+    if graph.spans is None:
+        return []
+    known = pairs.spans or {}
+    missing = [name for name in graph.spans if name not in known and name != REST]
+    if missing:
+        has = ", ".join(map(repr, known)) or "no spans"
+        return [f"the graph has a span {missing[0]!r}; {pairs.source} has {has}."]
+    lost = pairs.real & ~pairs.at_spans(graph.spans).any(dim=0)
+    if lost.any():
+        at, place = lost.nonzero()[0].tolist()
+        return [
+            f"pair {at}: position {place} is in none of the graph's spans. "
+            f"Graph.of(model, spans=…) adds {REST!r} for such positions."
+        ]
+    return []
 
 
 def _graph_fault(model: Model, graph: Graph) -> str | None:

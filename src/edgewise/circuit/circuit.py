@@ -73,16 +73,20 @@ class Circuit:
     def of_nodes(cls, graph: Graph, nodes: Iterable[Node | str]) -> Circuit:
         """Every edge between these nodes, the embeddings and the output. Raises `UnknownName`.
 
+        In a graph with spans a node named without one is that node at every span.
+
         >>> Circuit.of_nodes(Graph.build(2, 2), ["m0"]).n_edges  # input->m0, m0->logits, around it
         3
         """
         known = {node.name: node for node in graph.nodes}
         kept = {node for node in graph.nodes if node.layer is None}
         for node in nodes:
-            name = Node.parse(node).name if isinstance(node, str) else node.name
-            if name not in known:
-                raise unknown_name("node", name, known, hint=f"This graph has {graph.describe()}.")
-            kept.add(known[name])
+            node = Node.parse(node) if isinstance(node, str) else node
+            for one in (node,) if node.span else graph.at_spans(node):
+                if one.name not in known:
+                    hint = f"This graph has {graph.describe()}."
+                    raise unknown_name("node", node.name, known, hint=hint)
+                kept.add(one)
         rows = torch.tensor([node in kept for node in graph.senders])
         columns = torch.tensor([port.node in kept for port in graph.receivers])
         return cls(graph, graph.exists & rows[:, None] & columns[None, :])
@@ -105,7 +109,7 @@ class Circuit:
 
         What circuits of different granularity are compared by: the full circuit of a model counts
         the same at each. An edge of whole layers or of joined ports counts every edge inside it,
-        one of split embeddings half of `input`'s, a switch nothing.
+        one of split embeddings half of `input`'s, one of n spans an nth, a switch nothing.
 
         >>> whole_layers = Graph.build(12, 12, split_heads=False, split_qkv=False)
         >>> Circuit.full(whole_layers).weighted_edge_count  # as many as with heads apart
@@ -121,7 +125,7 @@ class Circuit:
             heads * slots if port.node.kind in ("head", "attention") else 1.0
             for port in self.graph.receivers
         ]
-        counted = (self.keep & ~self.graph.is_switch).double()
+        counted = (self.keep & ~self.graph.is_switch).double() / len(self.graph.spans or [None])
         weights = torch.tensor(senders)[:, None] * torch.tensor(receivers)[None, :]
         return float((counted * weights).sum())
 
@@ -226,15 +230,16 @@ class Circuit:
                 continue
             rows = additive[:, column].nonzero().flatten().tolist()
             if any(self.graph.senders[row] in live for row in rows):
-                live.add(port.node)
+                live |= set(self.graph.fed_by(port))
         return live
 
     def _useful_to_logits(self) -> set[Port]:
-        useful_nodes = {Node(None, "logits")}
+        useful_nodes = set(self.graph.at_spans(Node(None, "logits")))
         useful: set[Port] = set()
         for column in range(len(self.graph.receivers) - 1, -1, -1):
             port = self.graph.receivers[column]
-            if port.node not in useful_nodes or not self._open(column):
+            used = not useful_nodes.isdisjoint(self.graph.fed_by(port))
+            if not used or not self._open(column):
                 continue
             useful.add(port)
             rows = self.keep[:, column].nonzero().flatten().tolist()

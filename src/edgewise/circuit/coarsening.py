@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -24,7 +25,8 @@ def common_graph(graphs: Sequence[Graph]) -> Graph:
     >>> common_graph([one, other]).describe()
     '2 layers of 2 heads, MLPs, joined q/k/v, heads as nodes'
     """
-    grain = {name: all(getattr(graph, name) for graph in graphs) for name in _GRAIN}
+    grain: dict[str, Any] = {name: all(getattr(graph, name) for graph in graphs) for name in _GRAIN}
+    grain["spans"] = graphs[0].spans if len({graph.spans for graph in graphs}) == 1 else None
     common = replace(graphs[0], **grain)
     for graph in graphs:
         if replace(graph, **grain) != common:
@@ -54,6 +56,8 @@ def coarsened(circuit: Circuit, graph: Graph) -> Circuit:
 
 
 def _node(node: Node, graph: Graph) -> Node:
+    if graph.spans is None:
+        node = replace(node, span=None)
     if node.kind == "head" and not graph.split_heads:
         return replace(node, kind="attention", head=None)
     if node.kind in ("tok_embed", "pos_embed") and not graph.split_embed:

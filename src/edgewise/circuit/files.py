@@ -23,7 +23,7 @@ def from_json(document: Any, source: str) -> tuple[Graph, list[str]]:
         return _from_eap_ig(document, source)
     check_format(document, source, FORMAT, VERSION)
     try:
-        graph = Graph(**document["graph"])
+        graph = Graph.from_json(document["graph"])
         names = document["edges"]
     except (KeyError, TypeError, EdgewiseError) as reason:
         raise FormatError(f"{source}: not a complete circuit file: {reason}") from reason

@@ -73,9 +73,10 @@ class EdgeScores:
         values = self.values.abs() if absolute else self.values
         columns_of: dict[object, list[int]] = {}
         for column, port in enumerate(self.graph.receivers):
-            columns_of.setdefault(port.node, []).append(column)
+            for node in self.graph.fed_by(port):
+                columns_of.setdefault(node, []).append(column)
         heap: list[tuple[float, int, int]] = []
-        seen = set()
+        seen, offered = set(), set()
 
         additive = self.graph.exists & ~self.graph.is_switch
 
@@ -88,11 +89,15 @@ class EdgeScores:
                 return
             seen.add(node)
             for column in columns_of.get(node, ()):
+                if column in offered:
+                    continue  # keys and values serve a head at every span
+                offered.add(column)
                 # A port with a switch passes nothing on until the switch is chosen.
                 has_switch = bool(self.graph.is_switch[:, column].any())
                 offer(column, self.graph.is_switch if has_switch else additive)
 
-        reach(self.graph.receivers[-1].node)
+        for output in self.graph.at_spans(self.graph.whole.receivers[-1].node):
+            reach(output)
         keep = torch.zeros_like(self.graph.exists)
         for _ in range(n):
             _, column, row = heapq.heappop(heap)

@@ -62,6 +62,10 @@ class ProblemOptions:
     switches: bool | None = _option(
         "Count the paper's direct-computation edges.", None, "--switches/--no-switches"
     )
+    spans: str | None = _option(
+        "Positions apart: 'all' spans that the prompts name, or some of them, as in S2,END; all "
+        "other positions are 'rest'. 'none' if the task has them apart. Default: together."
+    )
     batch_size: int | None = _option("Prompts run at a time; bounds memory.")
     dtype: str | None = _option("float64, float32, bfloat16 or float16. Default: the model's own.")
     device: str | None = _option("cpu, cuda, mps. Default: where the model loads.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -176,4 +176,13 @@ def _graph(options: ProblemOptions, problem: Problem) -> Graph:
     usual = {name: getattr(problem.graph, name) for name in _GRAPH_OPTIONS}
     given = {name: getattr(options, name) for name in _GRAPH_OPTIONS}
     chosen = usual | {name: value for name, value in given.items() if value is not None}
-    return Graph.of(problem.model, **chosen)
+    return Graph.of(problem.model, **chosen, spans=_spans(options.spans, problem))
+
+
+def _spans(asked: str | None, problem: Problem) -> Sequence[str] | PromptPairs | None:
+    """The spans that --spans asks for; the task's own without it."""
+    if asked is None:
+        return problem.graph.spans
+    if asked == "none":
+        return None
+    return problem.pairs if asked == "all" else [name.strip() for name in asked.split(",")]

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
@@ -22,6 +23,7 @@ from edgewise.data.text import tokens_of_text
 from edgewise.data.tokenizers import as_tokenizer
 from edgewise.data.tokens import NO_ANSWER, Padding, real_positions
 from edgewise.errors import ProblemError, SettingError
+from edgewise.graph import REST
 
 TokenRows = Int[Tensor, "batch pos"] | np.ndarray | Sequence[Sequence[int]]
 Answers = (
@@ -200,6 +202,22 @@ class PromptPairs:
                 places = mask[index][at].nonzero().flatten().tolist()
                 digest.update(f"{name!r}: {places}".encode())
         return digest.hexdigest()
+
+    def at_spans(self, names: Sequence[str] | None) -> Bool[Tensor, "span batch pos"]:
+        """Where a graph's spans are; "rest" is every real position that is in no other of them.
+
+        None, all positions together, is one span of all real positions.
+        """
+        if names is None:
+            return self.real[None]
+        known = self.spans or {}
+        masks = [known.get(name, torch.zeros_like(self.real)) for name in names]
+        if REST in names:
+            masks[names.index(REST)] = self.real & ~torch.stack(
+                [mask for name, mask in zip(names, masks, strict=True) if name != REST]
+                or [torch.zeros_like(self.real)]
+            ).any(dim=0)
+        return torch.stack(masks)
 
     # --- new pairs from old
 

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from edgewise.data.faults import Fault, Label
 from edgewise.data.tokens import Padding, real_positions
+from edgewise.graph import name_fault
 
 _INT64 = torch.iinfo(torch.int64)
-_NOT_IN_NAMES = set("[]<>@|,:")  # they separate the parts of the names of edges and ports
 
 
 def whole(value: Any) -> int | None:
@@ -94,18 +94,6 @@ def _checked_mask(mask: Tensor, real: Tensor, label: Label, faults: list[str]) -
     for i in (~mask.any(dim=1)).nonzero().flatten().tolist():
         faults.append(Fault("it has no answer position.", where=label(i), column=column))
     return mask.clone()
-
-
-def name_fault(name: object) -> str | None:
-    """What is wrong with the name of a span; None if nothing is."""
-    if not isinstance(name, str) or not name.strip():
-        return f"a span is named {name!r}; a name must be text."
-    odd = sorted(set(name) & _NOT_IN_NAMES)
-    if odd or "->" in name or not name.isprintable() or name != name.strip():
-        found = f"{odd[0]!r}" if odd else "'->'" if "->" in name else "white space at its ends"
-        found = found if name.isprintable() else "an unprintable character"
-        return f"the span name {name!r} has {found}, which names of edges cannot hold."
-    return None
 
 
 def span_masks(

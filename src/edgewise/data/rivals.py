@@ -15,7 +15,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgewise.data.faults import Fault
-from edgewise.data.positions import name_fault, whole
+from edgewise.data.positions import whole
+from edgewise.graph import name_fault
 
 # Columns of token ids, by what they mean to us. Where a row also has the words, the ids are right:
 # the words lack the space before them.

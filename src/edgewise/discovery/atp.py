@@ -18,7 +18,7 @@ not included.
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from edgewise.circuit import EdgeScores
@@ -37,6 +37,7 @@ from edgewise.errors import SettingError
 from edgewise.graph import Graph, Site, Slot
 from edgewise.model.outputs import Outputs
 from edgewise.model.runtime import attention_mask, head_vectors, position_embeddings
+from edgewise.patching import ReferenceValues
 from edgewise.problem import Problem
 from edgewise.settings import AtPSettings
 
@@ -77,27 +78,42 @@ def atp_star(
     for pairs, reference in problem.evaluator(graph).references():
         outputs = _WatchedOutputs(graph)
         run = run_with_gradients(problem, pairs, outputs=outputs)
-        found = edge_gradients(run, run.senders, run.caught.vectors, reference)
-        scores = edge_scores(problem.model, graph, found)
+        spans = pairs.at_spans(graph.spans).to(problem.model.device)
+        found = edge_gradients(run, run.senders, run.caught.vectors, reference, spans)
+        scores = graph.by_span(edge_scores(problem.model, graph, found))
         for layer in range(graph.n_layers):
+            corrected = _Corrected(problem, pairs, run.caught, outputs.mixed[layer], layer)
             for slot in ("q", "k"):
-                corrected = _Corrected(problem, pairs, run.caught, outputs.mixed[layer], layer)
-                columns = graph.columns(Site(layer, slot))
-                n = graph.row(graph.attention_nodes(layer)[0])
-                scores[:n, columns] = corrected.of_senders(slot, found.difference[:n])
-                if graph.switches:
-                    vectors = reference.vectors[Site(layer, slot)]
-                    effect = corrected.of_vectors(slot, vectors[:, None])[0]
-                    effect = effect if graph.split_heads else effect.sum()[None]
-                    own = graph.is_switch[:, columns]
-                    scores[:, columns] = torch.where(own, effect, scores[:, columns])
-        total += scores
+                for at, into in zip(spans, scores, strict=True):
+                    _correct(graph.whole, corrected, slot, found.difference, reference, at, into)
+        total += graph.of_spans(scores)
         steepness = max(steepness, run.steepness)
         done += len(pairs)
         on_progress(Progress(done, len(problem.pairs), "prompts"))
     result = EdgeScores(graph, total / len(problem.pairs), "atp-star", _MEANING)
     notes = flat_notes(problem, "atp-star", steepness)
     return Finding(select(result, settings), result, notes=notes)
+
+
+def _correct(
+    graph: Graph,
+    corrected: _Corrected,
+    slot: Slot,
+    difference: Float[Tensor, "sender batch pos d_model"],
+    reference: ReferenceValues,
+    at: Bool[Tensor, "batch pos"],
+    scores: Float[Tensor, "_sender _receiver"],
+) -> None:
+    """Write the corrected scores of a layer's queries or keys at one span into `scores`."""
+    site = Site(corrected.layer, slot)
+    columns, n = graph.columns(site), graph.row(graph.attention_nodes(corrected.layer)[0])
+    scores[:n, columns] = corrected.of_senders(slot, difference[:n] * at[:, :, None])
+    if graph.switches:
+        vectors = torch.where(at[:, :, None], reference.vectors[site], corrected.vectors[slot])
+        effect = corrected.of_vectors(slot, vectors[:, None])[0]
+        effect = effect if graph.split_heads else effect.sum()[None]
+        own = graph.is_switch[:, columns]
+        scores[:, columns] = torch.where(own, effect, scores[:, columns])
 
 
 class _Corrected:
@@ -111,7 +127,7 @@ class _Corrected:
         mixed: Float[Tensor, "head batch pos d_head"],
         layer: int,
     ) -> None:
-        model, self._graph, self._layer = problem.model, problem.graph, layer
+        model, self._graph, self.layer = problem.model, problem.graph.whole, layer
         real = pairs.real.to(model.device)
         self._model = model
         self._masked = ~attention_mask(real, causal=model.config.causal)
@@ -119,9 +135,9 @@ class _Corrected:
             position_embeddings(model, real) if model.config.positions == "shortformer" else None
         )
         self._read = caught.inputs[Site(layer, "q")]
-        self._vectors = {slot: caught.vectors[Site(layer, slot)] for slot in ("q", "k", "v")}
-        self._slope = mixed @ self._vectors["v"].transpose(-1, -2)  # dL / d pattern
-        self._pattern = self._patterns(self._vectors["q"], self._vectors["k"])
+        self.vectors = {slot: caught.vectors[Site(layer, slot)] for slot in ("q", "k", "v")}
+        self._slope = mixed @ self.vectors["v"].transpose(-1, -2)  # dL / d pattern
+        self._pattern = self._patterns(self.vectors["q"], self.vectors["k"])
 
     def of_senders(
         self, slot: Slot, difference: Float[Tensor, "sender batch pos d_model"]
@@ -134,7 +150,7 @@ class _Corrected:
             at_heads = None
             if self._at_heads is not None:
                 at_heads = self._at_heads.repeat(len(some), 1, 1)
-            vectors = head_vectors(self._model, self._layer, slot, x, at_heads)
+            vectors = head_vectors(self._model, self.layer, slot, x, at_heads)
             parts.append(self.of_vectors(slot, vectors.unflatten(1, some.shape[:2])))
         effects = torch.cat(parts)
         return effects if self._graph.split_heads else effects.sum(dim=1, keepdim=True)
@@ -143,12 +159,12 @@ class _Corrected:
         self, slot: Slot, vectors: Float[Tensor, "head sender batch pos d_head"]
     ) -> Float[Tensor, "sender head"]:
         """The effect of other vectors of each head, in float64 on the CPU."""
-        current = {name: vector[:, None] for name, vector in self._vectors.items()}
+        current = {name: vector[:, None] for name, vector in self.vectors.items()}
         current[slot] = vectors
         moved = self._patterns(current["q"], current["k"]) - self._pattern[:, None]
         return (moved * self._slope[:, None]).sum(dim=(2, 3, 4)).T.double().cpu()
 
     def _patterns(self, query: Tensor, key: Tensor) -> Tensor:
-        scale = self._model.config.attention_scales[self._layer]
+        scale = self._model.config.attention_scales[self.layer]
         scores = (query * scale) @ key.transpose(-1, -2)
         return scores.masked_fill(self._masked, -torch.inf).softmax(dim=-1)

@@ -9,6 +9,8 @@
 from __future__ import annotations
 
 import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
 
 from edgewise.circuit import EdgeScores
 from edgewise.discovery.finding import Finding, OnProgress, Progress, ignore_progress
@@ -40,23 +42,31 @@ def magnitude(
 ) -> Finding:
     """How much what each sender writes would change."""
     graph, evaluator = problem.graph, problem.evaluator(problem.graph)
-    total = torch.zeros(len(graph.senders), dtype=torch.float64)
-    switches = torch.zeros(graph.exists.shape, dtype=torch.float64)
+    whole, n_spans = graph.whole, len(graph.spans or [None])
+    total = torch.zeros(n_spans, len(whole.senders), dtype=torch.float64)
+    switches = torch.zeros(n_spans, *whole.exists.shape, dtype=torch.float64)
     done = 0
     for pairs, reference in evaluator.references():
         clean = clean_run(problem, pairs)
-        real = pairs.real.to(problem.model.device)
-        change = clean.senders.minus(reference.senders).dense() * real[None, :, :, None]
-        total += change.flatten(2).norm(dim=2).sum(dim=1).double().cpu()
+        at = pairs.at_spans(graph.spans).to(problem.model.device)
+        change = _squares(clean.senders.minus(reference.senders).dense(), at)
+        total += change.sqrt().sum(dim=2).cpu()
         for site, vectors in reference.vectors.items():
-            moved = (vectors - clean.vectors[site]) * real[None, :, :, None]
-            sizes = moved.transpose(0, 1).flatten(2).norm(dim=2).sum(dim=0).double().cpu()
-            columns = graph.columns(site)
-            sizes = sizes if graph.split_heads else sizes.norm()[None]
-            switches[:, columns] += graph.is_switch[:, columns] * sizes
+            moved = _squares(vectors - clean.vectors[site], at)
+            moved = moved if whole.split_heads else moved.sum(dim=1, keepdim=True)
+            columns = whole.columns(site)
+            sizes = moved.sqrt().sum(dim=2).cpu()
+            switches[:, :, columns] += whole.is_switch[:, columns] * sizes[:, None]
         done += len(pairs)
         on_progress(Progress(done, len(problem.pairs), "prompts"))
-    values = total[:, None].expand(graph.exists.shape).where(~graph.is_switch, switches)
-    values = values / len(problem.pairs)
+    values = total[:, :, None].expand(switches.shape).where(~whole.is_switch, switches)
+    values = graph.of_spans(values / len(problem.pairs))
     scores = EdgeScores(graph, values, "magnitude", "size of the change in what is sent")
     return Finding(select(scores, settings), scores)
+
+
+def _squares(
+    change: Float[Tensor, "sender batch pos width"], at: Bool[Tensor, "span batch pos"]
+) -> Float[Tensor, "span sender batch"]:
+    """The sum of squares over the positions of each span, and over channels."""
+    return torch.einsum("nbp,sbp->snb", change.double().square().sum(dim=3), at.double())

@@ -94,6 +94,7 @@ def eap_ig(
 
 def _groups(graph: Graph) -> list[tuple[int, int]]:
     """(first row, number of rows) of the embeddings, then of each layer's heads and its MLP."""
+    graph = graph.whole
     groups = [(0, 2 if graph.split_embed else 1)]
     for layer in range(graph.n_layers):
         first = graph.row(graph.attention_nodes(layer)[0])
@@ -134,9 +135,10 @@ def _runs(
     points: Sequence[Point] | None,
 ) -> Iterator[EdgeGradients]:
     """What every edge's change meets, at each point."""
+    spans = pairs.at_spans(problem.graph.spans)
     if points is None:
         run = run_with_gradients(problem, pairs)
-        yield edge_gradients(run, run.senders, run.caught.vectors, reference)
+        yield edge_gradients(run, run.senders, run.caught.vectors, reference, spans)
         return
     clean = clean_run(problem, pairs)
     for alpha, first, n in points:
@@ -146,4 +148,4 @@ def _runs(
             values = values + reference.senders.dense(rows)
         outputs = ReplacedOutputs(problem.graph, first, values)
         run = run_with_gradients(problem, pairs, clean_logits=clean.logits, outputs=outputs)
-        yield edge_gradients(run, clean.senders, clean.vectors, reference)
+        yield edge_gradients(run, clean.senders, clean.vectors, reference, spans)

@@ -20,10 +20,10 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
-from edgewise.graph import SLOTS, Graph, Site
+from edgewise.graph import SLOTS, Edge, Graph, Site
 from edgewise.model.outputs import Outputs
 from edgewise.model.runtime import Vectors
 from edgewise.model.sent import Heads, Part, Sent
@@ -54,10 +54,12 @@ class EdgeMasking:
 
     def at(self, batch: int, masks: Float[Tensor, "mask"]) -> tuple[EdgeMaskReader, Outputs]:
         """What runs micro-batch number `batch` with these masks."""
-        reference = self._problem.evaluator(self._graph).batches[batch].reference
+        chosen = self._problem.evaluator(self._graph).batches[batch]
+        pairs, reference = chosen.pairs, chosen.reference
         matrix = self.matrix(masks.to(self._problem.model.dtype))
         outputs = Differences(self._graph, reference)
-        return EdgeMaskReader(outputs, matrix, self._bases[batch], reference), outputs
+        spans = pairs.at_spans(self._graph.spans).to(matrix.device)
+        return EdgeMaskReader(outputs, matrix, self._bases[batch], reference, spans), outputs
 
     def matrix(self, masks: Shaped[Tensor, "mask"]) -> Shaped[Tensor, "sender receiver"]:
         """Masks, or anything that there is one of per mask, where their edges are; 0 elsewhere."""
@@ -67,7 +69,7 @@ class EdgeMasking:
     def name(self, mask: int) -> str:
         """The edge of a mask."""
         row, column = self._places[mask]
-        return f"{self._graph.senders[row].name}->{self._graph.receivers[column].name}"
+        return Edge(self._graph.senders[row], self._graph.receivers[column]).name
 
 
 class Differences(Outputs):
@@ -108,7 +110,8 @@ class Differences(Outputs):
         value = live.dense()
         rows = slice(self.n_rows, self.n_rows + len(value))
         if self.buffers.values is None:
-            self.buffers.values = value.new_empty(len(self.graph.senders), *value.shape[1:])
+            n_senders = len(self.graph.whole.senders)
+            self.buffers.values = value.new_empty(n_senders, *value.shape[1:])
             self.token = value.new_zeros(())
         self.token = _written(value, self.token, self.buffers, rows)
         self.n_rows, self._n_parts = rows.stop, self._n_parts + 1
@@ -123,11 +126,17 @@ class EdgeMaskReader:
         matrix: Float[Tensor, "sender receiver"],
         bases: Bases,
         reference: ReferenceValues,
+        spans: Bool[Tensor, "span batch pos"],
     ) -> None:
-        self._outputs, self._matrix = outputs, matrix
-        self._bases, self._reference = bases, reference
-        self._graph = outputs.graph
-        self._switches = (matrix * self._graph.is_switch.to(matrix.device)).sum(dim=0)
+        self._outputs, self._bases, self._reference = outputs, bases, reference
+        self._graph = graph = outputs.graph
+        self._matrix = graph.by_span(matrix)
+        switches = graph.by_span(matrix * graph.is_switch.to(matrix.device)).sum(dim=1)
+        self._switches = switches.T  # [receiver span]
+        self._spans = spans.to(matrix)
+        self._places: list[Tensor] | None = None  # of each span, in batch and pos as one
+        if graph.spans is not None:
+            self._places = [at.flatten().nonzero().flatten() for at in spans]
         self._layer: dict[str, Tensor] = {}  # what the q, k and v ports of a layer read
 
     def read(self, outputs: Outputs, site: Site) -> Float[Tensor, "port batch pos d_model"]:
@@ -146,16 +155,20 @@ class EdgeMaskReader:
     def vector(self, site: Site, fresh: Vectors) -> Vectors:
         if not self._graph.switches:
             return fresh
-        masks = self._switches[self._graph.columns(site)][:, None, None, None]
+        masks = self._switches[self._graph.columns(site)]
+        if self._places is not None:
+            masks = torch.einsum("hs,sbp->hbp", masks, self._spans)[..., None]
+        else:
+            masks = masks[:, 0, None, None, None]
         return masks * fresh + (1 - masks) * self._reference.vectors[site]
 
     def _inputs(self, columns: slice) -> Float[Tensor, "port batch pos d_model"]:
         written = self._outputs
-        weights = self._matrix[: written.n_rows, columns]
+        weights = self._matrix[:, : written.n_rows, columns]
         base = self._bases.get(written.n_rows)
         if written.constant is not None:
             base = written.constant if base is None else base + written.constant
-        return _read(weights, written.token, written.buffers, base)
+        return _read(weights, written.token, written.buffers, base, self._places)
 
 
 class _Buffers:
@@ -194,37 +207,64 @@ class _Read(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, weights: Tensor, token: Tensor, buffers: _Buffers, base: Tensor | None
+        ctx: Any,
+        weights: Tensor,
+        token: Tensor,
+        buffers: _Buffers,
+        base: Tensor | None,
+        places: list[Tensor] | None,
     ) -> Tensor:
+        """`weights` [span sender port]; `places` of each span, None if there is but one."""
         assert buffers.values is not None
         ctx.save_for_backward(weights)
-        ctx.buffers = buffers
-        values = buffers.values[: len(weights)]
+        ctx.buffers, ctx.places = buffers, places
+        values = buffers.values[: weights.shape[1]]
         flat, shape = values.flatten(1), values.shape[1:]
+        if places is not None:
+            out = values.new_zeros(weights.shape[2], *shape)
+            if base is not None:
+                out += base
+            here = out.flatten(1, 2)
+            for some, at in zip(weights, places, strict=True):
+                part = values.flatten(1, 2)[:, at]
+                here[:, at] += (some.T @ part.flatten(1)).unflatten(1, part.shape[1:])
+            return out
         if base is None:
-            return (weights.T @ flat).unflatten(1, shape)
-        return torch.addmm(base.expand(shape).reshape(1, -1), weights.T, flat).unflatten(1, shape)
+            return (weights[0].T @ flat).unflatten(1, shape)
+        start = base.expand(shape).reshape(1, -1)
+        return torch.addmm(start, weights[0].T, flat).unflatten(1, shape)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        (weights,), buffers = ctx.saved_tensors, ctx.buffers
+        (weights,), buffers, places = ctx.saved_tensors, ctx.buffers, ctx.places
         if buffers.gradients is None:
             buffers.gradients = torch.zeros_like(buffers.values)
-        flat = gradients[0].flatten(1)
-        to_weights = buffers.values[: len(weights)].flatten(1) @ flat.T
-        buffers.gradients[: len(weights)].flatten(1).addmm_(weights, flat)
-        return to_weights, flat.new_zeros(()), None, None
+        given, n = gradients[0], weights.shape[1]
+        values, found = buffers.values[:n], buffers.gradients[:n]
+        if places is None:
+            flat = given.flatten(1)
+            to_weights = (values.flatten(1) @ flat.T)[None]
+            found.flatten(1).addmm_(weights[0], flat)
+        else:
+            to_weights = torch.zeros_like(weights)
+            for some, at, out in zip(weights, places, to_weights, strict=True):
+                come = given.flatten(1, 2)[:, at]
+                torch.mm(values.flatten(1, 2)[:, at].flatten(1), come.flatten(1).T, out=out)
+                found.flatten(1, 2)[:, at] += (some @ come.flatten(1)).unflatten(1, come.shape[1:])
+        return to_weights, given.new_zeros(()), None, None, None
 
 
 # `apply` has no types of its own.
 _written: Callable[[Tensor, Tensor, _Buffers, slice], Tensor] = _Write.apply
-_read: Callable[[Tensor, Tensor, _Buffers, Tensor | None], Tensor] = _Read.apply
+_read: Callable[[Tensor, Tensor, _Buffers, Tensor | None, list[Tensor] | None], Tensor] = (
+    _Read.apply
+)
 
 
 def _reference_sums(graph: Graph, senders: Sent | None) -> Bases:
     """What each site would read if every edge into it carried its reference, without constants."""
     if senders is None:
         return {}
-    additive = graph.exists & ~graph.is_switch
+    additive = graph.whole.exists & ~graph.whole.is_switch
     counts = sorted(set(additive.sum(dim=0).tolist()))  # whom a port hears is the first so many
     return {n: senders.total(range(n)) for n in counts}

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from edgewise.data import PromptPairs
@@ -124,9 +124,10 @@ def run_with_gradients(
 
 @dataclass(frozen=True, eq=False)
 class EdgeGradients:
-    """The change each removal makes to what is sent, and the gradients that it meets."""
+    """The change each removal makes to what is sent, and the gradients that it meets, and where."""
 
     difference: Float[Tensor, "sender batch pos d_model"]  # reference - live
+    spans: Bool[Tensor, "span batch pos"]  # where the graph's spans are
     vectors: Mapping[Site, Tensor]  # reference - live, where there are switches
     caught: GradientReader
     steepness: float
@@ -137,13 +138,16 @@ def edge_gradients(
     senders: Sent,
     vectors: Mapping[Site, Tensor],
     reference: ReferenceValues,
+    spans: Bool[Tensor, "span batch pos"],
 ) -> EdgeGradients:
     """The gradients of a run, against removals from what senders write and heads compute."""
     wanted = reference.senders
     sent = senders.mapped(torch.neg) if wanted is None else wanted.minus(senders)
     difference = sent.dense()
     changes = {site: wanted - vectors[site] for site, wanted in reference.vectors.items()}
-    return EdgeGradients(difference, changes, run.caught, run.steepness)
+    return EdgeGradients(
+        difference, spans.to(difference.device), changes, run.caught, run.steepness
+    )
 
 
 def port_gradients(
@@ -187,20 +191,27 @@ def _at_heads(
 @torch.no_grad()
 def edge_scores(model: Model, graph: Graph, found: EdgeGradients) -> Float[Tensor, "sender port"]:
     """The first-order effect of removing each edge, summed over prompts, in float64 on the CPU."""
-    scores = torch.zeros(graph.exists.shape, dtype=torch.float64)
-    flat = found.difference.flatten(1)
-    additive = graph.exists & ~graph.is_switch
-    for columns, gradients in port_gradients(model, graph, found.caught):
+    whole = graph.whole
+    additive, is_switch = whole.exists & ~whole.is_switch, whole.is_switch
+    scores = torch.zeros(len(found.spans), *whole.exists.shape, dtype=torch.float64)
+    flat = [found.difference.flatten(1)]
+    if graph.spans is not None:
+        flat = [found.difference[:, at].flatten(1) for at in found.spans]
+    for columns, gradients in port_gradients(model, whole, found.caught):
         n = int(additive[:, columns].any(dim=1).nonzero().max()) + 1  # who may send here
-        # One product for queries, keys and values: three of a third the width take twice as long.
-        scores[:n, columns] = (flat[:n] @ gradients.flatten(1).T).double().cpu()
+        for span, (differences, at) in enumerate(zip(flat, found.spans, strict=True)):
+            met = gradients if graph.spans is None else gradients[:, at]
+            # One product for q, k and v: three of a third the width take twice as long.
+            product = differences[:n] @ met.flatten(1).T
+            scores[span, :n, columns] = product.double().cpu()
     scores = scores.where(additive, 0.0)
     for site, change in found.vectors.items():
-        effects = (change * found.caught.gradients[site]).sum(dim=(1, 2, 3)).double().cpu()
-        own = graph.columns(site)
-        effects = effects if graph.split_heads else effects.sum()[None]
-        scores[:, own] += graph.is_switch[:, own] * effects
-    return scores
+        at_places = (change * found.caught.gradients[site]).sum(dim=3).double()
+        effects = torch.einsum("hbp,sbp->sh", at_places, found.spans.double()).cpu()
+        own = whole.columns(site)
+        effects = effects if whole.split_heads else effects.sum(dim=1, keepdim=True)
+        scores[:, :, own] += is_switch[:, own] * effects[:, None]
+    return graph.of_spans(scores)
 
 
 def flat_notes(problem: Problem, method: str, steepness: float) -> tuple[str, ...]:

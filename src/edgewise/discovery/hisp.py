@@ -134,8 +134,8 @@ def _effects(
     graph, outputs = problem.graph, RecordedMLPs(problem.graph)
     # Prompts do not touch each other, so one backward pass of their sum has each one's gradient.
     run = run_with_gradients(problem, pairs, outputs=outputs)
-    live = unit_activations(run.caught.vectors, outputs)
-    effects = torch.zeros(len(units_of(graph)), len(pairs), dtype=torch.float64)
+    live, spans = unit_activations(run.caught.vectors, outputs), pairs.at_spans(graph.spans)
+    effects = torch.zeros(len(units_of(graph.whole)), len(spans), len(pairs), dtype=torch.float64)
     for site in unit_sites(graph):
         # The gradient caught at an MLP's site is that of its input; ours is that of its output.
         if site.what == "mlp" and site.layer is not None:
@@ -143,11 +143,12 @@ def _effects(
         else:
             gradient = run.caught.gradients[site]
         change = live[site] - reference[site] if site in reference else live[site]
-        effect = (change * gradient).sum(dim=(2, 3)).double().cpu()
+        effect = (change * gradient).sum(dim=3).double().cpu()
+        effect = torch.einsum("hbp,sbp->hsb", effect, spans.double())
         columns = graph.columns(site)
         n = columns.stop - columns.start
         effects[columns] += effect if len(effect) == n else effect.sum(dim=0, keepdim=True)
-    return effects, run.steepness
+    return effects.flatten(0, 1), run.steepness
 
 
 def _normalised(graph: Graph, scores: Float[Tensor, "unit"]) -> Float[Tensor, "unit"]:

@@ -6,7 +6,8 @@ proximity of z to y,
     proximity(z, y) = max(0, |y|_1 - |y - z|_1),
 
 normalised over the senders of a receiver so that they sum to 1, at every position; the score is the
-mean over positions and prompts. One forward pass on the clean prompts, no metric, no reference.
+mean over prompts and positions (those of the edge's span, where spans are apart). One forward pass
+on the clean prompts, no metric, no reference.
 
 Where we differ: the authors go backwards from the output and multiply or prune along the way; here
 each edge has its local share, as in EAP-IG's package, and `select="greedy"` grows the circuit
@@ -37,19 +38,21 @@ def information_flow(
 ) -> Finding:
     """Each sender's share in what each port reads."""
     graph, done = problem.graph, 0
-    values = torch.zeros(graph.exists.shape, dtype=torch.float64)
-    additive = graph.exists & ~graph.is_switch
+    whole = graph.whole
+    additive = whole.exists & ~whole.is_switch
+    values = torch.zeros(len(graph.spans or [None]), *whole.exists.shape, dtype=torch.float64)
     counts = additive.sum(dim=0)  # senders come in the order of computation: the first n send
     for pairs in problem.pairs.batches(problem.batch_size):
         senders = clean_run(problem, pairs).senders.dense()
-        weight = (pairs.real / pairs.lengths[:, None]).to(senders)  # a mean over real positions
+        spans = pairs.at_spans(graph.spans).to(senders)
+        weight = spans / spans.sum(dim=2, keepdim=True).clamp(min=1)  # a mean over real positions
         for n in counts.unique().tolist():
             columns = counts == n
-            shares = (_shares(senders[:n]) * weight).sum(dim=(1, 2)).double().cpu()
-            values[:n, columns] += shares[:, None]
+            shares = torch.einsum("nbp,sbp->sn", _shares(senders[:n]), weight).double().cpu()
+            values[:, :n, columns] += shares[:, :, None]
         done += len(pairs)
         on_progress(Progress(done, len(problem.pairs), "prompts"))
-    values = (values / len(problem.pairs)).where(additive, 1.0)
+    values = graph.of_spans((values / len(problem.pairs)).where(additive, 1.0))
     scores = EdgeScores(graph, values, "information-flow", "share in what the receiver reads")
     return Finding(select(scores, settings), scores)
 

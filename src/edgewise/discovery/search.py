@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -64,11 +64,13 @@ class Search:
 
     @property
     def n_live_ports(self) -> int:
-        """Ports that something still reads, as far as the search has come."""
-        return sum(
-            is_read(self._graph, self._keep, port, is_switch=False)
+        """Ports that something still reads, at any span, as far as the search has come."""
+        live = {
+            replace(port, node=replace(port.node, span=None))
             for port in self._graph.receivers
-        )
+            if is_read(self._graph, self._keep, port, is_switch=False)
+        }
+        return len(live)
 
     @property
     def loss(self) -> float:

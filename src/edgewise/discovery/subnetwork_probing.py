@@ -100,13 +100,13 @@ def _trained(
 
 def _groups(graph: Graph) -> tuple[Tensor, int]:
     """Each unit's tensor in the paper's sense: a layer's q, k, v or MLP masks; and how many."""
-    group, n = torch.zeros(len(units_of(graph)), dtype=torch.int64), 0
+    group, n = torch.zeros(len(units_of(graph.whole)), dtype=torch.int64), 0
     for site in unit_sites(graph):
         if site.what in ("k", "v") and not graph.split_qkv:
             continue  # q, k and v share a mask
         group[graph.columns(site)] = n
         n += 1
-    return group, n
+    return group.repeat_interleave(len(graph.spans or [None])), n
 
 
 def _start(

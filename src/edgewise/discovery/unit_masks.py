@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from collections.abc import Callable
+from functools import cached_property, partial
 
 from jaxtyping import Float
 from torch import Tensor
 
-from edgewise.discovery.units import UnitReference, UnitValues, units_of
+from edgewise.discovery.units import UnitReference, UnitValues, unit_weights, units_of
 from edgewise.graph import Graph, Site
 from edgewise.model.outputs import Outputs
 from edgewise.model.runtime import Vectors
 from edgewise.problem import Problem
+
+# The masks of a site, where they act: [head batch pos 1], or with batch and pos of 1.
+Weights = Callable[..., Tensor]
 
 
 class UnitMasking:
@@ -32,9 +36,12 @@ class UnitMasking:
 
     def at(self, batch: int, masks: Float[Tensor, "mask"]) -> tuple[UnitMaskReader, Outputs]:
         """What runs micro-batch number `batch` with these masks."""
-        graph, reference = self._problem.graph, self._references[batch]
-        masks = masks.to(self._problem.model.dtype)
-        return UnitMaskReader(graph, masks, reference), _MaskedMLPs(graph, masks, reference)
+        graph, model = self._problem.graph, self._problem.model
+        pairs = self._problem.evaluator(graph).batches[batch].pairs
+        spans = pairs.at_spans(graph.spans).to(model.device)
+        weights = partial(unit_weights, graph, masks.to(model.dtype), spans=spans)
+        reference = self._references[batch]
+        return UnitMaskReader(weights, reference), _MaskedMLPs(graph, weights, reference)
 
     def name(self, mask: int) -> str:
         """The unit of a mask."""
@@ -44,30 +51,29 @@ class UnitMasking:
 class UnitMaskReader:
     """Every port reads the plain residual stream; vectors are mixed with their reference."""
 
-    def __init__(self, graph: Graph, masks: Float[Tensor, "mask"], reference: UnitValues) -> None:
-        self._graph, self._masks, self._reference = graph, masks, reference
+    def __init__(self, weights: Weights, reference: UnitValues) -> None:
+        self._weights, self._reference = weights, reference
 
     def read(self, outputs: Outputs, site: Site) -> Float[Tensor, "1 batch pos d_model"]:
         return outputs.residual[None]
 
     def vector(self, site: Site, fresh: Vectors) -> Vectors:
-        masks = self._masks[self._graph.columns(site)][:, None, None, None]
-        return _mixed(masks, fresh, self._reference.get(site))
+        return _mixed(self._weights(site=site), fresh, self._reference.get(site))
 
 
 class _MaskedMLPs(Outputs):
     """Outputs in which MLPs' values are mixed with their reference."""
 
-    def __init__(self, graph: Graph, masks: Float[Tensor, "mask"], reference: UnitValues) -> None:
+    def __init__(self, graph: Graph, weights: Weights, reference: UnitValues) -> None:
         super().__init__(graph)
-        self._masks, self._reference, self._layer = masks, reference, 0
+        self._weights, self._reference, self._layer = weights, reference, 0
 
     def write_mlp(self, value: Float[Tensor, "batch pos d_model"]) -> None:
         """Write an MLP's output, as far as it is kept."""
         site = Site(self._layer, "mlp")
         self._layer += 1
-        masks = self._masks[self.graph.columns(site)][:, None, None, None]
-        super().write_mlp(_mixed(masks, value[None], self._reference.get(site))[0])
+        mixed = _mixed(self._weights(site=site), value[None], self._reference.get(site))
+        super().write_mlp(mixed[0])
 
 
 def _mixed(masks: Tensor, live: Tensor, reference: Tensor | None) -> Tensor:

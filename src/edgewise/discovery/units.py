@@ -1,9 +1,10 @@
 """The units that Subnetwork Probing and HISP mask: q, k and v vectors, and MLP outputs.
 
 A unit is a port of the graph, the output's aside: a head's q, k or v vector (after its bias), an
-MLP's output; where ports or heads are joined, all that a port feeds is one unit. Units come in the
-order of `graph.receivers`, so a unit's number is its port's column. It is also HISP's order: layer
-by layer all q, all k, all v, then the MLP.
+MLP's output; where ports or heads are joined, all that a port feeds is one unit; where spans of
+positions are apart, what it is at those positions. Units come in the order of `graph.receivers`, so
+a unit's number is its port's column. It is also HISP's order: layer by layer all q, all k, all v,
+then the MLP.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ UnitValues = Mapping[Site, Tensor]
 
 def units_of(graph: Graph) -> tuple[Port, ...]:
     """Every unit, by its port."""
-    return graph.receivers[:-1]
+    return graph.receivers[: -len(graph.spans or [None])]
 
 
 def unit_sites(graph: Graph) -> list[Site]:
@@ -71,13 +72,28 @@ def unit_scores(
 def _edge_values(
     graph: Graph, values: Float[Tensor, "unit"], top: float
 ) -> Float[Tensor, "sender receiver"]:
-    into = torch.cat([values, values.new_full((1,), top)])
+    into = torch.cat([values, values.new_full((len(graph.receivers) - len(values),), top)])
     out_of = values.new_full((len(graph.senders),), -torch.inf)
     for value, port in zip(values, units_of(graph), strict=True):
-        row = graph.row(port.node)
-        out_of[row] = torch.maximum(out_of[row], value)
+        for node in graph.fed_by(port):
+            row = graph.row(node)
+            out_of[row] = torch.maximum(out_of[row], value)
     out_of = out_of.where(out_of.isfinite() | out_of.isnan(), top)  # embeddings
     return torch.minimum(out_of[:, None], into[None, :])
+
+
+def unit_weights(
+    graph: Graph,
+    masks: Float[Tensor, "unit"],
+    site: Site,
+    spans: Bool[Tensor, "span batch pos"],
+) -> Float[Tensor, "_head _batch _pos 1"]:
+    """The masks of a site's units, at the positions of their spans; batch and pos may be 1."""
+    if graph.spans is None:
+        return masks[graph.columns(site)][:, None, None, None]
+    n, columns = len(graph.spans), graph.columns(site)
+    own = masks.unflatten(0, (-1, n))[columns]  # [head span]
+    return torch.einsum("hs,sbp->hbp", own, spans.to(masks))[..., None]
 
 
 class RecordedMLPs(Outputs):

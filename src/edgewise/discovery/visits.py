@@ -16,6 +16,7 @@ def visits(graph: Graph, head_order: HeadOrder) -> Iterator[tuple[Port, list[Edg
 
     The output; then per layer from the last: the MLP; the switches of all v, k, then q ports; the
     v, k, then q ports themselves; heads descending. With parallel blocks the MLP still comes first.
+    A port's spans come one after the other, the last named first.
     """
     senders = [(graph.row(node), node) for node in _senders_in_order(graph, head_order)]
 
@@ -41,7 +42,8 @@ def _senders_in_order(graph: Graph, head_order: HeadOrder) -> list[Node]:
             order.append(Node(layer, "mlp"))
         heads = graph.attention_nodes(layer)
         order += heads if head_order == "ascending" else heads[::-1]
-    return order + [node for node in graph.senders if node.layer is None]
+    order += [node for node in graph.whole.senders if node.layer is None]
+    return [node for one in order for node in graph.at_spans(one)]
 
 
 def is_read(graph: Graph, keep: torch.Tensor, receiver: Port, is_switch: bool) -> bool:
@@ -49,7 +51,8 @@ def is_read(graph: Graph, keep: torch.Tensor, receiver: Port, is_switch: bool) -
     if receiver.node.kind == "logits":
         return True
     row, column = graph.row(receiver.node), graph.column(receiver)
-    if not (keep & ~graph.is_switch)[row].any():
+    fed = [graph.row(node) for node in graph.fed_by(receiver)]
+    if not (keep & ~graph.is_switch)[fed].any():
         return False
     has_switch = bool(graph.is_switch[row, column])
     return is_switch or not has_switch or bool(keep[row, column])

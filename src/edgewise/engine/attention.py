@@ -65,6 +65,12 @@ class AttentionNode:
             for slot, at in places.items()
         }
         self.pattern, self.z = _attend(self, self.vectors)
+        self.held: dict[Slot, Bool[Tensor, "batch place"]] = {}  # by a switch that is off
+
+    def hold(self, slot: Slot, at: Bool[Tensor, "batch place"]) -> None:
+        """Leave vectors as they are from now on, at some of the slot's positions."""
+        before = self.held.get(slot)
+        self.held = {**self.held, slot: at if before is None else before | at}
 
     def positions(self, slot: Slot) -> Int[Tensor, "place"]:
         """Where this slot's vectors can change."""
@@ -139,7 +145,21 @@ class AttentionStack:
                     wanted = torch.searchsorted(at, self._one.queries)
                     at, seen = self._one.queries, x[:, :, :, wanted]
                 fresh[slot] = _project(self._one, self._heads, slot, seen, at)
+                if any(slot in node.held for node in self._nodes):
+                    fresh[slot] = self._kept_still(slot, fresh[slot])
         return fresh
+
+    def _kept_still(
+        self, slot: Slot, fresh: Float[Tensor, "head _ batch place d_head"]
+    ) -> Float[Tensor, "head _ batch place d_head"]:
+        """With the current vectors where a node holds them."""
+        current = self._vectors[slot][:, None]
+        if slot != "q":
+            current = current[:, :, :, self._one.positions(slot)]
+        none = torch.zeros(fresh.shape[2:4], dtype=torch.bool, device=fresh.device)
+        held = torch.stack([node.held.get(slot, none) for node in self._nodes])
+        held = held.repeat_interleave(len(fresh) // len(held), dim=0)
+        return torch.where(held[:, None, :, :, None], current, fresh)
 
     def _z_of(self, fresh: Vectors) -> Float[Tensor, "head _ batch _ d_head"]:
         if set(fresh) == {"v"}:

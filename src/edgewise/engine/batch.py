@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from edgewise.engine.attention import AttentionNode, AttentionStack, HeadPort
+from edgewise.engine.changes import Changes, Into
 from edgewise.engine.consumers import Consumer
 from edgewise.engine.kl import KLLosses
 from edgewise.engine.losses import AnyLosses, EstimatedLosses, LogitDiffLosses, VariantLosses
@@ -30,7 +32,6 @@ from edgewise.metrics import METRICS, Metric
 from edgewise.model import Model
 from edgewise.model.outputs import Outputs
 from edgewise.model.runtime import CleanReader, attention_mask, position_embeddings, run
-from edgewise.model.sent import Heads, Sent
 from edgewise.patching import Batch
 
 
@@ -61,27 +62,17 @@ class LiveBatch:
         final, outputs = run(model, pairs.clean.to(device), real, graph, reader)
         self._clean = reader.at
         reference, clean = batch.reference.senders, outputs.sent
-        # Of every sender, reference - clean.
-        self._difference = clean.mapped(torch.neg) if reference is None else reference.minus(clean)
+        difference = clean.mapped(torch.neg) if reference is None else reference.minus(clean)
+        spans = None if graph.spans is None else pairs.at_spans(graph.spans).to(device)
+        self._changes = Changes(difference, spans, final)
         self._allowed = attention_mask(real, causal=model.config.causal)
         shortformer = model.config.positions == "shortformer"
         self._at_heads = position_embeddings(model, real) if shortformer else None
-        self._first = self._first_difference()
-        self._at_port: tuple[int, Sent] | None = None  # differences at the port at hand
-        self._gone: tuple[object, frozenset[int], Tensor] | None = None  # and their sum so far
+        self._first = self._changes.first() if model.config.causal else 0
         # In the order of visits: from the output backwards.
-        self._nodes: dict[Node, AttentionNode | MlpNode] = {}
+        self._nodes: dict[Node, AttentionNode | MlpNode] = {}  # all positions together
         self._plan: tuple[object, Plan] | None = None  # for the port at hand, until a commit
         self._start_output(metric, pairs.answer_at.to(device), final)
-
-    def _first_difference(self) -> int:
-        """The first position at which any sender differs from its reference."""
-        if not self._model.config.causal:
-            return 0
-        parts = [p.z if isinstance(p, Heads) else p for p in self._difference.parts]
-        moved = torch.stack([(part != 0).any(dim=3).flatten(0, 1).any(dim=0) for part in parts])
-        moved = moved.any(dim=0)  # [pos]
-        return int(moved.to(torch.int).argmax()) if bool(moved.any()) else 0
 
     def _start_output(
         self,
@@ -89,7 +80,7 @@ class LiveBatch:
         answer_at: Bool[Tensor, "batch pos"],
         final: Float[Tensor, "batch pos d_model"],
     ) -> None:
-        column = len(self._graph.receivers) - 1
+        column = len(self._graph.whole.receivers) - 1
         positions = answer_at.any(dim=0).nonzero().flatten()
         self._output = column
         self._positions: dict[int, Int[Tensor, "place"]] = {column: positions}
@@ -109,7 +100,7 @@ class LiveBatch:
         """Another one in the same state, which then goes its own way. Tensors are shared."""
         other = copy.copy(self)
         other._positions = dict(self._positions)
-        other._losses = copy.copy(self._losses)
+        other._losses, other._changes = copy.copy(self._losses), copy.copy(self._changes)
         other._nodes = {node: copy.copy(live) for node, live in self._nodes.items()}
         other._plan = None  # it would commit to this one's nodes
         return other
@@ -124,19 +115,22 @@ class LiveBatch:
     # --- visiting
 
     def enter(self, node: Node, keep: Bool[Tensor, "sender receiver"]) -> None:
-        """Make a node live, once everything that reads it has its final edges."""
+        """Make a node live, at all spans, once everything that reads it has its final edges."""
+        node = replace(node, span=None)
         if node.kind == "logits" or node in self._nodes:
             return
         assert node.layer is not None  # embeddings have no ports
-        row = self._graph.row(node)
-        columns = (keep & ~self._graph.is_switch)[row].nonzero().flatten().tolist()
+        kept = self._graph.by_span(keep & ~self._graph.is_switch)[:, self._graph.whole.row(node)]
+        columns = kept.any(dim=0).nonzero().flatten().tolist()
         reads = {column: self._positions[column] for column in columns}
         needed = torch.cat(list(reads.values())).unique()
-        consumers = tuple(Consumer.of(c, at, needed) for c, at in reads.items())
+        consumers = tuple(
+            Consumer.of(c, at, needed, _some(kept[:, c].tolist())) for c, at in reads.items()
+        )
         live: AttentionNode | MlpNode
         if node.kind == "mlp":
             site = Site(node.layer, "mlp")
-            column = self._graph.column(Port(node))
+            column = self._graph.whole.column(Port(node))
             self._positions[column] = needed
             read = self._clean[site][:, needed]
             live = MlpNode(self._model, node.layer, column, consumers, read)
@@ -149,14 +143,14 @@ class LiveBatch:
     ) -> AttentionNode:
         last = int(needed.max()) + 1 if self._model.config.causal else self._allowed.shape[1]
         keys = torch.arange(min(self._first, last - 1), last, device=needed.device)
-        ports = []
-        if self._graph.split_qkv:
+        ports, graph = [], self._graph.whole
+        if graph.split_qkv:
             for slot in SLOTS:
-                column = self._graph.column(Port(node, slot))
+                column = graph.column(Port(node, slot))
                 ports.append(HeadPort(column, (slot,), needed if slot == "q" else keys))
         else:
             both = torch.cat([needed, keys]).unique()
-            ports.append(HeadPort(self._graph.column(Port(node)), SLOTS, both))
+            ports.append(HeadPort(graph.column(Port(node)), SLOTS, both))
         for port in ports:
             self._positions[port.column] = port.positions
         return AttentionNode(
@@ -174,33 +168,38 @@ class LiveBatch:
     # --- variants: removing edges into one receiver
 
     def per_prompt(
-        self, column: int, rows: Sequence[int], paths: Sequence[Path]
+        self, receiver: Port, rows: Sequence[int], paths: Sequence[Path]
     ) -> Float[Tensor, "variant batch"]:
         """The metric of each prompt for each variant of removals of candidates from a receiver."""
-        change = torch.cat([self._along(column, rows, path) for path in paths])
-        return self._losses.exact(self._rows_of(self._plan_from(column).run(change, None)))
+        into = self._into(receiver)
+        at = self._positions[into.column]
+        change = torch.cat([self._changes.along(into, at, rows, path) for path in paths])
+        return self._losses.exact(self._rows_of(self._plan_from(into.column).run(change, None)))
 
     def estimate_per_prompt(
         self,
-        column: int,
+        receiver: Port,
         rows: Sequence[int],
         path: Path,
         reduced: ReducedProducts,
     ) -> tuple[Float[Tensor, "variant batch"], Float[Tensor, "variant batch"]]:
         """The same by products in bfloat16, and how far off each may be, squared."""
         assert isinstance(self._losses, EstimatedLosses)  # ACDC's settings refuse other metrics
-        change = self._along(column, rows, path)
-        return self._losses.estimate(self._rows_of(self._plan_from(column).run(change, reduced)))
+        into = self._into(receiver)
+        plan, at = self._plan_from(into.column), self._positions[into.column]
+        change = self._changes.along(into, at, rows, path)
+        return self._losses.estimate(self._rows_of(plan.run(change, reduced)))
 
     def rebase(self) -> Float[Tensor, "batch"]:
         """Estimate relative to the current state from now on; returns its metric, exactly."""
         assert isinstance(self._losses, EstimatedLosses)
         return self._losses.rebase(self._rows_of(None)[0])
 
-    def commit(self, column: int, rows: Sequence[int], gone: tuple[int, ...]) -> None:
+    def commit(self, receiver: Port, rows: Sequence[int], gone: tuple[int, ...]) -> None:
         """Remove candidates, by their place in `rows`, from a receiver for good."""
-        change = self._sum_of_gone(column, rows, gone)[None]
-        self._settle(self._plan_from(column).commit(change))
+        into = self._into(receiver)
+        change = self._changes.of(into, self._positions[into.column], rows, gone)[None]
+        self._settle(self._plan_from(into.column).commit(change))
 
     def per_prompt_without_switch(self, port: Port) -> Float[Tensor, "variant batch"]:
         """The metric of each prompt when a port's vectors are the reference run's."""
@@ -213,12 +212,22 @@ class LiveBatch:
         alone, plan = self._behind(port)
         (change,) = alone.commit_vectors(self._switched_off(port))
         self._settle(plan.commit(change))
+        span, live = self._into(port).span, self._attention_of(port)
+        if span is not None:  # at other spans its vectors may still change
+            for slot in _slots(port):
+                places = live.queries if slot == "q" else live.positions(slot)
+                live.hold(slot, self._changes.where(span, places).bool())
 
     def _settle(self, change: Float[Tensor, "1 batch answer d_model"] | None) -> None:
         """Change for good what the output reads; every node has taken its new value already."""
         self._plan = None
         if change is not None:
             self._final = self._final + change[0]
+
+    def _into(self, receiver: Port) -> Into:
+        graph, node = self._graph, receiver.node
+        column = graph.whole.column(replace(receiver, node=replace(node, span=None)))
+        return Into(column, None if graph.spans is None else graph.spans.index(node.span or ""))
 
     def _plan_from(self, column: int) -> Plan:
         """How a change of what this port reads travels."""
@@ -235,69 +244,39 @@ class LiveBatch:
 
     def _planned(self, begin: Sequence[Consumer]) -> Plan:
         nodes = reversed(self._nodes.values())
-        return Plan(nodes, begin, self._output, self._model.dtype, self._model.device)
+        like = self._final
+        return Plan(nodes, begin, self._output, self._where, like.dtype, like.device)
+
+    def _where(self, span: int, column: int) -> Float[Tensor, "batch place"]:
+        """1 where a span is, else 0, at the positions that a port reads."""
+        return self._changes.where(span, self._positions[column])
 
     def width(self, receiver: Port, *, is_switch: bool) -> int:
         """Numbers held per variant and prompt while removals into a receiver are evaluated."""
         if is_switch:
             return self._behind(receiver)[1].width
-        return self._plan_from(self._graph.column(receiver)).width
+        return self._plan_from(self._into(receiver).column).width
 
     def _attention_of(self, port: Port) -> AttentionNode:
-        live = self._nodes[port.node]
+        live = self._nodes[replace(port.node, span=None)]
         assert isinstance(live, AttentionNode)  # only attention has switches
         return live
 
     def _switched_off(self, port: Port) -> dict[Slot, Tensor]:
         """The reference run's vectors at the port's positions, as one variant."""
         assert port.node.layer is not None
-        heads = _heads_of(port.node)
-        at = self._positions[self._graph.column(port)]
-        queries = self._attention_of(port).queries
+        heads, into, live = _heads_of(port.node), self._into(port), self._attention_of(port)
         result: dict[Slot, Tensor] = {}
-        for slot in SLOTS if port.slot is None else (port.slot,):
+        for slot in _slots(port):
             vectors = self._batch.reference.vectors[Site(port.node.layer, slot)]
-            places = queries if slot == "q" else at
-            result[slot] = vectors[heads][:, None, :, places]
+            places = live.queries if slot == "q" else self._positions[into.column]
+            off = vectors[heads][:, None, :, places]
+            if into.span is not None:
+                here = self._changes.where(into.span, places)[:, :, None].bool()
+                current = live.vectors[slot] if slot == "q" else live.vectors[slot][:, :, places]
+                off = torch.where(here, off, current[:, None])
+            result[slot] = off
         return result
-
-    def _along(
-        self, column: int, rows: Sequence[int], path: Path
-    ) -> Float[Tensor, "variant batch place d_model"]:
-        """What the port reads more, for each variant of a path."""
-        total = self._sum_of_gone(column, rows, path.gone)
-        result = total.new_empty(len(path), *total.shape)
-        self._differences(column).into(result, rows[path.window])
-        for one, goes in zip(result, path.goes, strict=True):
-            one += total
-            total = one if goes else total
-        return result
-
-    def _sum_of_gone(
-        self, column: int, rows: Sequence[int], gone: tuple[int, ...]
-    ) -> Float[Tensor, "batch place d_model"]:
-        """What the port reads more without these candidates; what was summed before is reused."""
-        at, summed = (column, tuple(rows)), frozenset[int]()
-        if self._gone is not None and self._gone[0] == at and self._gone[1] <= set(gone):
-            _, summed, total = self._gone
-        else:
-            places = (len(self), len(self._positions[column]))
-            total = self._final.new_zeros(*places, self._final.shape[-1])
-        new = [index for index in gone if index not in summed]
-        if new:
-            total = total + self._differences(column).total([rows[index] for index in new])
-        self._gone = at, frozenset(gone), total
-        return total
-
-    def _differences(self, column: int) -> Sent:
-        """reference - clean of every sender at a port's positions, without a copy if it can."""
-        if self._at_port is None or self._at_port[0] != column:
-            at = self._positions[column]
-            first, last = int(at[0]), int(at[-1])
-            adjacent = last - first + 1 == len(at)
-            chosen = slice(first, last + 1) if adjacent else at
-            self._at_port = column, self._difference.mapped(lambda x: x[:, :, chosen])
-        return self._at_port[1]
 
     def _rows_of(
         self, change: Float[Tensor, "variant batch answer d_model"] | None
@@ -306,6 +285,15 @@ class LiveBatch:
         if change is not None:
             final = final + change
         return final[:, self._answers]
+
+
+def _some(kept: Sequence[bool]) -> tuple[int, ...] | None:
+    """The spans at which an edge is kept; None for all."""
+    return None if all(kept) else tuple(i for i, k in enumerate(kept) if k)
+
+
+def _slots(port: Port) -> tuple[Slot, ...]:
+    return SLOTS if port.slot is None else (port.slot,)
 
 
 def _heads_of(node: Node) -> slice:

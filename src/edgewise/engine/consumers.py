@@ -22,16 +22,24 @@ class Sizes(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Consumer:
-    """A port that a kept edge feeds; `places` of the sender's positions it reads, None for all."""
+    """A port that a kept edge feeds; `places` of the sender's positions it reads, None for all.
+
+    `spans` are those at which the edge is kept, None for everywhere.
+    """
 
     column: int
     places: Int[Tensor, "place"] | None = None
+    spans: tuple[int, ...] | None = None
 
     @classmethod
     def of(
-        cls, column: int, reads: Int[Tensor, "place"], needed: Int[Tensor, "needed"]
+        cls,
+        column: int,
+        reads: Int[Tensor, "place"],
+        needed: Int[Tensor, "needed"],
+        spans: tuple[int, ...] | None,
     ) -> Consumer:
         """The consumer that reads at these of the positions at which its sender is needed."""
         if len(reads) == len(needed):
-            return cls(column)
-        return cls(column, torch.searchsorted(needed, reads))
+            return cls(column, None, spans)
+        return cls(column, torch.searchsorted(needed, reads), spans)

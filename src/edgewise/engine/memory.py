@@ -12,15 +12,16 @@ def memory_bytes(problem: Problem, n_live_ports: int) -> int:
     `n_live_ports` is how many ports are still read at the end; it bounds what live nodes keep.
     """
     config, pairs = problem.model.config, problem.pairs
+    n_senders = len(problem.graph.whole.senders)
     item = problem.model.dtype.itemsize
     stream = len(pairs) * pairs.n_positions * config.d_model * item
-    senders = 2 * len(problem.graph.senders) * stream  # references, and differences from them
+    senders = 2 * n_senders * stream  # references, and differences from them
     sites = (4 if config.has_mlps else 3) * config.n_layers * stream  # what every site read
     live = 2 * n_live_ports * stream  # what each port reads, and what is computed from it
     at_once = min(len(pairs), problem.batch_size or len(pairs))
-    clean = len(problem.graph.senders) * stream * at_once // len(pairs)  # while being subtracted
+    clean = n_senders * stream * at_once // len(pairs)  # while being subtracted
     logits = int(pairs.answer_at.sum()) * config.d_vocab_out * item
-    candidates = len(problem.graph.senders)  # at most so many variants at once
+    candidates = n_senders  # at most so many variants at once
     width = max(4 * config.d_model, config.d_mlp)
     device = problem.model.device
     variants = min(variant_bytes(device), candidates * at_once * pairs.n_positions * width * item)

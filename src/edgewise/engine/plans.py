@@ -58,19 +58,23 @@ class _Route:
     source: int  # the earlier step; 0 is where the plan begins
     mixing: Float[Tensor, "target source"] | None  # which edges; None if it is one to one
     places: Int[Tensor, "place"] | None
+    at: Float[Tensor, "batch place"] | None  # 1 in the span of these edges, else 0; None is all 1
 
     def carry(self, change: Change) -> Change:
         """What arrives of the source's change: a new tensor, or the change itself."""
-        if self.places is not None:
-            change = change[:, :, :, self.places]
+        change = self._seen(change)
         if self.mixing is None:
             return change
         return (self.mixing @ change.flatten(1)).unflatten(1, change.shape[1:])
 
-    def add(self, change: Change, total: Change) -> None:
-        """The same, added to what arrived from other steps."""
+    def _seen(self, change: Change) -> Change:
         if self.places is not None:
             change = change[:, :, :, self.places]
+        return change if self.at is None else change * self.at[:, :, None]
+
+    def add(self, change: Change, total: Change) -> None:
+        """The same, added to what arrived from other steps."""
+        change = self._seen(change)
         if self.mixing is None:
             total += change
         else:
@@ -91,11 +95,15 @@ class Plan:
         nodes: Iterable[LiveNode],
         begin: Sequence[Consumer],
         output: int,
+        at_port: Callable[[int, int], Float[Tensor, "batch place"]],
         dtype: torch.dtype,
         device: torch.device,
     ) -> None:
-        """`nodes` in the order of the model's computation; `begin` hears the change itself."""
-        self._dtype, self._device = dtype, device
+        """`nodes` in the order of the model's computation; `begin` hears the change itself.
+
+        `at_port(span, column)` says where a span is, at the positions that a port reads.
+        """
+        self._dtype, self._device, self._at_port = dtype, device, at_port
         self._heard = _Heard()
         self._heard.tell(0, [begin])
         self._steps: list[_Step] = []
@@ -120,15 +128,21 @@ class Plan:
 
     def _routes(self, columns: Sequence[int]) -> list[_Route]:
         """The routes to these ports, all of which read at the same positions."""
-        edges: dict[int, list[tuple[int, int]]] = defaultdict(list)
+        edges: dict[tuple[int, int | None], list[tuple[int, int]]] = defaultdict(list)
         places: dict[int, Tensor | None] = {}
         for target, column in enumerate(columns):
-            for source, sender, at in self._heard.of(column):
-                edges[source].append((target, sender))
-                places[source] = at
+            for source, sender, port in self._heard.of(column):
+                for span in (None,) if port.spans is None else port.spans:
+                    edges[source, span].append((target, sender))
+                places[source] = port.places
         return [
-            _Route(source, self._mixing(pairs, len(columns), source), places[source])
-            for source, pairs in edges.items()
+            _Route(
+                source,
+                self._mixing(pairs, len(columns), source),
+                places[source],
+                None if span is None else self._at_port(span, columns[0]),
+            )
+            for (source, span), pairs in edges.items()
         ]
 
     def _mixing(self, edges: Sequence[tuple[int, int]], targets: int, source: int) -> Tensor | None:
@@ -181,7 +195,7 @@ class _Heard:
     """Which ports have heard of the change so far, and from whom."""
 
     def __init__(self) -> None:
-        self._of: dict[int, list[tuple[int, int, Tensor | None]]] = defaultdict(list)
+        self._of: dict[int, list[tuple[int, int, Consumer]]] = defaultdict(list)
         self.sizes: list[int] = []  # senders of each step
 
     def tell(self, step: int, consumers: Sequence[Sequence[Consumer]]) -> None:
@@ -190,13 +204,13 @@ class _Heard:
         self.sizes.append(len(consumers))
         for sender, ports in enumerate(consumers):
             for port in ports:
-                self._of[port.column].append((step, sender, port.places))
+                self._of[port.column].append((step, sender, port))
 
     def __contains__(self, column: int) -> bool:
         return column in self._of
 
-    def of(self, column: int) -> Sequence[tuple[int, int, Tensor | None]]:
-        """(step, sender in it, which of its positions) of everything this port hears."""
+    def of(self, column: int) -> Sequence[tuple[int, int, Consumer]]:
+        """(step, sender in it, how it is read) of everything this port hears."""
         return self._of.get(column, ())
 
 

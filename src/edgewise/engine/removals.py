@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float
@@ -114,8 +114,8 @@ class Removals:
         if candidates[0].is_switch:
             values = [batch.per_prompt_without_switch(receiver) for batch in self._batches]
         else:
-            column, rows = self._where(receiver, candidates)
-            values = [batch.per_prompt(column, rows, paths) for batch in self._batches]
+            rows = self._rows(candidates)
+            values = [batch.per_prompt(receiver, rows, paths) for batch in self._batches]
         self._count(paths)
         return [Estimate(loss) for loss in self._mean(values).tolist()]
 
@@ -125,9 +125,9 @@ class Removals:
     ) -> list[Estimate]:
         if candidates[0].is_switch or self._reduced is None:
             return self._losses(receiver, candidates, paths)
-        column, rows = self._where(receiver, candidates)
+        rows = self._rows(candidates)
         pairs = [
-            batch.estimate_per_prompt(column, rows, paths[0], self._reduced)
+            batch.estimate_per_prompt(receiver, rows, paths[0], self._reduced)
             for batch in self._batches
         ]
         losses = self._mean([values for values, _ in pairs])
@@ -149,13 +149,13 @@ class Removals:
         if not gone:
             return
         self.unchecked += 1
-        column, rows = self._where(receiver, candidates)
+        rows = self._rows(candidates)
         with torch.no_grad():
             for batch in self._batches:
                 if candidates[0].is_switch:
                     batch.commit_without_switch(receiver)
                 else:
-                    batch.commit(column, rows, gone)
+                    batch.commit(receiver, rows, gone)
 
     @torch.no_grad()
     def rebase(self, expected: Estimate) -> Estimate:
@@ -174,9 +174,10 @@ class Removals:
         self.vague, self.unchecked = 0.0, 0
         return Estimate(loss)
 
-    def _where(self, receiver: Port, candidates: list[Edge]) -> tuple[int, list[int]]:
-        rows = [self._graph.row(edge.sender) for edge in candidates]
-        return self._graph.column(receiver), rows
+    def _rows(self, candidates: list[Edge]) -> list[int]:
+        """The rows of the candidates' senders, all positions together."""
+        graph = self._graph.whole
+        return [graph.row(replace(edge.sender, span=None)) for edge in candidates]
 
 
 def _is_out_of_memory(reason: BaseException) -> bool:

@@ -1,6 +1,19 @@
 """What can talk to what: nodes, ports, edges, their names, and the graph at a granularity."""
 
-from edgewise.graph.graph import Graph, Site
+from edgewise.graph.graph import Graph
 from edgewise.graph.names import SLOTS, Edge, Node, NodeKind, Port, Slot
+from edgewise.graph.shape import Site
+from edgewise.graph.spans import REST, name_fault
 
-__all__ = ["SLOTS", "Edge", "Graph", "Node", "NodeKind", "Port", "Site", "Slot"]
+__all__ = [
+    "REST",
+    "SLOTS",
+    "Edge",
+    "Graph",
+    "Node",
+    "NodeKind",
+    "Port",
+    "Site",
+    "Slot",
+    "name_fault",
+]

@@ -6,52 +6,26 @@ else.
 
 Order, used for every loop, file and tie: senders as they are written (embeddings, then per layer
 the heads and the MLP); receivers as they are read (per layer all q, all k, all v, then the MLP;
-logits last); edges by receiver, then by sender, a port's switch after its other edges.
+logits last); edges by receiver, then by sender, a port's switch after its other edges. With spans
+of positions every node and port comes once for each span, in the order of the spans.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Shaped
 from torch import Tensor
 
-from edgewise.errors import SettingError, UnknownName, unknown_name
+from edgewise.errors import SettingError, unknown_name
+from edgewise.graph.describe import describe, no_such_edge
 from edgewise.graph.names import SLOTS, Edge, Node, Port, Slot
-
-
-class Site(NamedTuple):
-    """Where a model reads, at any granularity: all heads' q (or k, v), an MLP, the output."""
-
-    layer: int | None
-    what: Literal["q", "k", "v", "mlp", "logits"]
-
-
-@runtime_checkable
-class Shape(Protocol):
-    """What a graph needs to know of a model."""
-
-    @property
-    def n_layers(self) -> int: ...
-    @property
-    def n_heads(self) -> int: ...
-    @property
-    def has_mlps(self) -> bool: ...
-    @property
-    def parallel(self) -> bool: ...
-    @property
-    def adds_positions(self) -> bool:
-        """Whether position embeddings are written to the residual stream."""
-        ...
-
-
-@runtime_checkable
-class HasShape(Protocol):
-    @property
-    def config(self) -> Shape: ...
+from edgewise.graph.shape import HasShape, Site
+from edgewise.graph.spans import HasSpans, checked_spans, span_names
 
 
 @dataclass(frozen=True)
@@ -69,9 +43,13 @@ class Graph:
     split_heads: bool = True  # nodes are heads, or whole attention layers
     split_embed: bool = False  # token and position embeddings apart
     switches: bool = False  # the paper's "direct computation" edges
+    spans: tuple[str, ...] | None = None  # named spans of positions apart, or all together
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "spans", checked_spans(self.spans))
         for name, value in asdict(self).items():
+            if name == "spans":
+                continue
             counted = name in ("n_layers", "n_heads")
             if type(value) is not (int if counted else bool):
                 wanted = "a whole number" if counted else "True or False"
@@ -91,13 +69,15 @@ class Graph:
         split_heads: bool = True,
         split_embed: bool = False,
         switches: bool = False,
+        spans: Sequence[str] | None = None,
     ) -> Graph:
-        """The graph of a shape alone, without a model.
+        """The graph of a shape alone, without a model. `spans` are all of its spans.
 
         >>> Graph.build(12, 12).n_edges  # GPT-2 small
         32491
         """
-        return cls(n_layers, n_heads, mlps, parallel, split_qkv, split_heads, split_embed, switches)
+        grain = split_qkv, split_heads, split_embed, switches
+        return cls(n_layers, n_heads, mlps, parallel, *grain, checked_spans(spans))
 
     @classmethod
     def of(
@@ -108,39 +88,38 @@ class Graph:
         split_heads: bool = True,
         split_embed: bool = False,
         switches: bool = False,
-        spans: None = None,
+        spans: Sequence[str] | HasSpans | None = None,
     ) -> Graph:
-        """The graph of a model at the granularity asked for; all positions together.
+        """The graph of a model at the granularity asked for.
 
-        `spans` is where named spans of positions will be given; so far only None is known.
+        `spans` tells positions apart: prompt pairs (all spans they name) or the names of some of
+        those. Positions in none of them are the span "rest". By default all positions are together.
+
+        Raises `SettingError`.
         """
-        if spans is not None:
-            raise SettingError("graphs of position spans are not available yet; pass spans=None.")
         shape = model.config
         if split_embed and not shape.adds_positions:
             raise SettingError(
                 "split_embed asks for a 'pos_embed' sender, but this model adds no position "
                 "embedding to its residual stream. Leave split_embed off."
             )
-        return cls(
-            shape.n_layers,
-            shape.n_heads,
-            shape.has_mlps,
-            shape.parallel,
-            split_qkv,
-            split_heads,
-            split_embed,
-            switches,
-        )
+        sizes = shape.n_layers, shape.n_heads, shape.has_mlps, shape.parallel
+        return cls(*sizes, split_qkv, split_heads, split_embed, switches, span_names(spans))
+
+    @cached_property
+    def whole(self) -> Graph:
+        """This graph with all positions together: what a model knows of."""
+        return self if self.spans is None else replace(self, spans=None)
 
     # --- nodes, in canonical order
 
     @cached_property
     def senders(self) -> tuple[Node, ...]:
         """Everything that writes to the residual stream, in the order it is written."""
-        return self._embeddings + tuple(
+        nodes = self._embeddings + tuple(
             node for layer in range(self.n_layers) for node in self._layer(layer)
         )
+        return tuple(node for one in nodes for node in self.at_spans(one))
 
     @cached_property
     def receivers(self) -> tuple[Port, ...]:
@@ -151,12 +130,30 @@ class Graph:
             slots: tuple[Slot | None, ...] = SLOTS if self.split_qkv else (None,)
             ports += [Port(node, slot) for slot in slots for node in attention]
             ports += [Port(node) for node in self._layer(layer) if node.kind == "mlp"]
-        return (*ports, Port(Node(None, "logits")))
+        ports.append(Port(Node(None, "logits")))
+        return tuple(replace(p, node=node) for p in ports for node in self.at_spans(p.node))
 
     @cached_property
     def nodes(self) -> tuple[Node, ...]:
         """Every node: the senders, then the output."""
-        return (*self.senders, Node(None, "logits"))
+        return (*self.senders, *self.at_spans(Node(None, "logits")))
+
+    def at_spans(self, node: Node) -> tuple[Node, ...]:
+        """A node at each of the graph's spans; itself if positions are together."""
+        if self.spans is None:
+            return (node,)
+        return tuple(replace(node, span=span) for span in self.spans)
+
+    def fed_by(self, port: Port) -> tuple[Node, ...]:
+        """The nodes that use what a port reads: keys and values anywhere, all else at its own span.
+
+        >>> graph = Graph.build(1, 1, spans=["S2", "rest"])
+        >>> [node.name for node in graph.fed_by(Port.parse("a0.h0.k@S2"))]
+        ['a0.h0@S2', 'a0.h0@rest']
+        """
+        if port.node.kind in ("head", "attention") and port.slot != "q":
+            return self.at_spans(port.node)
+        return (port.node,)
 
     @property
     def _embeddings(self) -> tuple[Node, ...]:
@@ -165,7 +162,7 @@ class Graph:
         return (Node(None, "input"),)
 
     def attention_nodes(self, layer: int) -> tuple[Node, ...]:
-        """The attention nodes of a layer: its heads, or the one whole layer."""
+        """The attention nodes of a layer, positions together: its heads, or the one whole layer."""
         if self.split_heads:
             return tuple(Node(layer, "head", head) for head in range(self.n_heads))
         return (Node(layer, "attention"),)
@@ -181,7 +178,12 @@ class Graph:
         """Which edges there are. Do not write to it."""
         written = torch.tensor([self._written_at(node) for node in self.senders])
         read = torch.tensor([self._read_at(port.node) for port in self.receivers])
-        return (written[:, None] < read[None, :]) | self.is_switch
+        earlier = written[:, None] < read[None, :]
+        if self.spans is not None:  # the residual stream does not leave its position
+            n = len(self.spans)
+            at, to = torch.arange(len(written)) % n, torch.arange(len(read)) % n
+            earlier &= at[:, None] == to[None, :]
+        return earlier | self.is_switch
 
     def _written_at(self, node: Node) -> int:
         if node.layer is None:
@@ -242,17 +244,40 @@ class Graph:
         return {port: column for column, port in enumerate(self.receivers)}
 
     def columns(self, site: Site) -> slice:
-        """The columns of a site: contiguous, by head. With joined ports q, k and v share theirs."""
+        """The columns of a site: contiguous, by head. With joined ports q, k and v share theirs.
+
+        In a graph with spans: of `whole`.
+        """
+        if self.spans is not None:
+            return self.whole.columns(site)
         if site.layer is None:
             return slice(len(self.receivers) - 1, len(self.receivers))
         if site.what == "mlp":
             start = self.column(Port(Node(site.layer, "mlp")))
             return slice(start, start + 1)
         slot = _slot_of(site) if self.split_qkv else None
-        return self._span(self.column(Port(self.attention_nodes(site.layer)[0], slot)))
-
-    def _span(self, start: int) -> slice:
+        start = self.column(Port(self.attention_nodes(site.layer)[0], slot))
         return slice(start, start + (self.n_heads if self.split_heads else 1))
+
+    def by_span(
+        self, values: Shaped[Tensor, "sender receiver"]
+    ) -> Shaped[Tensor, "span _sender _receiver"]:
+        """Values of every edge, of one span after the other: rows and columns are those of `whole`.
+
+        Shape [1 sender receiver] if positions are together.
+        """
+        n = 1 if self.spans is None else len(self.spans)
+        return torch.stack([values[i::n, i::n] for i in range(n)])
+
+    def of_spans(
+        self, values: Shaped[Tensor, "span _sender _receiver"]
+    ) -> Shaped[Tensor, "sender receiver"]:
+        """The other way round; 0 between different spans."""
+        n, rows, columns = values.shape
+        result = values.new_zeros(n * rows, n * columns)
+        for i, part in enumerate(values):
+            result[i::n, i::n] = part
+        return result
 
     def index(self, edge: Edge | str) -> tuple[int, int]:
         """(row, column) of an edge, given as an `Edge` or a name. Raises `UnknownName`."""
@@ -262,64 +287,32 @@ class Graph:
             row, column = self._rows[edge.sender], self._columns[edge.receiver]
             if self.exists[row, column]:
                 return row, column
-        raise self._no_such(edge)
+        raise no_such_edge(self, edge)
 
     def edge(self, name: str) -> Edge:
         """The edge of this graph that `name` names. Raises `UnknownName`, with suggestions."""
         row, column = self.index(name)
         return Edge(self.senders[row], self.receivers[column])
 
-    def _no_such(self, edge: Edge) -> UnknownName:
-        has_ports = edge.sender.kind in ("head", "attention")
-        if edge.is_switch and has_ports and not self.switches:
-            hint = "This graph has no switches; build it with switches=True to have them."
-        elif edge.sender in self._rows and edge.receiver in self._columns:
-            hint = f"{edge.sender} is computed after {edge.receiver} reads the residual stream."
-        else:
-            hint = f"This graph has {self.describe()}."
-        return unknown_name("edge", edge.name, _names_near(self, edge), hint=hint)
-
     # --- description
 
     def describe(self) -> str:
         """One phrase: the shape and the granularity."""
-        attention = "heads" if self.split_heads else "whole attention layers"
-        parts = [f"{_count(self.n_layers, 'layer')} of {_count(self.n_heads, 'head')}"]
-        parts.append("MLPs" if self.mlps else "no MLPs")
-        if self.parallel:
-            parts.append("parallel blocks")
-        parts.append(f"{'split' if self.split_qkv else 'joined'} q/k/v")
-        parts.append(f"{attention} as nodes")
-        if self.split_embed:
-            parts.append("split embeddings")
-        if self.switches:
-            parts.append("switches")
-        return ", ".join(parts)
+        return describe(self)
 
     def to_json(self) -> dict[str, Any]:
         """The fields that define the graph."""
-        return asdict(self)
+        spans = None if self.spans is None else list(self.spans)
+        document = {**asdict(self), "spans": spans}
+        if spans is None:
+            del document["spans"]  # as in files from before there were spans
+        return document
 
-
-def _count(n: int, what: str) -> str:
-    return f"{n} {what}" if n == 1 else f"{n} {what}s"
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> Graph:
+        """The graph of `to_json`. Raises `SettingError`, `TypeError`."""
+        return cls(**{**document, "spans": checked_spans(document.get("spans"))})
 
 
 def _slot_of(site: Site) -> Slot | None:
     return site.what if site.what in ("q", "k", "v") else None
-
-
-def _names_near(graph: Graph, edge: Edge) -> list[str]:
-    """Candidates for a suggestion: edges that share an end with the one asked for.
-
-    All edges would do, but difflib over 32,491 names takes seconds.
-    """
-    if edge.receiver in graph._columns:
-        column = graph.column(edge.receiver)
-        rows = graph.exists[:, column].nonzero().flatten().tolist()
-        return [Edge(graph.senders[row], edge.receiver).name for row in rows]
-    if edge.sender in graph._rows:
-        row = graph.row(edge.sender)
-        columns = graph.exists[row].nonzero().flatten().tolist()
-        return [Edge(edge.sender, graph.receivers[column]).name for column in columns]
-    return []

@@ -4,12 +4,15 @@ node   input  tok_embed  pos_embed  a3.h7 (head)  a3 (whole attention layer)  m3
 port   a3.h7.q  a3.h7.k  a3.h7.v  a3.h7 (joined)  a3.q …  m3  logits
 edge   a0.h1->a3.h7.q
 switch a3.h7.q->a3.h7    the paper's "direct computation" edge: is the port's own vector live?
+
+At the granularity of named spans of positions a name ends with its span: a3.h7@S2, a3.h7.q@S2 and,
+because the residual stream does not leave its position, once for both ends: a0.h1->a3.h7.q@S2.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from edgewise.errors import UnknownName
@@ -23,15 +26,22 @@ SLOTS: tuple[Slot, ...] = ("q", "k", "v")
 class Node:
     """Something that computes: the embedding(s), a head or attention layer, an MLP, the output.
 
-    `layer` is None for embeddings and logits; `head` is None for everything but heads.
+    `layer` is None for embeddings and logits; `head` is None for everything but heads. `span` is
+    the named span of positions at which it is meant; None for all positions together.
     """
 
     layer: int | None
     kind: NodeKind
     head: int | None = None
+    span: str | None = None
 
     @property
     def name(self) -> str:
+        return self.part + _at(self.span)
+
+    @property
+    def part(self) -> str:
+        """The name without the span."""
         match self.kind:
             case "head":
                 return f"a{self.layer}.h{self.head}"
@@ -48,7 +58,7 @@ class Node:
         node, slot = _parse(text)
         if slot is not None:
             raise UnknownName(f"{text!r} names a port, not a node: drop the {slot!r}.")
-        return cls(node.layer, node.kind, node.head)
+        return node
 
     def __str__(self) -> str:
         return self.name
@@ -63,7 +73,12 @@ class Port:
 
     @property
     def name(self) -> str:
-        return self.node.name if self.slot is None else f"{self.node.name}.{self.slot}"
+        return self.part + _at(self.node.span)
+
+    @property
+    def part(self) -> str:
+        """The name without the span."""
+        return self.node.part if self.slot is None else f"{self.node.part}.{self.slot}"
 
     @classmethod
     def parse(cls, text: str) -> Port:
@@ -93,12 +108,15 @@ class Edge:
     @property
     def name(self) -> str:
         if self.is_switch:  # written in the direction the data flows: port, then head
-            return f"{self.receiver.name}->{self.sender.name}"
-        return f"{self.sender.name}->{self.receiver.name}"
+            return f"{self.receiver.part}->{self.sender.name}"
+        return f"{self.sender.part}->{self.receiver.name}"
 
     @classmethod
     def parse(cls, text: str) -> Edge:
-        """The edge named `text`: two names joined by `->`, each in any spelling we read."""
+        """The edge named `text`: two names joined by `->`, each in any spelling we read.
+
+        The span of one end is that of the other, unless it has its own.
+        """
         left, arrow, right = text.partition("->")
         if not arrow or "->" in right:
             raise UnknownName(f"{text!r} is not an edge name. Write it like 'a0.h1->a3.h7.q'.")
@@ -108,6 +126,11 @@ class Edge:
                 "Its switch edges run from 'hook_q_input' to 'hook_q'."
             )
         source, target = Port.parse(left), Port.parse(right)
+        spans = source.node.span, target.node.span
+        source, target = (
+            _at_span(source, spans[0] or spans[1]),
+            _at_span(target, spans[1] or spans[0]),
+        )
         if source.slot is not None:
             # The original ACDC names a switch from the port's input hook to its vector.
             if source != target and (source.node != target.node or target.slot is not None):
@@ -148,8 +171,23 @@ _ACDC_MLP = re.compile(r"blocks\.(?P<layer>[0-9]{1,6})\.hook_mlp_(?:in|out)(?:\[
 _ACDC_OUTPUT = re.compile(r"blocks\.\d+\.hook_resid_post(?:\[(?:COL|:)\])?")
 
 
+def _at(span: str | None) -> str:
+    return "" if span is None else f"@{span}"
+
+
+def _at_span(port: Port, span: str | None) -> Port:
+    return replace(port, node=replace(port.node, span=span))
+
+
 def _parse(text: str) -> tuple[Node, Slot | None]:
-    text = text.strip()
+    name, at, span = text.strip().partition("@")
+    if at and not span:
+        raise UnknownName(f"{text!r} names no span behind its '@'. Write it like 'a3.h7.q@S2'.")
+    node, slot = _parse_part(name.strip())
+    return (replace(node, span=span) if at else node), slot
+
+
+def _parse_part(text: str) -> tuple[Node, Slot | None]:
     if kind := _WORDS.get(text.removesuffix("[:]").removesuffix("[COL]")):
         return Node(None, kind), None
     if match := _OURS.fullmatch(text):

@@ -101,7 +101,7 @@ class Evaluator:
         """What the output port reads, batch by batch. Callers switch gradients off."""
         device = self.model.device
         for batch in self.batches:
-            reader = CircuitReader(circuit, batch.reference, self.model.dtype, device)
+            reader = CircuitReader(circuit, batch.reference, batch.pairs, self.model.dtype, device)
             tokens, real = batch.pairs.clean.to(device), batch.pairs.real.to(device)
             final, _ = run(self.model, tokens, real, self.graph, reader)
             self.work.forward_passes += 1

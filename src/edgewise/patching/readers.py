@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from edgewise.circuit import Circuit
+from edgewise.data import PromptPairs
 from edgewise.graph import SLOTS, Site
 from edgewise.model.outputs import Outputs
 from edgewise.model.runtime import Reader, Vectors
@@ -36,29 +37,34 @@ class CircuitReader:
 
     The first two terms are the same for every port of a site, so one product does for all of them;
     the three sites of a layer's heads, which see the same senders, share it too. A site that has
-    all its edges reads the plain residual stream, as in a clean run.
+    all its edges reads the plain residual stream, as in a clean run. Where the graph tells spans of
+    positions apart, each span's edges count at its own positions.
     """
 
     def __init__(
         self,
         circuit: Circuit,
         reference: ReferenceValues,
+        pairs: PromptPairs,
         dtype: torch.dtype,
         device: torch.device,
     ) -> None:
-        self._graph, self._device, self._dtype = circuit.graph, device, dtype
+        graph = circuit.graph
+        self._graph, self._device, self._dtype = graph, device, dtype
         self._reference = reference
-        additive = circuit.graph.exists & ~circuit.graph.is_switch
+        additive = graph.exists & ~graph.is_switch
         # On the CPU, so that asking them does not wait for a GPU.
-        self._kept = circuit.keep & additive
-        self._removed = additive & ~circuit.keep
-        switches = circuit.keep & circuit.graph.is_switch
-        self._switch_kept = switches.to(device).any(dim=0)
+        self._kept = graph.by_span(circuit.keep & additive)
+        self._removed = graph.by_span(additive & ~circuit.keep)
+        switches = graph.by_span(circuit.keep & graph.is_switch)
+        self._switch_kept = switches.to(device).any(dim=1)  # [span receiver]
+        spans = pairs.at_spans(graph.spans).to(device)
+        self._at = None if graph.spans is None else spans  # [span batch pos]
         self._ready: dict[Site, Tensor] = {}  # what the other sites of a layer will read
-        self._differences = _Differences(len(circuit.graph.senders), reference.senders)
+        self._differences = _Differences(len(graph.whole.senders), reference.senders)
 
     def read(self, outputs: Outputs, site: Site) -> Float[Tensor, "port batch pos d_model"]:
-        if not self._removed[:, self._graph.columns(site)].any():
+        if not self._removed[:, :, self._graph.columns(site)].any():
             return outputs.residual[None]
         if site not in self._ready:
             self._mix(outputs, site)
@@ -68,33 +74,50 @@ class CircuitReader:
         """Make ready what a site reads, and the others that see the same senders."""
         together = _same_senders(site) if self._graph.split_qkv else (site,)
         columns = {s: self._graph.columns(s) for s in together}
-        wanted = [s for s in together if self._removed[:, columns[s]].any()]
+        wanted = [s for s in together if self._removed[:, :, columns[s]].any()]
         kept, removed = (
-            torch.cat([edges[:, columns[s]] for s in wanted], dim=1)
+            torch.cat([edges[:, :, columns[s]] for s in wanted], dim=2)
             for edges in (self._kept, self._removed)
         )
         self._differences.take(outputs)
-        if removed.any(dim=1).sum() < kept.any(dim=1).sum():
+        if removed.any(dim=2).sum() < kept.any(dim=2).sum():
             base, edges, sign = outputs.residual, removed, -1
         else:
             base, edges, sign = self._differences.reference_stream(outputs), kept, 1
-        rows = edges.any(dim=1).nonzero().flatten().tolist()
-        if 2 * len(rows) > len(outputs.sent):  # nearly all: a slice is quicker than some rows
-            rows = list(range(len(outputs.sent)))
-        shape = (edges.shape[1], *base.shape)
-        if rows:
-            weights = sign * edges[rows].T.to(device=self._device, dtype=self._dtype)
-            total = (weights @ self._differences.of(rows).flatten(1)).view(shape).add_(base)
-        else:
-            total = base.expand(shape)
+        total = self._sum(sign * edges, base, len(outputs.sent))
         parts = total.split([columns[s].stop - columns[s].start for s in wanted])
         self._ready = dict(zip(wanted, parts, strict=True))
+
+    def _sum(
+        self,
+        signs: Int[Tensor, "span _ port"],
+        base: Float[Tensor, "batch pos d_model"],
+        written: int,
+    ) -> Float[Tensor, "port batch pos d_model"]:
+        """The base, and what differs of each sender, by its sign, at the positions of its span."""
+        rows = signs.any(dim=2).any(dim=0).nonzero().flatten().tolist()
+        if 2 * len(rows) > written:  # nearly all: a slice is quicker than some rows
+            rows = list(range(written))
+        shape = (signs.shape[2], *base.shape)
+        if not rows:
+            return base.expand(shape)
+        weights = signs[:, rows].mT.to(device=self._device, dtype=self._dtype)
+        differences = self._differences.of(rows)
+        if self._at is None:
+            return (weights[0] @ differences.flatten(1)).view(shape).add_(base)
+        total = base.repeat(shape[0], 1, 1, 1)
+        for some, at in zip(weights, self._at, strict=True):
+            here = differences[:, at]  # [sender place d_model]
+            total[:, at] += (some @ here.flatten(1)).unflatten(1, here.shape[1:])
+        return total
 
     def vector(self, site: Site, fresh: Vectors) -> Vectors:
         if not self._graph.switches:
             return fresh
-        live = self._switch_kept[self._graph.columns(site)]
-        return torch.where(live[:, None, None, None], fresh, self._reference.vectors[site])
+        live = self._switch_kept[:, self._graph.columns(site)].T[:, :, None, None]
+        if self._at is not None:
+            live = (live & self._at).any(dim=1, keepdim=True)
+        return torch.where(live[:, 0, :, :, None], fresh, self._reference.vectors[site])
 
 
 class _Differences:

@@ -150,7 +150,8 @@ class ReferenceSource:
     def _vectors(self, batch: PromptPairs, values: ReferenceValues) -> Mapping[Site, Tensor]:
         empty = Circuit(self._graph, self._graph.is_switch)
         device = self._model.device
-        recorder = RecordingReader(CircuitReader(empty, values, self._model.dtype, device))
+        dtype = self._model.dtype
+        recorder = RecordingReader(CircuitReader(empty, values, batch, dtype, device))
         self._work.forward_passes += 1
         run(self._model, batch.clean.to(device), batch.real.to(device), self._graph, recorder)
         return recorder.vectors

@@ -93,6 +93,7 @@ def request_of(problem: Problem) -> dict[str, Any]:
         "split_heads": graph.split_heads,
         "split_embed": graph.split_embed,
         "switches": graph.switches,
+        "spans": None if graph.spans is None else ",".join(graph.spans),
         "batch_size": problem.batch_size,
         "dtype": str(problem.model.dtype).removeprefix("torch."),
     }
