@@ -57,8 +57,11 @@ def test_every_edge_comes_once_for_each_span():
 
 @settings(derandomize=True, deadline=None, max_examples=30)
 @given(
-    st.integers(1, 2), st.integers(1, 2), *[st.booleans()] * 6, st.lists(st.sampled_from("ABC"), min_size=1, unique=True)
-)  # fmt: skip
+    st.integers(1, 2),
+    st.integers(1, 2),
+    *[st.booleans()] * 6,
+    st.lists(st.sampled_from("ABC"), min_size=1, unique=True),
+)
 def test_names_parse_back_and_matrices_split(layers, heads, m, p, q, h, e, s, spans):
     graph = Graph(layers, heads, m, p, q, h, e, s, tuple(spans))
     for edge in graph.edges:
@@ -268,7 +271,6 @@ def test_a_span_is_attributed_by_its_own_positions():
 
 
 def test_atp_star_moves_queries_and_keys_of_a_span_alone():
-    """One layer, one head, no MLP: after its pattern the loss is linear in what a key's change does."""
     problem = spanned_problem(7, "attention-only", metric="logit-diff")
     together = ew.atp_star(problem.with_(graph=problem.graph.whole)).scores.values
     apart = problem.graph.by_span(ew.atp_star(problem).scores.values)

@@ -17,6 +17,7 @@ from edgewise.record import Run
 from edgewise.reporting.layout import SHOW_ALL, Box, Layout, lay_out
 from edgewise.reporting.legend import Drawn, legend
 from edgewise.reporting.markup import Markup, el, join
+from edgewise.reporting.moves import moves, titles
 from edgewise.reporting.routing import Router
 from edgewise.reporting.text import count, number
 
@@ -133,11 +134,13 @@ class _Drawing:
 
     def svg(self) -> Markup:
         layout = self.layout
-        size = f"0 0 {layout.width:.0f} {layout.height:.0f}"
+        above = 26 if layout.titles else 0  # room for them
+        size = f"0 {-above} {layout.width:.0f} {layout.height + above:.0f}"
         opacity = min(0.9, max(0.4, 1.05 - 0.09 * math.log2(1 + len(self.curves))))
         return el(
             "svg",
-            el("g", *bands(layout)),
+            el("g", *bands(layout), *titles(layout)),
+            el("g", *moves(layout, self.entering, self.leaving), fill="none"),
             el(
                 "g", *self._curves(), class_="curves", style=f"--opacity:{opacity:.2f}", fill="none"
             ),
@@ -180,7 +183,7 @@ class _Drawing:
             "g",
             el("title", self._node_tip(node, ports)),
             box_rect(box),
-            el("text", node.name, x=box.x, y=box.y + (-2.5 if lettered else 4), class_="name"),
+            el("text", node.part, x=box.x, y=box.y + (-2.5 if lettered else 4), class_="name"),
             *(self._port(box, port) for port in ports),
             class_=f"n {kind}" + ("" if box.kept else " absent"),
             data_n=node.name,
@@ -225,6 +228,11 @@ class _Drawing:
     def _caption(self) -> str:
         kept, total = len(self.additive), self.run.circuit.n_edges
         parts = ["Data flows upwards."]
+        if self.graph.spans is not None:
+            parts.append(
+                "Each column has the positions of one span; dotted lines join a head's keys and "
+                "values there to the head where its output is read."
+            )
         if self.graph.switches:
             switches = count(total - kept, "kept switch", "kept switches")
             parts.append(f"{count(kept, 'kept edge')} as curves, {switches} as filled dots.")

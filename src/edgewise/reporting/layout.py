@@ -4,12 +4,15 @@ A graph of up to `SHOW_ALL` nodes is drawn whole, heads in columns, so that one 
 architecture; of a larger one only the circuit's nodes are drawn, in an order that keeps edges short
 while there are few enough edges for that to help. Sequential blocks have their MLP
 half a row above the heads, because it reads after them; parallel blocks have it beside them.
+
+Spans of positions, where a graph tells them apart, stand side by side, each with the nodes that the
+circuit has there; a link joins a head's keys and values at one span to the head at another.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edgewise.circuit import Circuit
 from edgewise.graph import Graph, Node, Slot
@@ -62,6 +65,14 @@ class Band:
 
 
 @dataclass(frozen=True)
+class Title:
+    """The name of a span, above its nodes."""
+
+    text: str
+    x: float
+
+
+@dataclass(frozen=True)
 class Layout:
     """A drawing's geometry, in pixels; `right` is where the bands end."""
 
@@ -71,25 +82,46 @@ class Layout:
     bands: Sequence[Band]
     left: float
     right: float
+    titles: Sequence[Title] = ()  # of spans
 
 
 def lay_out(circuit: Circuit) -> Layout:
     """Place the nodes of a circuit."""
-    return _Placing(circuit).layout()
+    spans = circuit.graph.spans
+    if spans is None:
+        return _Placing(circuit, None).layout()
+    touched = {node.span for node in circuit.nodes}
+    panels = [_Placing(circuit, span) for span in spans if span in touched]
+    layers = sorted({layer for panel in panels for layer in panel.layers})
+    half_rows = any(panel.half_rows for panel in panels)
+    boxes: dict[Node, Box] = {}
+    bands: Sequence[Band] = ()
+    titles, left, height = [], 0.0, 0.0
+    for panel in panels:
+        panel.layers, panel.half_rows = layers, half_rows
+        one = panel.layout()
+        boxes |= {n: replace(box, x=box.x + left) for n, box in one.boxes.items()}
+        titles.append(Title(f"at {panel.span}", left + (one.left + one.right) / 2))
+        bands, height = one.bands, one.height
+        left += one.right - _LABELS
+    return Layout(left + _LABELS + 8, height, boxes, bands, _LABELS, left + _LABELS, titles)
 
 
 class _Placing:
-    """The quantities that the rows share."""
+    """The quantities that the rows share, of one span or of all positions together."""
 
-    def __init__(self, circuit: Circuit) -> None:
+    def __init__(self, circuit: Circuit, span: str | None) -> None:
         graph = circuit.graph
         self.graph: Graph = graph
-        self.kept = frozenset(circuit.nodes)
-        self.whole = len(graph.nodes) <= SHOW_ALL
-        shown = [n for n in graph.nodes if self.whole or n in self.kept or n.layer is None]
+        self.span = span
+        self.kept = frozenset(n for n in circuit.nodes if n.span == span)
+        self.whole = span is None and len(graph.nodes) <= SHOW_ALL
+        here = [n for n in graph.nodes if n.span == span]
+        always = self.whole or span is None
+        shown = [n for n in here if self.whole or n in self.kept or (always and n.layer is None)]
         self.layers = sorted({n.layer for n in shown if n.layer is not None})
         self.heads = {
-            layer: [n for n in graph.attention_nodes(layer) if self.whole or n in self.kept]
+            layer: [n for n in shown if n.layer == layer and n.kind in ("head", "attention")]
             for layer in self.layers
         }
         self.mlps = {n.layer: n for n in shown if n.kind == "mlp"}
@@ -97,16 +129,22 @@ class _Placing:
         if not self.whole and circuit.n_edges <= _UNTANGLE:
             right = max([1, *(len(row) for row in self.heads.values())]) / 2 + 1
             others = dict.fromkeys(self.ends, 0.0) | dict.fromkeys(self.mlps.values(), right)
-            self.heads = untangled(self.heads, circuit.edges, others)
-        names = [len(n.name) for row in self.heads.values() for n in row]
+            edges = [edge for edge in circuit.edges if edge.sender.span == span]
+            self.heads = untangled(self.heads, edges, others)
+        names = [len(n.part) for row in self.heads.values() for n in row]
         self.head_width = max([46.0, *(_LETTER * length + 12 for length in names)])
         self.pitch = self.head_width + _GAP
         self.attention_width = self.pitch * max([1, *(len(row) for row in self.heads.values())])
         self.half_rows = bool(self.mlps) and not graph.parallel
         mlp_width = self.pitch + _GAP if self.mlps else 0.0
-        self.content = max(240.0, self.attention_width + mlp_width)
+        least = 240.0 if span is None else self.pitch
+        self.content = max(least, self.attention_width + mlp_width)
         self.slack = (self.content - self.attention_width - mlp_width) / 2
-        self.row = _ROW[self.half_rows]
+
+    @property
+    def row(self) -> float:
+        """The height of a layer."""
+        return _ROW[self.half_rows]
 
     def layout(self) -> Layout:
         left = _LABELS
@@ -124,7 +162,7 @@ class _Placing:
     def _layer(self, layer: int, bottom: float) -> list[Box]:
         y = bottom - (40 if self.half_rows else self.row / 2)
         start = _LABELS + _SIDE + self.slack
-        row = self.heads[layer]
+        row = self.heads.get(layer, [])
         first = start + (self.attention_width - self.pitch * len(row)) / 2 + self.pitch / 2
         tall = _TALL if self.graph.split_qkv else _LOW
         boxes = [
@@ -144,12 +182,15 @@ class _Placing:
         for i, node in enumerate(embeddings):
             x = middle + (i - (len(embeddings) - 1) / 2) * 140
             boxes.append(self._box(node, x, height - 15 - _LOW / 2, self._wide(node), _LOW))
-        logits = next(n for n in self.ends if n.kind == "logits")
-        boxes.append(self._box(logits, middle, 15 + _LOW / 2, self._wide(logits), _LOW))
+        boxes += [
+            self._box(logits, middle, 15 + _LOW / 2, self._wide(logits), _LOW)
+            for logits in self.ends
+            if logits.kind == "logits"
+        ]
         return boxes
 
     def _wide(self, node: Node) -> float:
-        return _LETTER * len(node.name) + 26
+        return _LETTER * len(node.part) + 26
 
     def _box(self, node: Node, x: float, y: float, width: float, height: float) -> Box:
         return Box(node, x, y, width, height, node in self.kept)
