@@ -3,14 +3,13 @@
 import math
 from dataclasses import fields, replace
 
-import oracle
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from models import SHAPES, random_circuit, random_model, random_pairs
 
 import edgewise as ew
+import oracle
 from edgewise.discovery.edge_masks import EdgeMasking
 from edgewise.discovery.hisp import _effects
 from edgewise.discovery.unit_masks import UnitMasking
@@ -19,6 +18,7 @@ from edgewise.errors import ProblemError, SettingError, UnknownName
 from edgewise.graph import Edge, Graph, Port
 from edgewise.model.runtime import logits_of, run
 from edgewise.settings import SETTINGS
+from models import SHAPES, random_circuit, random_model, random_pairs
 
 close = {"rtol": 1e-9, "atol": 1e-9}
 NAMES = ("first", "S2", "rest")
