@@ -1,7 +1,7 @@
 """Named behaviours, their prompts, and their known circuits. Discovery never imports this."""
 
 from edgewise.tasks.catalog import TASKS, default_model, load_task, task_spec
-from edgewise.tasks.custom import own_task
+from edgewise.tasks.custom import custom_names, own_task
 from edgewise.tasks.published import PUBLISHED, groups_on, published_circuit, published_groups
 from edgewise.tasks.roles import ROLES, node_groups
 from edgewise.tasks.task import Task, TaskRequest, TaskSpec
@@ -15,6 +15,7 @@ __all__ = [
     "Task",
     "TaskRequest",
     "TaskSpec",
+    "custom_names",
     "default_model",
     "groups_on",
     "load_task",
