@@ -16,6 +16,7 @@ from rich.table import Table
 
 import edgewise as ew
 from edgewise.evaluation import against_known
+from edgewise.tasks import node_groups
 
 # Threshold -> edges kept in the paper's sweeps.
 PUBLISHED = {
@@ -84,6 +85,11 @@ def language_model(console: Console) -> tuple[ew.Run, bool]:
         soft_wrap=True,
     )
     measured = {**run.measurements, "held_out": held_out.to_json()}
+    groups = node_groups(task.problem, run.circuit)
+    assert groups is not None  # the heads of this model have roles
+    for name, heads in groups["groups"].items():
+        console.print(f"  {name}: {', '.join(heads)}")
+    measured["groups"] = groups
     return run.with_(measurements=measured), held_out.normalized > 0.9
 
 

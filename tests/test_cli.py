@@ -52,6 +52,14 @@ def test_discover_evaluate_report(capsys, tmp_path):
     other = tmp_path / "other.html"
     assert str(other) in ok(capsys, "report", run, "--out", other).replace("\n", "")
     assert other.read_bytes() == page.read_bytes()
+    named = tmp_path / "groups.json"
+    named.write_text('{"reverser": ["a3.h0"]}')
+    ok(capsys, "report", run, "--out", other, "--groups", named)
+    assert "reverser (1)" in other.read_text()
+    named.write_text('{"reverser": ["a9.h0"]}')
+    code, _, err = edgewise(capsys, "report", run, "--out", other, "--groups", named)
+    assert code == 2
+    assert "a9.h0" in err
 
 
 def test_json_everywhere(capsys, tmp_path):

@@ -92,11 +92,12 @@ def test_names_of_circuits(capsys, found, tmp_path):
 
 def test_groups_come_with_the_task():
     graph = published_circuit("ioi").graph
-    assert groups_of("ioi", graph) == published_groups("ioi")
-    assert groups_of("ioi", ew.Graph.build(12, 12)) == published_groups("ioi")
-    assert groups_of("ioi", ew.Graph.build(2, 2)) == {}
-    assert groups_of("tracr-reverse", graph) == groups_of("pronouns", graph) == {}
-    assert groups_of(None, graph) == {}
+    assert groups_of("ioi", ["gpt2"], graph) == published_groups("ioi")
+    assert groups_of("ioi", ["gpt2"], ew.Graph.build(12, 12)) == published_groups("ioi")
+    assert groups_of("ioi", ["gpt2"], ew.Graph.build(2, 2)) == {}
+    assert groups_of("ioi", ["gpt2", "gpt-neo-125m"], graph) == groups_of("ioi", [], graph) == {}
+    assert groups_of("tracr-reverse", ["gpt2"], graph) == groups_of("pronouns", ["gpt2"], graph)
+    assert groups_of(None, ["gpt2"], graph) == {}
 
 
 def test_runs_from_python_cannot_be_made_again(capsys, tmp_path):

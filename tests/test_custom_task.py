@@ -111,12 +111,34 @@ def test_what_its_function_gives_is_checked(file):
         ew.load_task(str(file), n=0)
 
 
+def test_a_file_runs_once_until_its_text_changes(file, tmp_path, capsys):
+    count = tmp_path / "count.txt"
+    text = f"with open({str(count)!r}, 'a') as f:\n    f.write('x')\n" + FILE
+    file.write_text(text)
+    ok(
+        capsys,
+        "discover",
+        "--task",
+        file,
+        "--threshold",
+        "1",
+        "--out",
+        tmp_path / "run",
+        "--n",
+        "2",
+    )
+    assert count.read_text() == "x"
+    file.write_text(text + "\n")
+    ew.load_task(str(file))
+    assert count.read_text() == "xx"
+
+
 def test_no_such_file(tmp_path):
     with pytest.raises(FormatError, match=r"there is no task file .*nothing\.py"):
         ew.load_task(str(tmp_path / "nothing.py"))
 
 
-def test_an_entry_point_of_a_package(file, tmp_path, monkeypatch):
+def test_an_entry_point_of_a_package(file, tmp_path, monkeypatch, capsys):
     (tmp_path / "my_package_of_tasks.py").write_text(FILE)
     monkeypatch.syspath_prepend(tmp_path)
     group = custom.GROUP
@@ -129,6 +151,13 @@ def test_an_entry_point_of_a_package(file, tmp_path, monkeypatch):
     task = ew.load_task("first-number")
     assert task.problem.origin["task"] == "first-number"
     assert custom.custom_names() == ["broken", "first-number", "odd"]
+    rows = {row["name"]: row for row in json.loads(ok(capsys, "tasks", "--json"))}
+    assert rows["first-number"]["metric"] == task.problem.metric.name
+    assert rows["first-number"]["example"]["clean"]
+    assert "of group edgewise.tasks" in rows["broken"]["error"]
+    listed = ok(capsys, "tasks", "list")
+    assert "first-number" in listed
+    assert "cannot be loaded: entry point my_package_of_tasks:NOTHING" in listed
     with pytest.raises(FormatError, match="entry point my_package_of_tasks:NOTHING of group edge"):
         ew.load_task("broken")
     with pytest.raises(FormatError, match="TASK is a list; it must be a TaskSpec"):

@@ -1,22 +1,19 @@
 """Language tasks on models: the papers' token layouts for any tokenizer, choices, refusals."""
 
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-import transformers
 
 import edgewise as ew
-from edgewise.data.tokenizers import WordTokenizer, as_tokenizer
+from edgewise.data.tokenizers import WordTokenizer
 from edgewise.errors import ProblemError, SettingError, UnknownName
 from edgewise.tasks import TASKS, published_circuit
 from edgewise.tasks.language import BEHAVIOURS, examples
 from edgewise.tasks.language.load import DEFAULT_MODEL
 from edgewise.tasks.language.tokens import Reader
 from language_models import LongestWord, language_model
-from models import random_model
 
 KINDS = ("words", "byte-pairs")
 EVERY = [(name, kind) for name in BEHAVIOURS for kind in KINDS]
@@ -301,26 +298,3 @@ def test_the_page_says_every_choice_and_span(name):
             for span in example.spans:
                 numbered = span.rstrip("0123456789") in ("word", "colour", "object")
                 assert f"`{span}`" in spans or (numbered and f"`{span[:-1]}1`" in spans)
-
-
-# --- the papers' own tokenizers, where they can be had
-
-
-@pytest.mark.network
-@pytest.mark.parametrize(
-    ("tokenizer", "name", "n_tokens"),
-    [
-        ("gpt2", "ioi", 15),
-        ("gpt2", "greater-than", 10),
-        ("NeelNanda/gpt-neox-tokenizer-digits", "docstring", 41),
-    ],
-)
-def test_the_layouts_hold_for_the_papers_tokenizers(tokenizer, name, n_tokens):
-    known = as_tokenizer(transformers.AutoTokenizer.from_pretrained(tokenizer))
-    size = 1 + max(known.encode("<|endoftext|>")[0], 50_400)
-    shape = {"d_vocab": size, "d_vocab_out": size, "n_ctx": 48, "d_model": 4}
-    model = replace(random_model(**shape), tokenizer=known)
-    pairs = ew.load_task(name, model, n=100).problem.pairs
-    assert pairs.lengths.unique().tolist() == [n_tokens]
-    if name == "greater-than":
-        assert pairs.spans["YY"].nonzero()[:, 1].unique().tolist() == [7]

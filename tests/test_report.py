@@ -16,8 +16,15 @@ import torch
 
 import edgewise as ew
 from edgewise.discovery import Decision
-from edgewise.errors import OutputError, SettingError
+from edgewise.errors import (
+    EdgewiseError,
+    FormatError,
+    OutputError,
+    SettingError,
+    UnknownName,
+)
 from edgewise.graph import Edge, Graph
+from edgewise.reporting.groups import checked
 from edgewise.reporting.layout import lay_out
 from edgewise.reporting.markup import Markup, el
 from edgewise.reporting.page import page
@@ -498,3 +505,64 @@ def test_elements_escape_what_is_not_markup():
     assert el("p", "a<b", Markup("<b>c</b>"), None, title='"x"', id=None) == (
         '<p title="&quot;x&quot;">a&lt;b<b>c</b></p>'
     )
+
+
+# --- groups of nodes
+
+
+def test_nodes_are_labelled_with_given_groups(run, tmp_path):
+    names = [node.name for node in run.circuit.nodes if node.kind == "head"]
+    groups = {"first <group>": names[:1], "others": names[1:], "elsewhere": ["a0.h0"]}
+    groups["elsewhere"] = [n.name for n in run.circuit.graph.nodes if n not in run.circuit.nodes]
+    text = ew.report(run, tmp_path / "groups.html", groups=groups).read_text()
+    assert f"<title>{names[0]}: first &lt;group&gt;" in text
+    assert f"others ({len(names) - 1})" in text
+    assert "elsewhere" not in text, "none of its nodes is in the circuit"
+    assert text.count('class="n head g1"') == 1
+    assert text.count('class="n head g2"') == len(names) - 1
+    assert "Groups of nodes (2)" in text
+    assert "first &lt;group&gt; →" in text or "→ first &lt;group&gt;" in text
+
+
+def test_groups_kept_with_a_run_are_shown(run, tmp_path):
+    node = next(n.name for n in run.circuit.nodes if n.kind == "head")
+    head = {"head": node, "role": "mover", "attention": 0.93, "effect": -1.5}
+    kept = {"groups": {"mover": [node]}, "source": "The rule.", "heads": [head]}
+    run.with_(measurements={"groups": kept}).save(tmp_path / "run")
+    text = page([ew.Run.load(tmp_path / "run")])
+    assert f"{node}: mover" in text
+    assert "The rule." in text
+    assert "93 %" in text or "93%" in text
+    assert "-1.50" in text
+    assert "Other measurements" not in text
+
+
+def test_published_groups_label_the_papers_model_alone(run):
+    graph = Graph.build(12, 12, switches=True)
+    shown = with_circuit(run, graph, 0.02)
+    there = {**run.request, "task": "ioi"}
+    for model, labelled in (("openai-community/gpt2", True), ("gpt-neo-125m", False)):
+        summary = replace(run.problem, model=model)
+        text = page([replace(shown, request=there, problem=summary)])
+        assert ("S-inhibition (" in text) == labelled
+        assert ("Wang et al." in text) == labelled
+
+
+def test_groups_are_refused_with_what_is_wrong(run, tmp_path):
+    out = tmp_path / "page.html"
+    for groups, error, message in (
+        ([], FormatError, "groups are a list"),
+        ({"x": "a0.h0"}, FormatError, "group 'x' is 'a0.h0'"),
+        ({"x": 3}, FormatError, "group 'x' is 3"),
+        ({"x": ["a9.h9"]}, UnknownName, r"node \(of group 'x'\).*a9.h9"),
+        ({"x": ["nobody"]}, EdgewiseError, "nobody"),
+        ({"x": ["m0"], "y": ["m0"]}, SettingError, "m0 is in two groups, 'x' and 'y'"),
+    ):
+        with pytest.raises(error, match=message):
+            checked(groups, [run])
+    with pytest.raises(SettingError, match="two groups"):
+        ew.report(run, out, groups={"x": ["m0"], "y": ["m0"]})
+    assert not out.exists()
+    other = ew.compare({"a": run, "b": run})
+    with pytest.raises(SettingError, match="a comparison has those of compare"):
+        ew.report(other, out, groups={"x": ["m0"]})

@@ -43,6 +43,7 @@ def discover(
     from edgewise.record import discover as run_discovery
     from edgewise.reporting import report as write_report
     from edgewise.storage import check_writable
+    from edgewise.tasks import node_groups
 
     resolved = method_named(method).resolve(settings)  # refuse before anything is loaded
     if estimate:
@@ -61,6 +62,8 @@ def discover(
                 built.problem, method, on_progress=watched(bar), journal=journal, **settings
             )
         run = run.with_(measurements=against_known(run, built.published, built.truth))
+        groups = node_groups(built.problem, run.circuit)
+        run = run if groups is None else run.with_(measurements={"groups": groups})
         if out is not None and journal is not None:
             save(run, out, journal)
     if report is not None:
@@ -145,6 +148,10 @@ def evaluate(
 def report(
     runs: Annotated[list[Path], typer.Argument(help="Run folders.")],
     out: Annotated[Path, typer.Option(help="HTML file to write.")] = Path("report.html"),
+    groups: Annotated[
+        Path | None,
+        typer.Option(help="JSON file of groups of nodes to label: a name, a list of nodes each."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Write one self-contained HTML page about one or more runs.
@@ -154,8 +161,10 @@ def report(
     from edgewise.cli import show
     from edgewise.record import Run
     from edgewise.reporting import report as write_report
+    from edgewise.storage import read_json
 
-    path = write_report([Run.load(folder) for folder in runs], out)
+    given = None if groups is None else read_json(groups, "groups")
+    path = write_report([Run.load(folder) for folder in runs], out, groups=given)
     if json:
         show.as_json({"report": str(path), "runs": [str(folder) for folder in runs]})
     else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +20,7 @@ from edgewise.graph import Graph
 from edgewise.problem import Problem
 from edgewise.record import Run, discover_each
 from edgewise.record.several import run_folders
-from edgewise.tasks import PUBLISHED, published_groups, task_spec
+from edgewise.tasks import groups_on, task_spec
 from edgewise.tasks.variants import AXES, MOST, axis_values, check_axes, check_values, combinations
 
 
@@ -70,12 +70,14 @@ def compare_given(
             problems = _problems(items, options, named=named)
     tasks = {item.request.get("task") for item in loaded if isinstance(item, Run)}
     task = options.task or (tasks.pop() if len(tasks) == 1 else None)
+    models = {item.problem.model for item in loaded if isinstance(item, Run)}
+    models |= {problem.model.name for problem in (problems or {}).values()}
     with show.progress_bar("evaluating", quiet=quiet) as on_progress:
         return compare(
             items,
             problems=problems,
             cross=cross,
-            groups=groups_of(task, graph),
+            groups=groups_of(task, models, graph),
             on_progress=on_progress,
         )
 
@@ -114,13 +116,14 @@ def _names(paths: Sequence[Path], names: str | None) -> list[str]:
     return labels
 
 
-def groups_of(task: str | None, graph: Graph) -> dict[str, tuple[str, ...]]:
-    """The groups of a task's published circuit; none where the graph does not have their nodes."""
-    if task is None or task.replace("_", "-").lower() not in PUBLISHED:
+def groups_of(
+    task: str | None, models: Collection[str], graph: Graph
+) -> dict[str, tuple[str, ...]]:
+    """The published groups of a task; none unless every model is the one they were found in."""
+    known = [groups_on(task or "", model, graph) for model in models]
+    if not known or known[0] is None or None in known:
         return {}
-    groups = published_groups(task)
-    known = {node.name for node in graph.nodes}
-    return groups if all(set(nodes) <= known for nodes in groups.values()) else {}
+    return {name: tuple(nodes) for name, nodes in known[0]["groups"].items()}
 
 
 def _held_out(built: Built) -> Problem:
@@ -161,6 +164,7 @@ def find_and_compare(asked: Asked, *, quiet: bool) -> tuple[Comparison, dict[str
         built = _variants(asked, over)
     graph = common_graph([each.problem.graph for each in built.values()])
     problems = {name: each.problem for name, each in built.items()}
+    models = {problem.model.name for problem in problems.values()}
     folders = {} if asked.out is None else run_folders(problems, asked.out)
     with _stopping(asked.out), show.progress_bar(asked.method, quiet=quiet) as bar:
         runs = discover_each(
@@ -171,7 +175,7 @@ def find_and_compare(asked: Asked, *, quiet: bool) -> tuple[Comparison, dict[str
             runs,
             problems={name: _held_out(each) for name, each in built.items()},
             cross=asked.cross,
-            groups=groups_of(options.task, graph),
+            groups=groups_of(options.task, models, graph),
             on_progress=bar,
         )
     return comparison, {name: str(folders[name]) if folders else None for name in runs}

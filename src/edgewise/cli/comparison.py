@@ -91,7 +91,7 @@ def _print_cross(comparison: Comparison) -> None:
         return
     places = {name: str(i) for i, name in enumerate(comparison.names, start=1)}
     share = {
-        (j.circuit, j.owners): "–" if j.normalized is None else f"{j.normalized:.0%}"
+        (j.circuit, j.owners): "–" if j.normalized is None else f"{round(100 * j.normalized)}%"
         for j in comparison.judgements
     }
     _print_title("Share of the effect that each circuit keeps on the problem of …")

@@ -106,28 +106,39 @@ def _visible(token: str) -> str:
 
 
 def task_rows() -> list[dict[str, Any]]:
-    """Every task as `edgewise tasks --json` lists it."""
-    from edgewise.tasks import PUBLISHED, TASKS
+    """Every task as `edgewise tasks --json` lists it, those of installed packages last.
 
-    rows = []
-    for name, spec in TASKS.items():
-        clean, corrupted = spec.sample()
-        rows.append(
-            {
-                "name": spec.name,
-                "summary": spec.summary,
-                "example": {"clean": clean, "corrupted": corrupted},
-                "model": spec.model,
-                "fits": spec.fits,
-                "metric": spec.metric,
-                "reference": spec.reference,
-                "data": list(spec.data),
-                "templates": list(spec.templates),
-                "corruptions": dict(spec.corruptions),
-                "published_edges": PUBLISHED[name]().n_edges if name in PUBLISHED else None,
-            }
-        )
+    A package's task that cannot be loaded, or has no sample, is there with its `error`.
+    """
+    from edgewise.tasks import TASKS, custom_names
+
+    rows = [_task_row(name) for name in TASKS]
+    for name in custom_names():
+        try:
+            rows.append({**_task_row(name), "name": name})
+        except Exception as reason:  # somebody else's code: one fault must not hide the list
+            rows.append({"name": name, "summary": "", "error": f"{reason}"})
     return rows
+
+
+def _task_row(name: str) -> dict[str, Any]:
+    from edgewise.tasks import PUBLISHED, task_spec
+
+    spec = task_spec(name)
+    clean, corrupted = spec.sample()
+    return {
+        "name": spec.name,
+        "summary": spec.summary,
+        "example": {"clean": clean, "corrupted": corrupted},
+        "model": spec.model,
+        "fits": spec.fits,
+        "metric": spec.metric,
+        "reference": spec.reference,
+        "data": list(spec.data),
+        "templates": list(spec.templates),
+        "corruptions": dict(spec.corruptions),
+        "published_edges": PUBLISHED[name]().n_edges if name in PUBLISHED else None,
+    }
 
 
 def print_tasks(rows: list[dict[str, Any]]) -> None:
@@ -136,6 +147,9 @@ def print_tasks(rows: list[dict[str, Any]]) -> None:
 
     for row in rows:
         show.OUT.print(f"[bold]{row['name']}[/bold]  {row['summary']}")
+        if "error" in row:
+            show.OUT.print(f"  cannot be loaded: {row['error']}", markup=False, soft_wrap=True)
+            continue
         facts = [row["metric"], row["fits"]]
         if row["published_edges"]:
             facts.append(f"published circuit of {row['published_edges']} edges")

@@ -11,19 +11,24 @@ from edgewise.evaluation.recovery import (
     pessimistic_auc,
     recovery,
 )
+from edgewise.evaluation.roles import HeadRole, HeadRoles, Role, head_roles
 
 __all__ = [
     "Comparison",
     "Confusion",
     "Faithfulness",
     "GroupPresence",
+    "HeadRole",
+    "HeadRoles",
     "Judgement",
     "Pair",
     "Recovery",
+    "Role",
     "Spread",
     "against_known",
     "compare",
     "faithfulness",
+    "head_roles",
     "jaccard",
     "pessimistic_auc",
     "recovery",

@@ -92,7 +92,7 @@ def compare(
         pairs=tuple(_pair(*two, compared, scores) for two in combinations(chosen, 2)),
         groups=wanted,
         judgements=tuple(judgements),
-        notes=tuple(_notes(chosen, circuits, graph)),
+        notes=(*_notes(chosen, circuits, graph), *_empty_notes(circuits, judgements)),
     )
 
 
@@ -199,6 +199,29 @@ def _notes(
             f"Thresholds are in the unit of their metric ({', '.join(metrics)}), so these circuits "
             "differ in size for that reason too; a method with edges= gives circuits of one size."
         )
+
+
+_WEAK = 0.01  # of the largest effect in the same metric: shares of so little are noise
+
+
+def _empty_notes(circuits: Mapping[str, Circuit], judged: Sequence[Judgement]) -> Iterator[str]:
+    """What looks like a finding, and is none: nothing kept, or hardly anything to keep."""
+    empty = [name for name, circuit in circuits.items() if not circuit.n_edges]
+    if empty:
+        yield f"{_listed(empty)} kept no edge, so nothing is shared by all."
+    effects = {j.owners: (j.metric, abs(j.full - j.empty)) for j in judged if j.is_own}
+    for owners, (metric, effect) in effects.items():
+        largest = max(other for name, other in effects.values() if name == metric)
+        if effect < _WEAK * largest:
+            yield (
+                f"On the problem of {_listed(owners)} removing every edge changes {metric} by "
+                f"{effect:.2g}, elsewhere by up to {largest:.2g}: there is hardly an effect to "
+                "keep, and shares of it mean little."
+            )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 # --- two circuits

@@ -9,23 +9,30 @@ from edgewise.errors import SettingError
 from edgewise.evaluation import Comparison
 from edgewise.record import Run
 from edgewise.reporting.comparison import comparison_page
+from edgewise.reporting.groups import Given, checked
 from edgewise.reporting.page import page
 from edgewise.storage import write_text
 
 __all__ = ["report"]
 
 
-def report(runs: Sequence[Run] | Run | Comparison, path: str | Path) -> Path:
+def report(
+    runs: Sequence[Run] | Run | Comparison, path: str | Path, *, groups: Given | None = None
+) -> Path:
     """One HTML file that shows runs, a section each, or a comparison of circuits.
 
     It needs no network and no other file. Several runs also get a table that compares them; what
     their circuits share is on the page of `edgewise.compare(runs)`. The same runs give the same
-    bytes. Raises `SettingError` when there are no runs, `OutputError` when the file cannot be
-    written.
+    bytes. `groups` names groups of nodes to colour, `{"name mover": ["a9.h9", …]}`; by default
+    those kept with a run, or published for its task and model. Raises `SettingError` when there are
+    no runs, `UnknownName` for a node that none has, `OutputError` when the file cannot be written.
     """
     if isinstance(runs, Comparison):
+        if groups is not None:
+            raise SettingError("groups are for runs; a comparison has those of compare(groups=…).")
         return write_text(comparison_page(runs), Path(path))
     chosen = [runs] if isinstance(runs, Run) else list(runs)
     if not chosen:
         raise SettingError("there are no runs to report on; pass at least one.")
-    return write_text(page(chosen), Path(path))
+    given = None if groups is None else checked(groups, chosen)
+    return write_text(page(chosen, given), Path(path))

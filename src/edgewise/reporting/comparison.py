@@ -49,12 +49,11 @@ def _verdict(comparison: Comparison) -> str:
     most, least = (
         choose(comparison.pairs, key=lambda pair: pair.edge_jaccard) for choose in (max, min)
     )
-    both, edges = "both" if n == 2 else "all", f"{shared:,}" if shared else "none"
-    nodes = count(len(comparison.shared_nodes), "node")
-    together = (
-        f"Together the {n} circuits have {count(union, 'edge')}; {edges} of these and {nodes} are "
-        f"in {both} of them."
-    )
+    both, nodes = "both" if n == 2 else "all", count(len(comparison.shared_nodes), "node")
+    common = f"{shared:,} of these and {nodes} are" if shared else "no edge is"
+    if not shared and comparison.shared_nodes:
+        common = f"no edge, but {nodes}, is"
+    together = f"Together the {n} circuits have {count(union, 'edge')}; {common} in {both} of them."
     if n == 2:
         return f"{together} The Jaccard index of their edges is {number(most.edge_jaccard, 2)}."
     if most.edge_jaccard == least.edge_jaccard:

@@ -14,6 +14,7 @@ from functools import cached_property
 
 from edgewise.graph import SLOTS, Edge, Graph, Node, Port
 from edgewise.record import Run
+from edgewise.reporting.groups import NodeGroups
 from edgewise.reporting.layout import SHOW_ALL, Box, Layout, lay_out
 from edgewise.reporting.legend import Drawn, legend
 from edgewise.reporting.markup import Markup, el, join
@@ -26,12 +27,12 @@ MOST_CURVES = 1_500
 _THIN, _THICK = 1.0, 7.0
 
 
-def drawing(run: Run) -> Markup:
+def drawing(run: Run, groups: NodeGroups) -> Markup:
     """The picture of a run's circuit, or a sentence where there is nothing to draw."""
     if not run.circuit.edges:
         total = count(run.circuit.graph.n_edges, "edge")
         return el("p", f"The circuit is empty: none of its {total} is kept.", class_="empty")
-    return _Drawing(run).figure()
+    return _Drawing(run, groups).figure()
 
 
 def bands(layout: Layout) -> list[Markup]:
@@ -70,6 +71,7 @@ class _Drawing:
     """One picture in the making."""
 
     run: Run
+    groups: NodeGroups
 
     @property
     def graph(self) -> Graph:
@@ -119,6 +121,7 @@ class _Drawing:
                     frozenset(edge.receiver.slot for edge in self.curves),
                     len(self.additive),
                     self.line_width,
+                    self.groups,
                 )
             ),
             el(
@@ -179,13 +182,15 @@ class _Drawing:
         node, ports = box.node, self._ports(box)
         lettered = len(ports) > 1
         kind = "head" if node.kind in ("head", "attention") else node.kind
+        group = self.groups.of(node)
+        colour = "" if group is None else f" {self.groups.colour(group)}"
         return el(
             "g",
             el("title", self._node_tip(node, ports)),
             box_rect(box),
             el("text", node.part, x=box.x, y=box.y + (-2.5 if lettered else 4), class_="name"),
             *(self._port(box, port) for port in ports),
-            class_=f"n {kind}" + ("" if box.kept else " absent"),
+            class_=f"n {kind}{colour}" + ("" if box.kept else " absent"),
             data_n=node.name,
         )
 
@@ -211,7 +216,8 @@ class _Drawing:
 
     def _node_tip(self, node: Node, ports: list[Port]) -> str:
         entering = [(port, self.entering[port]) for port in ports]
-        lines = [node.name]
+        group = self.groups.of(node)
+        lines = [node.name if group is None else f"{node.name}: {group}"]
         if ports:
             each = ", ".join(f"{p.slot} {n:,}" for p, n in entering if p.slot is not None)
             total = count(sum(n for _, n in entering), "edge")

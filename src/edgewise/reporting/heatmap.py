@@ -44,5 +44,5 @@ def _cell(cell: Cell) -> Markup:
         return el("td", cell.text, data_tip=cell.tip, class_="none")
     # Colour alone says nothing below 0 or above 1: the number does.
     share = min(1.0, max(0.0, cell.value))
-    kind = "strong" if share > 0.55 else "negative" if cell.value < 0 else None
+    kind = "strong" if share > 0.55 else "negative" if cell.value < -0.005 else None
     return el("td", cell.text, data_tip=cell.tip, class_=kind, style=f"--share:{share:.3f}")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from edgewise.graph import SLOTS, Graph
+from edgewise.reporting.groups import NodeGroups
 from edgewise.reporting.markup import Markup, el
 from edgewise.reporting.text import number
 
@@ -23,11 +24,12 @@ class Drawn:
     slots: frozenset[str | None]
     n_kept: int  # edges that could be curves, drawn or not
     line_width: Callable[[float], float]
+    groups: NodeGroups
 
 
 def legend(drawn: Drawn) -> Markup:
     """The key and the controls of a drawing. The controls are hidden without JavaScript."""
-    return el("div", _key(drawn), _controls(drawn), class_="drawing-head")
+    return el("div", _key(drawn), _controls(drawn), _groups(drawn.groups), class_="drawing-head")
 
 
 def _key(drawn: Drawn) -> Markup:
@@ -41,6 +43,20 @@ def _key(drawn: Drawn) -> Markup:
         items.append(_entry(_dot(""), "switch kept"))
         items.append(_entry(_dot(" hollow"), "switch removed"))
     return el("div", *items, class_="legend")
+
+
+def _groups(groups: NodeGroups) -> Markup | None:
+    """The colours of the groups of nodes, and how many nodes each has here."""
+    items = [
+        el(
+            "span",
+            el("i", class_=f"box {groups.colour(name)}"),
+            f"{name} ({len(nodes)})",
+            class_="key",
+        )
+        for name, nodes in groups.members.items()
+    ]
+    return el("div", *items, class_="legend groups") if items else None
 
 
 def _toggle(colour: str, label: str) -> Markup:

@@ -10,22 +10,23 @@ from edgewise.record import Run
 from edgewise.reporting.charts import trace_charts
 from edgewise.reporting.details import details_section
 from edgewise.reporting.drawing import drawing
+from edgewise.reporting.groups import Given, groups_of
 from edgewise.reporting.markup import Markup, el, join
 from edgewise.reporting.measurements import faithfulness_section, recovery_section
-from edgewise.reporting.tables import data_table, decisions, kept_edges, num
+from edgewise.reporting.tables import data_table, decisions, groups_table, kept_edges, num
 from edgewise.reporting.text import count, measured, percent, seconds, settings_line, verdict
 
 # The browser itself refuses to load anything: the page holds all it needs.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
 
-def page(runs: Sequence[Run]) -> str:
-    """The whole HTML document."""
+def page(runs: Sequence[Run], groups: Given | None = None) -> str:
+    """The whole HTML document; `groups` label the nodes of every run that has them."""
     several = len(runs) > 1
     return document(
         runs[0].title if not several else f"{len(runs)} circuits compared",
         _overview(runs) if several else None,
-        [_section(run, place, several) for place, run in enumerate(runs, start=1)],
+        [_section(run, place, several, groups) for place, run in enumerate(runs, start=1)],
     )
 
 
@@ -116,16 +117,17 @@ def _overview_metrics(run: Run) -> list[Markup]:
 # --- one run
 
 
-def _section(run: Run, place: int, several: bool) -> Markup:
+def _section(run: Run, place: int, several: bool, given: Given | None) -> Markup:
     heading = el("h2", f"{place}. {run.title}") if several else el("h1", run.title)
-    charts, table = trace_charts(run), kept_edges(run)
+    groups = groups_of(run, given)
+    charts, table = trace_charts(run), kept_edges(run, groups)
     return el(
         "article",
         heading,
         el("p", _subtitle(run), class_="subtitle"),
         el("p", verdict(run), class_="verdict"),
         *(el("p", f"Note: {note}", class_="note") for note in run.notes),
-        el("section", el("h3", "Circuit"), drawing(run)),
+        el("section", el("h3", "Circuit"), drawing(run, groups), groups_table(groups)),
         el("section", el("h3", f"Kept edges ({run.circuit.n_edges:,})"), table) if table else None,
         recovery_section(run),
         faithfulness_section(run),

@@ -1,12 +1,16 @@
-"""Tables of edges: the kept ones with their scores, and every decision in order."""
+"""Tables: kept edges with their scores, every decision in order, what groups of nodes do."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 from edgewise.discovery import Decision
 from edgewise.graph import Edge
 from edgewise.record import Run
+from edgewise.reporting.groups import NodeGroups
 from edgewise.reporting.markup import Markup, el
-from edgewise.reporting.text import count, number
+from edgewise.reporting.text import count, number, percent
 
 MOST_DECISIONS = 2_000
 MOST_EDGES = 5_000
@@ -45,7 +49,7 @@ def num(value: float | None, shown: str | None = None) -> Markup:
     return el("td", text, class_="num", data_v=float(value))
 
 
-def kept_edges(run: Run) -> Markup | None:
+def kept_edges(run: Run, groups: NodeGroups) -> Markup | None:
     """The kept edges, strongest first, with what their scores mean; None for an empty circuit."""
     edges = run.circuit.edges
     if not edges:
@@ -54,9 +58,14 @@ def kept_edges(run: Run) -> Markup | None:
     ranked = sorted(edges, key=lambda edge: -abs(run.scores.of(edge)))[:MOST_EDGES]
     largest = abs(run.scores.of(ranked[0]))
     tested = {d.edge: place for place, d in enumerate(run.trace, start=1)}
-    columns = [("edge", ""), ("enters", ""), ("score", "num"), ("", "bar"), ("order", "num")]
+    columns = [("edge", ""), ("enters", "")]
+    columns += [("groups", "")] if groups.members else []
+    columns += [("score", "num"), ("", "bar"), ("order", "num")]
     columns += [("tested as", "num")] if tested else []
-    rows = [_kept_row(edge, run.scores.of(edge), largest, order[edge], tested) for edge in ranked]
+    rows = [
+        _kept_row(edge, run.scores.of(edge), largest, order[edge], tested, groups)
+        for edge in ranked
+    ]
     note = f"Score: {run.scores.meaning} ({run.scores.method}). Order: the graph's canonical order."
     if len(ranked) < len(edges):
         note = f"The {len(ranked):,} strongest of {len(edges):,}; all are in circuit.json. {note}"
@@ -65,7 +74,12 @@ def kept_edges(run: Run) -> Markup | None:
 
 
 def _kept_row(
-    edge: Edge, score: float, largest: float, order: int, tested: dict[Edge, int]
+    edge: Edge,
+    score: float,
+    largest: float,
+    order: int,
+    tested: dict[Edge, int],
+    groups: NodeGroups,
 ) -> Markup:
     share = 100 * abs(score) / largest if largest else 0.0
     bar = el("i", style=f"width:{share:.1f}%", class_="negative" if score < 0 else None)
@@ -74,12 +88,22 @@ def _kept_row(
         "tr",
         el("td", el("code", edge.name)),
         el("td", _enters(edge)),
+        el("td", _between(edge, groups)) if groups.members else None,
         num(score),
         el("td", bar, class_="bar"),
         num(order, f"{order:,}"),
         num(place, None if place is None else f"{place:,}") if tested else None,
         data_name=edge.name,
     )
+
+
+def _between(edge: Edge, groups: NodeGroups) -> str:
+    """From which group to which; nodes without one by their own names."""
+    ends = (edge.sender, edge.receiver.node)
+    named = [groups.of(node) for node in ends]
+    if named == [None, None] or edge.is_switch:
+        return named[0] or ""
+    return " → ".join(group or node.name for group, node in zip(named, ends, strict=True))
 
 
 def _enters(edge: Edge) -> Markup:
@@ -122,6 +146,40 @@ def _decision_row(place: int, decision: Decision) -> Markup:
         el("td", fate, class_=fate),
         num(decision.loss),
         data_name=decision.edge.name,
+    )
+
+
+def groups_table(groups: NodeGroups) -> Markup | None:
+    """The groups of a circuit's nodes, and what their heads were judged by where it was measured.
+
+    None where no node is in a group.
+    """
+    if not groups.members:
+        return None
+    judged = {head["head"]: head for head in groups.heads}
+    columns = [("group", ""), ("node", "")]
+    if judged:
+        columns += [("attention there", "num"), ("direct effect (logits)", "num")]
+    rows = [
+        el(
+            "tr",
+            el("td", el("span", name, class_=f"tag {groups.colour(name)}")),
+            el("td", el("code", node)),
+            *(_judged(judged.get(node, {})) if judged else ()),
+        )
+        for name, nodes in groups.members.items()
+        for node in nodes
+    ]
+    heading = f"Groups of nodes ({len(groups.members):,})"
+    note = el("p", groups.source, class_="note") if groups.source else None
+    return el("details", el("summary", heading), note, data_table(columns, rows))
+
+
+def _judged(head: Mapping[str, Any]) -> tuple[Markup, Markup]:
+    share, effect = head.get("attention"), head.get("effect")
+    return (
+        num(share, None if share is None else percent(share)),
+        num(effect, None if effect is None else f"{effect:+.2f}"),
     )
 
 

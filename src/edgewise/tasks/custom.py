@@ -24,6 +24,7 @@ from edgewise.problem import Problem
 from edgewise.tasks.task import Task, TaskRequest, TaskSpec
 
 GROUP = "edgewise.tasks"
+_HAVE_RUN: dict[Path, tuple[bytes, Any]] = {}  # a task file's text when it was run, and its module
 _KIND = "pairs"  # the one kind of data that such a task has
 
 
@@ -147,9 +148,12 @@ def custom_names() -> list[str]:
 
 
 def _run_file(path: Path) -> Any:
-    """The module of a file, run anew each time, as it may have been changed."""
+    """The module of a file. It runs once, and again only when its text has changed."""
     if not path.is_file():
         raise FormatError(f"there is no task file {path}.")
+    text = path.read_bytes()
+    if path in _HAVE_RUN and _HAVE_RUN[path][0] == text:
+        return _HAVE_RUN[path][1]
     name = f"edgewise_task_{sha256(str(path).encode()).hexdigest()[:12]}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None  # the name ends in .py
@@ -163,6 +167,7 @@ def _run_file(path: Path) -> Any:
     except Exception as reason:
         line = _line_in(path, reason)
         raise FormatError(f"{path}{line}: {type(reason).__name__}: {reason}") from reason
+    _HAVE_RUN[path] = text, module
     return module
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import PurePath
+from typing import Any
 
 from edgewise.circuit import Circuit
 from edgewise.errors import unknown_name
@@ -49,6 +51,14 @@ _GROUPS: dict[str, Mapping[str, tuple[str, ...]]] = {
     "greater-than": circuits.GREATER_THAN_GROUPS,
     "docstring": circuits.DOCSTRING_GROUPS,
 }
+_GPT2 = ("gpt2", "gpt2-small")
+_ATTENTION_ONLY = ("attn-only-4l", "attn_only_4l512w_c4_code")
+# Whose groups they are, and the models they were found in: a head's number means nothing elsewhere.
+_FOUND_IN: dict[str, tuple[str, tuple[str, ...]]] = {
+    "ioi": ("Wang et al. (2211.00593) for GPT-2 small", _GPT2),
+    "greater-than": ("Hanna et al. (2305.00586) for GPT-2 small", _GPT2),
+    "docstring": ("Heimersheim and Janiak (2023) for attn-only-4l", _ATTENTION_ONLY),
+}
 
 
 def published_circuit(name: str) -> Circuit:
@@ -69,6 +79,25 @@ def published_groups(name: str) -> dict[str, tuple[str, ...]]:
     ('a7.h3', 'a7.h9', 'a8.h6', 'a8.h10')
     """
     return dict(_GROUPS.get(_known(name), {}))
+
+
+def groups_on(task: str, model: str, graph: Graph) -> dict[str, Any] | None:
+    """The published groups of a task, if they were found in the model of that name; else None.
+
+    A hub name or a folder counts by its last part. `groups` maps names to nodes of `graph`,
+    `source` says whose they are.
+    """
+    known = task.replace("_", "-").lower()
+    if known not in _FOUND_IN:
+        return None
+    source, models = _FOUND_IN[known]
+    nodes = {node.name for node in graph.nodes}
+    named = published_groups(known)
+    there = all(node in nodes for members in named.values() for node in members)
+    if PurePath(model).name.lower() not in models or not there:
+        return None
+    groups = {name: list(members) for name, members in named.items()}
+    return {"groups": groups, "source": f"Groups of {source}."}
 
 
 def _known(name: str) -> str:

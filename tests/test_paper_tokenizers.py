@@ -1,0 +1,148 @@
+"""Layouts of the language tasks under real tokenizers: the bundled one, and the papers'.
+
+The papers' come from the hub (`-m network`); with EDGEWISE_TOKENIZERS=FOLDER, GPT-2's is read from
+FOLDER/gpt2 (a folder with its `tokenizer.json`), and needs no network.
+"""
+
+import os
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import pytest
+import transformers
+
+import edgewise as ew
+from edgewise.data.tokenizers import as_tokenizer
+from edgewise.tasks.language import BEHAVIOURS
+from models import random_model
+
+GPT2 = "gpt2"
+DIGITS = "NeelNanda/gpt-neox-tokenizer-digits"  # of attn-only-4l
+# Tokens of a prompt: shortest and longest of a template, BOS included where a task has it.
+LENGTHS = {
+    ("ioi", "paper"): (15, 15),
+    ("ioi", "paper-baba"): (15, 15),
+    ("ioi", "family"): (13, 18),
+    ("ioi", "family-abba"): (13, 18),
+    ("ioi", "family-baba"): (13, 18),
+    ("greater-than", "paper"): (10, 10),
+    ("induction", "repeated"): (24, 24),
+    ("induction", "remixed"): (24, 24),
+    ("induction", "single"): (14, 14),
+    ("pronouns", "paper"): (10, 10),
+    ("pronouns", "family"): (6, 11),
+    ("agreement", "near"): (5, 5),
+    ("agreement", "family"): (5, 9),
+    ("capitals", "family"): (5, 11),
+    ("capitals", "plain"): (5, 5),
+    ("addition", "plain"): (4, 4),
+    ("addition", "shown"): (10, 10),
+    ("colours", "table"): (20, 20),
+    ("sports", "fact"): (8, 9),
+    ("sports", "family"): (8, 12),
+}
+network = pytest.mark.network
+
+
+@cache
+def model_reading(source: str) -> ew.Model:
+    """A random model with the tokenizer of a bundled model, of a folder, or of the hub."""
+    if source == "small-lm":
+        return ew.load_model(source)
+    folder = Path(os.environ.get("EDGEWISE_TOKENIZERS", "")) / source
+    found = str(folder) if os.environ.get("EDGEWISE_TOKENIZERS") and folder.is_dir() else source
+    known = as_tokenizer(transformers.AutoTokenizer.from_pretrained(found))
+    size = max(known.n_tokens, 50_400)
+    shape = {"d_vocab": size, "d_vocab_out": size, "n_ctx": 64, "d_model": 4}
+    return replace(random_model(**shape), tokenizer=known, name=source)
+
+
+def test_every_template_is_measured():
+    every = {(name, t) for name, b in BEHAVIOURS.items() for t in b.templates}
+    assert every - set(LENGTHS) == {("docstring", "paper")}, "it is measured by its own tokenizer"
+
+
+@pytest.mark.parametrize("source", ["small-lm", pytest.param(GPT2, marks=network)])
+@pytest.mark.parametrize(("name", "template"), LENGTHS)
+def test_prompts_have_the_stated_lengths_places_and_answers(source, name, template):
+    model, behaviour = model_reading(source), BEHAVIOURS[name]
+    n = 5 if template == "plain" else 10  # capitals have few plain prompts
+    shortest, longest = LENGTHS[name, template]
+    for corruption in behaviour.corruptions:
+        task = ew.load_task(name, model, n=n, template=template, corruption=corruption)
+        pairs, tokenizer = task.problem.pairs, model.tokenizer
+        assert shortest <= int(pairs.lengths.min()) <= int(pairs.lengths.max()) <= longest
+        changed = (pairs.clean != pairs.corrupted) & pairs.real
+        assert changed.any(dim=1).all()
+        if name != "induction":  # its answers are read all along the prompt
+            last = pairs.answer_at.nonzero()[:, 1]
+            assert (last == pairs.lengths - 1).all()
+        if "END" in (pairs.spans or {}):
+            assert (pairs.spans["END"] == pairs.answer_at).all()
+        if pairs.answers is None:
+            continue
+        for i in range(len(pairs)):
+            for ids in (pairs.answers, pairs.wrong):
+                words = [tokenizer.decode([k]) for k in ids[i][ids[i] >= 0].tolist()]
+                assert all(word.strip().isalnum() for word in words)
+            right, wrong = (
+                set(ids[i][ids[i] >= 0].tolist()) for ids in (pairs.answers, pairs.wrong)
+            )
+            assert not right & wrong
+
+
+@pytest.mark.parametrize("source", ["small-lm", pytest.param(GPT2, marks=network)])
+def test_the_papers_places(source):
+    model = model_reading(source)
+    places = {"IO": 2, "S1": 4, "S1+1": 5, "place": 8, "S2": 10, "object": 13, "END": 14}
+    pairs = ew.load_task("ioi", model, n=60).problem.pairs
+    assert {k: v.nonzero()[:, 1].unique().tolist() for k, v in pairs.spans.items()} == {
+        name: [at] for name, at in places.items()
+    }
+    pairs = ew.load_task("greater-than", model, n=60).problem.pairs
+    assert {k: v.nonzero()[:, 1].unique().tolist() for k, v in pairs.spans.items()} == {
+        "noun": [1], "XX1": [6], "YY": [7], "END": [9]
+    }  # fmt: skip
+    changed = pairs.clean != pairs.corrupted
+    assert changed.nonzero()[:, 1].unique().tolist() == [7]
+    said = {model.tokenizer.decode([k]) for k in pairs.corrupted[:, 7].tolist()}
+    assert said == {"01"}
+
+
+@network
+def test_names_and_years_are_those_that_gpt2_says_in_one_and_two_tokens():
+    """The ACDC paper's rule: years of two tokens, without each century's first and last."""
+    tokenizer = model_reading(GPT2).tokenizer
+    assert tokenizer.encode("Then, Mary and John went to the park. John gave a book to") == [
+        6423, 11, 5335, 290, 1757, 1816, 284, 262, 3952, 13, 1757, 2921, 257, 1492, 284
+    ]  # fmt: skip
+    assert tokenizer.encode("01") == [486]
+    expected = set()
+    for century in range(11, 18):
+        valid = [
+            yy
+            for yy in (f"{i:02}" for i in range(2, 99))
+            if [tokenizer.decode([k]) for k in tokenizer.encode(f" {century}{yy}")]
+            == [f" {century}", yy]
+        ]
+        expected |= {(str(century), yy) for yy in valid[1:-1]}
+    task = ew.load_task("greater-than", model_reading(GPT2), n=300)
+    rows = task.problem.pairs.clean.tolist()
+    drawn = {(tokenizer.decode([row[6]])[1:], tokenizer.decode([row[7]])) for row in rows}
+    assert len(drawn) > 100
+    assert drawn <= expected
+
+
+@network
+def test_docstring_has_41_tokens_for_its_papers_tokenizer():
+    pairs = ew.load_task("docstring", model_reading(DIGITS), n=100).problem.pairs
+    assert pairs.lengths.unique().tolist() == [41]
+
+
+@network
+def test_docstring_works_with_gpt2_too():
+    """GPT-2 cuts an indent into its spaces: 53 tokens with BOS, the same answers."""
+    pairs = ew.load_task("docstring", model_reading(GPT2), n=40).problem.pairs
+    assert pairs.lengths.unique().tolist() == [53]
+    assert {"A_def", "B_def", "C_def", "END"} <= set(pairs.spans)
