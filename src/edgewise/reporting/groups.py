@@ -26,7 +26,8 @@ class NodeGroups:
 
     def of(self, node: Node) -> str | None:
         """The group of a node, None if it is in none."""
-        return next((name for name, nodes in self.members.items() if node.name in nodes), None)
+        names = {node.name, node.part}  # a node is in a group at one span, or at all
+        return next((name for name, nodes in self.members.items() if names & set(nodes)), None)
 
     def colour(self, name: str) -> str:
         """The class of a group's colour."""
@@ -42,7 +43,7 @@ def groups_of(run: Run, given: Given | None = None) -> NodeGroups:
     else:
         published = groups_on(task, run.problem.model, run.circuit.graph)
         found = run.measurements.get("groups") or published or {"groups": {}}
-    there = {node.name for node in run.circuit.nodes}
+    there = {name for node in run.circuit.nodes for name in (node.name, node.part)}
     members = {
         name: [node for node in nodes if node in there] for name, nodes in found["groups"].items()
     }
@@ -61,7 +62,8 @@ def checked(groups: Any, runs: Sequence[Run]) -> dict[str, tuple[str, ...]]:
             f"groups are a {type(groups).__name__}; they must map names to lists of nodes, as in "
             '{"name mover": ["a9.h9", "a9.h6"]}.'
         )
-    known = {node.name for run in runs for node in run.circuit.graph.nodes}
+    drawn = {node for run in runs for node in run.circuit.graph.nodes}
+    known = {name for node in drawn for name in (node.name, node.part)}
     named: dict[str, str] = {}
     result = {}
     for group, nodes in groups.items():

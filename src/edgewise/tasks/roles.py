@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from edgewise.circuit import Circuit
@@ -57,4 +58,6 @@ def node_groups(problem: Problem, circuit: Circuit) -> dict[str, Any] | None:
     ]
     if not known or not circuit.graph.split_heads:
         return None
-    return head_roles(problem, known, nodes=circuit.nodes).to_json()
+    nodes = dict.fromkeys(replace(node, span=None) for node in circuit.nodes)
+    whole = problem.with_(graph=problem.graph.whole, origin=problem.origin)
+    return head_roles(whole, known, nodes=tuple(nodes)).to_json()
