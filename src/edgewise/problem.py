@@ -25,7 +25,9 @@ class Problem:
 
     `metric` and `reference` may be given by name. `graph` is the granularity that methods work at
     (default: `model.graph`); `batch_size` bounds the memory of a run by running that many prompts
-    at a time (what removed edges carry is kept for all). `origin` says how a task or the command
+    at a time (what removed edges carry is kept for all). `target` is another model whose logits
+    `kl`, `l2` and `match-nll` compare with, such as the trained model of a reset network; by
+    default it is the full model itself. `origin` says how a task or the command
     line made the problem, for records.
     Raises `ProblemError`, which lists every part that does not fit.
     """
@@ -36,6 +38,7 @@ class Problem:
     reference: Reference
     graph: Graph
     batch_size: int | None
+    target: Model | None
     origin: Mapping[str, Any]
     _evaluators: dict[Graph, Evaluator] = field(repr=False)
     _baselines: dict[Graph, tuple[float, float]] = field(repr=False)
@@ -49,9 +52,10 @@ class Problem:
         *,
         graph: Graph | None = None,
         batch_size: int | None = None,
+        target: Model | None = None,
         origin: Mapping[str, Any] | None = None,
     ) -> None:
-        _check_kinds(model, pairs, batch_size)
+        _check_kinds(model, pairs, batch_size, target)
         values = {
             "model": model,
             "pairs": pairs,
@@ -59,6 +63,7 @@ class Problem:
             "reference": reference_named(reference),
             "graph": model.graph if graph is None else graph,
             "batch_size": batch_size,
+            "target": None if target is model else target,
             "origin": dict(origin or {}),
             "_evaluators": {},
             "_baselines": {},
@@ -104,7 +109,13 @@ class Problem:
             if fault:
                 raise SettingError(fault)
             self._evaluators[graph] = Evaluator(
-                self.model, self.pairs, self.metric, self.reference, graph, self.batch_size
+                self.model,
+                self.pairs,
+                self.metric,
+                self.reference,
+                graph,
+                self.batch_size,
+                self.target,
             )
         return self._evaluators[graph]
 
@@ -115,12 +126,15 @@ class Problem:
 
     def with_(self, **changes: Any) -> Problem:
         """This problem with some parts changed, checked anew: `problem.with_(reference="zero")`."""
-        known = ("model", "pairs", "metric", "reference", "graph", "batch_size", "origin")
+        known = (
+            *("model", "pairs", "metric", "reference"),
+            *("graph", "batch_size", "target", "origin"),
+        )
         for name in changes:
             if name not in known:
                 raise SettingError(f"a problem has no {name!r}; it has {', '.join(known)}.")
         parts = {name: getattr(self, name) for name in known}
-        if {"model", "pairs"} & set(changes):
+        if {"model", "pairs", "target"} & set(changes):
             parts["origin"] = None  # no longer the task's prompts on the task's model
         return type(self)(**parts | changes)
 
@@ -133,12 +147,14 @@ def run_circuit(problem: Problem, circuit: Circuit) -> Float[Tensor, "batch pos 
     return problem.evaluator(circuit.graph).logits(circuit)
 
 
-def _check_kinds(model: object, pairs: object, batch_size: object) -> None:
+def _check_kinds(model: object, pairs: object, batch_size: object, target: object) -> None:
     """Refuse arguments of another kind, with what would work. Raises `SettingError`."""
     if not isinstance(model, Model):
         raise SettingError(
             f"model is a {type(model).__name__}; pass the Model that edgewise.load_model returns."
         )
+    if target is not None and not isinstance(target, Model):
+        raise SettingError(f"target is a {type(target).__name__}; pass a Model, or None.")
     if not isinstance(pairs, PromptPairs):
         raise SettingError(
             f"pairs is a {type(pairs).__name__}; make them with PromptPairs.from_tokens, from_text "
@@ -167,6 +183,7 @@ def _faults(problem: Problem) -> list[str]:
     if problem.metric.name == "kl" and config.d_vocab_out == 1:
         faults.append("metric 'kl' is always 0 for a model with one output; use 'l2'.")
     faults += _reference_faults(problem)
+    faults += _target_faults(problem)
     mismatch = _graph_fault(model, problem.graph)
     if mismatch:
         faults.append(mismatch)
@@ -174,6 +191,23 @@ def _faults(problem: Problem) -> list[str]:
     if problem.batch_size is not None and problem.batch_size < 1:
         faults.append(f"batch_size is {problem.batch_size}; it must be at least 1, or None.")
     return faults
+
+
+def _target_faults(problem: Problem) -> list[str]:
+    if problem.target is None:
+        return []
+    own, other = problem.model.config, problem.target.config
+    if (own.d_vocab, own.d_vocab_out) != (other.d_vocab, other.d_vocab_out):
+        return [
+            f"the target {problem.target.name} maps {other.d_vocab} tokens to {other.d_vocab_out} "
+            f"outputs, {problem.model.name} maps {own.d_vocab} to {own.d_vocab_out}."
+        ]
+    if problem.pairs.n_positions > other.n_ctx:
+        return [
+            f"prompts of up to {problem.pairs.n_positions} tokens; the target "
+            f"{problem.target.name} takes at most {other.n_ctx}."
+        ]
+    return []
 
 
 def _id_faults(ids: Tensor | None, counted: Tensor, what: str, n: int) -> list[str]:

@@ -217,6 +217,16 @@ class Circuit:
             keep = keep & (fed[None, :] | ~self.graph.is_switch)
         return type(self)(self.graph, keep)
 
+    def without_unread(self) -> Circuit:
+        """Without the edges that do not lead on to the logits. Changes no logit, ever.
+
+        What such an edge feeds is read by nothing that gets through to the output. Nodes that no
+        live input reaches stay: with a zero or mean reference they still compute something.
+        """
+        useful = self._useful_to_logits()
+        columns = torch.tensor([port in useful for port in self.graph.receivers])
+        return type(self)(self.graph, self.keep & columns[None, :])
+
     def _open(self, column: int) -> bool:
         """Whether what a port reads gets through to its node: its switch, if any, is kept."""
         switch = self.graph.is_switch[:, column]

@@ -112,6 +112,11 @@ def searched(
             f"precision 'reduced' knows the rounding of {names} only, not of "
             f"{problem.metric.name!r}. Use precision 'full'."
         )
+    if settings.precision == "reduced" and problem.target is not None:
+        raise SettingError(
+            "precision 'reduced' knows the kl from the problem's own model only, and the problem "
+            "has another target. Use precision 'full'."
+        )
     graph = problem.graph
     tests: EdgeTests
     if settings.engine == "plain":

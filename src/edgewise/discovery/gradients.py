@@ -97,9 +97,12 @@ def run_with_gradients(
     """Run a micro-batch once forward and once backward, from its prompts' summed loss.
 
     `outputs` is where senders write. Without `clean_logits` the run's own are what the metric takes
-    for the full model's. Raises `MetricError` if the metric has no gradient.
+    for the full model's; a problem's target comes before both. Raises `MetricError` if the metric
+    has no gradient.
     """
     model, metric, reader = problem.model, problem.metric, GradientReader()
+    if problem.target is not None:
+        clean_logits = problem.evaluator(problem.graph).target_logits(pairs)
     tokens, real = pairs.clean.to(model.device), pairs.real.to(model.device)
     with torch.enable_grad():
         final, outputs = run(model, tokens, real, problem.graph, reader, outputs=outputs)

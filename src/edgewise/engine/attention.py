@@ -46,7 +46,7 @@ class AttentionNode:
         ports: tuple[HeadPort, ...],
         consumers: tuple[Consumer, ...],
         queries: Int[Tensor, "query"],
-        clean: Float[Tensor, "batch pos d_model"],
+        base: Mapping[Slot, Float[Tensor, "batch pos d_model"]],
         allowed: Bool[Tensor, "batch pos pos"],
         at_heads: Float[Tensor, "batch pos d_model"] | None,
     ) -> None:
@@ -55,13 +55,13 @@ class AttentionNode:
         self.consumers = consumers
         self.queries, self.at_heads = queries, at_heads
         self.like = ("attention", layer, tuple(queries.tolist()))
-        n_keys = int(queries.max()) + 1 if model.config.causal else clean.shape[1]
+        n_keys = int(queries.max()) + 1 if model.config.causal else allowed.shape[1]
         self.masked = ~allowed[:, queries, :n_keys]
-        self.read = tuple(clean[:, port.positions] for port in ports)
-        everywhere = torch.arange(n_keys, device=clean.device)
+        self.read = tuple(base[port.slots[0]][:, port.positions] for port in ports)
+        everywhere = torch.arange(n_keys, device=allowed.device)
         places: dict[Slot, Tensor] = {"q": queries, "k": everywhere, "v": everywhere}
         self.vectors = {
-            slot: _project(self, heads, slot, clean[None, None, :, at], at)[:, 0]
+            slot: _project(self, heads, slot, base[slot][None, None, :, at], at)[:, 0]
             for slot, at in places.items()
         }
         self.pattern, self.z = _attend(self, self.vectors)

@@ -18,7 +18,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from edgewise.circuit import Circuit
 from edgewise.engine.attention import AttentionNode, AttentionStack, HeadPort
+from edgewise.engine.base import Base
 from edgewise.engine.changes import Changes, Into
 from edgewise.engine.consumers import Consumer
 from edgewise.engine.kl import KLLosses
@@ -30,8 +32,7 @@ from edgewise.engine.reduced import ReducedProducts
 from edgewise.graph import SLOTS, Graph, Node, Port, Site, Slot
 from edgewise.metrics import METRICS, Metric
 from edgewise.model import Model
-from edgewise.model.outputs import Outputs
-from edgewise.model.runtime import CleanReader, attention_mask, position_embeddings, run
+from edgewise.model.runtime import attention_mask, position_embeddings
 from edgewise.patching import Batch
 
 
@@ -40,31 +41,28 @@ def estimated() -> tuple[Metric, ...]:
     return METRICS["kl"], METRICS["logit-diff"]
 
 
-class _Residuals(CleanReader):
-    """A clean run that remembers what every site read."""
-
-    def __init__(self) -> None:
-        self.at: dict[Site, Tensor] = {}
-
-    def read(self, outputs: Outputs, site: Site) -> Float[Tensor, "1 batch pos d_model"]:
-        self.at[site] = outputs.residual
-        return outputs.residual[None]
-
-
 class LiveBatch:
-    """The state of one micro-batch while receivers are visited from the output backwards."""
+    """The state of one micro-batch while receivers are visited from the output backwards.
 
-    def __init__(self, model: Model, graph: Graph, metric: Metric, batch: Batch) -> None:
+    Before any removal it is the full model, or the circuit `base`.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        graph: Graph,
+        metric: Metric,
+        batch: Batch,
+        base: Circuit | None = None,
+    ) -> None:
         self._model, self._graph, self._batch = model, graph, batch
         pairs, device = batch.pairs, model.device
         real = pairs.real.to(device)
-        reader = _Residuals()
-        final, outputs = run(model, pairs.clean.to(device), real, graph, reader)
-        self._clean = reader.at
-        reference, clean = batch.reference.senders, outputs.sent
-        difference = clean.mapped(torch.neg) if reference is None else reference.minus(clean)
+        self._base = Base.of(model, graph, batch, real, base)
+        reference, live = batch.reference.senders, self._base.sent
+        difference = live.mapped(torch.neg) if reference is None else reference.minus(live)
         spans = None if graph.spans is None else pairs.at_spans(graph.spans).to(device)
-        self._changes = Changes(difference, spans, final)
+        self._changes = Changes(difference, spans, self._base.final)
         self._allowed = attention_mask(real, causal=model.config.causal)
         shortformer = model.config.positions == "shortformer"
         self._at_heads = position_embeddings(model, real) if shortformer else None
@@ -72,25 +70,20 @@ class LiveBatch:
         # In the order of visits: from the output backwards.
         self._nodes: dict[Node, AttentionNode | MlpNode] = {}  # all positions together
         self._plan: tuple[object, Plan] | None = None  # for the port at hand, until a commit
-        self._start_output(metric, pairs.answer_at.to(device), final)
+        self._start_output(metric, pairs.answer_at.to(device))
 
-    def _start_output(
-        self,
-        metric: Metric,
-        answer_at: Bool[Tensor, "batch pos"],
-        final: Float[Tensor, "batch pos d_model"],
-    ) -> None:
+    def _start_output(self, metric: Metric, answer_at: Bool[Tensor, "batch pos"]) -> None:
         column = len(self._graph.whole.receivers) - 1
         positions = answer_at.any(dim=0).nonzero().flatten()
         self._output = column
         self._positions: dict[int, Int[Tensor, "place"]] = {column: positions}
         self._answers = answer_at[:, positions]
-        self._final = final[:, positions]
-        self._losses = self._losses_of(metric, final[answer_at])
+        self._final = self._base.final[:, positions]
+        self._losses = self._losses_of(metric, self._base.full[answer_at])
 
     def _losses_of(self, metric: Metric, clean: Float[Tensor, "row d_model"]) -> VariantLosses:
         rows, n_prompts = self._batch.rows, len(self._batch.pairs)
-        if metric is METRICS["kl"]:
+        if metric is METRICS["kl"] and self._batch.is_own_target:
             return KLLosses(self._model, rows, n_prompts, clean)
         if metric is METRICS["logit-diff"]:
             return LogitDiffLosses(self._model, rows, n_prompts, clean)
@@ -132,11 +125,14 @@ class LiveBatch:
             site = Site(node.layer, "mlp")
             column = self._graph.whole.column(Port(node))
             self._positions[column] = needed
-            read = self._clean[site][:, needed]
+            read = self._base.read(node, site)[:, needed]
             live = MlpNode(self._model, node.layer, column, consumers, read)
         else:
             live = self._attention(node, node.layer, consumers, needed)
         self._nodes[node] = live
+        for port in self._base.without_switch(node):
+            AttentionStack([self._attention_of(port)], ()).commit_vectors(self._switched_off(port))
+            self._hold(port)
 
     def _attention(
         self, node: Node, layer: int, consumers: tuple[Consumer, ...], needed: Tensor
@@ -160,7 +156,7 @@ class LiveBatch:
             tuple(ports),
             consumers,
             needed,
-            self._clean[Site(layer, "q")],
+            {slot: self._base.read(node, Site(layer, slot)) for slot in SLOTS},
             self._allowed,
             self._at_heads,
         )
@@ -212,6 +208,10 @@ class LiveBatch:
         alone, plan = self._behind(port)
         (change,) = alone.commit_vectors(self._switched_off(port))
         self._settle(plan.commit(change))
+        self._hold(port)
+
+    def _hold(self, port: Port) -> None:
+        """Let nothing change the vectors of a port whose switch is off."""
         span, live = self._into(port).span, self._attention_of(port)
         if span is not None:  # at other spans its vectors may still change
             for slot in _slots(port):

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from edgewise.circuit import Circuit
 from edgewise.engine.batch import LiveBatch
 from edgewise.engine.budgets import variant_bytes
 from edgewise.engine.paths import Estimate, Path
@@ -28,14 +29,19 @@ class Effort:
 
 
 class Removals:
-    """The full model, from which edges are removed receiver by receiver, from the output backwards.
+    """A model from which edges are removed receiver by receiver, from the output backwards.
+
+    It begins with all edges, or with those of the circuit `base`, every edge of which must lead on
+    to the output (`base.without_unread()`).
 
     `losses` asks what several removals into one receiver would give, at once; `remove` makes some
     of them final. Answers are the plain evaluator's up to rounding. With `reduced`, `estimates` are
     made with products in bfloat16, each with a bound on its error.
     """
 
-    def __init__(self, problem: Problem, *, reduced: bool = False) -> None:
+    def __init__(
+        self, problem: Problem, *, reduced: bool = False, base: Circuit | None = None
+    ) -> None:
         evaluator = problem.evaluator(problem.graph)
         self._graph, self._model = problem.graph, problem.model
         self._sign, self._n_prompts = problem.metric.loss_sign, len(problem.pairs)
@@ -47,7 +53,7 @@ class Removals:
         self.worst_error = 0.0  # the largest error of an estimate seen, as a part of its bound
         with torch.no_grad():
             self._batches = [
-                LiveBatch(problem.model, problem.graph, problem.metric, batch)
+                LiveBatch(problem.model, problem.graph, problem.metric, batch, base)
                 for batch in evaluator.batches
             ]
 

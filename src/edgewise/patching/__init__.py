@@ -1,7 +1,7 @@
 """What removed edges carry, and running a circuit."""
 
 from edgewise.patching.evaluator import Batch, Evaluator, answer_rows
-from edgewise.patching.readers import RecordingReader, ReferenceValues
+from edgewise.patching.readers import CircuitReader, RecordingReader, ReferenceValues
 from edgewise.patching.reference import (
     REFERENCE_KINDS,
     REFERENCE_SUMMARIES,
@@ -14,6 +14,7 @@ __all__ = [
     "REFERENCE_KINDS",
     "REFERENCE_SUMMARIES",
     "Batch",
+    "CircuitReader",
     "Evaluator",
     "RecordingReader",
     "Reference",

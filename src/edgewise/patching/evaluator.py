@@ -30,11 +30,13 @@ class Batch:
     pairs: PromptPairs
     reference: ReferenceValues
     rows: AnswerRows
+    is_own_target: bool = True  # metrics compare with the full model's logits, not another model's
 
 
 class Evaluator:
     """Circuits of one graph on one set of prompts, metric and reference fixed.
 
+    With `target`, metrics that compare with a full model's logits compare with that model's.
     References and the full model's logits are computed at the first use and kept.
     """
 
@@ -46,7 +48,9 @@ class Evaluator:
         reference: Reference,
         graph: Graph,
         batch_size: int | None,
+        target: Model | None = None,
     ) -> None:
+        self.target = target
         self.model, self.pairs, self.metric, self.graph = model, pairs, metric, graph
         self._reference, self._batch_size = reference, batch_size
         self.work = Work()
@@ -59,7 +63,12 @@ class Evaluator:
                 self.model, self.graph, self._reference, self.pairs, self._batch_size, self.work
             )
             return tuple(
-                Batch(pairs, source.values(pairs), self._answer_rows(pairs))
+                Batch(
+                    pairs,
+                    source.values(pairs),
+                    answer_rows(pairs, self.target_logits(pairs)),
+                    is_own_target=self.target is None,
+                )
                 for pairs in self.pairs.batches(self._batch_size)
             )
 
@@ -113,12 +122,15 @@ class Evaluator:
             return rows
         return replace(rows, clean_logits=rows.clean_logits.clone())
 
-    def _answer_rows(self, pairs: PromptPairs) -> AnswerRows:
-        device = self.model.device
-        tokens, real = pairs.clean.to(device), pairs.real.to(device)
-        final, _ = run(self.model, tokens, real, self.graph, CleanReader())
+    @torch.no_grad()
+    def target_logits(self, pairs: PromptPairs) -> Float[Tensor, "row vocab"]:
+        """What metrics compare with on a micro-batch: the target's logits, or the full model's."""
+        model = self.model if self.target is None else self.target
+        tokens, real = pairs.clean.to(model.device), pairs.real.to(model.device)
+        final, _ = run(model, tokens, real, self.graph, CleanReader())
         self.work.forward_passes += 1
-        return answer_rows(pairs, logits_of(self.model, final[pairs.answer_at.to(device)]))
+        logits = logits_of(model, final[pairs.answer_at.to(model.device)])
+        return logits.to(self.model.device)
 
 
 def answer_rows(pairs: PromptPairs, clean_logits: Float[Tensor, "row vocab"]) -> AnswerRows:

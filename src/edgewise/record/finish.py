@@ -82,7 +82,7 @@ def finished_run(
 
 def request_of(problem: Problem) -> dict[str, Any]:
     """What the command line needs to make the problem again; empty if it cannot."""
-    if not problem.origin or problem.reference.prompts is not None:
+    if not problem.origin or problem.reference.prompts or problem.target:
         return {}
     graph = problem.graph
     return {

@@ -41,6 +41,7 @@ class ProblemSummary:
     higher_is_better: bool
     reference: Mapping[str, Any]
     batch_size: int | None
+    target: str | None = None  # the model whose logits metrics compare with, if it is another one
 
     @classmethod
     def of(cls, problem: Problem) -> ProblemSummary:
@@ -57,6 +58,7 @@ class ProblemSummary:
             higher_is_better=metric.higher_is_better,
             reference=problem.reference.to_json(),
             batch_size=problem.batch_size,
+            target=None if problem.target is None else problem.target.name,
         )
 
 
