@@ -21,9 +21,11 @@ _HOME = {
     "AnswerRows": "edgewise.metrics",
     "Circuit": "edgewise.circuit",
     "Comparison": "edgewise.evaluation",
+    "Curve": "edgewise.evaluation",
     "Edge": "edgewise.graph",
     "EdgeScores": "edgewise.circuit",
     "EdgewiseError": "edgewise.errors",
+    "Evaluation": "edgewise.evaluation",
     "Faithfulness": "edgewise.evaluation",
     "Graph": "edgewise.graph",
     "Metric": "edgewise.metrics",
@@ -45,11 +47,13 @@ _HOME = {
     "atp_star": "edgewise.record",
     "clean_corrupted": "edgewise.record",
     "compare": "edgewise.evaluation",
+    "curve": "edgewise.evaluation",
     "discover": "edgewise.record",
     "discover_each": "edgewise.record",
     "eap": "edgewise.record",
     "eap_ig": "edgewise.record",
     "edge_pruning": "edgewise.record",
+    "evaluate": "edgewise.evaluation",
     "exact": "edgewise.record",
     "faithfulness": "edgewise.evaluation",
     "hisp": "edgewise.record",
@@ -64,7 +68,9 @@ _HOME = {
     "recovery": "edgewise.evaluation",
     "relp": "edgewise.record",
     "report": "edgewise.reporting",
+    "reset_network": "edgewise.model",
     "run_circuit": "edgewise.problem",
+    "score_recovery": "edgewise.evaluation",
     "sp": "edgewise.record",
     "sp_edges": "edgewise.record",
     "structural_truth": "edgewise.tasks",
@@ -113,16 +119,21 @@ if TYPE_CHECKING:
     from edgewise.errors import EdgewiseError
     from edgewise.evaluation import (
         Comparison,
+        Curve,
+        Evaluation,
         Faithfulness,
         Recovery,
         compare,
+        curve,
+        evaluate,
         faithfulness,
         pessimistic_auc,
         recovery,
+        score_recovery,
     )
     from edgewise.graph import Edge, Graph, Node, Port
     from edgewise.metrics import AnswerRows, Metric
-    from edgewise.model import Model, ModelConfig, load_model, process
+    from edgewise.model import Model, ModelConfig, load_model, process, reset_network
     from edgewise.patching import Reference
     from edgewise.problem import Problem, run_circuit
     from edgewise.record import (

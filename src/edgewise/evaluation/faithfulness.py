@@ -9,7 +9,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from edgewise.circuit import Circuit
-from edgewise.metrics import Metric
 from edgewise.problem import Problem
 
 
@@ -110,7 +109,7 @@ def faithfulness(problem: Problem, circuit: Circuit) -> Faithfulness:
         circuit=value,
         full=full,
         empty=empty,
-        normalized=_normalized(value, full, empty, metric),
+        normalized=normalized(value, full, empty),
         per_prompt=per_prompt,
         spread=Spread.of(per_prompt, higher_is_better=metric.higher_is_better),
         n_edges=circuit.n_edges,
@@ -118,7 +117,8 @@ def faithfulness(problem: Problem, circuit: Circuit) -> Faithfulness:
     )
 
 
-def _normalized(value: float, full: float, empty: float, metric: Metric) -> float | None:
+def normalized(value: float, full: float, empty: float) -> float | None:
+    """(value - empty) / (full - empty); None where full and empty give the same number."""
     # A full model and an empty circuit closer than float noise give a quotient of noise.
     noise = 1e-6 * max(abs(full), abs(empty))
     if abs(full - empty) <= noise:

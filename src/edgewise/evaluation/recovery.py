@@ -1,17 +1,22 @@
 """How well a circuit recovers a published one: edges, nodes, and the paper's area under the curve.
 
 Section 7 of the spec (Conmy et al. 2023, section 4.1): every edge of the graph is classified as
-kept or not, against the published circuit. Nodes are those a kept edge touches.
+kept or not, against the published circuit. Nodes are those a kept edge touches, or, by name, what
+the paper's code counted. How well *scores* rank a published circuit's edges: see ranking.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Set
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 from edgewise.circuit import Circuit
 from edgewise.errors import SettingError
+from edgewise.evaluation.paper_nodes import check_has_paper_nodes, n_paper_nodes, paper_nodes
+from edgewise.settings.checks import check_choice
+
+NodeCounting = Literal["plain", "paper"]
 
 
 @runtime_checkable
@@ -65,6 +70,7 @@ class Recovery:
     points: tuple[RecoveryPoint, ...]
     edge_auc: float
     node_auc: float
+    node_counting: NodeCounting = "plain"
 
     @property
     def edges(self) -> Confusion:
@@ -86,6 +92,7 @@ class Recovery:
         return {
             "edge_auc": self.edge_auc,
             "node_auc": self.node_auc,
+            "node_counting": self.node_counting,
             "points": [
                 {"n_edges": p.n_edges, "edges": p.edges.to_json(), "nodes": p.nodes.to_json()}
                 for p in self.points
@@ -94,17 +101,19 @@ class Recovery:
 
 
 def recovery(
-    found: Circuit | HasCircuit | Iterable[Circuit | HasCircuit], published: Circuit | None
+    found: Circuit | HasCircuit | Iterable[Circuit | HasCircuit],
+    published: Circuit | None,
+    *,
+    nodes: NodeCounting = "plain",
 ) -> Recovery:
     """Compare circuits, or runs, with a published circuit of the same graph.
 
-    Raises `SettingError` when the graphs differ or there is nothing to compare.
+    `nodes`: "plain" are heads, MLPs, embeddings and the output; "paper" are what the paper's code
+    counted (`edgewise.evaluation.paper_nodes`), for its published node AUCs. Raises
+    `SettingError` when the graphs differ or there is nothing to compare, `UnknownName`.
     """
-    if not isinstance(published, Circuit):
-        raise SettingError(
-            f"the published circuit is {published!r}; pass a Circuit. Not every task has a "
-            "published one: see task.published and task.truth."
-        )
+    check_choice("node counting", nodes, get_args(NodeCounting))
+    published = check_published(published)
     items = [found] if isinstance(found, Circuit) or hasattr(found, "circuit") else list(found)
     circuits = [item if isinstance(item, Circuit) else item.circuit for item in items]
     if not circuits:
@@ -116,15 +125,28 @@ def recovery(
                 f"  {circuit.graph.describe()}\n  {published.graph.describe()}\n"
                 "Build the problem with graph=published.graph to compare them."
             )
-    points = tuple(_point(circuit, published) for circuit in circuits)
+    if nodes == "paper":
+        check_has_paper_nodes(published.graph)
+    points = tuple(_point(circuit, published, nodes) for circuit in circuits)
     return Recovery(
         points,
         pessimistic_auc([(p.edges.fpr, p.edges.tpr) for p in points]),
         pessimistic_auc([(p.nodes.fpr, p.nodes.tpr) for p in points]),
+        nodes,
     )
 
 
-def _point(circuit: Circuit, published: Circuit) -> RecoveryPoint:
+def check_published(published: Circuit | None) -> Circuit:
+    """A circuit to compare with. Raises `SettingError` if there is none."""
+    if not isinstance(published, Circuit):
+        raise SettingError(
+            f"the published circuit is {published!r}; pass a Circuit. Not every task has a "
+            "published one: see task.published and task.truth."
+        )
+    return published
+
+
+def _point(circuit: Circuit, published: Circuit, counting: NodeCounting) -> RecoveryPoint:
     graph = circuit.graph
     true_edges = int((circuit.keep & published.keep).sum())
     edges = Confusion(
@@ -133,7 +155,10 @@ def _point(circuit: Circuit, published: Circuit) -> RecoveryPoint:
         published.n_edges,
         graph.n_edges - published.n_edges,
     )
-    nodes = _confusion(set(circuit.nodes), set(published.nodes), len(graph.nodes))
+    if counting == "paper":
+        nodes = _confusion(paper_nodes(circuit), paper_nodes(published), n_paper_nodes(graph))
+    else:
+        nodes = _confusion(set(circuit.nodes), set(published.nodes), len(graph.nodes))
     return RecoveryPoint(circuit.n_edges, edges, nodes)
 
 

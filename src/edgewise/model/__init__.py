@@ -6,5 +6,14 @@ from edgewise.model.loading import load_model
 from edgewise.model.model import Model
 from edgewise.model.processing import process
 from edgewise.model.programs import PROGRAMS
+from edgewise.model.reset import reset_network
 
-__all__ = ["BUNDLED", "PROGRAMS", "Model", "ModelConfig", "load_model", "process"]
+__all__ = [
+    "BUNDLED",
+    "PROGRAMS",
+    "Model",
+    "ModelConfig",
+    "load_model",
+    "process",
+    "reset_network",
+]

@@ -1,0 +1,160 @@
+"""Completeness: what the model still does without the circuit.
+
+- The complement, M \\ C: all edges but the circuit's. If the circuit is all there is, it keeps
+  nothing of the effect.
+- Knock-outs (Wang et al. 2022, section 4): without any set K of the circuit's nodes, circuit and
+  model should suffer alike. The incompleteness of K is |F(C \\ K) - F(M \\ K)|, F the metric. A
+  node is knocked out by removing every edge out of it. K is drawn at random, each node with
+  probability 1/2; or grown greedily, at each step by the node that raises the incompleteness most;
+  or a named group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import torch
+
+from edgewise.circuit import Circuit
+from edgewise.discovery import OnProgress, Progress, ignore_progress
+from edgewise.errors import unknown_name
+from edgewise.evaluation.faithfulness import Faithfulness, faithfulness
+from edgewise.graph import Node
+from edgewise.problem import Problem
+from edgewise.settings.checks import whole
+
+How = Literal["random", "greedy", "group"]
+
+
+@dataclass(frozen=True)
+class KnockOut:
+    """A set of nodes, and the metric of the circuit and of the model without them."""
+
+    how: How
+    name: str  # of a group, or a number
+    nodes: tuple[str, ...]
+    circuit: float
+    model: float
+
+    @property
+    def incompleteness(self) -> float:
+        """|F(C \\ K) - F(M \\ K)|, in the metric's unit; 0 for a complete circuit."""
+        return abs(self.circuit - self.model)
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "nodes": list(self.nodes), "incompleteness": self.incompleteness}
+
+
+@dataclass(frozen=True, eq=False)
+class Completeness:
+    """The circuit's complement, and knock-outs of nodes in circuit and model."""
+
+    complement: Faithfulness
+    knock_outs: tuple[KnockOut, ...]
+    seed: int
+
+    @property
+    def worst(self) -> KnockOut | None:
+        """The knock-out in which circuit and model differ most; None if there were none."""
+        return max(self.knock_outs, key=lambda k: k.incompleteness, default=None)
+
+    def to_json(self) -> dict[str, Any]:
+        """Every number; the worst knock-out once more by itself."""
+        worst = self.worst
+        return {
+            "complement": self.complement.to_json(),
+            "knock_outs": [knock_out.to_json() for knock_out in self.knock_outs],
+            "worst": None if worst is None else worst.to_json(),
+            "seed": self.seed,
+        }
+
+
+def knocked_out(circuit: Circuit, nodes: Iterable[Node | str]) -> Circuit:
+    """The circuit without any edge out of these nodes (`C \\ K`). Raises `UnknownName`."""
+    graph, keep = circuit.graph, circuit.keep.clone()
+    for node in nodes:
+        keep[graph.row(Node.parse(node) if isinstance(node, str) else node)] = False
+    return Circuit(graph, keep)
+
+
+def completeness(
+    problem: Problem,
+    circuit: Circuit,
+    *,
+    random: int = 10,
+    greedy: int = 0,
+    pool: int = 10,
+    groups: Mapping[str, Sequence[str]] | None = None,
+    seed: int = 0,
+    on_progress: OnProgress = ignore_progress,
+) -> Completeness:
+    """What the complement keeps, and how circuit and model differ without sets of nodes.
+
+    `random` sets are drawn; `greedy` is the size to which one set is grown, trying up to `pool`
+    nodes drawn anew at each step; `groups` are sets by name, such as
+    `edgewise.tasks.published_groups("ioi")`, of which the nodes that the circuit has are taken out.
+    Costs a forward pass and two for each set tried. Raises `SettingError`, `UnknownName`,
+    `MetricError`.
+    """
+    random, greedy = whole("random", random, 0), whole("greedy", greedy, 0)
+    pool = whole("pool", pool, 1)
+    nodes = [node for node in circuit.nodes if node.layer is not None]
+    known = {node.name for node in circuit.graph.senders}
+    for group, members in (groups or {}).items():
+        for name in members:
+            if name not in known:
+                raise unknown_name(f"node (of group {group!r})", name, known)
+    generator = torch.Generator().manual_seed(seed)
+    trial = _Trials(problem, circuit, on_progress)
+    trial.total = 1 + (random if nodes else 0) + len(groups or {})
+    trial.total += sum(min(pool, len(nodes) - i) for i in range(min(greedy, len(nodes))))
+    complement = faithfulness(problem, circuit.complement())
+    trial.tell("complement")
+    found = []
+    for number in range(random if nodes else 0):
+        chosen = torch.rand(len(nodes), generator=generator) < 0.5
+        drawn = [node for node, goes in zip(nodes, chosen.tolist(), strict=True) if goes]
+        found.append(trial.of("random", str(number), drawn))
+    for group, members in (groups or {}).items():
+        inside = [node for node in nodes if node.name in members]
+        found.append(trial.of("group", group, inside))
+    found += _greedily(trial, nodes, greedy, pool, generator)
+    return Completeness(complement, tuple(found), seed)
+
+
+class _Trials:
+    """Knock-outs on one problem and circuit, counted."""
+
+    def __init__(self, problem: Problem, circuit: Circuit, on_progress: OnProgress) -> None:
+        self._problem, self._circuit, self._on_progress = problem, circuit, on_progress
+        self._full = Circuit.full(circuit.graph)
+        self.done, self.total = 0, 0
+
+    def of(self, how: How, name: str, nodes: Sequence[Node]) -> KnockOut:
+        values = [
+            self._problem.value(knocked_out(whole, nodes)) for whole in (self._circuit, self._full)
+        ]
+        self.tell(f"{len(nodes)} nodes knocked out")
+        return KnockOut(how, name, tuple(node.name for node in nodes), *values)
+
+    def tell(self, message: str) -> None:
+        self.done += 1
+        self._on_progress(Progress(self.done, self.total, message))
+
+
+def _greedily(
+    trial: _Trials, nodes: Sequence[Node], steps: int, pool: int, generator: torch.Generator
+) -> list[KnockOut]:
+    """A set that grows by the node that makes circuit and model differ most: a result per step."""
+    chosen: list[Node] = []
+    found = []
+    for step in range(min(steps, len(nodes))):
+        left = [node for node in nodes if node not in chosen]
+        order = torch.randperm(len(left), generator=generator)[:pool].sort().values.tolist()
+        tried = [trial.of("greedy", str(step + 1), [*chosen, left[i]]) for i in order]
+        best = max(range(len(tried)), key=lambda i: tried[i].incompleteness)
+        chosen.append(left[order[best]])
+        found.append(tried[best])
+    return found

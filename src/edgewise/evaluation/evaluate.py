@@ -1,0 +1,165 @@
+"""One call that judges a circuit: how faithful, how complete, how minimal, and beside what."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
+
+from edgewise.circuit import Circuit
+from edgewise.discovery import OnProgress, Progress, ignore_progress
+from edgewise.errors import SettingError
+from edgewise.evaluation.completeness import Completeness, completeness
+from edgewise.evaluation.faithfulness import Faithfulness, faithfulness
+from edgewise.evaluation.minimality import Minimality, minimality
+from edgewise.evaluation.random_circuits import RandomBand, RandomKind, random_band
+from edgewise.evaluation.recovery import HasCircuit
+from edgewise.evaluation.verdict import sentences
+from edgewise.problem import Problem
+from edgewise.settings.checks import check_choice, whole
+
+# Whether the circuit was found on these prompts, on others, or whether nobody said.
+Split = Literal["test", "discovery", "given"]
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """A circuit judged on one set of prompts. Parts that were not asked for are None.
+
+    `split`: "test" for prompts that discovery has not seen, "discovery" for its own, "given" where
+    nobody said. `seed` is that of the random circuits and knock-outs.
+    """
+
+    circuit: Circuit
+    split: Split
+    source: str  # of the prompts
+    n_prompts: int
+    pairs_sha256: str
+    reference: str
+    seed: int
+    faithfulness: Faithfulness
+    completeness: Completeness | None
+    minimality: Minimality | None
+    random: tuple[RandomBand, ...]
+
+    @property
+    def verdict(self) -> tuple[str, ...]:
+        """What the numbers say, in sentences."""
+        return sentences(
+            self.faithfulness, self.split, self.completeness, self.minimality, self.random
+        )
+
+    def __repr__(self) -> str:
+        return f"Evaluation({' '.join(self.verdict)})"
+
+    def to_json(self) -> dict[str, Any]:
+        """Every number, and the verdict."""
+        rest, small = self.completeness, self.minimality
+        return {
+            "split": self.split,
+            "source": self.source,
+            "n_prompts": self.n_prompts,
+            "pairs_sha256": self.pairs_sha256,
+            "reference": self.reference,
+            "seed": self.seed,
+            "circuit_id": self.circuit.id,
+            "faithfulness": self.faithfulness.to_json(),
+            "completeness": None if rest is None else rest.to_json(),
+            "minimality": None if small is None else small.to_json(),
+            "random": [band.to_json() for band in self.random],
+            "verdict": list(self.verdict),
+        }
+
+
+def evaluate(
+    problem: Problem,
+    circuit: Circuit | HasCircuit,
+    *,
+    split: Split = "given",
+    random: int = 20,
+    kinds: Sequence[RandomKind] = ("uniform", "connected"),
+    knock_outs: int = 10,
+    greedy: int = 0,
+    groups: Mapping[str, Sequence[str]] | None = None,
+    minimal: bool = True,
+    seed: int = 0,
+    on_progress: OnProgress = ignore_progress,
+) -> Evaluation:
+    """Judge a circuit, or a run's, on a problem: best `task.test`, whose prompts are held out.
+
+    `random` circuits of its size are drawn for each of `kinds` (connected ones only if there can be
+    any of this size); `knock_outs` sets of its nodes at random, one grown to `greedy` nodes, and
+    `groups` are knocked out in circuit and model; `minimal` removes each edge alone. 0, or False,
+    leaves a part out. `split` says what the prompts are, for the record. Costs some
+    4 + 2 · knock_outs + kinds · random forward passes, and the removals of the edges.
+    Raises `SettingError`, `UnknownName`, `MetricError`.
+
+    >>> import edgewise as ew
+    >>> task = ew.load_task("tracr-reverse")
+    >>> print(evaluate(task.test, task.published, random=5).verdict[0])
+    The circuit (15 of 106 edges) keeps 100 % of the effect on 6 prompts.
+    """
+    found = circuit if isinstance(circuit, Circuit) else circuit.circuit
+    if not isinstance(problem, Problem):
+        hint = " Pass task.test." if hasattr(problem, "problem") else ""
+        raise SettingError(f"evaluate takes a Problem, not a {type(problem).__name__}.{hint}")
+    check_choice("split", split, get_args(Split))
+    random, knock_outs = whole("random", random, 0), whole("knock_outs", knock_outs, 0)
+    for kind in kinds:
+        check_choice("kind of random circuit", kind, get_args(RandomKind))
+    on_progress(Progress(0, 1, "faithfulness"))
+    faith = faithfulness(problem, found)
+    bands = [
+        band
+        for kind in (kinds if random else ())
+        for band in _bands(problem, found, random, kind, seed, on_progress)
+    ]
+    rest = completeness(
+        problem,
+        found,
+        random=knock_outs,
+        greedy=greedy,
+        groups=groups,
+        seed=seed,
+        on_progress=_about(on_progress, "completeness"),
+    )
+    small = None
+    if minimal:
+        small = minimality(problem, found, on_progress=_about(on_progress, "minimality"))
+    return Evaluation(
+        circuit=found,
+        split=split,
+        source=problem.pairs.source,
+        n_prompts=len(problem.pairs),
+        pairs_sha256=problem.pairs.sha256,
+        reference=problem.reference.kind,
+        seed=seed,
+        faithfulness=faith,
+        completeness=rest,
+        minimality=small,
+        random=tuple(bands),
+    )
+
+
+def _bands(
+    problem: Problem,
+    circuit: Circuit,
+    n: int,
+    kind: RandomKind,
+    seed: int,
+    on_progress: OnProgress,
+) -> list[RandomBand]:
+    """The band of one kind; none where no circuit of this size can be connected."""
+    try:
+        return [random_band(problem, circuit, n=n, kind=kind, seed=seed, on_progress=on_progress)]
+    except SettingError:
+        if kind == "connected":
+            return []
+        raise
+
+
+def _about(on_progress: OnProgress, what: str) -> OnProgress:
+    def tell(step: Progress) -> None:
+        on_progress(replace(step, message=f"{what}: {step.message}"))
+
+    return tell
