@@ -92,59 +92,6 @@ def _estimate(problem: ProblemOptions, method: str, settings: Any, *, json: bool
         results.print_forecast(found)
 
 
-@with_problem
-def evaluate(
-    circuit: Annotated[Path, typer.Argument(help="A run folder, or a circuit file.")],
-    problem: ProblemOptions,
-    split: Annotated[
-        str, typer.Option(help="Prompts to evaluate on: test (held out) or discovery.")
-    ] = "test",
-    json: Json = False,
-) -> None:
-    """Say how good a circuit is, on prompts that discovery has not seen where there are any.
-
-    edgewise evaluate runs/reverse
-    edgewise evaluate circuit.json --task tracr-reverse
-    """
-    from edgewise.circuit import Circuit
-    from edgewise.cli import results, show
-    from edgewise.cli.problems import build, from_run
-    from edgewise.evaluation import faithfulness, recovery
-    from edgewise.record import Run
-
-    if split not in ("test", "discovery"):
-        raise SettingError(f"split is {split!r}; it must be 'test' or 'discovery'.")
-    named = problem.task is not None or problem.pairs is not None
-    with show.spinner("loading", quiet=json):
-        if circuit.is_dir():
-            run = Run.load(circuit)
-            found = run.circuit
-            built = build(problem) if named else from_run(run)
-        else:
-            found = Circuit.load(circuit)
-            built = build(problem)
-    held_out = split == "test" and built.test is not None
-    on = built.test if held_out and built.test is not None else built.problem
-    with show.spinner("evaluating", quiet=json):
-        faith = faithfulness(on, found)
-    known = {"published": built.published, "structural truth": built.truth}
-    against = {
-        name: recovery(found, answer)
-        for name, answer in known.items()
-        if answer is not None and answer.graph == found.graph
-    }
-    which = "test" if held_out else "discovery"
-    if json:
-        document = {"split": which, "faithfulness": faith.to_json()}
-        show.as_json(document | {"recovery": {k: r.to_json() for k, r in against.items()}})
-        return
-    results.print_faithfulness(
-        faith, f"{found.n_edges} of {found.graph.n_edges} edges, {which} prompts"
-    )
-    for name, result in against.items():
-        results.print_recovery(name, result)
-
-
 def report(
     runs: Annotated[list[Path], typer.Argument(help="Run folders.")],
     out: Annotated[Path, typer.Option(help="HTML file to write.")] = Path("report.html"),

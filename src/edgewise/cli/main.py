@@ -10,6 +10,7 @@ import typer
 
 from edgewise.cli import commands, tasks
 from edgewise.cli.compare import compare
+from edgewise.cli.evaluate import evaluate
 from edgewise.errors import EdgewiseError
 
 app = typer.Typer(
@@ -35,7 +36,7 @@ def _root(
 
 for command in (
     commands.discover,
-    commands.evaluate,
+    evaluate,
     compare,
     commands.report,
     commands.models,

@@ -9,7 +9,6 @@ from typing import Any
 
 from edgewise.cli import show
 from edgewise.discovery import Forecast
-from edgewise.evaluation import Faithfulness, Recovery
 from edgewise.record import Run
 from edgewise.reporting.text import thresholds
 
@@ -80,40 +79,6 @@ def print_run(run: Run, out: Path | None, report: Path | None) -> None:
     for path in (out, report):
         if path is not None:
             show.OUT.print(f"wrote {path}")
-
-
-def print_faithfulness(faith: Faithfulness, title: str) -> None:
-    """Faithfulness as a small table."""
-    spread = faith.spread
-    better = "higher is better" if faith.higher_is_better else "lower is better"
-    rows = [
-        (f"{faith.metric} of the circuit", f"{show.number(faith.circuit)} {faith.unit}, {better}"),
-        ("full model", show.number(faith.full)),
-        ("empty circuit", show.number(faith.empty)),
-        ("normalised faithfulness", show.number(faith.normalized)),
-        (
-            "over prompts",
-            f"{show.number(spread.minimum)} to {show.number(spread.maximum)}, "
-            f"std {show.number(spread.std)}",
-        ),
-    ]
-    show.table(title, ("", ""), rows)
-
-
-def print_recovery(name: str, result: Recovery) -> None:
-    """Recovery of one known circuit as a small table."""
-    rows = [
-        (
-            what,
-            f"{c.true_positives}/{c.n_true}",
-            c.false_positives,
-            show.number(c.tpr),
-            show.number(c.fpr),
-            show.number(c.precision),
-        )
-        for what, c in (("edges", result.edges), ("nodes", result.nodes))
-    ]
-    show.table(f"Against {name}", ("", "found", "others", "TPR", "FPR", "precision"), rows)
 
 
 def forecast_json(found: Forecast) -> dict[str, Any]:

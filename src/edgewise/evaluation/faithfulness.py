@@ -123,4 +123,4 @@ def normalized(value: float, full: float, empty: float) -> float | None:
     noise = 1e-6 * max(abs(full), abs(empty))
     if abs(full - empty) <= noise:
         return None
-    return (value - empty) / (full - empty)
+    return (value - empty) / (full - empty) + 0.0  # no negative zero
