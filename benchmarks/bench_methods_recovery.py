@@ -95,15 +95,8 @@ def area(problem: ew.Problem, method: str, truth: ew.Circuit) -> float:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         scores = ew.discover(problem, method, **TRAINED.get(method, {})).scores
-    exists = problem.graph.exists
-    values, true = scores.values[exists], truth.keep[exists]
-    values = values if method in TRAINED else values.abs()  # log-odds: low ones are sure to go
-    order = values.argsort(descending=True)
-    values, true = values[order], true[order]
-    last = torch.cat([values[1:] != values[:-1], torch.tensor([True])])  # of equal scores
-    tpr = (true.cumsum(0) / true.sum())[last].tolist()
-    fpr = ((~true).cumsum(0) / (~true).sum())[last].tolist()
-    return _under(list(zip(fpr, tpr, strict=True)))
+    by = "signed" if method in TRAINED else "absolute"  # log-odds: low ones are sure to go
+    return ew.score_recovery(scores, truth, by=by).roc_auc
 
 
 def _under(points: list[tuple[float, float]]) -> float:

@@ -133,9 +133,8 @@ class _Trials:
         self.done, self.total = 0, 0
 
     def of(self, how: How, name: str, nodes: Sequence[Node]) -> KnockOut:
-        values = [
-            self._problem.value(knocked_out(whole, nodes)) for whole in (self._circuit, self._full)
-        ]
+        both = (self._circuit, self._full)
+        values = [self._problem.value(knocked_out(one, nodes)) for one in both]
         self.tell(f"{len(nodes)} nodes knocked out")
         return KnockOut(how, name, tuple(node.name for node in nodes), *values)
 

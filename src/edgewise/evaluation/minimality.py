@@ -24,7 +24,7 @@ from edgewise.engine import Path, Removals
 from edgewise.graph import Edge
 from edgewise.problem import Problem
 
-_ROUNDING = 64  # units in the last place of the loss: what sums in another order may differ by
+_ROUNDING = 128  # units in the last place of the loss: what sums in another order may differ by
 
 
 @dataclass(frozen=True, eq=False)

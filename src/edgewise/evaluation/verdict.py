@@ -36,7 +36,8 @@ def percent(share: float) -> str:
 
 def _kept(faith: Faithfulness) -> str:
     if faith.normalized is None:
-        return f"has {faith.metric} {_number(faith.circuit)} {faith.unit}, as every circuit here,"
+        both = f"the full model and the empty circuit {_number(faith.full)}"
+        return f"has {faith.metric} {_number(faith.circuit)} {faith.unit} ({both})"
     return f"keeps {percent(faith.normalized)} of the effect"
 
 
@@ -65,12 +66,7 @@ def _beside_chance(faith: Faithfulness, band: RandomBand) -> str:
 
 
 def _complete(faith: Faithfulness, rest: Completeness) -> Iterator[str]:
-    left = rest.complement
-    share = "has the same metric" if left.normalized is None else percent(left.normalized)
-    if left.normalized is None:
-        yield f"The rest of the model, without the circuit's edges, {share}."
-    else:
-        yield f"The rest of the model, without the circuit's edges, keeps {share} of the effect."
+    yield f"The rest of the model, without the circuit's edges, {_kept(rest.complement)}."
     worst = rest.worst
     if worst is not None:
         off = worst.incompleteness
