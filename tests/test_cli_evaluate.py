@@ -61,6 +61,20 @@ def test_parts_that_are_not_wanted(capsys, run, tmp_path):
     assert (code, "a circuit file has no scores" in err) == (2, True)
 
 
+def test_a_report_shows_the_evaluation(capsys, run, tmp_path):
+    page = tmp_path / "page.html"
+    assert f"wrote {page}" in ok(capsys, "evaluate", run, *FEW, "--report", page)
+    text = page.read_text()
+    assert "On 50 test prompts of tracr-xproportion, zero reference, seed 0." in text
+    assert (
+        "<li>Removed one at a time, 8 of its 12 edges are needed, 4 make no difference.</li>"
+        in text
+    )
+    assert "random, connected, seed 0" in text
+    assert "Completeness: the worst of 2 sets" in text
+    assert "Other measurements" not in text
+
+
 @pytest.mark.parametrize(
     ("option", "message"),
     [

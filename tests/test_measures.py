@@ -272,6 +272,15 @@ def test_knock_outs_by_hand(seed):
     assert json.loads(json.dumps(document)) == document
 
 
+def test_sets_of_nodes_are_different_and_not_empty():
+    problem = small_problem()
+    circuit = Circuit.of(problem.graph, ["input->m0", "m0->a1.h0.v", "a1.h0->logits"])
+    found = completeness(problem, circuit, random=10).knock_outs
+    assert sorted(k.nodes for k in found) == [("a1.h0",), ("m0",), ("m0", "a1.h0")]
+    alone = completeness(problem, Circuit.of(problem.graph, ["input->logits"]))
+    assert alone.knock_outs == ()
+
+
 def test_the_full_circuit_is_complete():
     problem = small_problem(4)
     found = completeness(problem, Circuit.full(problem.graph), random=4, greedy=2)

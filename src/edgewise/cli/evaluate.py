@@ -42,6 +42,9 @@ def evaluate(
     random_seed: Annotated[
         int, typer.Option(help="Seed of the random circuits and knock-outs.")
     ] = 0,
+    report: Annotated[
+        Path | None, typer.Option(help="HTML file for a report of the run and its evaluation.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Say how good a circuit is, on prompts that discovery has not seen where there are any.
@@ -59,13 +62,19 @@ def evaluate(
     from edgewise.evaluation import evaluate as judge
     from edgewise.evaluation import recovery, score_recovery
     from edgewise.record import Run
+    from edgewise.reporting import report as write_report
     from edgewise.settings.checks import check_choice, whole
+    from edgewise.storage import check_writable
 
     if split not in _SPLITS:
         raise SettingError(f"split is {split!r}; it must be 'test' or 'discovery'.")
     check_choice("node counting", nodes, _COUNTINGS)
     for name, number in (("random", random), ("knock-outs", knock_outs), ("greedy", greedy)):
         whole(f"--{name}", number, 0)
+    if (curve or report is not None) and circuit.is_file():
+        raise SettingError("--curve and --report need a run folder; a circuit file has no scores.")
+    if report is not None:
+        check_writable(report)
     run = None
     with show.spinner("loading", quiet=json):
         if circuit.is_dir():
@@ -74,8 +83,6 @@ def evaluate(
             named = problem.task is not None or problem.pairs is not None
             built = build(problem) if named else from_run(run)
         else:
-            if curve:
-                raise SettingError("--curve needs a run folder; a circuit file has no scores.")
             found = Circuit.load(circuit)
             built = build(problem)
     held_out = split == "test" and built.test is not None
@@ -101,7 +108,11 @@ def evaluate(
         ranks = {
             k: score_recovery(run, c) for k, c in same.items() if 0 < c.n_edges < c.graph.n_edges
         }
+    if report is not None and run is not None:
+        write_report([run.with_(measurements={"evaluation": result.to_json()})], report)
     if json:
         show.as_json(judged.as_json(result, against, ranks, sizes))
     else:
         judged.print_evaluation(result, against, ranks, sizes)
+        if report is not None:
+            show.OUT.print(f"wrote {report}", soft_wrap=True)

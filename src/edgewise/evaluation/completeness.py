@@ -92,7 +92,7 @@ def completeness(
 ) -> Completeness:
     """What the complement keeps, and how circuit and model differ without sets of nodes.
 
-    `random` sets are drawn; `greedy` is the size to which one set is grown, trying up to `pool`
+    `random` different sets are drawn (all, if there are fewer); `greedy` is the size to which one set is grown, trying up to `pool`
     nodes drawn anew at each step; `groups` are sets by name, such as
     `edgewise.tasks.published_groups("ioi")`, of which the nodes that the circuit has are taken out.
     Costs a forward pass and two for each set tried. Raises `SettingError`, `UnknownName`,
@@ -107,21 +107,28 @@ def completeness(
             if name not in known:
                 raise unknown_name(f"node (of group {group!r})", name, known)
     generator = torch.Generator().manual_seed(seed)
+    drawn = _random_sets(nodes, random, generator)
     trial = _Trials(problem, circuit, on_progress)
-    trial.total = 1 + (random if nodes else 0) + len(groups or {})
+    trial.total = 1 + len(drawn) + len(groups or {})
     trial.total += sum(min(pool, len(nodes) - i) for i in range(min(greedy, len(nodes))))
     complement = faithfulness(problem, circuit.complement())
     trial.tell("complement")
-    found = []
-    for number in range(random if nodes else 0):
-        chosen = torch.rand(len(nodes), generator=generator) < 0.5
-        drawn = [node for node, goes in zip(nodes, chosen.tolist(), strict=True) if goes]
-        found.append(trial.of("random", str(number), drawn))
+    found = [trial.of("random", str(number), some) for number, some in enumerate(drawn)]
     for group, members in (groups or {}).items():
         inside = [node for node in nodes if node.name in members]
         found.append(trial.of("group", group, inside))
     found += _greedily(trial, nodes, greedy, pool, generator)
     return Completeness(complement, tuple(found), seed)
+
+
+def _random_sets(nodes: Sequence[Node], n: int, generator: torch.Generator) -> list[list[Node]]:
+    """`n` different sets, none of them empty; all there are if those are fewer."""
+    found: dict[tuple[bool, ...], list[Node]] = {}
+    while len(found) < min(n, 2 ** len(nodes) - 1):
+        goes = tuple((torch.rand(len(nodes), generator=generator) < 0.5).tolist())
+        if any(goes):
+            found[goes] = [node for node, out in zip(nodes, goes, strict=True) if out]
+    return list(found.values())
 
 
 class _Trials:

@@ -10,6 +10,7 @@ from edgewise.record import Run
 from edgewise.reporting.charts import trace_charts
 from edgewise.reporting.details import details_section
 from edgewise.reporting.drawing import drawing
+from edgewise.reporting.evaluation import evaluation_section
 from edgewise.reporting.groups import Given, groups_of
 from edgewise.reporting.markup import Markup, el, join
 from edgewise.reporting.measurements import faithfulness_section, recovery_section
@@ -131,6 +132,7 @@ def _section(run: Run, place: int, several: bool, given: Given | None) -> Markup
         el("section", el("h3", f"Kept edges ({run.circuit.n_edges:,})"), table) if table else None,
         recovery_section(run),
         faithfulness_section(run),
+        evaluation_section(run),
         el("section", el("h3", "How it was found"), charts, decisions(run)) if charts else None,
         el("section", details_section(run)),
         id=f"run-{place}",
