@@ -92,9 +92,10 @@ def completeness(
 ) -> Completeness:
     """What the complement keeps, and how circuit and model differ without sets of nodes.
 
-    `random` different sets are drawn (all, if there are fewer); `greedy` is the size to which one set is grown, trying up to `pool`
-    nodes drawn anew at each step; `groups` are sets by name, such as
-    `edgewise.tasks.published_groups("ioi")`, of which the nodes that the circuit has are taken out.
+    `random` different sets are drawn (all, if there are fewer); `greedy` is the size to which one
+    set is grown, trying up to `pool` nodes drawn anew at each step; `groups` are sets by name, such
+    as `edgewise.tasks.published_groups("ioi")`, of which the nodes that the circuit has are taken
+    out.
     Costs a forward pass and two for each set tried. Raises `SettingError`, `UnknownName`,
     `MetricError`.
     """
