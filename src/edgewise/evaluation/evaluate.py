@@ -31,6 +31,8 @@ class Evaluation:
     """
 
     circuit: Circuit
+    model: str
+    target: str | None  # the model that the metric compares with, if it is another one
     split: Split
     source: str  # of the prompts
     n_prompts: int
@@ -56,6 +58,8 @@ class Evaluation:
         """Every number, and the verdict."""
         rest, small = self.completeness, self.minimality
         return {
+            "model": self.model,
+            "target": self.target,
             "split": self.split,
             "source": self.source,
             "n_prompts": self.n_prompts,
@@ -128,6 +132,8 @@ def evaluate(
         small = minimality(problem, found, on_progress=_about(on_progress, "minimality"))
     return Evaluation(
         circuit=found,
+        model=problem.model.name,
+        target=None if problem.target is None else problem.target.name,
         split=split,
         source=problem.pairs.source,
         n_prompts=len(problem.pairs),
