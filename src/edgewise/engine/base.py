@@ -17,15 +17,26 @@ from edgewise.patching import Batch, CircuitReader
 
 
 class _Remembering:
-    """Another reader, and what every site read: one input for all of its ports, or one for each."""
+    """Another reader, and what the nodes that matter read: by site, and node if theirs differ."""
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: Reader, circuit: Circuit | None) -> None:
         self._reader = reader
-        self.at: dict[Site, Float[Tensor, "_port batch pos d_model"]] = {}
+        self.at: dict[Site | tuple[Site, int], Float[Tensor, "batch pos d_model"]] = {}
+        self._heads: dict[int | None, set[int]] = {}  # by layer, those that a kept edge feeds
+        if circuit is not None:
+            fed = circuit.keep.any(dim=0).tolist()
+            for port, is_fed in zip(circuit.graph.receivers, fed, strict=True):
+                if is_fed and port.node.head is not None:
+                    self._heads.setdefault(port.node.layer, set()).add(port.node.head)
 
     def read(self, outputs: Outputs, site: Site) -> Float[Tensor, "_port batch pos d_model"]:
-        self.at[site] = self._reader.read(outputs, site)
-        return self.at[site]
+        found = self._reader.read(outputs, site)
+        if len(found) == 1:
+            self.at[site] = found[0]
+        else:  # a stream for each head: copies, so that those of the others are freed
+            for head in self._heads.get(site.layer, ()):
+                self.at[site, head] = found[head].clone()
+        return found
 
     def vector(self, site: Site, fresh: Vectors) -> Vectors:
         return self._reader.vector(site, fresh)
@@ -39,7 +50,7 @@ class Base:
     full: Float[Tensor, "batch pos d_model"]  # what the full model's output port reads
     final: Float[Tensor, "batch pos d_model"]  # what this one's reads
     sent: Sent
-    _read: dict[Site, Float[Tensor, "_ batch pos d_model"]]
+    _read: dict[Site | tuple[Site, int], Float[Tensor, "batch pos d_model"]]
 
     @classmethod
     def of(
@@ -52,18 +63,20 @@ class Base:
     ) -> Base:
         """Run it: the full model, and the circuit if there is one."""
         tokens = batch.pairs.clean.to(model.device)
-        reader = _Remembering(CleanReader())
+        reader = _Remembering(CleanReader(), None)
         full, outputs = run(model, tokens, real, graph, reader)
         if circuit is None:
             return cls(None, full, full, outputs.sent, reader.at)
-        reader = _Remembering(CircuitReader(circuit, batch.reference, model.dtype, model.device))
+        own = CircuitReader(circuit, batch.reference, model.dtype, model.device)
+        reader = _Remembering(own, circuit)
         final, outputs = run(model, tokens, real, graph, reader)
         return cls(circuit, full, final, outputs.sent, reader.at)
 
     def read(self, node: Node, site: Site) -> Float[Tensor, "batch pos d_model"]:
-        """What a node's ports of a site read."""
-        inputs = self._read[site]
-        return inputs[0] if len(inputs) == 1 or node.head is None else inputs[node.head]
+        """What a node's port of a site reads; of the circuit's nodes, those that an edge feeds."""
+        if node.head is not None and (site, node.head) in self._read:
+            return self._read[site, node.head]
+        return self._read[site]
 
     def lacks_switch(self, column: int) -> bool:
         """Whether a port has a switch that is not kept."""
