@@ -307,7 +307,10 @@ def test_uniform_random_circuits(seed, n):
 
 
 @pytest.mark.parametrize("switches", [False, True])
-@pytest.mark.parametrize("change", [{}, {"mlps": False}, {"split_qkv": False, "split_embed": True}])
+@pytest.mark.parametrize(
+    "change",
+    [{}, {"mlps": False}, {"split_qkv": False, "split_embed": True}, {"spans": ("start", "end")}],
+)
 def test_connected_random_circuits(switches, change):
     graph = Graph.build(3, 2, switches=switches, **change)
     for n in (1, 5, 11, graph.n_edges // 2, graph.n_edges):

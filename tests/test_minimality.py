@@ -26,6 +26,9 @@ def effects_by_hand(problem, circuit):
     return {edge: problem.loss(circuit.without(edge)) - loss for edge in circuit.edges}
 
 
+SPANS = {"early": [[0, 1], [0], [0, 1]], "late": [[2, 3], [1, 2], [2, 3]]}
+
+
 def problem_of(shape, seed, metric="kl", reference="corrupted", graph=None, **how):
     model = random_model(seed, **SHAPES[shape])
     pairs = random_pairs(model, seed, lengths=[4, 3, 4])
@@ -56,6 +59,22 @@ def test_effects_are_the_plain_evaluators_at_every_granularity(graph, reference)
     found = check_against_plain(problem, random_circuit(problem.graph, seed, share=0.6))
     assert found.needed
     assert found.loss == pytest.approx(problem.loss(found.circuit), abs=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("options", "reference"),
+    [
+        ({"switches": True}, "zero"),
+        ({"split_qkv": False, "switches": True}, "corrupted"),
+        ({}, "mean"),
+    ],
+)
+def test_effects_are_the_plain_evaluators_at_spans(options, reference):
+    model = random_model(1)
+    pairs = random_pairs(model, 1, lengths=[4, 3, 4], spans=SPANS)
+    graph = ew.Graph.of(model, spans=tuple(SPANS), **options)
+    problem = ew.Problem(model, pairs, "kl", reference, graph=graph)
+    assert check_against_plain(problem, random_circuit(graph, 4, share=0.7)).needed
 
 
 @pytest.mark.parametrize("metric", ["logit-diff", "nll", "l2", "accuracy"])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from edgewise.circuit import Circuit
-from edgewise.graph import Graph, Node, Site
+from edgewise.graph import Graph, Node, Port, Site
 from edgewise.model import Model
 from edgewise.model.outputs import Outputs
 from edgewise.model.runtime import CleanReader, Reader, Vectors, run
@@ -67,7 +68,7 @@ class Base:
         full, outputs = run(model, tokens, real, graph, reader)
         if circuit is None:
             return cls(None, full, full, outputs.sent, reader.at)
-        own = CircuitReader(circuit, batch.reference, model.dtype, model.device)
+        own = CircuitReader(circuit, batch.reference, batch.pairs, model.dtype, model.device)
         reader = _Remembering(own, circuit)
         final, outputs = run(model, tokens, real, graph, reader)
         return cls(circuit, full, final, outputs.sent, reader.at)
@@ -78,9 +79,12 @@ class Base:
             return self._read[site, node.head]
         return self._read[site]
 
-    def lacks_switch(self, column: int) -> bool:
-        """Whether a port has a switch that is not kept."""
-        if self.circuit is None:
-            return False
+    def without_switch(self, node: Node) -> Iterator[Port]:
+        """The ports of a node, at each span, whose switch is not kept."""
+        if self.circuit is None or not self.circuit.graph.switches:
+            return
         graph = self.circuit.graph
-        return bool((graph.is_switch & ~self.circuit.keep)[:, column].any())
+        lacking = (graph.is_switch & ~self.circuit.keep).any(dim=0).tolist()
+        for port, lacks in zip(graph.receivers, lacking, strict=True):
+            if lacks and replace(port.node, span=None) == node:
+                yield port

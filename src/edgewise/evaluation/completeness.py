@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -72,10 +72,15 @@ class Completeness:
 
 
 def knocked_out(circuit: Circuit, nodes: Iterable[Node | str]) -> Circuit:
-    """The circuit without any edge out of these nodes (`C \\ K`). Raises `UnknownName`."""
+    """The circuit without any edge out of these nodes (`C \\ K`). Raises `UnknownName`.
+
+    In a graph with spans a node named without one is that node at every span.
+    """
     graph, keep = circuit.graph, circuit.keep.clone()
-    for node in nodes:
-        keep[graph.row(Node.parse(node) if isinstance(node, str) else node)] = False
+    for name in nodes:
+        node = Node.parse(name) if isinstance(name, str) else name
+        for one in (node,) if node.span else graph.at_spans(node):
+            keep[graph.row(one)] = False
     return Circuit(graph, keep)
 
 
@@ -102,7 +107,7 @@ def completeness(
     random, greedy = whole("random", random, 0), whole("greedy", greedy, 0)
     pool = whole("pool", pool, 1)
     nodes = [node for node in circuit.nodes if node.layer is not None]
-    known = {node.name for node in circuit.graph.senders}
+    known = {n.name for graph in (circuit.graph, circuit.graph.whole) for n in graph.senders}
     for group, members in (groups or {}).items():
         for name in members:
             if name not in known:
@@ -116,7 +121,8 @@ def completeness(
     trial.tell("complement")
     found = [trial.of("random", str(number), some) for number, some in enumerate(drawn)]
     for group, members in (groups or {}).items():
-        inside = [node for node in nodes if node.name in members]
+        named = set(members)
+        inside = [n for n in nodes if named & {n.name, replace(n, span=None).name}]
         found.append(trial.of("group", group, inside))
     found += _greedily(trial, nodes, greedy, pool, generator)
     return Completeness(complement, tuple(found), seed)

@@ -15,11 +15,11 @@ from edgewise.graph import Graph
 
 def check_has_paper_nodes(graph: Graph) -> None:
     """Raise `SettingError` for a granularity at which the paper did not count."""
-    if not (graph.split_qkv and graph.split_heads and graph.switches):
+    if not (graph.split_qkv and graph.split_heads and graph.switches and graph.spans is None):
         raise SettingError(
             "nodes='paper' counts inputs and vectors of q, k and v, which only a graph of heads "
             f"with split q/k/v and switches tells apart; this one has {graph.describe()}. "
-            "Use nodes='plain', or build the graph with switches=True."
+            "Use nodes='plain', or build the graph with switches=True and without spans."
         )
 
 

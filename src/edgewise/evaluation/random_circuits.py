@@ -175,7 +175,8 @@ class _Growth:
         self._inside = {node for node in graph.nodes if node.layer is None}
         self._columns: dict[Node, list[int]] = {}
         for column, port in enumerate(graph.receivers):
-            self._columns.setdefault(port.node, []).append(column)
+            for node in graph.fed_by(port):
+                self._columns.setdefault(node, []).append(column)
 
     def to_size(self, n_edges: int) -> bool:
         """Grow to exactly this size; False if nothing small enough is left to add."""
@@ -199,12 +200,12 @@ class _Growth:
             sender = self._pick(self._additive[:, column_in].nonzero().flatten().tolist())
             path.append((sender, column_in))
             node = self._graph.senders[sender]
-        node = self._graph.receivers[column].node
-        while node not in self._inside:  # to where something in it reads
-            sender = self._graph.row(node)
+        fed = self._graph.fed_by(self._graph.receivers[column])
+        while self._inside.isdisjoint(fed):  # to where something in it reads
+            sender = self._pick([self._graph.row(node) for node in fed])
             column_out = self._pick(self._additive[sender].nonzero().flatten().tolist())
             path.append((sender, column_out))
-            node = self._graph.receivers[column_out].node
+            fed = self._graph.fed_by(self._graph.receivers[column_out])
         switches = self._graph.is_switch[:, [column for _, column in path]].nonzero().tolist()
         new = {*path, *((sender, path[at][1]) for sender, at in switches)}
         new = {place for place in new if not self.keep[place]}
@@ -212,10 +213,7 @@ class _Growth:
             return 0
         for sender, column_at in new:
             self.keep[sender, column_at] = True
-            self._inside |= {
-                self._graph.senders[sender],
-                self._graph.receivers[column_at].node,
-            }
+            self._inside.add(self._graph.senders[sender])
         return len(new)
 
     def _pick(self, some: list[int]) -> int:
