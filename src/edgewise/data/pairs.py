@@ -223,7 +223,21 @@ class PromptPairs:
 
     def subset(self, start: int, stop: int) -> PromptPairs:
         """The pairs from `start` to before `stop`, padded as they were."""
-        rows = slice(start, stop)
+        return self._rows(slice(start, stop))
+
+    def taken(self, rows: Sequence[int]) -> PromptPairs:
+        """The pairs of these rows in this order, padded as they were; a row may come twice.
+
+        Raises `SettingError` for no rows, or one that is not there.
+        """
+        chosen = [int(row) for row in rows]
+        outside = [row for row in chosen if not 0 <= row < len(self)]
+        if outside or not chosen:
+            found = f"row {outside[0]}" if outside else "no rows"
+            raise SettingError(f"asked for {found}; there are rows 0 to {len(self) - 1}.")
+        return self._rows(chosen)
+
+    def _rows(self, rows: slice | list[int]) -> PromptPairs:
         return replace(
             self,
             clean=self.clean[rows],
