@@ -37,6 +37,7 @@ PUBLIC = {
     "acdc_ordered",
     "acdc_screened",
     "acdc_sweep",
+    "acdc_test",
     "atp_star",
     "clean_corrupted",
     "compare",

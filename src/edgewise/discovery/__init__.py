@@ -1,7 +1,14 @@
 """Problem -> circuit and scores. Methods see a problem and nothing else, never a task's answer."""
 
 from edgewise.discovery.acdc import acdc, acdc_thresholds
-from edgewise.discovery.finding import Decision, Finding, OnProgress, Progress, ignore_progress
+from edgewise.discovery.finding import (
+    Decision,
+    Evidence,
+    Finding,
+    OnProgress,
+    Progress,
+    ignore_progress,
+)
 from edgewise.discovery.forecast import Forecast, forecast
 from edgewise.discovery.journal import NO_JOURNAL, FileJournal, Journal, read_trace
 from edgewise.discovery.methods import METHODS, Method, method_named
@@ -13,6 +20,7 @@ __all__ = [
     "METHODS",
     "NO_JOURNAL",
     "Decision",
+    "Evidence",
     "FileJournal",
     "Finding",
     "Forecast",

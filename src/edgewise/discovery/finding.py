@@ -2,29 +2,73 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 from edgewise.circuit import Circuit, EdgeScores
 from edgewise.graph import Edge
+
+Verdict = Literal["above", "below", "undecided"]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a sequential test shows of the mean rise of the loss, against a threshold.
+
+    `p_above`: against a mean of at most the threshold; `p_below`: against one of at least it.
+    `low` to `high` is where the mean lies, each end with the test's error rate. Valid whenever
+    looking stops; `n_prompts` were looked at.
+    """
+
+    p_above: float
+    p_below: float
+    low: float
+    high: float
+    n_prompts: int
+    verdict: Verdict
+
+    def to_json(self) -> dict[str, Any]:
+        """As a decision keeps it; an end that is not there is null, for JSON has no infinity."""
+        ends = {name: getattr(self, name) for name in ("low", "high")}
+        found = {name: end if math.isfinite(end) else None for name, end in ends.items()}
+        return {**asdict(self), **found}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Evidence:
+        """The evidence of `to_json`. Raises `KeyError`, `TypeError`, `ValueError`."""
+        if data["verdict"] not in get_args(Verdict):
+            raise ValueError(f"verdict is {data['verdict']!r}")
+        return cls(
+            p_above=float(data["p_above"]),
+            p_below=float(data["p_below"]),
+            low=-math.inf if data["low"] is None else float(data["low"]),
+            high=math.inf if data["high"] is None else float(data["high"]),
+            n_prompts=int(data["n_prompts"]),
+            verdict=data["verdict"],
+        )
 
 
 @dataclass(frozen=True)
 class Decision:
     """One tested edge: how much its removal raised the loss, and whether it was kept.
 
-    `loss` is the running loss after the decision, in the metric's unit, lower is better.
+    `loss` is the running loss after the decision, in the metric's unit, lower is better. Where a
+    sequential test decided there is its `evidence`; `delta` and `loss` are then means over the
+    prompts that it looked at.
     """
 
     edge: Edge
     delta: float
     kept: bool
     loss: float
+    evidence: Evidence | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A line of a trace file."""
-        return {**asdict(self), "edge": self.edge.name}
+        line = {"edge": self.edge.name, "delta": self.delta, "kept": self.kept, "loss": self.loss}
+        return line if self.evidence is None else {**line, "evidence": self.evidence.to_json()}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Decision:
@@ -32,7 +76,14 @@ class Decision:
         kept = data["kept"]
         if not isinstance(kept, bool):
             raise TypeError(f"kept is {kept!r}, neither true nor false")
-        return cls(Edge.parse(data["edge"]), float(data["delta"]), kept, float(data["loss"]))
+        evidence = data.get("evidence")
+        return cls(
+            Edge.parse(data["edge"]),
+            float(data["delta"]),
+            kept,
+            float(data["loss"]),
+            None if evidence is None else Evidence.from_json(evidence),
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,6 +7,7 @@ from dataclasses import MISSING, Field, dataclass, fields
 from typing import Any
 
 from edgewise.discovery.acdc import acdc
+from edgewise.discovery.acdc_test import acdc_test
 from edgewise.discovery.atp import atp_star
 from edgewise.discovery.baselines import magnitude, random
 from edgewise.discovery.eap import clean_corrupted, eap, eap_ig
@@ -187,6 +188,16 @@ METHODS: dict[str, Method] = {
             when="few edges matter and there are very many",
             settings=SETTINGS["acdc-bisect"],
             function=acdc_bisect,
+        ),
+        Method(
+            name="acdc-test",
+            summary="ACDC that keeps or removes each edge by a sequential test over prompts.",
+            paper="Conmy et al. 2023, arXiv 2304.14997, with tests in place of the threshold",
+            returns="a circuit, a decision with p-values per tested edge, mean deltas as scores",
+            cost="one test per edge that is still read, on as many prompts as it takes",
+            when="you want an error rate for every edge, and have dozens of prompts or more",
+            settings=SETTINGS["acdc-test"],
+            function=acdc_test,
         ),
         Method(
             name="sp",

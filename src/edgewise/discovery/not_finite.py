@@ -7,7 +7,6 @@ The method runs again on one prompt after the other until one of them shows it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import wraps
 from typing import Any
 
@@ -39,9 +38,7 @@ def naming_prompt(method: Scoring) -> Scoring:
 
 def _first(problem: Problem, settings: Any, method: Scoring) -> ScoreError | None:
     """The error of the first prompt that has one by itself."""
-    reference = problem.reference
-    if reference.kind.startswith("mean"):  # all prompts' mean, not this one's
-        reference = replace(reference, prompts=reference.prompts or problem.pairs)
+    reference = problem.reference.over(problem.pairs)  # all prompts' mean, not this one's
     for number, pairs in enumerate(problem.pairs.batches(1)):
         try:
             alone = problem.with_(pairs=pairs, reference=reference)

@@ -163,6 +163,10 @@ class LiveBatch:
 
     # --- variants: removing edges into one receiver
 
+    def per_prompt_now(self) -> Float[Tensor, "batch"]:
+        """The metric of each prompt with everything removed that is removed for good."""
+        return self._losses.exact(self._rows_of(None))[0]
+
     def per_prompt(
         self, receiver: Port, rows: Sequence[int], paths: Sequence[Path]
     ) -> Float[Tensor, "variant batch"]:

@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -18,6 +19,8 @@ from edgewise.engine.paths import Estimate, Path
 from edgewise.engine.reduced import ReducedProducts
 from edgewise.graph import Edge, Node, Port
 from edgewise.problem import Problem
+
+_Answer = TypeVar("_Answer")
 
 
 @dataclass
@@ -87,17 +90,28 @@ class Removals:
         """The loss of each variant of removals into `receiver`, exact up to rounding."""
         return self._halving(self._losses, receiver, candidates, paths)
 
+    def per_prompt(
+        self, receiver: Port, candidates: list[Edge], *paths: Path
+    ) -> list[Float[Tensor, "batch"]]:
+        """The loss of each prompt, for each variant of removals into `receiver`."""
+        return self._halving(self._per_prompt, receiver, candidates, paths)
+
+    @torch.no_grad()
+    def per_prompt_now(self) -> Float[Tensor, "batch"]:
+        """The loss of each prompt with everything removed that `remove` removed."""
+        return self._sign * torch.cat([batch.per_prompt_now() for batch in self._batches])
+
     def estimates(self, receiver: Port, candidates: list[Edge], path: Path) -> list[Estimate]:
         """The same by products in bfloat16, with a bound on the error. Only when `reduced`."""
         return self._halving(self._estimates, receiver, candidates, (path,))
 
     def _halving(
         self,
-        evaluate: Callable[[Port, list[Edge], Sequence[Path]], list[Estimate]],
+        evaluate: Callable[[Port, list[Edge], Sequence[Path]], list[_Answer]],
         receiver: Port,
         candidates: list[Edge],
         paths: Sequence[Path],
-    ) -> list[Estimate]:
+    ) -> list[_Answer]:
         """Evaluate paths, in parts if memory runs out."""
         most = self.most_at_once(receiver, candidates)
         if len(paths) > 1 and sum(map(len, paths)) > most:
@@ -117,13 +131,25 @@ class Removals:
     def _losses(
         self, receiver: Port, candidates: list[Edge], paths: Sequence[Path]
     ) -> list[Estimate]:
-        if candidates[0].is_switch:
-            values = [batch.per_prompt_without_switch(receiver) for batch in self._batches]
-        else:
-            rows = self._rows(candidates)
-            values = [batch.per_prompt(receiver, rows, paths) for batch in self._batches]
-        self._count(paths)
+        values = self._values(receiver, candidates, paths)
         return [Estimate(loss) for loss in self._mean(values).tolist()]
+
+    @torch.no_grad()
+    def _per_prompt(
+        self, receiver: Port, candidates: list[Edge], paths: Sequence[Path]
+    ) -> list[Float[Tensor, "batch"]]:
+        values = self._values(receiver, candidates, paths)
+        return list(self._sign * torch.cat(values, dim=1))
+
+    def _values(
+        self, receiver: Port, candidates: list[Edge], paths: Sequence[Path]
+    ) -> list[Float[Tensor, "variant _batch"]]:
+        """The metric of each variant and prompt, by micro-batch."""
+        self._count(paths)
+        if candidates[0].is_switch:
+            return [batch.per_prompt_without_switch(receiver) for batch in self._batches]
+        rows = self._rows(candidates)
+        return [batch.per_prompt(receiver, rows, paths) for batch in self._batches]
 
     @torch.no_grad()
     def _estimates(

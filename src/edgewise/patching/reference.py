@@ -13,7 +13,7 @@ their reference input (spec 2.3).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, get_args
 
@@ -65,6 +65,14 @@ class Reference:
             raise SettingError(f"reference {self.kind!r} takes no position_permutation.")
         if sorted(order) != list(range(len(order))):
             raise SettingError(f"position_permutation {order} is not a permutation.")
+
+    def over(self, pairs: PromptPairs) -> Reference:
+        """The same, whatever prompts it is used with: a mean is one over `pairs`, unless it is
+        over prompts of its own already.
+        """
+        if not self.kind.startswith("mean") or self.prompts is not None:
+            return self
+        return replace(self, prompts=pairs)
 
     def to_json(self) -> dict[str, Any]:
         """A description for records; prompts by their content hash."""

@@ -11,6 +11,7 @@ from typing import Required, TypedDict
 
 from edgewise.discovery import OnProgress
 from edgewise.settings.acdc import Engine, HeadOrder, Precision
+from edgewise.settings.acdc_test import Control, Test, Undecided
 from edgewise.settings.attribution import Over, Points
 from edgewise.settings.hybrids import Attribution
 from edgewise.settings.masks import Binarise, Reading
@@ -34,6 +35,20 @@ class ACDCKeywords(Common, total=False):
     engine: Engine
     precision: Precision
     verify: bool
+
+
+class TestedACDCKeywords(Common, total=False):
+    """Keywords of `acdc_test`."""
+
+    threshold: float
+    error_rate: float
+    control: Control
+    test: Test
+    bound: float | None
+    first: int
+    undecided: Undecided
+    head_order: HeadOrder
+    seed: int
 
 
 class OrderedACDCKeywords(ACDCKeywords, total=False):

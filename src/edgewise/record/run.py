@@ -91,8 +91,11 @@ class Run:
     def threshold_interval(self) -> tuple[float, float] | None:
         """(low, high): every threshold above `low`, up to and including `high`, gives this circuit.
 
-        `high` is infinite if nothing was kept. None for methods without decisions.
+        `high` is infinite if nothing was kept. None for methods without decisions, and for
+        decisions by tests, which do not follow from the deltas alone.
         """
+        if any(decision.evidence is not None for decision in self.trace):
+            return None
         return threshold_interval(self.trace, absolute=bool(self.settings.get("absolute")))
 
     @property

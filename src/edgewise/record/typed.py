@@ -106,6 +106,17 @@ def acdc_bisect(problem: Problem, **keywords: Unpack[kw.ACDCKeywords]) -> Run:
     return _run(problem, "acdc-bisect", keywords)
 
 
+@_signed("acdc-test")
+def acdc_test(problem: Problem, **keywords: Unpack[kw.TestedACDCKeywords]) -> Run:
+    """ACDC that keeps or removes each edge by a sequential test over prompts.
+
+    `error_rate` is the chance, at most, that an edge is shown to be on the wrong side of
+    `threshold`; `run.trace` has each decision's p-values and interval. A variant of Conmy et al.
+    2023 (arXiv 2304.14997); see `edgewise.discovery.acdc_test`.
+    """
+    return _run(problem, "acdc-test", keywords)
+
+
 # --- scores of edges
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from edgewise.settings.acdc import ACDCSettings, Engine, HeadOrder, Precision
+from edgewise.settings.acdc_test import TestedACDCSettings
 from edgewise.settings.attribution import (
     AtPSettings,
     EAPIGSettings,
@@ -55,6 +56,7 @@ __all__ = [
     "SPSettings",
     "ScreenedACDCSettings",
     "SelectionSettings",
+    "TestedACDCSettings",
     "UGSSettings",
 ]
 
@@ -73,6 +75,7 @@ SETTINGS: dict[str, type[Any]] = {
     "acdc-ordered": OrderedACDCSettings,
     "acdc-screened": ScreenedACDCSettings,
     "acdc-bisect": BisectingACDCSettings,
+    "acdc-test": TestedACDCSettings,
     "sp": SPSettings,
     "sp-edges": SPEdgesSettings,
     "hisp": HISPSettings,
