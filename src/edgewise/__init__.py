@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 _HOME = {
     "ACDCSettings": "edgewise.settings",
     "AnswerRows": "edgewise.metrics",
+    "Certified": "edgewise.evaluation",
     "Circuit": "edgewise.circuit",
     "Comparison": "edgewise.evaluation",
     "Curve": "edgewise.evaluation",
@@ -28,6 +29,7 @@ _HOME = {
     "Evaluation": "edgewise.evaluation",
     "Faithfulness": "edgewise.evaluation",
     "Graph": "edgewise.graph",
+    "HypothesisTests": "edgewise.evaluation",
     "Metric": "edgewise.metrics",
     "Model": "edgewise.model",
     "ModelConfig": "edgewise.model",
@@ -38,6 +40,7 @@ _HOME = {
     "Recovery": "edgewise.evaluation",
     "Reference": "edgewise.patching",
     "Run": "edgewise.record",
+    "Stability": "edgewise.evaluation",
     "Task": "edgewise.tasks",
     "acdc": "edgewise.record",
     "acdc_bisect": "edgewise.record",
@@ -46,6 +49,7 @@ _HOME = {
     "acdc_sweep": "edgewise.record",
     "acdc_test": "edgewise.record",
     "atp_star": "edgewise.record",
+    "certify": "edgewise.evaluation",
     "clean_corrupted": "edgewise.record",
     "compare": "edgewise.evaluation",
     "curve": "edgewise.evaluation",
@@ -58,6 +62,7 @@ _HOME = {
     "exact": "edgewise.record",
     "faithfulness": "edgewise.evaluation",
     "hisp": "edgewise.record",
+    "hypothesis_tests": "edgewise.evaluation",
     "information_flow": "edgewise.record",
     "load_model": "edgewise.model",
     "load_task": "edgewise.tasks",
@@ -74,6 +79,7 @@ _HOME = {
     "score_recovery": "edgewise.evaluation",
     "sp": "edgewise.record",
     "sp_edges": "edgewise.record",
+    "stability": "edgewise.evaluation",
     "structural_truth": "edgewise.tasks",
     "sweep": "edgewise.record",
     "ugs": "edgewise.record",
@@ -119,18 +125,24 @@ if TYPE_CHECKING:
     from edgewise.data import PromptPairs
     from edgewise.errors import EdgewiseError
     from edgewise.evaluation import (
+        Certified,
         Comparison,
         Curve,
         Evaluation,
         Faithfulness,
+        HypothesisTests,
         Recovery,
+        Stability,
+        certify,
         compare,
         curve,
         evaluate,
         faithfulness,
+        hypothesis_tests,
         pessimistic_auc,
         recovery,
         score_recovery,
+        stability,
     )
     from edgewise.graph import Edge, Graph, Node, Port
     from edgewise.metrics import AnswerRows, Metric

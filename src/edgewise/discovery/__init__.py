@@ -12,6 +12,7 @@ from edgewise.discovery.finding import (
 from edgewise.discovery.forecast import Forecast, forecast
 from edgewise.discovery.journal import NO_JOURNAL, FileJournal, Journal, read_trace
 from edgewise.discovery.methods import METHODS, Method, method_named
+from edgewise.discovery.orders import ORDERED, ordered_search, shuffled_visits
 from edgewise.discovery.search import threshold_interval
 from edgewise.discovery.sweeps import found_together, shares_work
 from edgewise.discovery.visits import visits
@@ -19,6 +20,7 @@ from edgewise.discovery.visits import visits
 __all__ = [
     "METHODS",
     "NO_JOURNAL",
+    "ORDERED",
     "Decision",
     "Evidence",
     "FileJournal",
@@ -34,8 +36,10 @@ __all__ = [
     "found_together",
     "ignore_progress",
     "method_named",
+    "ordered_search",
     "read_trace",
     "shares_work",
+    "shuffled_visits",
     "threshold_interval",
     "visits",
 ]

@@ -1,6 +1,7 @@
 """How good a circuit is: faithfulness, completeness, minimality, recovery, comparison."""
 
 from edgewise.evaluation.agreement import jaccard, spearman
+from edgewise.evaluation.certified import Certified, Vote, certify
 from edgewise.evaluation.compare import compare
 from edgewise.evaluation.comparison import Comparison, GroupPresence, Judgement, Pair
 from edgewise.evaluation.completeness import Completeness, KnockOut, completeness, knocked_out
@@ -16,6 +17,8 @@ from edgewise.evaluation.random_circuits import (
     random_circuits,
 )
 from edgewise.evaluation.ranking import ScoreRecovery, score_recovery
+from edgewise.evaluation.hypotheses import hypothesis_tests
+from edgewise.evaluation.hypothesis_results import EdgeTest, HypothesisTest, HypothesisTests
 from edgewise.evaluation.recovery import (
     Confusion,
     NodeCounting,
@@ -25,19 +28,25 @@ from edgewise.evaluation.recovery import (
     recovery,
 )
 from edgewise.evaluation.roles import HeadRole, HeadRoles, Role, head_roles
+from edgewise.evaluation.stability import Inclusion, Stability, stability
 
 __all__ = [
     "MIB_SHARES",
+    "Certified",
     "Comparison",
     "Completeness",
     "Confusion",
     "Curve",
     "CurvePoint",
     "Evaluation",
+    "EdgeTest",
     "Faithfulness",
     "GroupPresence",
     "HeadRole",
     "HeadRoles",
+    "HypothesisTest",
+    "HypothesisTests",
+    "Inclusion",
     "Judgement",
     "KnockOut",
     "Minimality",
@@ -50,13 +59,17 @@ __all__ = [
     "ScoreRecovery",
     "Split",
     "Spread",
+    "Stability",
+    "Vote",
     "against_known",
+    "certify",
     "compare",
     "completeness",
     "curve",
     "evaluate",
     "faithfulness",
     "head_roles",
+    "hypothesis_tests",
     "jaccard",
     "knocked_out",
     "minimality",
@@ -67,4 +80,5 @@ __all__ = [
     "recovery",
     "score_recovery",
     "spearman",
+    "stability",
 ]

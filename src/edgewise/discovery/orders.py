@@ -1,0 +1,55 @@
+"""ACDC and its tests in another order of heads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from typing import Any
+
+import torch
+
+from edgewise.discovery.acdc import run_search
+from edgewise.discovery.acdc_test import tested_search
+from edgewise.discovery.finding import Finding, ignore_progress
+from edgewise.discovery.journal import NO_JOURNAL
+from edgewise.discovery.search import Visit
+from edgewise.discovery.visits import visits
+from edgewise.graph import Graph, Node
+from edgewise.problem import Problem
+
+ORDERED: dict[str, Callable[..., Finding]] = {"acdc": run_search, "acdc-test": tested_search}
+
+
+def ordered_search(problem: Problem, method: str, settings: Any, plan: Sequence[Visit]) -> Finding:
+    """What one of `ORDERED` finds when it visits and tests in the order of `plan`."""
+    return ORDERED[method](problem, settings, plan, ignore_progress, NO_JOURNAL)
+
+
+def shuffled_visits(graph: Graph, generator: torch.Generator) -> list[Visit]:
+    """ACDC's order with the heads of each layer in random order, as senders and as receivers.
+
+    Layers, and q, k and v, keep their order: everything that reads a node is still visited before
+    the edges into it.
+    """
+    order: dict[Node, int] = {}
+    for layer in range(graph.n_layers):
+        heads = graph.attention_nodes(layer)
+        places = torch.randperm(len(heads), generator=generator).tolist()
+        order |= dict(zip(heads, places, strict=True))
+    plan = []
+    usual = [Visit(*visit) for visit in visits(graph, "descending")]
+    for _, same in groupby(usual, key=lambda v: _kind(v)):
+        for visit in sorted(same, key=lambda v: order.get(v.receiver.node, 0)):  # stable
+            candidates: list[Any] = []
+            for _, edges in groupby(
+                visit.candidates, key=lambda e: (e.sender.layer, e.sender.kind)
+            ):
+                candidates += sorted(edges, key=lambda e: order.get(e.sender, 0))
+            plan.append(Visit(visit.receiver, candidates))
+    return plan
+
+
+def _kind(visit: Visit) -> tuple[Any, ...]:
+    """What visits have in common that differ in their head alone."""
+    port = visit.receiver
+    return port.node.layer, port.node.kind, port.slot, visit.candidates[0].is_switch

@@ -1,0 +1,217 @@
+"""What a method finds on other prompts, again and again, and the replicates kept on disk.
+
+Methods that give every edge a score that is a mean over prompts need one look at each prompt: the
+scores of any resample are then means of known numbers, exactly (up to rounding). Others run anew.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from edgewise.circuit import Circuit, EdgeScores
+from edgewise.discovery import (
+    NO_JOURNAL,
+    Method,
+    OnProgress,
+    Progress,
+    ignore_progress,
+    ordered_search,
+)
+from edgewise.discovery.search import Visit
+from edgewise.discovery.selection import select
+from edgewise.errors import FormatError, OutputError, SettingError
+from edgewise.problem import Problem
+from edgewise.storage import check_format, write_text
+
+# Their scores are means over prompts of numbers that depend on one prompt each.
+_MEANS_OVER_PROMPTS = ("eap", "eap-ig", "clean-corrupted", "exact", "atp-star", "relp")
+
+
+def about(problem: Problem) -> dict[str, Any]:
+    """What results about resampled prompts say of the problem, for readers and to resume."""
+    return {
+        "model": problem.model.name,
+        "source": problem.pairs.source,
+        "n_prompts": len(problem.pairs),
+        "pairs_sha256": problem.pairs.sha256,
+        "metric": problem.metric.name,
+        "unit": problem.metric.unit,
+        "reference": problem.reference.to_json(),
+    }
+
+
+class Finder:
+    """A method on one problem, asked for its circuit on other choices of the prompts."""
+
+    def __init__(self, problem: Problem, method: Method, on_progress: OnProgress) -> None:
+        self._problem, self._method = problem, method
+        self._on_progress = on_progress
+        self._scores: dict[Any, torch.Tensor] = {}  # settings that scores depend on -> per prompt
+        own_means = problem.reference.kind.startswith("mean") and problem.reference.prompts is None
+        self._additive = method.name in _MEANS_OVER_PROMPTS and not own_means
+
+    def circuit(
+        self,
+        settings: Any,
+        rows: Sequence[int] | None = None,
+        plan: Sequence[Visit] | None = None,
+    ) -> Circuit:
+        """What the method finds on these rows of the prompts (default: all, as they are).
+
+        `plan` is another order of visits, for the methods that take one.
+        """
+        if self._additive:
+            return select(self._resampled(settings, rows), settings)
+        problem = self._problem
+        if rows is not None:
+            problem = problem.with_(pairs=problem.pairs.taken(rows))
+        if plan is not None:
+            return ordered_search(problem, self._method.name, settings, plan).circuit
+        return self._method.function(problem, settings, ignore_progress, NO_JOURNAL).circuit
+
+    def _resampled(self, settings: Any, rows: Sequence[int] | None) -> EdgeScores:
+        key = tuple(getattr(settings, name, None) for name in ("steps", "over", "points"))
+        if key not in self._scores:
+            self._scores[key] = self._of_each_prompt(settings)
+        each = self._scores[key]
+        values = (each if rows is None else each[list(rows)]).mean(dim=0)
+        return EdgeScores(self._problem.graph, values, self._method.name, "mean over prompts")
+
+    def _of_each_prompt(self, settings: Any) -> torch.Tensor:
+        problem, n = self._problem, len(self._problem.pairs)
+        scores = []
+        for row in range(n):
+            pairs = problem.pairs.taken([row])
+            if _says_nothing(problem, row):
+                scores.append(torch.zeros(problem.graph.exists.shape, dtype=torch.float64))
+            else:
+                alone = problem.with_(pairs=pairs)
+                found = self._method.function(alone, settings, ignore_progress, NO_JOURNAL)
+                scores.append(found.scores.values)
+            self._on_progress(Progress(row + 1, n, "scores of each prompt"))
+        return torch.stack(scores)
+
+
+def _says_nothing(problem: Problem, row: int) -> bool:
+    """Whether a prompt equals its corrupted twin, so that no edge can matter on it."""
+    pairs, reference = problem.pairs, problem.reference
+    if reference.kind != "corrupted" or reference.position_permutation is not None:
+        return False
+    assert pairs.corrupted is not None  # or there would be no such problem
+    at = pairs.real[row]
+    return torch.equal(pairs.clean[row][at], pairs.corrupted[row][at])
+
+
+@dataclass(frozen=True)
+class Replicate:
+    """One circuit of a resample: what was drawn for it, what it keeps, and its loss."""
+
+    index: int
+    drawn: Mapping[str, Any]
+    circuit: Circuit
+    loss: float | None = None
+
+    @property
+    def n_edges(self) -> int:
+        return self.circuit.n_edges
+
+    def to_json(self, places: Mapping[str, int]) -> dict[str, Any]:
+        """A line of a journal; edges by their place among the graph's."""
+        kept = [places[edge.name] for edge in self.circuit.edges]
+        return {"index": self.index, "drawn": dict(self.drawn), "edges": kept, "loss": self.loss}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any], full: Circuit) -> Replicate:
+        """The replicate of a line. Raises `KeyError`, `TypeError`, `ValueError`, `IndexError`."""
+        edges = [full.edges[int(place)] for place in data["edges"]]
+        loss = None if data["loss"] is None else float(data["loss"])
+        return cls(int(data["index"]), data["drawn"], Circuit.of(full.graph, edges), loss)
+
+
+def places_of(full: Circuit) -> dict[str, int]:
+    """The place of every edge among the graph's, by its name."""
+    return {edge.name: place for place, edge in enumerate(full.edges)}
+
+
+_FORMAT, _VERSION = "edgewise-replicates", 1
+
+
+def replicated(
+    indices: Sequence[int],
+    make: Callable[[int], Replicate],
+    asked: Mapping[str, Any],
+    full: Circuit,
+    journal: Path | None,
+    on_progress: OnProgress,
+) -> list[Replicate]:
+    """Replicates by `make`; those that a journal of the same work holds are taken from it.
+
+    The journal is a file of JSON lines: what was asked, then a replicate a line, each written when
+    it is made, so that a stopped call goes on. Raises `OutputError`, `FormatError`.
+    """
+    header = json.loads(json.dumps({"format": _FORMAT, "version": _VERSION, **asked}))
+    done = {} if journal is None else _kept(journal, header, full)
+    places = places_of(full)
+    result = []
+    for number, index in enumerate(indices, start=1):
+        replicate = done.get(index)
+        if replicate is None:
+            replicate = make(index)
+            if journal is not None:
+                _append(journal, replicate.to_json(places))
+        result.append(replicate)
+        on_progress(Progress(number, len(indices), f"{replicate.n_edges} edges"))
+    return result
+
+
+def _kept(path: Path, header: dict[str, Any], full: Circuit) -> dict[int, Replicate]:
+    if not path.exists():
+        write_text(json.dumps(header) + "\n", path)
+        return {}
+    try:
+        whole, _, half = path.read_text(encoding="utf-8").rpartition("\n")
+    except (OSError, UnicodeDecodeError) as reason:
+        raise FormatError(f"{path}: cannot read it as a journal: {reason}") from reason
+    try:
+        first, *lines = [json.loads(line) for line in whole.splitlines()] or [None]
+    except ValueError as reason:
+        raise FormatError(f"{path}: not a journal of replicates: {reason}") from reason
+    check_format(first, str(path), _FORMAT, _VERSION)
+    for name, value in header.items():
+        if first.get(name) != value:
+            raise OutputError(
+                f"{path} holds replicates of other work ({name} was {first.get(name)!r}, is "
+                f"{value!r}). Ask for the same again, choose another file, or remove it."
+            )
+    if half:  # what a killed process left of a line
+        write_text(whole + "\n", path)
+    try:
+        found = [Replicate.from_json(line, full) for line in lines]
+    except (KeyError, TypeError, ValueError, IndexError) as reason:
+        raise FormatError(f"{path}: not a replicate: {reason!r}") from reason
+    return {replicate.index: replicate for replicate in found}
+
+
+def _append(path: Path, line: Mapping[str, Any]) -> None:
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+    except OSError as reason:
+        raise OutputError(
+            f"cannot write {path}: {reason.strerror}. The replicates before are in it: the same "
+            "call goes on from there."
+        ) from reason
+
+
+def check_enough(problem: Problem, what: str) -> None:
+    """Raise `SettingError` for a single prompt, of which there is no other choice."""
+    if len(problem.pairs) < 2:
+        raise SettingError(
+            f"{what} draws other prompts than the given, and there is only 1. Give more prompts."
+        )

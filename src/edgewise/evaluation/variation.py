@@ -1,0 +1,94 @@
+"""What is varied from replicate to replicate: prompts, the order of heads, the size, the seed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+
+from edgewise.discovery import ORDERED, Method, shuffled_visits
+from edgewise.discovery.search import Visit
+from edgewise.errors import SettingError, unknown_name
+from edgewise.problem import Problem
+
+Over = Literal["prompts", "head-order", "threshold", "seed"]
+
+# What decides the size of a circuit, for "threshold": the first that a method was given.
+_WHOLE_SIZES = ("edges", "nodes", "units")
+_SIZES = ("threshold", "regularisation", "above", *_WHOLE_SIZES, "share", "unit_share", "sparsity")
+
+
+def checked_over(over: str | Sequence[str], method: Method, settings: Any) -> tuple[Over, ...]:
+    """What to vary, in one order. Raises `UnknownName`, `SettingError` if the method has it not."""
+    asked = (over,) if isinstance(over, str) else tuple(over)
+    for name in asked:
+        if name not in get_args(Over):
+            raise unknown_name("variation", name, get_args(Over))
+    if not asked:
+        raise SettingError(f"nothing to vary; choose of {', '.join(get_args(Over))}.")
+    if "head-order" in asked and method.name not in ORDERED:
+        raise SettingError(
+            f"{method.name} has no order of heads to vary; {' and '.join(ORDERED)} do."
+        )
+    names = {field.name for field in fields(settings)}
+    if "seed" in asked and "seed" not in names:
+        raise SettingError(f"{method.name} draws nothing, so it has no seed to vary.")
+    if "threshold" in asked:
+        size = size_setting(settings)
+        if size is None or not getattr(settings, size):
+            raise SettingError(
+                f"{method.name} has no threshold or size above 0 to vary around; give one."
+            )
+    return tuple(name for name in get_args(Over) if name in asked)
+
+
+def size_setting(settings: Any) -> str | None:
+    """The setting that says how large a circuit becomes; None for methods without one."""
+    return next((name for name in _SIZES if getattr(settings, name, None) is not None), None)
+
+
+def varied(
+    problem: Problem, settings: Any, over: Sequence[Over], spread: float, seed: int, index: int
+) -> tuple[Any, list[int] | None, list[Visit] | None, dict[str, Any]]:
+    """Settings, rows of prompts, order of visits of replicate `index`, and what was drawn in words.
+
+    Each thing that is varied has random numbers of its own, so that varying another as well changes
+    nothing about it; replicate 7 of 10 is replicate 7 of 100.
+    """
+    drawn: dict[str, Any] = {}
+    rows, plan = None, None
+    if "prompts" in over:
+        n = len(problem.pairs)
+        rows = _random(seed, index, "prompts").integers(n, size=n).tolist()
+        drawn["distinct_prompts"] = len(set(rows))
+    if "threshold" in over:
+        name = size_setting(settings)
+        assert name is not None  # checked_over saw one
+        factor = spread ** _random(seed, index, "threshold").uniform(-1, 1)
+        drawn[name] = _scaled(name, getattr(settings, name), factor)
+        settings = replace(settings, **{name: drawn[name]})
+    if "seed" in over:
+        drawn["seed"] = int(_random(seed, index, "seed").integers(2**31))
+        settings = replace(settings, seed=drawn["seed"])
+    if "head-order" in over:
+        drawn["head_order_seed"] = int(_random(seed, index, "head-order").integers(2**31))
+        generator = torch.Generator().manual_seed(drawn["head_order_seed"])
+        plan = shuffled_visits(problem.graph, generator)
+    return settings, rows, plan, drawn
+
+
+def _scaled(name: str, value: float, factor: float) -> float:
+    if name in _WHOLE_SIZES:
+        return max(1, round(value * factor))
+    if name == "sparsity":  # what is kept is scaled
+        return max(0.0, 1 - (1 - value) * factor)
+    if name in ("share", "unit_share"):
+        return min(1.0, value * factor)
+    return value * factor
+
+
+def _random(seed: int, index: int, what: Over) -> np.random.Generator:
+    return np.random.default_rng([seed, index, get_args(Over).index(what)])
