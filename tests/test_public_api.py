@@ -117,7 +117,7 @@ def test_importing_and_help_do_not_wait_for_torch():
         "import sys, edgewise\n"
         "from edgewise.cli.main import main\n"
         "for args in (['--help'], ['discover', '--help'], ['evaluate', '--help'],\n"
-        "             ['compare', '--help']):\n"
+        "             ['compare', '--help'], ['stability', '--help'], ['test', '--help']):\n"
         "    try: main(args)\n"
         "    except SystemExit as stop: assert not stop.code\n"
         "assert 'torch' not in sys.modules and 'transformers' not in sys.modules\n"

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import typer
 
-from edgewise.cli import commands, tasks
+from edgewise.cli import commands, judging, tasks
 from edgewise.cli.compare import compare
 from edgewise.cli.evaluate import evaluate
 from edgewise.errors import EdgewiseError
@@ -38,6 +38,9 @@ for command in (
     commands.discover,
     evaluate,
     compare,
+    judging.stability,
+    judging.certify,
+    judging.test,
     commands.report,
     commands.models,
     commands.methods,

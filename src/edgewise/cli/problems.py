@@ -94,6 +94,18 @@ def from_run(run: Run, *, load: Load | None = None) -> Built:
     return built
 
 
+def circuit_and_problem(path: Path, options: ProblemOptions) -> tuple[Circuit, Built]:
+    """The circuit of a run folder or a file, and the problem to judge it on.
+
+    The problem is the one that the options name; without them, the run's own made again.
+    """
+    if not path.is_dir():
+        return Circuit.load(path), build(options)
+    run = Run.load(path)
+    named = options.task is not None or options.pairs is not None
+    return run.circuit, build(options) if named else from_run(run)
+
+
 def _task(options: ProblemOptions, load: Load) -> Task:
     assert options.task is not None
     for name in ("columns", "corrupt"):

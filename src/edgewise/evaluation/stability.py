@@ -69,7 +69,7 @@ class Inclusion:
 class Stability:
     """Circuits of replicates, what they share, and the circuit found without any variation.
 
-    Losses of replicates are on the prompts of `split`: "discovery" (the problem's own) or "given".
+    Losses of replicates are on the prompts of `split`: "discovery" (the problem's own), "held-out".
     """
 
     about: Mapping[str, Any]
@@ -282,7 +282,7 @@ def stability(
         interval=interval,
         core_at=core,
         noise_at=noise,
-        split="discovery" if test is None else "given",
+        split="discovery" if judged.pairs.sha256 == problem.pairs.sha256 else "held-out",
         circuit=finder.circuit(resolved),
         replicates=tuple(replicates),
     )
