@@ -25,11 +25,11 @@ def share(circuits, rows, size, edge):
 
 def test_certified_decisions_survive_every_deletion_there_is():
     """Exactly simulated: all subsamples of 8 prompts, and of what any deletion leaves."""
-    n, size = 8, 3
+    n, size = 7, 2
     checked = 0
     for seed in range(2):
         of = problem(n, seed)
-        found = ew.certify(of, "acdc", threshold=0.1, n=56, size=size)
+        found = ew.certify(of, "acdc", threshold=0.1, n=21, size=size)
         assert found.exact
         circuits = {
             rows: ew.acdc(of.with_(pairs=of.pairs.taken(rows)), threshold=0.1).circuit
@@ -96,14 +96,14 @@ def test_votes_of_random_subsamples_bound_the_true_share():
 
 def test_close_votes_abstain_and_sets_partition_the_graph():
     of = problem(8)
-    found = ew.certify(of, "acdc", threshold=0.1, n=56, size=3)
+    found = ew.certify(of, "eap-ig", edges=5, n=56, size=3)
     for deletions in (0, 1, 2, 5):
         parts = [found.kept(deletions), found.removed(deletions), found.abstained(deletions)]
         assert sum(part.n_edges for part in parts) == of.graph.n_edges
     assert found.kept(2).n_edges <= found.kept(1).n_edges
     assert found.withstands(found.kept(1).edges[0], 1)
     assert not found.withstands(found.kept(1).edges[0], 1, added=50)
-    few = ew.certify(of, "acdc", threshold=0.1, n=5, size=3)  # five votes show nothing
+    few = ew.certify(of, "eap-ig", edges=5, n=5, size=3)  # five votes show nothing
     assert few.kept(0).n_edges == 0
     assert few.table[0].deletions == -1
 

@@ -20,7 +20,7 @@ from models import random_circuit, random_model, random_pairs
 
 
 def problem(n=8, metric="kl", reference="corrupted", seed=1):
-    model = random_model(seed)
+    model = random_model(seed, n_layers=1)
     return ew.Problem(model, random_pairs(model, 3, n=n), metric, reference)
 
 
@@ -46,7 +46,7 @@ def test_inclusion_is_the_share_of_bootstrap_circuits_drawn_by_hand():
 
 
 def test_core_contingent_and_noise_are_by_interval_and_disjoint():
-    found = ew.stability(problem(), "acdc", threshold=0.03, n=24, core=0.7, noise=0.3)
+    found = ew.stability(problem(), "exact", edges=8, n=24, core=0.7, noise=0.3)
     every = [found.core, found.contingent, found.noise]
     assert all((a & b).n_edges == 0 for a, b in itertools.combinations(every, 2))
     assert found.core.n_edges
