@@ -7,6 +7,9 @@ import pytest
 from scipy.stats import binom, binomtest
 
 import edgewise as ew
+from edgewise.discovery import ignore_progress
+from edgewise.evaluation.against_random import against_random
+from edgewise.evaluation.circuit_bench import Bench
 from edgewise.evaluation.hypotheses import equivalence_p_value
 from edgewise.evaluation.independence import independence
 from edgewise.evaluation.random_circuits import RandomPaths
@@ -46,13 +49,13 @@ def test_equivalence_is_the_binomial_tail_and_has_power():
 def test_independence_holds_its_rate_and_sees_what_correlation_does_not():
     random = np.random.default_rng(1)
     rejected = powerful = 0
-    for _ in range(150):
+    for _ in range(80):
         x, y = random.normal(size=40), random.exponential(size=40)
-        rejected += independence(x, y, n_permutations=59, random=random).p_value <= 0.05
+        rejected += independence(x, y, n_permutations=39, random=random).p_value <= 0.05
         bent = x**2 + 0.2 * random.normal(size=40)
-        powerful += independence(x, bent, n_permutations=59, random=random).p_value <= 0.05
-    assert rejected <= most_rejections(150, 0.05)
-    assert powerful > 130
+        powerful += independence(x, bent, n_permutations=39, random=random).p_value <= 0.05
+    assert rejected <= most_rejections(80, 0.05)
+    assert powerful > 70
 
 
 def test_hsic_is_its_definition():
@@ -72,19 +75,17 @@ def test_hsic_is_its_definition():
 
 def test_random_circuits_are_rarely_found_sufficient():
     """Null circuits: drawn like those they are compared with. The null is true of nine in ten."""
-    model = random_model(3)
+    model = random_model(3, n_layers=1)
     problem = ew.Problem(model, random_pairs(model, 4, n=8), "kl", "corrupted")
     paths = RandomPaths(problem.graph, 99)
-    rejected, wrong, n = 0, 0, 30
-    losses = sorted(problem.loss(paths.circuit(12)) for _ in range(100))
+    losses = sorted(problem.loss(paths.circuit(12)) for _ in range(60))
+    rejected, wrong, n = 0, 0, 12
     for seed in range(n):
         circuit = paths.circuit(12)
-        found = ew.hypothesis_tests(
-            problem, circuit, n_random=40, n_permutations=1, max_edges=1, seed=seed
-        )
-        reject = found.of("sufficiency").p_value <= 0.05
+        bench = Bench(problem, circuit, seed, 30, ignore_progress)
+        reject = against_random(bench, 0.9)[0].p_value <= 0.05
         rejected += reject
-        wrong += reject and problem.loss(circuit) > losses[10]  # not of the best tenth
+        wrong += reject and problem.loss(circuit) > losses[6]  # not of the best tenth
     assert rejected <= most_rejections(n, 0.15)
     assert wrong <= most_rejections(n, 0.05)
 
@@ -103,12 +104,12 @@ def minimal(program):
     return ew.acdc(program.problem, threshold=1e-4).circuit
 
 
-def tested(program, circuit, **settings):
-    return ew.hypothesis_tests(program.test, circuit, n_random=60, n_permutations=99, **settings)
+def judged(program, circuit, **settings):
+    return ew.hypothesis_tests(program.test, circuit, n_random=45, n_permutations=49, **settings)
 
 
 def test_the_circuit_of_a_program_passes(program, minimal):
-    found = tested(program, minimal)
+    found = judged(program, minimal)
     for name in ("equivalence", "independence", "minimality", "sufficiency"):
         assert found.of(name).passed, name
     assert found.of("sufficiency").adjusted <= 0.05
@@ -118,14 +119,16 @@ def test_the_circuit_of_a_program_passes(program, minimal):
 
 def test_a_dropped_edge_is_seen_by_equivalence(program, minimal):
     for edge in minimal.edges[::3]:
-        found = tested(program, minimal.without(edge), max_edges=1)
+        found = ew.hypothesis_tests(
+            program.test, minimal.without(edge), n_random=2, n_permutations=9, max_edges=1
+        )
         assert found.of("equivalence").rejected, edge.name
         assert found.of("equivalence").statistic > 0.1
 
 
 def test_an_added_edge_is_named_by_minimality(program, minimal):
     junk = (program.truth.complement()).edges[4]
-    found = tested(program, minimal.with_edge(junk))
+    found = judged(program, minimal.with_edge(junk))
     assert found.of("minimality").passed is False
     assert found.superfluous.edges == (junk,)
     assert found.of("equivalence").passed
@@ -148,7 +151,7 @@ def test_scores_that_can_be_outperformed_are_compared_prompt_by_prompt():
     full = ew.Circuit.full(problem.graph)
     found = ew.hypothesis_tests(problem, full.without("m1->logits"), n_random=3, max_edges=2)
     scores = [problem.per_prompt(c).numpy() for c in (full.without("m1->logits"), full)]
-    better = (scores[0] > scores[1]).sum()
+    better = (scores[0] > scores[1]).sum() + (scores[0] == scores[1]).sum() / 2
     assert found.of("equivalence").statistic == pytest.approx(better / 30)
     assert found.of("independence").null.startswith("the score without the circuit")
     whole = ew.hypothesis_tests(problem, full, n_random=3, max_edges=2)
@@ -159,17 +162,17 @@ def test_scores_that_can_be_outperformed_are_compared_prompt_by_prompt():
 
 
 def test_random_tests_count_what_they_say(program, minimal):
-    found = tested(program, minimal, seed=3, correction="none")
+    found = judged(program, minimal, seed=3, correction="none")
     paths = RandomPaths(minimal.graph, 3, 1)
     model = program.test.loss(ew.Circuit.full(minimal.graph))
     own = abs(program.test.loss(minimal) - model)
     closer = sum(
-        own < abs(program.test.loss(paths.circuit(minimal.n_edges)) - model) for _ in range(60)
+        own < abs(program.test.loss(paths.circuit(minimal.n_edges)) - model) for _ in range(45)
     )
     test = found.of("sufficiency")
-    assert test.statistic == closer / 60
-    assert test.p_value == test.adjusted == binomtest(closer, 60, 0.9, "greater").pvalue
-    assert tested(program, minimal, seed=3, correction="none").to_json() == found.to_json()
+    assert test.statistic == closer / 45
+    assert test.p_value == test.adjusted == binomtest(closer, 45, 0.9, "greater").pvalue
+    assert judged(program, minimal, seed=3, correction="none").to_json() == found.to_json()
 
 
 def test_random_circuits_are_made_of_paths():
@@ -187,7 +190,7 @@ def test_random_circuits_are_made_of_paths():
 
 
 def test_results_are_json_and_words(program, minimal, tmp_path):
-    found = tested(program, minimal, split="held-out")
+    found = judged(program, minimal, split="held-out")
     document = json.loads(found.save(tmp_path / "tests.json").read_text())
     assert document["about"]["n_prompts"] == 50
     assert document["split"] == "held-out"

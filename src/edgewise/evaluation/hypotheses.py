@@ -172,9 +172,11 @@ def _independence(bench: Bench, n_permutations: int) -> HypothesisTest:
         what = "output"
     random = np.random.default_rng([bench.seed, 0])
     found = independence(first, second, n_permutations=n_permutations, random=random)
-    note = ""
-    if found.constant == "second":
-        note = f"Without the circuit every prompt has the same {what}."
+    notes = {
+        "first": f"The model's {what} is the same on every prompt: nothing can depend on it.",
+        "second": f"Without the circuit every prompt has the same {what}.",
+    }
+    note = notes[found.constant] if found.constant else ""
     return HypothesisTest(
         "independence",
         f"the {what} without the circuit is independent of the model's",
@@ -190,12 +192,11 @@ def _independence(bench: Bench, n_permutations: int) -> HypothesisTest:
 
 
 def _outputs(problem: Problem, circuit: Circuit) -> Values:
-    """Each prompt's logits, their mean over its answer positions."""
-    reference, rows = problem.reference.over(problem.pairs), []
+    """Each prompt's logits at its answer positions, one after the other; 0 where it has fewer."""
+    reference, rows = problem.reference.over(problem.pairs), list[torch.Tensor]()
     for pairs in problem.pairs.batches(problem.batch_size or 16):
         part = problem.with_(pairs=pairs, reference=reference)
         logits = run_circuit(part, circuit).double().cpu()
-        at = pairs.answer_at[..., None]
-        rows.append(torch.where(at, logits, 0.0).sum(dim=1) / at.sum(dim=1))
-    values: Values = torch.cat(rows).numpy()
+        rows += [one[at].flatten() for one, at in zip(logits, pairs.answer_at, strict=True)]
+    values: Values = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).numpy()
     return values
