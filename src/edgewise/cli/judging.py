@@ -9,6 +9,7 @@ import typer
 
 from edgewise.cli.options import Json, ProblemOptions, with_problem, with_settings
 from edgewise.errors import SettingError
+from edgewise.settings.checks import check_choice
 
 Out = Annotated[Path | None, typer.Option(help="JSON file to write the result into.")]
 KeptIn = Annotated[
@@ -169,6 +170,7 @@ def test(
 
     if split not in ("test", "discovery"):
         raise SettingError(f"split is {split!r}; it must be 'test' or 'discovery'.")
+    check_choice("correction", correction, ("holm", "benjamini-hochberg", "none"))
     if out is not None:
         check_writable(out)
     with show.spinner("loading", quiet=json):
@@ -185,7 +187,7 @@ def test(
             n_random=n_random,
             n_permutations=n_permutations,
             max_edges=max_edges,
-            correction=correction,  # type: ignore[arg-type]  # other words are refused there
+            correction=correction,  # type: ignore[arg-type]  # checked above
             seed=draw_seed,
             split="held-out" if held_out else "discovery",
             on_progress=on_progress,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
@@ -31,7 +32,7 @@ def shuffled_visits(graph: Graph, generator: torch.Generator) -> list[Visit]:
     Layers, and q, k and v, keep their order: everything that reads a node is still visited before
     the edges into it.
     """
-    order: dict[Node, int] = {}
+    order: dict[Node, int] = {}  # of heads, at any span
     for layer in range(graph.n_layers):
         heads = graph.attention_nodes(layer)
         places = torch.randperm(len(heads), generator=generator).tolist()
@@ -39,14 +40,18 @@ def shuffled_visits(graph: Graph, generator: torch.Generator) -> list[Visit]:
     plan = []
     usual = [Visit(*visit) for visit in visits(graph, "descending")]
     for _, same in groupby(usual, key=lambda v: _kind(v)):
-        for visit in sorted(same, key=lambda v: order.get(v.receiver.node, 0)):  # stable
+        for visit in sorted(same, key=lambda v: _place(order, v.receiver.node)):  # stable
             candidates: list[Any] = []
             for _, edges in groupby(
                 visit.candidates, key=lambda e: (e.sender.layer, e.sender.kind)
             ):
-                candidates += sorted(edges, key=lambda e: order.get(e.sender, 0))
+                candidates += sorted(edges, key=lambda e: _place(order, e.sender))
             plan.append(Visit(visit.receiver, candidates))
     return plan
+
+
+def _place(order: Mapping[Node, int], node: Node) -> int:
+    return order.get(replace(node, span=None), 0)
 
 
 def _kind(visit: Visit) -> tuple[Any, ...]:

@@ -186,7 +186,7 @@ class Certified:
         check_format(document, source, FORMAT, VERSION)
         plain = ("about", "method", "settings", "seed", "size", "level", "exact", "n")
         try:
-            full = Circuit.full(Graph(**document["graph"]))
+            full = Circuit.full(Graph.from_json(document["graph"]))
             counts = torch.zeros(full.keep.shape, dtype=torch.int64)
             for edge, count in zip(full.edges, document["counts"], strict=True):
                 counts[full.graph.index(edge)] = int(count)
