@@ -10,7 +10,9 @@ import pytest
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
-@pytest.mark.parametrize("script", ["bench_gpu", "bench_acdc", "bench_acdc_waterfall"])
+@pytest.mark.parametrize(
+    "script", ["bench_gpu", "bench_acdc", "bench_acdc_waterfall", "bench_calibration"]
+)
 def test_a_tiny_run_prints_a_result(script):
     command = [sys.executable, str(BENCHMARKS / f"{script}.py"), "--tiny"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)

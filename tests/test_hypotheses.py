@@ -185,6 +185,10 @@ def test_random_circuits_are_made_of_paths():
     assert inflated.keep[at]
     assert not circuit.keep[at]
     assert paths.inflated(ew.Circuit.full(graph)) is None
+    spans = ew.Graph.build(2, 2, switches=True, spans=["subject", "rest"])
+    for seed in range(10):
+        circuit = RandomPaths(spans, seed).circuit(8)
+        assert circuit.pruned() == circuit
 
 
 def test_results_are_json_and_words(program, minimal, tmp_path):

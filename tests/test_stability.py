@@ -108,6 +108,18 @@ def test_shuffled_heads_are_acdc_with_heads_renumbered():
     assert len({r.drawn["head_order_seed"] for r in found.replicates}) == 16
 
 
+def test_shuffled_heads_are_the_same_at_every_span():
+    graph = ew.Graph.build(2, 3, spans=["subject", "rest"])
+    for seed in range(3):
+        plan = shuffled_visits(graph, torch.Generator().manual_seed(seed))
+        edges = [edge for visit in plan for edge in visit.candidates]
+        assert len(edges) == len(set(edges)) == graph.n_edges
+        for span in ("subject", "rest"):
+            ports = [v.receiver.node for v in plan if v.receiver.slot == "q"]
+            order = [node.head for node in ports if (node.span, node.layer) == (span, 1)]
+            assert order == [n.head for n in ports if (n.span, n.layer) == ("rest", 1)]
+
+
 def test_each_thing_varied_has_random_numbers_of_its_own():
     of, more = problem(n=5), {"core": 0.4, "n": 4}
     alone = ew.stability(of, threshold=0.05, over="threshold", spread=3, **more)
