@@ -266,9 +266,10 @@ def stability(
 
     def make(index: int) -> Replicate:
         changed, rows, plan, drawn = varied(problem, resolved, varying, spread, seed, index)
-        circuit = finder.circuit(changed, rows, plan)
-        return Replicate(index, drawn, circuit, judged.loss(circuit))
+        found = finder.circuit(changed, rows, plan)
+        return Replicate(index, drawn, found, judged.loss(found))
 
+    circuit = finder.circuit(resolved)  # what it refuses, it refuses now
     path, full = None if journal is None else Path(journal), Circuit.full(problem.graph)
     replicates = replicated(range(n), make, asked, full, path, on_progress)
     return Stability(
@@ -283,7 +284,7 @@ def stability(
         core_at=core,
         noise_at=noise,
         split="discovery" if judged.pairs.sha256 == problem.pairs.sha256 else "held-out",
-        circuit=finder.circuit(resolved),
+        circuit=circuit,
         replicates=tuple(replicates),
     )
 

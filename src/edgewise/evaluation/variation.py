@@ -12,6 +12,7 @@ import torch
 from edgewise.discovery import ORDERED, Method, shuffled_visits
 from edgewise.discovery.search import Visit
 from edgewise.errors import SettingError, unknown_name
+from edgewise.graph import Graph
 from edgewise.problem import Problem
 
 Over = Literal["prompts", "head-order", "threshold", "seed"]
@@ -68,7 +69,7 @@ def varied(
         name = size_setting(settings)
         assert name is not None  # checked_over saw one
         factor = spread ** _random(seed, index, "threshold").uniform(-1, 1)
-        drawn[name] = _scaled(name, getattr(settings, name), factor)
+        drawn[name] = _scaled(name, getattr(settings, name), factor, problem.graph)
         settings = replace(settings, **{name: drawn[name]})
     if "seed" in over:
         drawn["seed"] = int(_random(seed, index, "seed").integers(2**31))
@@ -80,9 +81,14 @@ def varied(
     return settings, rows, plan, drawn
 
 
-def _scaled(name: str, value: float, factor: float) -> float:
+def _scaled(name: str, value: float, factor: float, graph: Graph) -> float:
     if name in _WHOLE_SIZES:
-        return max(1, round(value * factor))
+        most = {
+            "edges": graph.n_edges,
+            "nodes": sum(node.layer is not None for node in graph.nodes),
+            "units": sum(port.node.layer is not None for port in graph.receivers),
+        }
+        return min(most[name], max(1, round(value * factor)))
     if name == "sparsity":  # what is kept is scaled
         return max(0.0, 1 - (1 - value) * factor)
     if name in ("share", "unit_share"):
