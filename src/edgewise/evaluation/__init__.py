@@ -8,6 +8,8 @@ from edgewise.evaluation.completeness import Completeness, KnockOut, completenes
 from edgewise.evaluation.curves import MIB_SHARES, Curve, CurvePoint, curve
 from edgewise.evaluation.evaluate import Evaluation, Split, evaluate
 from edgewise.evaluation.faithfulness import Faithfulness, Spread, faithfulness
+from edgewise.evaluation.hypotheses import hypothesis_tests
+from edgewise.evaluation.hypothesis_results import EdgeTest, HypothesisTest, HypothesisTests
 from edgewise.evaluation.minimality import Minimality, minimality
 from edgewise.evaluation.paper_nodes import paper_nodes
 from edgewise.evaluation.random_circuits import (
@@ -17,8 +19,6 @@ from edgewise.evaluation.random_circuits import (
     random_circuits,
 )
 from edgewise.evaluation.ranking import ScoreRecovery, score_recovery
-from edgewise.evaluation.hypotheses import hypothesis_tests
-from edgewise.evaluation.hypothesis_results import EdgeTest, HypothesisTest, HypothesisTests
 from edgewise.evaluation.recovery import (
     Confusion,
     NodeCounting,
@@ -38,8 +38,8 @@ __all__ = [
     "Confusion",
     "Curve",
     "CurvePoint",
-    "Evaluation",
     "EdgeTest",
+    "Evaluation",
     "Faithfulness",
     "GroupPresence",
     "HeadRole",
