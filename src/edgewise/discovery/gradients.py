@@ -209,6 +209,8 @@ def edge_scores(model: Model, graph: Graph, found: EdgeGradients) -> Float[Tenso
             scores[span, :n, columns] = product.double().cpu()
     scores = scores.where(additive, 0.0)
     for site, change in found.vectors.items():
+        if site not in found.caught.gradients:
+            continue  # something else was written in the place of what these heads give
         at_places = (change * found.caught.gradients[site]).sum(dim=3).double()
         effects = torch.einsum("hbp,sbp->sh", at_places, found.spans.double()).cpu()
         own = whole.columns(site)
