@@ -54,11 +54,16 @@ def write_json(document: Any, path: Path) -> Path:
 
 def write_text(text: str, path: Path) -> Path:
     """Write a text file in one step. Raises `OutputError` and leaves an old file as it was."""
+    return write_bytes(text.encode(), path)
+
+
+def write_bytes(data: bytes, path: Path) -> Path:
+    """Write a file in one step. Raises `OutputError` and leaves an old file as it was."""
     try:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
                 file.flush()
                 os.fsync(file.fileno())  # or a power cut could leave the new name on an empty file
             os.chmod(temporary, 0o644)  # mkstemp makes private files
