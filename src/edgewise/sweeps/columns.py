@@ -114,7 +114,7 @@ def described(name: str, options: Mapping[str, Any], task: Task | None) -> Row:
 def asked(point: Point) -> Row:
     """The columns about the method and its settings, as used."""
     settings = {f"{SETTING}{k}": _cell(v) for k, v in asdict(point.settings).items()}
-    return {"method": point.method.name, **settings}
+    return {"method": point.method, **settings}
 
 
 def found(run: Run, evaluated: Faithfulness, known: Mapping[str, Any], *, sharing: int) -> Row:

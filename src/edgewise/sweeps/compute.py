@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from edgewise.discovery import OnProgress, Progress, ignore_progress
+from edgewise.discovery import OnProgress, Progress, ignore_progress, method_named
 from edgewise.errors import OutputError
 from edgewise.evaluation import against_known, faithfulness
 from edgewise.problem import Problem
@@ -49,7 +49,7 @@ class Job:
     @property
     def kind(self) -> tuple[str, str]:
         """Jobs of one kind take about as long per point."""
-        return self.points[0].point.method.name, str(self.points[0].row["task"])
+        return self.points[0].point.method, str(self.points[0].row["task"])
 
 
 def plan(
@@ -141,13 +141,11 @@ class Computer:
         method, given = points[0].point.method, points[0].point.given
         if len(points) > 1:
             every = [one.point.settings for one in points]
-            runs = runs_together(problem, method, every, given, on_progress)
+            runs = runs_together(problem, method_named(method), every, given, on_progress)
         else:
             settings = {name: getattr(points[0].point.settings, name) for name in given}
             journal = self._unfinished / points[0].key
-            runs = [
-                discover(problem, method.name, on_progress=on_progress, journal=journal, **settings)
-            ]
+            runs = [discover(problem, method, on_progress=on_progress, journal=journal, **settings)]
         return [
             Outcome({**one.row, **_judged(task, problem, run, len(runs))}, run.circuit.to_json())
             for one, run in zip(points, runs, strict=True)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import product
 from typing import Any
 
-from edgewise.discovery import Method, method_named, shares_work
+from edgewise.discovery import method_named, shares_work
 from edgewise.errors import EdgewiseError, SettingError
 from edgewise.record import several
 
@@ -22,7 +22,7 @@ class Point:
     """
 
     problem: Mapping[str, Any]
-    method: Method
+    method: str
     settings: Any
     given: tuple[str, ...]
 
@@ -31,7 +31,7 @@ class Point:
         """For progress: the method, what it works on, the settings that were given."""
         about = ", ".join(f"{k} {v}" for k, v in self.problem.items() if v is not None)
         how = ", ".join(f"{name} {getattr(self.settings, name)}" for name in self.given)
-        return f"{self.method.name} on {about}" + (f" ({how})" if how else "")
+        return f"{self.method} on {about}" + (f" ({how})" if how else "")
 
     @property
     def apart_from_shared(self) -> tuple[Any, ...]:
@@ -40,9 +40,9 @@ class Point:
         ACDC's points that differ in their threshold, an attribution's that differ in how the
         circuit is selected, HISP's that differ in how many units they keep.
         """
-        own = asdict(self.settings)
-        kept = {name: value for name, value in own.items() if not shares_work(self.method, name)}
-        return tuple(self.problem.items()), self.method.name, tuple(kept.items())
+        own, method = asdict(self.settings), method_named(self.method)
+        kept = {name: value for name, value in own.items() if not shares_work(method, name)}
+        return tuple(self.problem.items()), self.method, tuple(kept.items())
 
 
 def grid(over: Mapping[str, Any], methods: Mapping[str, Mapping[str, Any]]) -> list[Point]:
@@ -66,7 +66,7 @@ def grid(over: Mapping[str, Any], methods: Mapping[str, Mapping[str, Any]]) -> l
     return found
 
 
-def _settings(name: str, given: Mapping[str, Any]) -> Iterator[tuple[Method, Any, tuple[str, ...]]]:
+def _settings(name: str, given: Mapping[str, Any]) -> Iterator[tuple[str, Any, tuple[str, ...]]]:
     method = method_named(name)
     if not isinstance(given, Mapping):
         raise SettingError(
@@ -74,7 +74,7 @@ def _settings(name: str, given: Mapping[str, Any]) -> Iterator[tuple[Method, Any
         )
     for choice in _combinations(given, name):
         try:
-            yield method, method.resolve(choice), tuple(choice)
+            yield method.name, method.resolve(choice), tuple(choice)
         except SettingError as reason:
             reason.add_note(
                 f"(In the point {choice}. Values that do not go together are two sweeps into one "
@@ -101,7 +101,7 @@ def _combinations(values: Mapping[str, Any], whose: str) -> Iterator[dict[str, A
         yield dict(zip(each, row, strict=True))
 
 
-def setting_names(methods: Mapping[str, Any]) -> list[str]:
+def setting_names(methods: Iterable[str]) -> list[str]:
     """The settings of any of these methods, in their order. Raises `UnknownName`."""
     names = [f.name for name in methods for f in fields(method_named(name).settings)]
     return list(dict.fromkeys(names))

@@ -58,7 +58,7 @@ def key_of(content: Mapping[str, Any], point: Point) -> str:
     whole = {
         "version": _VERSION,
         "problem": content,
-        "method": point.method.name,
+        "method": point.method,
         "settings": asdict(point.settings),
     }
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:16]
