@@ -54,7 +54,8 @@ app.add_typer(tasks.app, name="tasks")
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line. Exit code 0 on success, 2 on an expected error, 130 on Ctrl-C.
 
-    1 says that some points of a sweep failed. Usage errors (a wrong flag, a word for a number) are typer's to report; it exits with 2 as well.
+    1 says that points of a sweep failed. Usage errors (a wrong flag, a word for a number) are
+    typer's to report; it exits with 2 as well.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given

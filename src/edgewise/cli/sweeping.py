@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,6 +23,17 @@ from edgewise.sweeps.folder import read_rows
 from edgewise.tasks import Task, task_spec
 
 _SHOWN = 60  # rows of a table for reading
+_HEADS = {
+    "n_edges": "edges",
+    "evaluation_metric": "value",
+    "evaluation_faithfulness": "faithful",
+    "evaluation_split": "on",
+    "evaluation_n": "n",
+    "published_edge_tpr": "published",
+    "published_edge_precision": "precision",
+    "truth_edge_tpr": "truth",
+    "truth_edge_precision": "precision",
+}
 
 
 @dataclass(frozen=True)
@@ -51,9 +62,9 @@ def parse(typed: Typed, methods: Sequence[str]) -> Asked:
         else value
         for name, value in typed.problem.items()
     }
-    known = [f.name for f in fields(ProblemOptions)]
-    check_says_what(ProblemOptions(**{k: str(over[k]) for k in known[:2] if k in over}))
-    for task in over.get("task", ()):
+    tasks, files = over.get("task", []), over.get("pairs", [])
+    check_says_what(ProblemOptions(task=next(iter(tasks), None), pairs=next(iter(files), None)))
+    for task in tasks:
         task_spec(task)
     names = parse_values("method", methods, str)
     names = [method_named(name).name for name in names]
@@ -119,8 +130,7 @@ def list_points(asked: Asked, out: Path | None, *, json: bool) -> None:
     if json:
         show.as_json({"n_points": len(rows), "counts": dict(counts), "points": rows})
         return
-    columns = ["status", *_varying(rows)]
-    _table("Points", columns, rows)
+    _table("Points", ["status", *_varying(asked, rows)], rows)
     said = ", ".join(f"{n} {status}" for status, n in counts.items())
     show.OUT.print(f"{_points(len(rows))}: {said}.")
 
@@ -146,25 +156,22 @@ def run(asked: Asked, out: Path, how: How, *, json: bool) -> int:
         counts = {"n_points": len(rows), "n_failed": len(failed), "n_in_folder": len(sweep.rows)}
         show.as_json({**counts, "out": str(out), "files": written, "points": rows})
     else:
-        _print(sweep, rows, failed, written)
+        _print(asked, sweep, rows, written)
     return len(failed)
 
 
 def _print(
-    sweep: Sweep,
-    rows: Sequence[dict[str, Any]],
-    failed: Sequence[dict[str, Any]],
-    written: Sequence[str],
+    asked: Asked, sweep: Sweep, rows: Sequence[dict[str, Any]], written: Sequence[str]
 ) -> None:
     done = [row for row in rows if row["status"] == "done"]
+    failed = [row for row in rows if row["status"] == "failed"]
     measures = ["n_edges", "evaluation_metric", "evaluation_faithfulness"]
     for known in ("published", "truth"):
         if any(row.get(f"{known}_edge_tpr") is not None for row in done):
             measures += [f"{known}_edge_tpr", f"{known}_edge_precision"]
     if done:
         told = ["evaluation_split", "evaluation_n"]
-        columns = dict.fromkeys(["task", "method", *_varying(done), *measures, *told])
-        _table("Circuits", list(columns), done)
+        _table("Circuits", [*_varying(asked, done), *measures, *told], done)
     for error, n in Counter(row["error"] for row in failed).items():
         show.OUT.print(f"{_points(n)} failed: {error}", markup=False)
     others = len(sweep.rows) - len(rows)
@@ -176,17 +183,20 @@ def _print(
         show.OUT.print("For Parquet: pip install 'edgewise[data]'.", markup=False)
 
 
-def _varying(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The columns of what was asked that say which point a row is."""
-    names = dict.fromkeys(name for row in rows for name in row)
-    asked = ("task", "model", "metric", "reference", "seed", "n", "template", "corruption", "data")
-    settings = [name for name in names if name.startswith(SETTING)]
-    candidates = [*asked, "dtype", "method", *settings]
-    return [n for n in candidates if len({row.get(n) for row in rows}) > 1]
+def _varying(asked: Asked, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The columns that say which point a row is: the task, the method, what has several values."""
+    settings = dict.fromkeys(name for given in asked.methods.values() for name in given)
+    names = ["task", *asked.over, "method", *(f"{SETTING}{name}" for name in settings)]
+    always = ("task", "method")
+    return [
+        name
+        for name in dict.fromkeys(names)
+        if name in always or len({row.get(name) for row in rows}) > 1
+    ]
 
 
 def _table(title: str, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
-    heads = [name.removeprefix(SETTING).replace("_", " ") for name in columns]
+    heads = [_HEADS.get(c, c.removeprefix(SETTING).replace("_", " ")) for c in columns]
     cells = [[_cell(row.get(name)) for name in columns] for row in rows[:_SHOWN]]
     show.table(title, heads, cells)
     if len(rows) > _SHOWN:

@@ -167,7 +167,9 @@ def _cell(value: Any) -> Any:
     """A plain value; no number that JSON does not have (an open end is None)."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
-    return value if isinstance(value, str | int | float | type(None)) else str(value)
+    if isinstance(value, float):
+        return value + 0.0  # not -0.0
+    return value if isinstance(value, str | int | type(None)) else str(value)
 
 
 def table_columns(rows: Sequence[Row]) -> list[Column]:
