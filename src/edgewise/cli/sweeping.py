@@ -23,17 +23,6 @@ from edgewise.sweeps.folder import read_rows
 from edgewise.tasks import Task, task_spec
 
 _SHOWN = 60  # rows of a table for reading
-_HEADS = {
-    "n_edges": "edges",
-    "evaluation_metric": "value",
-    "evaluation_faithfulness": "faithful",
-    "evaluation_split": "on",
-    "evaluation_n": "n",
-    "published_edge_tpr": "published",
-    "published_edge_precision": "precision",
-    "truth_edge_tpr": "truth",
-    "truth_edge_precision": "precision",
-}
 
 
 @dataclass(frozen=True)
@@ -165,13 +154,13 @@ def _print(
 ) -> None:
     done = [row for row in rows if row["status"] == "done"]
     failed = [row for row in rows if row["status"] == "failed"]
-    measures = ["n_edges", "evaluation_metric", "evaluation_faithfulness"]
-    for known in ("published", "truth"):
-        if any(row.get(f"{known}_edge_tpr") is not None for row in done):
-            measures += [f"{known}_edge_tpr", f"{known}_edge_precision"]
     if done:
-        told = ["evaluation_split", "evaluation_n"]
-        _table("Circuits", [*_varying(asked, done), *measures, *told], done)
+        _table("Circuits", _varying(asked, done), done, _results(done))
+        splits = sorted({row["evaluation_split"] for row in done})
+        show.OUT.print(
+            f"Judged on {' or '.join(splits)} prompts; n is how many. Published and truth: recall "
+            "and precision of the edges kept."
+        )
     for error, n in Counter(row["error"] for row in failed).items():
         show.OUT.print(f"{_points(n)} failed: {error}", markup=False)
     others = len(sweep.rows) - len(rows)
@@ -195,9 +184,33 @@ def _varying(asked: Asked, rows: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
 
 
-def _table(title: str, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
-    heads = [_HEADS.get(c, c.removeprefix(SETTING).replace("_", " ")) for c in columns]
-    cells = [[_cell(row.get(name)) for name in columns] for row in rows[:_SHOWN]]
+def _results(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """The columns that say what came of each row."""
+    columns = {
+        "kept": [str(row["n_edges"]) for row in rows],
+        "value": [show.number(row["evaluation_metric"], 3) for row in rows],
+        "faithful": [show.number(row["evaluation_faithfulness"], 3) for row in rows],
+    }
+    for known in ("published", "truth"):
+        found = [(row.get(f"{known}_edge_tpr"), row.get(f"{known}_edge_precision")) for row in rows]
+        if any(tpr is not None for tpr, _ in found):
+            pairs = ["/".join(show.number(rate, 2) for rate in pair) for pair in found]
+            columns[known] = pairs
+    return columns | {"n": [str(row["evaluation_n"]) for row in rows]}
+
+
+def _table(
+    title: str,
+    names: Sequence[str],
+    rows: Sequence[Mapping[str, Any]],
+    results: Mapping[str, Sequence[str]] | None = None,
+) -> None:
+    more = results or {}
+    heads = [*(name.removeprefix(SETTING).replace("_", " ") for name in names), *more]
+    cells = [
+        [*(_cell(row.get(name)) for name in names), *(column[i] for column in more.values())]
+        for i, row in enumerate(rows[:_SHOWN])
+    ]
     show.table(title, heads, cells)
     if len(rows) > _SHOWN:
         show.OUT.print(f"… and {len(rows) - _SHOWN} more")
