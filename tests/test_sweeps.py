@@ -4,8 +4,6 @@ import errno
 import json
 import os
 import resource
-import subprocess
-import sys
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,15 +14,15 @@ import edgewise as ew
 from edgewise.errors import FormatError, OutputError
 from edgewise.sweeps import COLUMNS, VOLATILE, sweep_grid
 from edgewise.sweeps import sweep as sweep_module
-from edgewise.sweeps.compute import Computer
+from edgewise.sweeps.compute import Computer, Job, Planned
 from edgewise.sweeps.grid import grid
 from edgewise.sweeps.identity import model_sha256
 from edgewise.sweeps.timing import Pace, processes_that_fit
 
-OVER = {"task": ["tracr-xproportion", "tracr-reverse"], "reference": ["zero", "corrupted"]}
+OVER = {"task": ["tracr-xproportion", "or-gate"], "reference": ["zero", "mean"]}
 METHODS = {
     "acdc": {"threshold": [0.01, 0.1]},
-    "eap-ig": {"edges": [4, 8], "steps": 2},
+    "eap-ig": {"edges": [4, 8], "steps": 1},
     "random": {"seed": range(2), "edges": 5},
 }
 
@@ -84,7 +82,7 @@ def test_apart_finds_the_same(whole, tmp_path):
 
 def test_the_order_of_the_table_is_not_that_of_the_work(whole, tmp_path):
     other = {name: METHODS[name] for name in reversed(METHODS)}
-    over = {"reference": ["corrupted", "zero"], "task": OVER["task"][::-1]}
+    over = {"reference": ["mean", "zero"], "task": OVER["task"][::-1]}
     assert lasting(sweep_grid(other, over=over, out=tmp_path / "x")) == lasting(whole)
 
 
@@ -113,7 +111,7 @@ class Stop(BaseException):
     """As a kill: nothing handles it."""
 
 
-@pytest.mark.parametrize("after", [1, 3, 7])
+@pytest.mark.parametrize("after", [1, 6])
 def test_stopped_and_gone_on_with(whole, tmp_path, monkeypatch, after):
     """Whatever is in the journal is never computed again, and the table is the same."""
     computed, real = [], Computer.outcomes
@@ -193,10 +191,10 @@ def test_two_sweeps_do_not_share_a_folder(tmp_path):
 
 def test_a_point_that_fails_stops_no_other_and_is_tried_again_when_asked(tmp_path, monkeypatch):
     methods = {"eap": {"edges": [3, 500]}, "acdc": {"threshold": 0.1, "prune": [True, False]}}
-    over = {"task": "or-gate", "metric": ["l2", "logit-diff"]}
+    over = {"task": "or-gate", "reference": "zero", "metric": ["l2", "logit-diff"]}
     found = sweep_grid(methods, over=over, out=tmp_path)
     assert (len(found.done), len(found.failed)) == (2, 6)
-    errors = {row["error"].partition(".")[0] for row in found.failed}
+    errors = {row["error"] for row in found.failed}
     assert any("asked for 500 edges" in error for error in errors)
     assert any("prune drops nodes" in error for error in errors)
     assert any("needs answers" in error for error in errors)
@@ -234,7 +232,6 @@ def test_running_out_of_memory_is_a_failed_point(tmp_path, monkeypatch):
         ({"acdc": {"threshold": [0.1, -1]}}, {"task": "or-gate"}, "threshold is -1"),
         ({"acdc": {}}, {"task": "or-gate"}, "method 'acdc' needs threshold"),
         ({"acdc": {"edges": 3}}, {"task": "or-gate"}, "no setting of acdc named 'edges'"),
-        ({"acdc": 0.1}, {"task": "or-gate"}, "the settings of acdc are 0.1"),
         ({"eap": {"edges": []}}, {"task": "or-gate"}, "edges of eap is empty"),
         ({"eap": {"edges": 3}}, {}, "say what to work on"),
         ({"eap": {"edges": 3}}, {"task": "or-gate", "n_edges": 3}, "'n_edges' is a column"),
@@ -277,7 +274,7 @@ def _largest_file(size):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-@pytest.mark.parametrize("size", [5_000, 12_000, 20_001])
+@pytest.mark.parametrize("size", [5_000, 20_001])
 def test_a_disk_that_fills_up_loses_nothing(whole, tmp_path, size):
     with _largest_file(size), pytest.raises(OutputError, match="File too large.*are kept") as stop:
         sweep_grid(METHODS, over=OVER, out=tmp_path)
@@ -304,27 +301,32 @@ def test_tables_that_do_not_fit_leave_the_old_ones(tmp_path, monkeypatch):
     assert len(sweep_grid(methods, over=over, out=tmp_path).rows) == 1
 
 
-def test_a_folder_that_cannot_be_written(tmp_path):
-    """As another user, because a superuser may write everywhere."""
-    code = (
-        "import sys, edgewise as ew\n"
-        "try: ew.sweep_grid({'random': {}}, over={'task': 'or-gate'}, out=sys.argv[1])\n"
-        "except ew.errors.OutputError as reason: print(reason)"
-    )
+@contextmanager
+def _as_no_superuser():
+    """A superuser may write everywhere; anyone else is left as they are."""
+    user = os.geteuid()
+    try:
+        if user == 0:
+            os.seteuid(65534)
+        yield
+    finally:
+        os.seteuid(user)
+
+
+def test_a_folder_that_cannot_be_written():
+    methods, over = {"random": {}}, {"task": "or-gate"}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        sweep = sweep_grid({"random": {}}, over={"task": "or-gate"}, out=folder / "x")
+        sweep = sweep_grid(methods, over=over, out=folder / "x")
         before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
         for path in (folder, folder / "x"):
             path.chmod(0o555)
-        user = {"user": 65534} if os.geteuid() == 0 else {}
         for out in (folder / "x", folder / "y"):
-            command = [sys.executable, "-c", code, str(out)]
-            done = subprocess.run(command, capture_output=True, text=True, cwd="/", **user)
-            if "No module named" in done.stderr or "Permission denied" in done.stderr:
-                pytest.skip("the other user cannot read this installation")
-            assert done.stdout.startswith("cannot write to "), done.stderr
-            assert done.stdout.endswith(": Permission denied.\n")
+            with (
+                _as_no_superuser(),
+                pytest.raises(OutputError, match="^cannot write to .*: Permission denied.$"),
+            ):
+                sweep_grid(methods, over=over, out=out)
         for path in (folder, folder / "x"):
             path.chmod(0o755)
         assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
@@ -335,12 +337,8 @@ def test_a_folder_that_cannot_be_written(tmp_path):
 
 
 def test_time_left_is_of_the_points_that_are_finished():
-    planned = [
-        type("P", (), {"point": p, "row": {"task": "t"}, "key": str(i)})()
-        for i, p in enumerate(grid({"task": "t"}, {"acdc": {"threshold": [1, 2]}, "eap": {}}))
-    ]
-    from edgewise.sweeps.compute import Job
-
+    points = grid({"task": "t"}, {"acdc": {"threshold": [1, 2]}, "eap": {}})
+    planned = [Planned(str(i), point, {"task": "t"}) for i, point in enumerate(points)]
     jobs = [Job((planned[0],)), Job((planned[1],)), Job((planned[2],))]
     pace = Pace()
     assert pace.seconds_left(jobs) is None
@@ -386,9 +384,8 @@ def test_everyone_reads_the_tables(whole):
         assert list(frame["n_edges"]) == expected
         read = [None if t != t else t for t in frame["setting_threshold"]]
         assert read == thresholds
-    (best,) = duckdb.sql(
-        f"select max(evaluation_faithfulness) from '{parquet}' where method = 'acdc'"
-    ).fetchone()
+    query = f"select max(evaluation_faithfulness) from '{parquet}' where method = 'acdc'"
+    ((best,),) = duckdb.sql(query).fetchall()
     assert best == pytest.approx(1)
 
 
