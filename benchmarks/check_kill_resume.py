@@ -4,7 +4,7 @@
 
 Sweeps of 44 points (ACDC, attribution, trained masks, random scores; two tasks, two references) are
 killed with SIGKILL at random moments, every fifth time while two processes compute, and started
-again until they end; then the next sweep begins in a new folder, until there have been enough kills.
+again until they end; the next begins in a new folder, until there have been enough kills.
 Checked after every kill: what the journal held before it still holds, byte for byte. After every
 sweep: the table equals the uninterrupted one in every column that does not measure time or memory,
 no point is in the journal twice, every file is whole, nothing is left over. About five minutes on

@@ -370,7 +370,7 @@ def test_everyone_reads_the_tables(whole):
     lines, parquet = (whole.folder / f"points.{end}" for end in ("jsonl", "parquet"))
     names = [column.name for column in COLUMNS]
     expected = [row["n_edges"] for row in whole.rows]
-    thresholds = [row.get("setting_threshold") for row in whole.rows]
+    thresholds = [row["setting_threshold"] for row in whole.rows]
     frames = [
         pandas.read_parquet(parquet),
         pandas.read_json(lines, lines=True),

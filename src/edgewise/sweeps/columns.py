@@ -209,11 +209,12 @@ def _kind(values: Sequence[Any]) -> type:
 
 
 def in_order(rows: Sequence[Row]) -> list[Row]:
-    """Rows sorted by what was asked, whatever the order they were finished in."""
+    """Rows of all columns, sorted by what was asked, whatever the order they were finished in."""
     columns = [c.name for c in table_columns(rows)]
     results = {c.name for c in (*_STATUS, *_FOUND, *_COST)}
     names = [*(name for name in columns if name not in results), "key"]
-    return sorted(rows, key=lambda row: [_rank(row.get(name)) for name in names])
+    ordered = sorted(rows, key=lambda row: [_rank(row.get(name)) for name in names])
+    return [{name: row.get(name) for name in columns} for row in ordered]
 
 
 def _rank(value: Any) -> tuple[int, float, str]:
