@@ -19,6 +19,7 @@ import signal
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -40,9 +41,15 @@ OVER = {
 }
 
 
-def sweep(out: Path, workers: int = 1) -> None:
+def sweep(out: Path, workers: int = 1, at_work: Any = None, over: Any = None) -> None:
+    """Sweep, and say when the problems are loaded."""
+
+    def on_progress(step: Any) -> None:
+        if at_work is not None and step.message != "loading":
+            at_work.set()
+
     torch.set_num_threads(1)
-    ew.sweep_grid(METHODS, over=OVER, out=out, workers=workers)
+    ew.sweep_grid(METHODS, over=over or OVER, out=out, workers=workers, on_progress=on_progress)
 
 
 def lasting(folder: Path) -> list[dict]:
@@ -51,10 +58,14 @@ def lasting(folder: Path) -> list[dict]:
     return [{k: v for k, v in row.items() if k not in VOLATILE} for row in rows]
 
 
-def killed_after(out: Path, seconds: float, workers: int) -> bool:
-    """Sweep in a process of its own, and kill it; False if it was faster."""
-    child = multiprocessing.get_context("fork").Process(target=sweep, args=(out, workers))
+def killed_after(out: Path, seconds: float, workers: int, over: Any) -> bool:
+    """Sweep in a process of its own, and kill it that long after it began; False if it ended."""
+    fork = multiprocessing.get_context("fork")
+    at_work = fork.Event()
+    child = fork.Process(target=sweep, args=(out, workers, at_work, over))
     child.start()
+    while child.exitcode is None and not at_work.wait(0.05):
+        pass
     child.join(seconds)
     was_at_work = child.exitcode is None
     child.kill()
@@ -108,41 +119,41 @@ def main() -> None:
     parser.add_argument("--tiny", action="store_true")
     arguments = parser.parse_args()
     kills = 3 if arguments.tiny else arguments.kills
+    over = {"task": "tracr-xproportion"} if arguments.tiny else OVER
     torch.set_num_threads(1)
-    chance, done, sweeps, in_two, faults, most = random.Random(0), 0, 0, 0, [], 0
+    chance, in_two, faults, kept = random.Random(0), 0, [], list[list[int]]()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        sweep(folder / "warm-up")
+        sweep(folder / "warm-up", over=over)
         start = time.perf_counter()
-        sweep(folder / "straight")
+        sweep(folder / "straight", over=over)
         seconds = time.perf_counter() - start
         expected = lasting(folder / "straight")
-        while done < kills:
-            out, sweeps, before, here = folder / f"sweep-{sweeps}", sweeps + 1, b"", 0
-            while True:
+        while (done := sum(map(len, kept))) < kills:
+            out, before = folder / f"sweep-{len(kept)}", b""
+            kept.append([])
+            while (done := sum(map(len, kept))) < kills:
                 two = done % 5 == 4
                 # Two processes load torch first, which would be all that is ever killed.
-                pause = chance.uniform(0, seconds / 4) + (chance.uniform(0, 8) if two else 0)
-                was_at_work = done < kills and killed_after(out, pause, 2 if two else 1)
-                if not whole_lines(out / "journal.jsonl").startswith(before):
-                    faults.append(f"sweep {sweeps}: lines have changed or gone")
-                before = whole_lines(out / "journal.jsonl")
-                if not was_at_work:
+                pause = chance.uniform(0, seconds / 3) + (chance.uniform(2, 10) if two else 0)
+                if not killed_after(out, pause, 2 if two else 1, over):
                     break
-                done, here, in_two = done + 1, here + 1, in_two + two
-            sweep(out)
+                now, in_two = whole_lines(out / "journal.jsonl"), in_two + two
+                if not now.startswith(before):
+                    faults.append(f"sweep {len(kept)}: lines have changed or gone")
+                before = now
+                kept[-1].append(before.count(b"\n"))
+            sweep(out, over=over)
             if not whole_lines(out / "journal.jsonl").startswith(before):
-                faults.append(f"sweep {sweeps}: lines have changed or gone")
-            most = max(most, here)
-            faults += [f"sweep {sweeps}: {fault}" for fault in faults_of(out, expected)]
+                faults.append(f"sweep {len(kept)}: lines have changed or gone")
+            faults += [f"sweep {len(kept)}: {fault}" for fault in faults_of(out, expected)]
     write(
         "kill_resume",
         environment(ew.load_model("or-gate")),
         {
-            "kills": done,
+            "kills": sum(map(len, kept)),
             "of_which_with_two_processes": in_two,
-            "sweeps": sweeps,
-            "most_kills_of_one_sweep": most,
+            "points_kept_after_each_kill_of_each_sweep": [str(counts) for counts in kept],
             "points_of_a_sweep": len(expected),
             "columns_compared": len(expected[0]),
             "seconds_of_a_sweep_that_nothing_stops": seconds,
