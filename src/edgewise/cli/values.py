@@ -60,7 +60,7 @@ def _range(name: str, word: str, kind: type, first: str, last: str, n: str, how:
     if how == "log":
         if not (low > 0 and high > 0):
             raise SettingError(
-                f"--{name}: the range {word!r} is logarithmic; its ends are above 0."
+                f"--{name}: the range {word!r} is logarithmic; its ends must be above 0."
             )
         low, high = math.log(low), math.log(high)
     steps = [low + (high - low) * i / (count - 1) for i in range(count)]

@@ -106,7 +106,8 @@ class SweepFolder:
 
     def write_tables(self) -> list[Path]:
         """Write the tables of all points. Raises `OutputError`; the journal has them still."""
-        return write_tables(self.rows, self.path)
+        # Read again: Ctrl-C may have come between a line and our knowing of it.
+        return write_tables(read_rows(self.path), self.path)
 
     def _keep_circuit(self, name: str, document: dict[str, Any]) -> None:
         if not (self.path / name).exists():
