@@ -49,9 +49,9 @@ def test_points_that_fail_are_said_and_are_exit_code_1(capsys, tmp_path):
 
 def test_pairs_and_granularity(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    row = {"clean": [1, 2], "corrupted": [2, 1]}
+    row = {"clean": [0, 3, 1], "corrupted": [0, 1, 3]}
     (tmp_path / "my.jsonl").write_text(json.dumps(row) + "\n")
-    command = ("sweep", "--pairs", "my.jsonl", "--model", "or-gate", "--metric", "l2")
+    command = ("sweep", "--pairs", "my.jsonl", "--model", "tracr-reverse", "--metric", "l2")
     command += ("--method", "random", "--edges", "2", "--joined-qkv", "--out", "x")
     found = json.loads(ok(capsys, *command, "--json"))
     assert found["points"][0]["task"] == "my.jsonl"

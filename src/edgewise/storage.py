@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from edgewise.errors import FormatError, OutputError
 
@@ -125,3 +126,33 @@ class LineFile:
             ) from None
         except OSError:
             pass  # a file system without locks
+
+
+def held(path: Path) -> IO[bytes]:
+    """The file, made if need be, with a lock that several processes may hold while they live."""
+    file = path.open("ab")
+    with suppress(ImportError, OSError):  # no such locks here
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_SH)
+    return file
+
+
+def wait_until_nobody_holds(path: Path, seconds: float) -> bool:
+    """Whether all processes that held the file have given it back, or ended, within the time."""
+    try:
+        import fcntl
+    except ImportError:
+        return True
+    deadline = time.monotonic() + seconds
+    with path.open("ab") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return True
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    return False
+                time.sleep(0.02)
+            except OSError:
+                return True  # a file system without locks

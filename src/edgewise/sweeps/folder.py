@@ -19,13 +19,21 @@ from typing import Any
 
 from edgewise.errors import FormatError, OutputError
 from edgewise.record import remove_unfinished
-from edgewise.storage import LineFile, check_format, read_json, write_json
+from edgewise.storage import (
+    LineFile,
+    check_format,
+    read_json,
+    wait_until_nobody_holds,
+    write_json,
+)
 from edgewise.sweeps.columns import Row
 from edgewise.sweeps.tables import LINES, PARQUET, write_tables
 
 FORMAT = "edgewise-sweep"
 VERSION = 1
 _HEADER, _JOURNAL, _CIRCUITS, _UNFINISHED = "sweep.json", "journal.jsonl", "circuits", "unfinished"
+AT_WORK = "at-work"  # in the folder of unfinished points; every process that computes holds it
+_PATIENCE_SECONDS = 60.0  # with processes whose sweep was killed: they end by themselves
 
 
 @dataclass(frozen=True)
@@ -54,6 +62,10 @@ class SweepFolder:
         except OSError as reason:
             raise OutputError(f"cannot write to {folder}: {reason.strerror}.") from reason
         try:
+            if not wait_until_nobody_holds(self.unfinished / AT_WORK, _PATIENCE_SECONDS):
+                raise OutputError(
+                    f"{folder} is in use: processes of a sweep that was killed are still at work."
+                )
             if not known:
                 write_json({"format": FORMAT, "version": VERSION}, folder / _HEADER)
             _remove_half_written(folder)
@@ -75,6 +87,7 @@ class SweepFolder:
     ) -> None:
         self._file.close()
         with suppress(OSError):
+            (self.unfinished / AT_WORK).unlink(missing_ok=True)
             self.unfinished.rmdir()  # stays while points are unfinished
 
     @property
