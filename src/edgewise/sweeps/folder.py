@@ -4,6 +4,7 @@ sweep.json        that this is a sweep, and of which version
 journal.jsonl     one line per finished point, only ever added to; the truth of the folder
 circuits/ID.json  each circuit once, by the hash of its content
 unfinished/KEY/   the decisions, or the state, of a point at work
+unfinished/at-work  held by every process that computes, so that those of a killed sweep are seen
 points.jsonl, points.parquet   the journal as a table, made anew whenever a sweep ends
 """
 
