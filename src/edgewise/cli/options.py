@@ -166,7 +166,7 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
 
 # Options of a problem that a sweep takes one value of.
 _ONE_VALUE = (
-    *("columns", "bos", "split_qkv", "split_heads", "split_embed", "switches"),
+    *("columns", "bos", "split_qkv", "split_heads", "split_embed", "switches", "spans"),
     *("batch_size", "device", "processing"),
 )
 
