@@ -11,7 +11,8 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
 @pytest.mark.parametrize(
-    "script", ["bench_gpu", "bench_acdc", "bench_acdc_waterfall", "bench_calibration"]
+    "script",
+    ["bench_gpu", "bench_acdc", "bench_acdc_waterfall", "bench_calibration", "check_kill_resume"],
 )
 def test_a_tiny_run_prints_a_result(script):
     command = [sys.executable, str(BENCHMARKS / f"{script}.py"), "--tiny"]

@@ -24,6 +24,7 @@ LAYERS = [
     "evaluation",
     "tasks",
     "record",
+    "sweeps",
     "reporting",
     "cli",
 ]

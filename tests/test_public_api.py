@@ -33,6 +33,7 @@ PUBLIC = {
     "Reference",
     "Run",
     "Stability",
+    "Sweep",
     "Task",
     "__version__",
     "acdc",
@@ -75,6 +76,7 @@ PUBLIC = {
     "stability",
     "structural_truth",
     "sweep",
+    "sweep_grid",
     "ugs",
 }
 
@@ -117,7 +119,8 @@ def test_importing_and_help_do_not_wait_for_torch():
         "import sys, edgewise\n"
         "from edgewise.cli.main import main\n"
         "for args in (['--help'], ['discover', '--help'], ['evaluate', '--help'],\n"
-        "             ['compare', '--help'], ['stability', '--help'], ['test', '--help']):\n"
+        "             ['compare', '--help'], ['stability', '--help'], ['test', '--help'],\n"
+        "             ['sweep', '--help']):\n"
         "    try: main(args)\n"
         "    except SystemExit as stop: assert not stop.code\n"
         "assert 'torch' not in sys.modules and 'transformers' not in sys.modules\n"

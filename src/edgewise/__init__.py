@@ -41,6 +41,7 @@ _HOME = {
     "Reference": "edgewise.patching",
     "Run": "edgewise.record",
     "Stability": "edgewise.evaluation",
+    "Sweep": "edgewise.sweeps",
     "Task": "edgewise.tasks",
     "acdc": "edgewise.record",
     "acdc_bisect": "edgewise.record",
@@ -82,6 +83,7 @@ _HOME = {
     "stability": "edgewise.evaluation",
     "structural_truth": "edgewise.tasks",
     "sweep": "edgewise.record",
+    "sweep_grid": "edgewise.sweeps",
     "ugs": "edgewise.record",
 }
 
@@ -177,6 +179,7 @@ if TYPE_CHECKING:
     )
     from edgewise.reporting import report
     from edgewise.settings import ACDCSettings
+    from edgewise.sweeps import Sweep, sweep_grid
     from edgewise.tasks import Task, load_task, load_variants, structural_truth
 
     __version__: str

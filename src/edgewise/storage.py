@@ -1,12 +1,14 @@
-"""Files that are whole or absent: JSON with a kind and a version, written in one step."""
+"""Files that outlive a crash: whole or absent, or lines that are added one after the other."""
 
 from __future__ import annotations
 
 import json
 import os
 import tempfile
+import time
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from edgewise.errors import FormatError, OutputError
 
@@ -53,11 +55,18 @@ def write_json(document: Any, path: Path) -> Path:
 
 def write_text(text: str, path: Path) -> Path:
     """Write a text file in one step. Raises `OutputError` and leaves an old file as it was."""
+    return write_bytes(text.encode(), path)
+
+
+def write_bytes(data: bytes, path: Path) -> Path:
+    """Write a file in one step. Raises `OutputError` and leaves an old file as it was."""
     try:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())  # or a power cut could leave the new name on an empty file
             os.chmod(temporary, 0o644)  # mkstemp makes private files
             os.replace(temporary, path)
         except BaseException:
@@ -66,3 +75,84 @@ def write_text(text: str, path: Path) -> Path:
     except OSError as reason:
         raise OutputError(f"cannot write {path}: {reason.strerror}") from reason
     return path
+
+
+class LineFile:
+    """Lines that are only ever added, in a file that one process at a time may use.
+
+    `lines` are those that were in it. What a killed process left half-written is dropped. The lock
+    is the system's: it is gone with its process, however that ended. Raises `OSError` if the file
+    cannot be read and written, `OutputError` if another process uses it.
+    """
+
+    def __init__(self, path: Path, *, work: str = "work") -> None:
+        self._path = path
+        self._file = path.open("a+b")
+        try:
+            self._lock(work)
+            self._file.seek(0)
+            *self.lines, half = self._file.read().split(b"\n")
+            if half:
+                self._file.truncate(self._file.tell() - len(half))
+        except BaseException:
+            self.close()
+            raise
+
+    def add(self, lines: bytes, *, lasting: bool = False) -> None:
+        """Write whole lines; raises `OSError`, and what is half-written then is dropped later.
+
+        They outlive this process from here on and, if `lasting`, a power cut.
+        """
+        self._file.write(lines)
+        self._file.flush()
+        if lasting:
+            os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Give the file back."""
+        with suppress(OSError):  # what could not be written, `add` has told
+            self._file.close()
+
+    def _lock(self, work: str) -> None:
+        try:
+            import fcntl  # not on Windows, which has no such locks
+        except ImportError:
+            return
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OutputError(
+                f"{self._path} is in use: another process is at work on the same {work}."
+            ) from None
+        except OSError:
+            pass  # a file system without locks
+
+
+def held(path: Path) -> IO[bytes]:
+    """The file, made if need be, with a lock that several processes may hold while they live."""
+    file = path.open("ab")
+    with suppress(ImportError, OSError):  # no such locks here
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_SH)
+    return file
+
+
+def wait_until_nobody_holds(path: Path, seconds: float) -> bool:
+    """Whether all processes that held the file have given it back, or ended, within the time."""
+    try:
+        import fcntl
+    except ImportError:
+        return True
+    deadline = time.monotonic() + seconds
+    with path.open("ab") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return True
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    return False
+                time.sleep(0.02)
+            except OSError:
+                return True  # a file system without locks

@@ -11,6 +11,7 @@ import typer
 from edgewise.cli import commands, judging, tasks
 from edgewise.cli.compare import compare
 from edgewise.cli.evaluate import evaluate
+from edgewise.cli.sweep import sweep
 from edgewise.errors import EdgewiseError
 
 app = typer.Typer(
@@ -41,6 +42,7 @@ for command in (
     judging.stability,
     judging.certify,
     judging.test,
+    sweep,
     commands.report,
     commands.models,
     commands.methods,
@@ -52,7 +54,8 @@ app.add_typer(tasks.app, name="tasks")
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line. Exit code 0 on success, 2 on an expected error, 130 on Ctrl-C.
 
-    Usage errors (a wrong flag, a word for a number) are typer's to report; it exits with 2 as well.
+    1 says that points of a sweep failed. Usage errors (a wrong flag, a word for a number) are
+    typer's to report; it exits with 2 as well.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given

@@ -164,6 +164,50 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
     return _expanded(command, "settings", parameters, gather)
 
 
+# Options of a problem that a sweep takes one value of.
+_ONE_VALUE = (
+    *("columns", "bos", "split_qkv", "split_heads", "split_embed", "switches", "spans"),
+    *("batch_size", "device", "processing"),
+)
+
+
+@dataclass(frozen=True)
+class Typed:
+    """What a sweep was asked, as typed: lists of texts, and plain values of what has one value."""
+
+    problem: Mapping[str, Any]
+    settings: Mapping[str, Sequence[str]]
+
+
+def with_values(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of problems and methods with several values, as `typed`."""
+    hints = get_type_hints(ProblemOptions)
+    problem = [
+        _parameter(f.name, hints[f.name], f.default, f.metadata, panel="The problem")
+        if f.name in _ONE_VALUE
+        else _parameter(f.name, list[str] | None, None, f.metadata, panel="The problem")
+        for f in fields(ProblemOptions)
+    ]
+    own = inspect.signature(command).parameters
+    names = {f"method_{o.name}" if o.name in own else o.parameter: o.name for o in method_options()}
+    settings = [
+        _parameter(parameter, list[str] | None, None, {"help": o.help}, panel=_PANEL)
+        for parameter, o in zip(names, method_options(), strict=True)
+    ]
+
+    def gather(values: dict[str, Any]) -> dict[str, Any]:
+        usual = {f.name: f.default for f in fields(ProblemOptions)}
+        asked = {p.name: values.pop(p.name) for p in problem}
+        chosen = {names[p.name]: values.pop(p.name) for p in settings}
+        typed = Typed(
+            {k: v for k, v in asked.items() if v not in (usual[k], None, [])},
+            {k: v for k, v in chosen.items() if v},
+        )
+        return {**values, "typed": typed}
+
+    return _expanded(command, "typed", [*problem, *settings], gather)
+
+
 def _parameter(
     name: str, annotation: Any, default: Any, metadata: Mapping[str, Any], *, panel: str
 ) -> inspect.Parameter:

@@ -60,13 +60,15 @@ def check_says_what(options: ProblemOptions) -> None:
         raise SettingError("say what to work on: either --task NAME or --pairs FILE.")
 
 
-def loading_once() -> Load:
-    """Load each model once, however many problems ask for it."""
+def loading_once(*, at_most: int | None = None) -> Load:
+    """Load each model once, however many problems ask for it; keep `at_most` so many."""
     loaded: dict[tuple[str | None, ...], Model] = {}
 
     def load(options: ProblemOptions, source: str) -> Model:
         key = (source, options.dtype, options.device, options.processing)
         if key not in loaded:
+            if at_most is not None and len(loaded) >= at_most:
+                loaded.clear()
             loaded[key] = _model(options, source)
         return loaded[key]
 

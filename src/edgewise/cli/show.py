@@ -42,13 +42,18 @@ def number(value: float | None, digits: int = 4) -> str:
 
 
 @contextmanager
-def progress_bar(title: str, *, quiet: bool) -> Iterator[Callable[[Any], None]]:
-    """A bar on stderr for a method's progress; nothing at all when `quiet`."""
+def progress_bar(
+    title: str, *, quiet: bool, tells_time: bool = False
+) -> Iterator[Callable[[Any], None]]:
+    """A bar on stderr for a method's progress; nothing at all when `quiet`.
+
+    `tells_time`: the messages say how long it will take, and the bar does not guess.
+    """
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TimeRemainingColumn(),
+        *([] if tells_time else [TimeRemainingColumn()]),
         TextColumn("{task.fields[message]}"),
     )
     with Progress(*columns, console=ERR, disable=quiet, transient=True) as bar:

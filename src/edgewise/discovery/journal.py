@@ -6,7 +6,6 @@ import json
 import os
 import time
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -17,6 +16,7 @@ from torch import Tensor
 from edgewise.discovery.finding import Decision
 from edgewise.errors import FormatError, OutputError
 from edgewise.graph import Graph
+from edgewise.storage import LineFile
 
 STATE_FILE = "state.safetensors"
 STATE_SECONDS = 5.0  # how long a state stands before the next takes its place
@@ -79,21 +79,12 @@ class FileJournal:
         self._state_path = path.with_name(STATE_FILE)
         self._state_seconds = STATE_SECONDS if state_seconds is None else state_seconds
         self._state_saved = time.monotonic()
-        self._file = path.open("a+b")
-        try:
-            self._lock()
-            self._file.seek(0)
-            *self._lines, half = self._file.read().split(b"\n")
-            if half:
-                self._file.truncate(self._file.tell() - len(half))
-        except BaseException:
-            self.close()
-            raise
+        self._file = LineFile(path, work="run")
 
     @property
     def n_decisions(self) -> int:
         """How many decisions it holds."""
-        return len(self._lines) + self._appended
+        return len(self._file.lines) + self._appended
 
     @property
     def is_empty(self) -> bool:
@@ -102,14 +93,13 @@ class FileJournal:
 
     def decisions(self, graph: Graph) -> tuple[Decision, ...]:
         """The decisions that were in the file. Raises `FormatError`."""
-        return read_trace(self._lines, self._path.name, graph)
+        return read_trace(self._file.lines, self._path.name, graph)
 
     def append(self, decision: Decision) -> None:
         """Write one more; it outlives this process from here on. Raises `OutputError`."""
         line = json.dumps(decision.to_json()).encode() + b"\n"
         try:
-            self._file.write(line)
-            self._file.flush()
+            self._file.add(line)
         except OSError as reason:
             raise OutputError(
                 f"cannot write {self._path}: {reason.strerror}. The decisions before are in it: "
@@ -148,22 +138,7 @@ class FileJournal:
 
     def close(self) -> None:
         """Give the file back."""
-        with suppress(OSError):  # what could not be written, `append` has told
-            self._file.close()
-
-    def _lock(self) -> None:
-        try:
-            import fcntl  # not on Windows, which has no such locks
-        except ImportError:
-            return
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise OutputError(
-                f"{self._path} is in use: another process is at work on the same run."
-            ) from None
-        except OSError:
-            pass  # a file system without locks
+        self._file.close()
 
 
 def read_trace(

@@ -5,7 +5,7 @@ from edgewise.record.folder import check_output_folder
 from edgewise.record.journal import decisions_kept, remove_unfinished, work_kept
 from edgewise.record.run import Cost, ProblemSummary, Run
 from edgewise.record.several import discover_each
-from edgewise.record.sweep import acdc_sweep, sweep
+from edgewise.record.sweep import acdc_sweep, runs_together, several, sweep
 from edgewise.record.typed import (
     acdc,
     acdc_bisect,
@@ -54,6 +54,8 @@ __all__ = [
     "random_scores",
     "relp",
     "remove_unfinished",
+    "runs_together",
+    "several",
     "sp",
     "sp_edges",
     "sweep",

@@ -54,7 +54,7 @@ def sweep(
             discover(problem, chosen.name, on_progress=_about(on_progress, name, s), **given)
             for s, given in zip(every, each, strict=True)
         ]
-    return _together(problem, chosen, every, list(settings), on_progress)
+    return runs_together(problem, chosen, every, list(settings), on_progress)
 
 
 def acdc_sweep(
@@ -76,13 +76,17 @@ def acdc_sweep(
     return sweep(problem, "acdc", on_progress=on_progress, threshold=values, **settings)
 
 
-def _together(
+def runs_together(
     problem: Problem,
     method: Method,
     every: Sequence[Any],
     given: Sequence[str],
-    on_progress: OnProgress,
+    on_progress: OnProgress = ignore_progress,
 ) -> list[Run]:
+    """A run for each of these settings, which differ only in what `shares_work`; work done once.
+
+    `given` names the settings that were given. Raises as `discover` does.
+    """
     clock = Clock(problem)
     problem.baselines()  # a metric that fails on the empty circuit fails now, not after hours
     findings = found_together(problem, method, every, on_progress)
@@ -97,24 +101,26 @@ def _together(
 
 def _swept(settings: dict[str, Any]) -> tuple[str, list[Any]]:
     """The setting that has several values, and those. Raises `SettingError`."""
-    several = {name: value for name, value in settings.items() if _is_several(value)}
-    if len(several) != 1:
-        found = " and ".join(several) or "none"
+    every = {name: several(value) for name, value in settings.items()}
+    swept = {name: values for name, values in every.items() if values is not None}
+    if len(swept) != 1:
+        found = " and ".join(swept) or "none"
         raise SettingError(
             f"a sweep needs one setting with several values, found {found}. Give a list to one: "
             "sweep(problem, 'sp', regularisation=[0.01, 0.1, 1])."
         )
-    name, values = next(iter(several.items()))
-    values = values.tolist() if hasattr(values, "tolist") else list(values)  # plain numbers
+    name, values = next(iter(swept.items()))
     if not values:
         raise SettingError(f"{name} is empty; a sweep needs at least one value.")
     return name, values
 
 
-def _is_several(value: Any) -> bool:
+def several(value: Any) -> list[Any] | None:
+    """The values of a list, range or array, as plain numbers; None for what is one value."""
     # A tensor or array of no dimension is one number, though it has the method of an iterable.
-    several = isinstance(value, Iterable) and not isinstance(value, str)
-    return several and getattr(value, "ndim", 1) != 0
+    if not isinstance(value, Iterable) or isinstance(value, str) or getattr(value, "ndim", 1) == 0:
+        return None
+    return value.tolist() if hasattr(value, "tolist") else list(value)
 
 
 def _about(on_progress: OnProgress, name: str, settings: Any) -> OnProgress:

@@ -1,0 +1,210 @@
+"""A sweep: every point of a grid, kept on disk one by one, and gone on with after a stop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from edgewise.circuit import Circuit
+from edgewise.discovery import OnProgress, Progress, ignore_progress
+from edgewise.errors import OutputError, SettingError, unknown_name
+from edgewise.model import Model, load_model
+from edgewise.sweeps.columns import RESERVED, SETTING, Row, in_order
+from edgewise.sweeps.compute import Computer, Job, Load, about, jobs_of, plan
+from edgewise.sweeps.folder import Outcome, SweepFolder, read_rows
+from edgewise.sweeps.grid import grid
+from edgewise.sweeps.processes import computed_in_processes
+from edgewise.sweeps.timing import Pace, processes_that_fit
+from edgewise.tasks import Task, default_model, load_task, task_spec
+
+_WORTH_SECONDS = 30.0  # of work left, before starting processes, each of which loads torch, pays
+
+
+@dataclass(frozen=True, eq=False)
+class Sweep:
+    """The points of a sweep's folder, as rows of plain values, sorted by what was asked.
+
+    `keys` are the points of this call; the folder may hold others of earlier calls. Rows are
+    mappings, as `pandas.DataFrame(sweep.rows)` takes them; `docs/sweeps.md` lists the columns.
+    """
+
+    folder: Path
+    rows: tuple[Row, ...]
+    keys: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return f"Sweep({len(self.done)} points, {len(self.failed)} failed, in {self.folder})"
+
+    @property
+    def done(self) -> tuple[Row, ...]:
+        """The rows of circuits that were found."""
+        return tuple(row for row in self.rows if row["status"] == "done")
+
+    @property
+    def failed(self) -> tuple[Row, ...]:
+        """The rows of points that failed; their `error` says why."""
+        return tuple(row for row in self.rows if row["status"] == "failed")
+
+    def circuit(self, row: Row) -> Circuit:
+        """The circuit of a row. Raises `FormatError`, or `SettingError` if the point failed."""
+        if row.get("status") != "done":
+            raise SettingError(f"point {row.get('key')} has no circuit: {row.get('error')}")
+        return Circuit.load(self.folder / row["circuit_file"])
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Sweep:
+        """Read a sweep's folder, also while it is being written. Raises `FormatError`."""
+        rows = in_order(read_rows(Path(folder)))
+        return cls(Path(folder), tuple(rows), tuple(row["key"] for row in rows))
+
+
+def named_task(task: str, model: str | None = None, **asked: Any) -> Task:
+    """A task by name, as `load_task` gives it; models that follow each other are loaded once."""
+    return load_task(task, _model(model or default_model(task_spec(task))), **asked)
+
+
+@lru_cache(maxsize=1)
+def _model(source: str) -> Model:
+    return load_model(source)
+
+
+def sweep_grid(
+    methods: Mapping[str, Mapping[str, Any]],
+    *,
+    over: Mapping[str, Any],
+    out: str | Path,
+    load: Load = named_task,
+    workers: int | None = 1,
+    apart: bool = False,
+    retry_failed: bool = False,
+    on_progress: OnProgress = ignore_progress,
+) -> Sweep:
+    """Every method, in every combination of its settings, on every problem; kept in a folder.
+
+    `methods` has the settings of each method, `over` the keywords of `load` (by default those of
+    `load_task`: task, model, metric, reference, seed, n, template, corruption, data). Lists, ranges
+    and arrays are several values. A circuit is found on the discovery prompts and judged on
+    held-out ones where the task has them; `evaluation_split` says which.
+
+    A finished point is in `out` for good: whatever stops the call, the same call goes on, and a
+    call with other values adds to the folder. Points that share work (ACDC's thresholds, the sizes
+    of an attribution's circuits) are found, kept, and after a kill found again, together; `apart`
+    finds each on its own, which takes longer, but loses at most the last decision. A point that
+    fails is kept with its error, and tried again with `retry_failed`.
+
+    `workers` processes share the points; None chooses, from the cores, the free memory and what the
+    first points needed. With several, `load` is a function at the top of a module, and a script
+    calls this under `if __name__ == "__main__":`.
+
+    Raises `SettingError`, `UnknownName` before anything runs; `OutputError` if the folder cannot be
+    written, is in use or holds something else, `FormatError` if what it holds is broken.
+
+    >>> import tempfile
+    >>> methods = {"acdc": {"threshold": [0.01, 0.1]}, "eap-ig": {"edges": 15}}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     found = sweep_grid(methods, over={"task": "tracr-reverse"}, out=folder)
+    >>> [(row["method"], row["n_edges"], row["published_edge_tpr"]) for row in found.rows]
+    [('acdc', 15, 1.0), ('acdc', 15, 1.0), ('eap-ig', 15, 0.6)]
+    """
+    _check(over, workers)
+    points = grid(over, methods)
+    with SweepFolder(Path(out)) as folder:
+        planned = plan(points, load, on_progress)
+        again = ("failed",) if retry_failed else ()
+        waiting = [p for p in planned if folder.status(p.key) in (None, *again)]
+        jobs = jobs_of(waiting, apart=apart)
+        done = len(planned) - len(waiting)
+        try:
+            with closing(_computed(jobs, load, folder, workers, done, on_progress)) as computed:
+                for outcomes in computed:
+                    folder.add(outcomes)
+        except OutputError:
+            raise  # the disk is full: tables would not fit either, and the old ones stay
+        except BaseException:
+            folder.write_tables()  # of what there is
+            raise
+        folder.write_tables()
+        rows = tuple(in_order(folder.rows))
+    return Sweep(Path(out), rows, tuple(one.key for one in planned))
+
+
+def _check(over: Mapping[str, Any], workers: int | None) -> None:
+    if not isinstance(over, Mapping) or not over:
+        raise SettingError("say what to work on: over={'task': ['ioi', 'greater-than']}.")
+    for name in over:
+        if name in RESERVED - {"task", "model", "metric", "reference", "processing", "dtype"}:
+            raise SettingError(f"{name!r} is a column of the results; call the option otherwise.")
+        if name.startswith(SETTING):
+            raise unknown_name("option of a problem", name, ())
+    if workers is not None and (not isinstance(workers, int) or workers < 1):
+        raise SettingError(f"workers is {workers!r}; it must be a whole number of at least 1.")
+
+
+def _computed(
+    jobs: Sequence[Job],
+    load: Load,
+    folder: SweepFolder,
+    workers: int | None,
+    done: int,
+    on_progress: OnProgress,
+) -> Generator[list[Outcome], None, None]:
+    """The outcomes of every job, here and then in processes; tells how far it is, and how long."""
+    total, pace, peak = done + sum(len(job.points) for job in jobs), Pace(), 0
+    computer = Computer(load, folder.unfinished)
+    for i, job in enumerate(jobs):
+        n = _processes(workers, len(jobs) - i, pace.seconds_left(jobs[i:]), peak)
+        if n > 1:
+            yield from _in_processes(jobs[i:], load, folder, n, pace, done, on_progress)
+            return
+        left = pace.in_words(jobs[i:])
+        on_progress(Progress(done, total, f"{left}{job.label}"))
+        start = time.monotonic()
+        outcomes = computer.outcomes(job, about(job, done, total, left, on_progress))
+        pace.add(job, time.monotonic() - start)
+        peak = max([peak, *map(_memory, outcomes)])
+        done += len(job.points)
+        yield outcomes
+    on_progress(Progress(total, total, ""))
+
+
+def _memory(outcome: Outcome) -> int:
+    """What its process held at most; more than fits for a device, which processes would share."""
+    if str(outcome.row.get("device", "cpu")) != "cpu":
+        return 2**62
+    return int(outcome.row.get("peak_memory_bytes") or 0)
+
+
+def _processes(workers: int | None, n_jobs: int, left: float | None, peak: int) -> int:
+    """How many processes to go on with. Asked for none: not before one has shown what it needs."""
+    if workers is not None:
+        return min(workers, n_jobs)
+    if left is None or left < _WORTH_SECONDS or not peak:
+        return 1
+    return processes_that_fit(peak, n_jobs)
+
+
+def _in_processes(
+    jobs: Sequence[Job],
+    load: Load,
+    folder: SweepFolder,
+    n: int,
+    pace: Pace,
+    done: int,
+    on_progress: OnProgress,
+) -> Generator[list[Outcome], None, None]:
+    total, waiting = done + sum(len(job.points) for job in jobs), list(jobs)
+    left = pace.in_words(waiting, n)
+    on_progress(Progress(done, total, f"{left}{n} processes"))
+    start, spent = time.monotonic(), 0.0
+    for job, outcomes in computed_in_processes(jobs, load, folder.unfinished, n):
+        waiting.remove(job)
+        elapsed = time.monotonic() - start
+        pace.add(job, n * (elapsed - spent))  # while it was finished, n were at work
+        spent, done = elapsed, done + len(job.points)
+        yield outcomes
+        on_progress(Progress(done, total, f"{pace.in_words(waiting, n)}{n} processes"))
