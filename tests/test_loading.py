@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 
 import edgewise as ew
 from edgewise.errors import ModelUnavailable, ProofFailed, SettingError, UnsupportedModel
@@ -113,13 +114,10 @@ def test_nan_does_not_pass():
 
 
 def test_an_unsupported_family_is_named_with_what_would_work():
-    config = transformers.OPTConfig(
-        num_hidden_layers=1, hidden_size=8, num_attention_heads=1, ffn_dim=8, vocab_size=9,
-        word_embed_proj_dim=8, max_position_embeddings=16,
-    )  # fmt: skip
-    module = transformers.OPTForCausalLM(config)
+    config = transformers.BloomConfig(n_layer=1, hidden_size=8, n_head=1, vocab_size=9)
+    module = transformers.BloomForCausalLM(config)
     with pytest.raises(
-        UnsupportedModel, match=r"'opt' are not supported\. Supported: gpt2\. To add"
+        UnsupportedModel, match=r"'bloom' are not supported\. Supported: gpt2, llama, .* To add"
     ):
         ew.load_model(module)
 
@@ -142,8 +140,8 @@ def test_a_folder_without_a_model(tmp_path):
 
 
 def test_an_unknown_activation():
-    module = gpt2(activation_function="silu")
-    with pytest.raises(UnsupportedModel, match=r"activation 'silu' is not supported; known: relu"):
+    module = gpt2(activation_function="mish")
+    with pytest.raises(UnsupportedModel, match=r"activation 'mish' is not supported; known: relu"):
         ew.load_model(module)
 
 
@@ -290,3 +288,89 @@ def test_dtypes_and_devices_that_cannot_be_used(options, message):
 
 def test_a_dtype_by_name():
     assert ew.load_model("tracr-reverse", dtype="float64").dtype == torch.float64
+
+
+# --- checkpoints that are not what they should be
+
+
+def llama_folder(folder, **config):
+    """A tiny Llama saved as a checkpoint."""
+    shape = {"num_hidden_layers": 1, "hidden_size": 8, "intermediate_size": 8, "vocab_size": 31}
+    shape |= {"num_attention_heads": 2, "max_position_embeddings": 16}
+    module = transformers.LlamaForCausalLM(transformers.LlamaConfig(**{**shape, **config}))
+    module.save_pretrained(folder)
+    return folder
+
+
+def change_weights(folder, change):
+    file = folder / "model.safetensors"
+    tensors = load_file(file)
+    change(tensors)
+    save_file(tensors, file, metadata={"format": "pt"})
+
+
+UP = "model.layers.0.mlp.up_proj.weight"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.pop(UP), rf"does not fit its configuration: {UP} missing"),
+        (lambda t: t.update({UP: torch.zeros(7, 8)}), rf"{UP} of another shape"),
+    ],
+)
+def test_a_checkpoint_whose_weights_do_not_fit(tmp_path, change, message):
+    change_weights(llama_folder(tmp_path), change)
+    with pytest.raises(ModelUnavailable, match=message) as caught:
+        ew.load_model(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_quantised_checkpoint_is_refused_before_its_weights_are_read(tmp_path):
+    file = llama_folder(tmp_path) / "config.json"
+    config = json.loads(file.read_text())
+    config["quantization_config"] = {"quant_method": "bitsandbytes", "load_in_4bit": True}
+    file.write_text(json.dumps(config))
+    with pytest.raises(UnsupportedModel, match=r"is quantised \(bitsandbytes\).*unquantised"):
+        ew.load_model(tmp_path)
+
+
+def test_a_module_on_the_meta_device_or_of_integers_is_refused():
+    with torch.device("meta"):
+        module = gpt2()
+    with pytest.raises(UnsupportedModel, match="is on the meta device"):
+        ew.load_model(module)
+
+
+def test_another_models_tokenizer_is_refused():
+    class Wide:
+        bos = 0
+
+        def encode(self, text):
+            return [5, 99]
+
+        def decode(self, ids):
+            return ""
+
+    with pytest.raises(UnsupportedModel, match=r"embeds 19 tokens, but its tokenizer gives .* 99"):
+        ew.load_model(gpt2(), tokenizer=Wide())
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
+def test_a_folder_in_a_dtype(tmp_path, dtype):
+    model = ew.load_model(llama_folder(tmp_path), dtype=dtype)
+    assert model.dtype == getattr(torch, dtype)
+    assert model.weights["blocks.0.attn.W_Q"].dtype == model.dtype
+
+
+def test_rope_that_depends_on_the_length_is_refused(tmp_path):
+    rope = {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 2.0}
+    with pytest.raises(UnsupportedModel, match="of type 'dynamic' change with the length"):
+        ew.load_model(llama_folder(tmp_path, rope_parameters=rope))
+
+
+def test_another_dtype_keeps_tied_weights_tied():
+    model = ew.load_model(gpt2()).to(dtype=torch.float32)
+    embed, unembed = model.weights["embed.W_E"], model.weights["unembed.W_U"]
+    assert embed.dtype == torch.float32
+    assert embed.untyped_storage().data_ptr() == unembed.untyped_storage().data_ptr()

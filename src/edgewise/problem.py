@@ -280,7 +280,12 @@ def _span_faults(pairs: PromptPairs, graph: Graph) -> list[str]:
 def _graph_fault(model: Model, graph: Graph) -> str | None:
     config = model.config
     own = (config.n_layers, config.n_heads, config.has_mlps, config.parallel)
-    if own != (graph.n_layers, graph.n_heads, graph.mlps, graph.parallel):
+    mixed = config.mixes_heads and graph.split_heads
+    if (
+        own != (graph.n_layers, graph.n_heads, graph.mlps, graph.parallel)
+        or graph.kv_heads not in (None, config.n_kv_heads)
+        or graph.mixed_heads != mixed
+    ):
         return f"the graph has {graph.describe()}; {model.name} has {model.graph.describe()}."
     if graph.split_embed and not config.adds_positions:
         return f"the graph has a 'pos_embed' sender; {model.name} adds no position embeddings."

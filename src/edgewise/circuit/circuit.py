@@ -88,7 +88,7 @@ class Circuit:
                     raise unknown_name("node", node.name, known, hint=hint)
                 kept.add(one)
         rows = torch.tensor([node in kept for node in graph.senders])
-        columns = torch.tensor([port.node in kept for port in graph.receivers])
+        columns = torch.tensor([not kept.isdisjoint(graph.group(p.node)) for p in graph.receivers])
         return cls(graph, graph.exists & rows[:, None] & columns[None, :])
 
     # --- looking
@@ -109,7 +109,8 @@ class Circuit:
 
         What circuits of different granularity are compared by: the full circuit of a model counts
         the same at each. An edge of whole layers or of joined ports counts every edge inside it,
-        one of split embeddings half of `input`'s, one of n spans an nth, a switch nothing.
+        one of split embeddings half of `input`'s, one into a key/value head one for each of its
+        heads, one of n spans an nth, a switch nothing.
 
         >>> whole_layers = Graph.build(12, 12, split_heads=False, split_qkv=False)
         >>> Circuit.full(whole_layers).weighted_edge_count  # as many as with heads apart
@@ -117,12 +118,13 @@ class Circuit:
         """
         heads = 1 if self.graph.split_heads else self.graph.n_heads
         slots = 1 if self.graph.split_qkv else 3
+        group = self.graph.n_heads // (self.graph.kv_heads or self.graph.n_heads)
         senders = [
             {"attention": heads, "tok_embed": 0.5, "pos_embed": 0.5}.get(node.kind, 1.0)
             for node in self.graph.senders
         ]
         receivers = [
-            heads * slots if port.node.kind in ("head", "attention") else 1.0
+            {"head": slots, "attention": heads * slots, "kv": group}.get(port.node.kind, 1)
             for port in self.graph.receivers
         ]
         counted = (self.keep & ~self.graph.is_switch).double() / len(self.graph.spans or [None])

@@ -25,8 +25,17 @@ def common_graph(graphs: Sequence[Graph]) -> Graph:
     >>> common_graph([one, other]).describe()
     '2 layers of 2 heads, MLPs, joined q/k/v, heads as nodes'
     """
-    grain: dict[str, Any] = {name: all(getattr(graph, name) for graph in graphs) for name in _GRAIN}
+    grain: dict[str, Any] = {n: all(getattr(graph, n) for graph in graphs) for n in _GRAIN}
     grain["spans"] = graphs[0].spans if len({graph.spans for graph in graphs}) == 1 else None
+    grouped = {graph.kv_heads for graph in graphs if graph.kv_heads is not None}
+    if grouped and not (grain["split_qkv"] or not grain["split_heads"]):
+        raise SettingError(
+            "a circuit whose heads share key/value ports and one whose heads read through one port "
+            "each have no common graph. Find one of them again, with ungroup_heads=True."
+        )
+    grain["kv_heads"] = max(grouped, default=None) if grain["split_heads"] else None
+    grain["switches"] = grain["switches"] and not grouped
+    grain["mixed_heads"] = graphs[0].mixed_heads and grain["split_heads"]
     common = replace(graphs[0], **grain)
     for graph in graphs:
         if replace(graph, **grain) != common:
@@ -58,7 +67,7 @@ def coarsened(circuit: Circuit, graph: Graph) -> Circuit:
 def _node(node: Node, graph: Graph) -> Node:
     if graph.spans is None:
         node = replace(node, span=None)
-    if node.kind == "head" and not graph.split_heads:
+    if node.kind in ("head", "kv") and not graph.split_heads:
         return replace(node, kind="attention", head=None)
     if node.kind in ("tok_embed", "pos_embed") and not graph.split_embed:
         return replace(node, kind="input")
@@ -66,4 +75,9 @@ def _node(node: Node, graph: Graph) -> Node:
 
 
 def _port(port: Port, graph: Graph) -> Port:
+    node = port.node
+    if graph.kv_heads is not None and node.kind == "head" and port.slot in ("k", "v"):
+        assert node.head is not None  # heads have an index
+        group = graph.n_heads // graph.kv_heads
+        return replace(port, node=replace(node, kind="kv", head=node.head // group))
     return replace(port, node=_node(port.node, graph), slot=port.slot if graph.split_qkv else None)

@@ -9,8 +9,9 @@
 F is the problem's loss: a metric where lower is better, its mean over all prompts. A removed edge
 carries the problem's reference. The paper prints Eq. 2 with the sign reversed; Eq. 1, its code and
 this file agree (spec section 2.5). Edges are tested incrementally unless `engine` is "plain"
-(edge_tests.py, edgewise.engine); the decisions are the same. The original recomputes F(H) now and
-then; here the running loss is that of the last accepted removal, the same number because runs are
+(edge_tests.py, edgewise.engine) or the model's heads cannot be computed apart
+(engine/from_scratch.py); the decisions are the same. The original recomputes F(H) now and then;
+here the running loss is that of the last accepted removal, the same number because runs are
 deterministic.
 """
 
@@ -25,7 +26,7 @@ from edgewise.discovery.finding import Decision, Finding, OnProgress, Progress, 
 from edgewise.discovery.journal import NO_JOURNAL, Journal
 from edgewise.discovery.search import Search, Visit
 from edgewise.discovery.visits import visits
-from edgewise.engine import estimated
+from edgewise.engine import estimated, is_incremental
 from edgewise.errors import SettingError
 from edgewise.problem import Problem
 from edgewise.settings import ACDCSettings
@@ -119,7 +120,13 @@ def searched(
         )
     graph = problem.graph
     tests: EdgeTests
-    if settings.engine == "plain":
+    incremental = is_incremental(problem)
+    if settings.precision == "reduced" and not incremental:
+        raise SettingError(
+            f"{problem.model.name} norms its heads' outputs together or caps its logits, so every "
+            "removal is a run of its own, in full precision. Use precision 'full'."
+        )
+    if settings.engine == "plain" or not incremental:
         tests = PlainTests(problem)
     else:
         tests = IncrementalTests(problem, settings)

@@ -34,9 +34,9 @@ from edgewise.discovery.gradients import (
 from edgewise.discovery.journal import NO_JOURNAL, Journal
 from edgewise.discovery.selection import select
 from edgewise.errors import SettingError
-from edgewise.graph import Graph, Site, Slot
+from edgewise.graph import SLOTS, Graph, Site, Slot
+from edgewise.model.attention import Places, head_vectors, pattern, placed, ungrouped
 from edgewise.model.outputs import Outputs
-from edgewise.model.runtime import attention_mask, head_vectors, position_embeddings
 from edgewise.patching import ReferenceValues
 from edgewise.problem import Problem
 from edgewise.settings import AtPSettings
@@ -50,17 +50,11 @@ class _WatchedOutputs(Outputs):
 
     def __init__(self, graph: Graph) -> None:
         super().__init__(graph)
-        self.mixed: list[Tensor] = []  # by layer, dL / d z [head batch pos d_head]
+        self.slopes: list[Tensor] = []  # by layer, dL / d z [head batch pos d_head]
 
-    def write_heads(
-        self,
-        z: Float[Tensor, "head batch pos d_head"],
-        weight: Float[Tensor, "head d_head d_model"],
-        bias: Float[Tensor, "d_model"] | None,
-    ) -> None:
-        """Write a layer's heads."""
-        z.register_hook(lambda gradient: self.mixed.insert(0, gradient))  # the last layer is first
-        super().write_heads(z, weight, bias)
+    def mixed(self, z: Float[Tensor, "head batch pos d_head"]) -> None:
+        """Watch what a layer's heads mixed."""
+        z.register_hook(lambda gradient: self.slopes.insert(0, gradient))  # the last layer is first
 
 
 def atp_star(
@@ -73,6 +67,11 @@ def atp_star(
     graph = problem.graph
     if not graph.split_qkv:
         raise SettingError("atp-star corrects query and key ports; use a graph with split_qkv.")
+    if problem.model.config.qk_norm == "layer":
+        raise SettingError(
+            f"atp-star moves one head's query or key at a time, but {problem.model.name} norms all "
+            "heads' together. Use eap or eap-ig."
+        )
     total = torch.zeros(graph.exists.shape, dtype=torch.float64)
     steepness, done = 0.0, 0
     for pairs, reference in problem.evaluator(graph).references():
@@ -82,7 +81,7 @@ def atp_star(
         found = edge_gradients(run, run.senders, run.caught.vectors, reference, spans)
         scores = graph.by_span(edge_scores(problem.model, graph, found))
         for layer in range(graph.n_layers):
-            corrected = _Corrected(problem, pairs, run.caught, outputs.mixed[layer], layer)
+            corrected = _Corrected(problem, pairs, run.caught, outputs.slopes[layer], layer)
             for slot in ("q", "k"):
                 for at, into in zip(spans, scores, strict=True):
                     _correct(graph.whole, corrected, slot, found.difference, reference, at, into)
@@ -128,15 +127,12 @@ class _Corrected:
         layer: int,
     ) -> None:
         model, self._graph, self.layer = problem.model, problem.graph.whole, layer
-        real = pairs.real.to(model.device)
-        self._model = model
-        self._masked = ~attention_mask(real, causal=model.config.causal)
-        self._at_heads = (
-            position_embeddings(model, real) if model.config.positions == "shortformer" else None
-        )
+        self._model, self._places = model, Places(model, pairs.real.to(model.device))
+        self._masked = ~self._places.allowed(layer)
         self._read = caught.inputs[Site(layer, "q")]
-        self.vectors = {slot: caught.vectors[Site(layer, slot)] for slot in ("q", "k", "v")}
-        self._slope = mixed @ self.vectors["v"].transpose(-1, -2)  # dL / d pattern
+        self.vectors = {slot: caught.vectors[Site(layer, slot)] for slot in SLOTS}
+        value = ungrouped(model.config, self.vectors["v"])
+        self._slope = mixed @ value.transpose(-1, -2)  # dL / d pattern
         self._pattern = self._patterns(self.vectors["q"], self.vectors["k"])
 
     def of_senders(
@@ -147,10 +143,12 @@ class _Corrected:
         parts = []
         for some in difference.split(max(1, _BYTES // one)):
             x = (self._read + some).flatten(0, 1)[None]
-            at_heads = None
-            if self._at_heads is not None:
-                at_heads = self._at_heads.repeat(len(some), 1, 1)
-            vectors = head_vectors(self._model, self.layer, slot, x, at_heads)
+            at_heads = self._places.at_heads
+            if at_heads is not None:
+                at_heads = at_heads.repeat(len(some), 1, 1)
+            # A port of each head's own, even where keys are shared, unless the graph shares them.
+            heads = slice(None) if self._graph.kv_heads is None else None
+            vectors = head_vectors(self._model, self.layer, slot, x, at_heads, heads)
             parts.append(self.of_vectors(slot, vectors.unflatten(1, some.shape[:2])))
         effects = torch.cat(parts)
         return effects if self._graph.split_heads else effects.sum(dim=1, keepdim=True)
@@ -162,9 +160,17 @@ class _Corrected:
         current = {name: vector[:, None] for name, vector in self.vectors.items()}
         current[slot] = vectors
         moved = self._patterns(current["q"], current["k"]) - self._pattern[:, None]
-        return (moved * self._slope[:, None]).sum(dim=(2, 3, 4)).T.double().cpu()
+        effects = (moved * self._slope[:, None]).sum(dim=(2, 3, 4))
+        if len(vectors) < len(effects):  # a shared key moves the patterns of its whole group
+            effects = effects.unflatten(0, (len(vectors), -1)).sum(dim=1)
+        return effects.T.double().cpu()
 
     def _patterns(self, query: Tensor, key: Tensor) -> Tensor:
-        scale = self._model.config.attention_scales[self.layer]
-        scores = (query * scale) @ key.transpose(-1, -2)
-        return scores.masked_fill(self._masked, -torch.inf).softmax(dim=-1)
+        """Of vectors [head (sender) batch pos d_head]."""
+        model, layer = self._model, self.layer
+        angles, bias = self._places.angles(layer), self._places.bias(layer)
+        if bias is not None and query.dim() + key.dim() > 8:
+            bias = bias[:, None]
+        query = placed(model, layer, "q", query, angles)
+        key = ungrouped(model.config, placed(model, layer, "k", key, angles))
+        return pattern(model.config, layer, query, key, self._masked, bias)

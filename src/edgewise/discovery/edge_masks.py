@@ -24,8 +24,8 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from edgewise.graph import SLOTS, Edge, Graph, Site
+from edgewise.model.attention import Vectors
 from edgewise.model.outputs import Outputs
-from edgewise.model.runtime import Vectors
 from edgewise.model.sent import Heads, Part, Sent
 from edgewise.patching import ReferenceValues
 from edgewise.problem import Problem
@@ -146,10 +146,10 @@ class EdgeMaskReader:
         if site.what == "q":  # the first of the three: one product for them all
             last = self._graph.columns(Site(site.layer, "v"))
             together = self._inputs(slice(columns.start, last.stop))
-            parts = together.split(last.stop - last.start)
-            self._layer = dict(
-                zip(SLOTS, parts if self._graph.split_qkv else parts * 3, strict=True)
-            )
+            sites = [self._graph.columns(Site(site.layer, slot)) for slot in SLOTS]
+            start = columns.start
+            parts = [together[at.start - start : at.stop - start] for at in sites]
+            self._layer = dict(zip(SLOTS, parts, strict=True))
         return self._layer[site.what]
 
     def vector(self, site: Site, fresh: Vectors) -> Vectors:

@@ -23,9 +23,11 @@ from edgewise.data import PromptPairs
 from edgewise.errors import MetricError
 from edgewise.graph import SLOTS, Graph, Site
 from edgewise.model import Model
+from edgewise.model.attention import Vectors, of_heads
+from edgewise.model.norms import norm_pullback
 from edgewise.model.outputs import Outputs
 from edgewise.model.parts import mixed_heads
-from edgewise.model.runtime import CleanReader, Vectors, logits_of, norm_pullback, run
+from edgewise.model.runtime import CleanReader, logits_of, run
 from edgewise.model.sent import Sent
 from edgewise.patching import RecordingReader, ReferenceValues, answer_rows
 from edgewise.problem import Problem
@@ -175,20 +177,23 @@ def _at_heads(
     All of them read the same stream here, so one norm does for all.
     """
     x = caught.inputs[Site(layer, "q")]
-    n = graph.n_heads if graph.split_heads else 1
-    at_norm = x.new_empty(3, n, *x.shape)
-    for slot, out in zip(SLOTS, at_norm, strict=True):
+    sites = [graph.columns(Site(layer, slot)) for slot in SLOTS]
+    sizes = [site.stop - site.start for site in sites]
+    at_norm = x.new_empty(sum(sizes), *x.shape)
+    for slot, out in zip(SLOTS, at_norm.split(sizes), strict=True):
         gradient = caught.gradients.get(Site(layer, slot))
         if gradient is None:
             out.zero_()
             continue
         weight = model.weights[f"blocks.{layer}.attn.W_{slot.upper()}"].mT
-        if graph.split_heads:
-            torch.bmm(gradient.flatten(1, 2), weight, out=out.flatten(1, 2))
-        else:
+        if not graph.split_heads:
             out[0] = mixed_heads(gradient, weight)
-    result = norm_pullback(model, f"blocks.{layer}.ln1", x, at_norm.flatten(0, 1))
-    return result if graph.split_qkv else result.unflatten(0, (3, n)).sum(dim=0)
+            continue
+        if len(weight) < len(gradient):  # every head has a port of its own to shared keys, values
+            weight = of_heads(model.config, slot, weight, slice(None))
+        torch.bmm(gradient.flatten(1, 2), weight, out=out.flatten(1, 2))
+    result = norm_pullback(model, f"blocks.{layer}.ln1", x, at_norm)
+    return result if graph.split_qkv else result.unflatten(0, (3, -1)).sum(dim=0)
 
 
 @torch.no_grad()

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from edgewise.discovery.units import UnitReference, UnitValues, unit_weights, units_of
 from edgewise.graph import Graph, Site
+from edgewise.model.attention import Vectors
 from edgewise.model.outputs import Outputs
-from edgewise.model.runtime import Vectors
 from edgewise.problem import Problem
 
 # The masks of a site, where they act: [head batch pos 1], or with batch and pos of 1.

@@ -25,7 +25,7 @@ def visits(graph: Graph, head_order: HeadOrder) -> Iterator[tuple[Port, list[Edg
         return [Edge(s, port) for row, s in senders if exists[row] and s != port.node]
 
     backwards = reversed(graph.receivers)
-    for _, group in groupby(backwards, key=lambda port: (port.node.layer, port.node.kind)):
+    for _, group in groupby(backwards, key=lambda port: (port.node.layer, port.node.kind == "mlp")):
         ports = list(group)
         if graph.switches and ports[0].node.kind in ("head", "attention"):
             for port in ports:
@@ -50,9 +50,9 @@ def is_read(graph: Graph, keep: torch.Tensor, receiver: Port, is_switch: bool) -
     """Whether anything reads what a candidate edge feeds: its node's output, through its switch."""
     if receiver.node.kind == "logits":
         return True
-    row, column = graph.row(receiver.node), graph.column(receiver)
     fed = [graph.row(node) for node in graph.fed_by(receiver)]
     if not (keep & ~graph.is_switch)[fed].any():
         return False
-    has_switch = bool(graph.is_switch[row, column])
-    return is_switch or not has_switch or bool(keep[row, column])
+    column = graph.column(receiver)
+    has_switch = bool(graph.is_switch[:, column].any())
+    return is_switch or not has_switch or bool((keep & graph.is_switch)[:, column].any())

@@ -17,7 +17,8 @@ from torch import Tensor
 from edgewise.engine.consumers import Change, Consumer, Sizes
 from edgewise.engine.reduced import ReducedProducts
 from edgewise.graph import Slot
-from edgewise.model.runtime import Transformer, head_vectors
+from edgewise.model.attention import Places, head_vectors, pattern, placed, weighted
+from edgewise.model.norms import Transformer
 
 Vectors = Mapping[Slot, Float[Tensor, "head _ batch _ d_head"]]  # [head variant batch place d_head]
 
@@ -47,24 +48,25 @@ class AttentionNode:
         consumers: tuple[Consumer, ...],
         queries: Int[Tensor, "query"],
         base: Mapping[Slot, Float[Tensor, "batch pos d_model"]],
-        allowed: Bool[Tensor, "batch pos pos"],
-        at_heads: Float[Tensor, "batch pos d_model"] | None,
+        where: Places,
     ) -> None:
         self.model, self.layer, self.heads, self.ports = model, layer, heads, ports
         self.columns = tuple(port.column for port in ports)
         self.consumers = consumers
-        self.queries, self.at_heads = queries, at_heads
+        self.queries, self.where = queries, where
         self.like = ("attention", layer, tuple(queries.tolist()))
-        n_keys = int(queries.max()) + 1 if model.config.causal else allowed.shape[1]
-        self.masked = ~allowed[:, queries, :n_keys]
+        n_keys = int(queries.max()) + 1 if model.config.causal else base["q"].shape[1]
+        self.masked = ~where.allowed(layer)[:, queries, :n_keys]
+        bias = where.bias(layer, heads)
+        self.bias = None if bias is None else bias[..., :n_keys]  # [head batch 1 key]
         self.read = tuple(base[port.slots[0]][:, port.positions] for port in ports)
-        everywhere = torch.arange(n_keys, device=allowed.device)
+        everywhere = torch.arange(n_keys, device=queries.device)
         places: dict[Slot, Tensor] = {"q": queries, "k": everywhere, "v": everywhere}
         self.vectors = {
             slot: _project(self, heads, slot, base[slot][None, None, :, at], at)[:, 0]
             for slot, at in places.items()
         }
-        self.pattern, self.z = _attend(self, self.vectors)
+        self.pattern, self.z = _attend(self, self.vectors, self.bias)
         self.held: dict[Slot, Bool[Tensor, "batch place"]] = {}  # by a switch that is off
 
     def hold(self, slot: Slot, at: Bool[Tensor, "batch place"]) -> None:
@@ -98,6 +100,8 @@ class AttentionStack:
         }
         self._z = torch.cat([node.z for node in nodes])
         self._pattern = torch.cat([node.pattern for node in nodes])
+        biases = [node.bias for node in nodes if node.bias is not None]
+        self._bias = torch.cat(biases) if biases else None
 
     @property
     def sizes(self) -> Sizes:
@@ -126,7 +130,7 @@ class AttentionStack:
     def commit_vectors(self, fresh: Vectors) -> Change:
         """Take other vectors, of one variant, as current; returns how the outputs changed."""
         vectors = {slot: vector[:, 0] for slot, vector in self._filled(fresh).items()}
-        pattern, z = _attend(self._one, vectors)
+        pattern, z = _attend(self._one, vectors, self._bias)
         n = len(self._nodes)
         parts = {slot: vector.chunk(n) for slot, vector in vectors.items()}
         for i, node in enumerate(self._nodes):
@@ -177,10 +181,12 @@ class AttentionStack:
             tall = (query * scale).transpose(1, 2).reshape(head, batch, variant * place, d_head)
             scores = (tall @ self._vectors["k"].transpose(-1, -2)).unflatten(2, (variant, place))
             masked = self._one.masked[None, :, None]
-            pattern = scores.masked_fill(masked, -torch.inf).softmax(dim=-1)
-            z = pattern.flatten(2, 3) @ self._vectors["v"]
+            bias = None if self._bias is None else self._bias[:, :, None]
+            weights = weighted(self._one.model.config, scores, masked, bias)
+            z = weights.flatten(2, 3) @ self._vectors["v"]
             return z.unflatten(2, (variant, place)).transpose(1, 2)
-        return _attend(self._one, self._filled(fresh))[1]
+        bias = None if self._bias is None else self._bias[:, None]
+        return _attend(self._one, self._filled(fresh), bias)[1]
 
     def _filled(self, fresh: Vectors) -> dict[Slot, Tensor]:
         """Current vectors with the fresh ones in place, [head variant batch place d_head]."""
@@ -216,18 +222,32 @@ def _project(
 ) -> Float[Tensor, "_ _ batch _ d_head"]:
     """[node variant batch place d_model] inputs to [head variant batch place d_head] vectors."""
     extra = None
-    if node.at_heads is not None:
-        extra = node.at_heads[:, at].repeat(x.shape[1], 1, 1)
+    if node.where.at_heads is not None:
+        extra = node.where.at_heads[:, at].repeat(x.shape[1], 1, 1)
     vectors = head_vectors(node.model, node.layer, slot, x.flatten(1, 2), extra, heads)
-    return vectors.unflatten(1, x.shape[1:3])
+    return placed_at(node, slot, vectors.unflatten(1, x.shape[1:3]), at)
 
 
-def _attend(node: AttentionNode, vectors: Mapping[Slot, Tensor]) -> tuple[Tensor, Tensor]:
+def placed_at(
+    node: AttentionNode,
+    slot: Slot,
+    vectors: Float[Tensor, "head _ batch _ d_head"],
+    at: Int[Tensor, "place"],
+) -> Float[Tensor, "head _ batch _ d_head"]:
+    """Vectors at some positions as attention compares them."""
+    angles = node.where.angles(node.layer)
+    if angles is not None:
+        angles = angles[0][:, at], angles[1][:, at]
+    return placed(node.model, node.layer, slot, vectors, angles)
+
+
+def _attend(
+    node: AttentionNode, vectors: Mapping[Slot, Tensor], bias: Tensor | None
+) -> tuple[Tensor, Tensor]:
     """Pattern [head … batch query key] and mixed values, any dimensions between allowed."""
-    scale = node.model.config.attention_scales[node.layer]
-    scores = (vectors["q"] * scale) @ vectors["k"].transpose(-1, -2)
-    pattern = scores.masked_fill(node.masked, -torch.inf).softmax(dim=-1)
-    return pattern, pattern @ vectors["v"]
+    config, layer = node.model.config, node.layer
+    weights = pattern(config, layer, vectors["q"], vectors["k"], node.masked, bias)
+    return weights, weights @ vectors["v"]
 
 
 def _together(heads: Sequence[slice]) -> slice | list[int]:

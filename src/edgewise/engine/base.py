@@ -11,8 +11,9 @@ from torch import Tensor
 from edgewise.circuit import Circuit
 from edgewise.graph import Graph, Node, Port, Site
 from edgewise.model import Model
+from edgewise.model.attention import Vectors
 from edgewise.model.outputs import Outputs
-from edgewise.model.runtime import CleanReader, Reader, Vectors, run
+from edgewise.model.runtime import CleanReader, Reader, run
 from edgewise.model.sent import Sent
 from edgewise.patching import Batch, CircuitReader
 
@@ -27,16 +28,19 @@ class _Remembering:
         if circuit is not None:
             fed = circuit.keep.any(dim=0).tolist()
             for port, is_fed in zip(circuit.graph.receivers, fed, strict=True):
-                if is_fed and port.node.head is not None:
-                    self._heads.setdefault(port.node.layer, set()).add(port.node.head)
+                for node in circuit.graph.group(port.node) if is_fed else ():
+                    if node.head is not None:
+                        self._heads.setdefault(node.layer, set()).add(node.head)
+            self._n_heads = circuit.graph.n_heads
 
     def read(self, outputs: Outputs, site: Site) -> Float[Tensor, "_port batch pos d_model"]:
         found = self._reader.read(outputs, site)
         if len(found) == 1:
             self.at[site] = found[0]
         else:  # a stream for each head: copies, so that those of the others are freed
+            each = self._n_heads // len(found)  # heads that share a port
             for head in self._heads.get(site.layer, ()):
-                self.at[site, head] = found[head].clone()
+                self.at[site, head] = found[head // each].clone()
         return found
 
     def vector(self, site: Site, fresh: Vectors) -> Vectors:

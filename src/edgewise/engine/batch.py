@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from edgewise.circuit import Circuit
-from edgewise.engine.attention import AttentionNode, AttentionStack, HeadPort
+from edgewise.engine.attention import AttentionNode, AttentionStack, HeadPort, placed_at
 from edgewise.engine.base import Base
 from edgewise.engine.changes import Changes, Into
 from edgewise.engine.consumers import Consumer
@@ -32,7 +32,7 @@ from edgewise.engine.reduced import ReducedProducts
 from edgewise.graph import SLOTS, Graph, Node, Port, Site, Slot
 from edgewise.metrics import METRICS, Metric
 from edgewise.model import Model
-from edgewise.model.runtime import attention_mask, position_embeddings
+from edgewise.model.attention import Places, ungrouped
 from edgewise.patching import Batch
 
 
@@ -63,9 +63,7 @@ class LiveBatch:
         difference = live.mapped(torch.neg) if reference is None else reference.minus(live)
         spans = None if graph.spans is None else pairs.at_spans(graph.spans).to(device)
         self._changes = Changes(difference, spans, self._base.final)
-        self._allowed = attention_mask(real, causal=model.config.causal)
-        shortformer = model.config.positions == "shortformer"
-        self._at_heads = position_embeddings(model, real) if shortformer else None
+        self._places = Places(model, real)
         self._first = self._changes.first() if model.config.causal else 0
         # In the order of visits: from the output backwards.
         self._nodes: dict[Node, AttentionNode | MlpNode] = {}  # all positions together
@@ -108,41 +106,61 @@ class LiveBatch:
     # --- visiting
 
     def enter(self, node: Node, keep: Bool[Tensor, "sender receiver"]) -> None:
-        """Make a node live, at all spans, once everything that reads it has its final edges."""
-        node = replace(node, span=None)
-        if node.kind == "logits" or node in self._nodes:
+        """Make a node live, at all spans, once everything that reads it has its final edges.
+
+        With it the heads that share its keys and values: they share these ports' positions.
+        """
+        nodes = self._together(replace(node, span=None))
+        if node.kind == "logits" or any(one in self._nodes for one in nodes):
             return
+        kept = self._graph.by_span(keep & ~self._graph.is_switch)
+        edges = {one: kept[:, self._graph.whole.row(one)] for one in nodes}  # [span receiver]
+        reads = {
+            one: {c: self._positions[c] for c in into.any(dim=0).nonzero().flatten().tolist()}
+            for one, into in edges.items()
+        }
+        needed = torch.cat([at for each in reads.values() for at in each.values()]).unique()
+        for one, each in reads.items():
+            if each:
+                consumers = tuple(
+                    Consumer.of(c, at, needed, _some(edges[one][:, c].tolist()))
+                    for c, at in each.items()
+                )
+                self._nodes[one] = self._made(one, consumers, needed)
+                for port in self._base.without_switch(one):
+                    alone = AttentionStack([self._attention_of(port)], ())
+                    alone.commit_vectors(self._switched_off(port))
+                    self._hold(port)
+
+    def _together(self, node: Node) -> tuple[Node, ...]:
+        graph, layer = self._graph.whole, node.layer
+        if graph.kv_heads is None or node.kind == "mlp" or layer is None:
+            return (node,)
+        assert node.head is not None  # only heads share keys and values
+        size = 1 if node.kind == "kv" else graph.n_heads // graph.kv_heads
+        return graph.group(graph.kv_nodes(layer)[node.head // size])
+
+    def _made(
+        self, node: Node, consumers: tuple[Consumer, ...], needed: Int[Tensor, "place"]
+    ) -> AttentionNode | MlpNode:
         assert node.layer is not None  # embeddings have no ports
-        kept = self._graph.by_span(keep & ~self._graph.is_switch)[:, self._graph.whole.row(node)]
-        columns = kept.any(dim=0).nonzero().flatten().tolist()
-        reads = {column: self._positions[column] for column in columns}
-        needed = torch.cat(list(reads.values())).unique()
-        consumers = tuple(
-            Consumer.of(c, at, needed, _some(kept[:, c].tolist())) for c, at in reads.items()
-        )
-        live: AttentionNode | MlpNode
         if node.kind == "mlp":
             site = Site(node.layer, "mlp")
             column = self._graph.whole.column(Port(node))
             self._positions[column] = needed
             read = self._base.read(node, site)[:, needed]
-            live = MlpNode(self._model, node.layer, column, consumers, read)
-        else:
-            live = self._attention(node, node.layer, consumers, needed)
-        self._nodes[node] = live
-        for port in self._base.without_switch(node):
-            AttentionStack([self._attention_of(port)], ()).commit_vectors(self._switched_off(port))
-            self._hold(port)
+            return MlpNode(self._model, node.layer, column, consumers, read)
+        return self._attention(node, node.layer, consumers, needed)
 
     def _attention(
         self, node: Node, layer: int, consumers: tuple[Consumer, ...], needed: Tensor
     ) -> AttentionNode:
-        last = int(needed.max()) + 1 if self._model.config.causal else self._allowed.shape[1]
+        last = int(needed.max()) + 1 if self._model.config.causal else self.n_positions
         keys = torch.arange(min(self._first, last - 1), last, device=needed.device)
         ports, graph = [], self._graph.whole
         if graph.split_qkv:
             for slot in SLOTS:
-                column = graph.column(Port(node, slot))
+                column = self._column_of(node, slot)
                 ports.append(HeadPort(column, (slot,), needed if slot == "q" else keys))
         else:
             both = torch.cat([needed, keys]).unique()
@@ -157,9 +175,15 @@ class LiveBatch:
             consumers,
             needed,
             {slot: self._base.read(node, Site(layer, slot)) for slot in SLOTS},
-            self._allowed,
-            self._at_heads,
+            self._places,
         )
+
+    def _column_of(self, node: Node, slot: Slot) -> int:
+        """The port at which a head, or its key/value head, reads."""
+        columns, heads = self._graph.columns(Site(node.layer, slot)), self._graph.n_heads
+        if node.head is None:
+            return columns.start
+        return columns.start + node.head * (columns.stop - columns.start) // heads
 
     # --- variants: removing edges into one receiver
 
@@ -273,8 +297,9 @@ class LiveBatch:
         result: dict[Slot, Tensor] = {}
         for slot in _slots(port):
             vectors = self._batch.reference.vectors[Site(port.node.layer, slot)]
+            vectors = ungrouped(self._model.config, vectors)[heads]
             places = live.queries if slot == "q" else self._positions[into.column]
-            off = vectors[heads][:, None, :, places]
+            off = placed_at(live, slot, vectors[:, None, :, places], places)
             if into.span is not None:
                 here = self._changes.where(into.span, places)[:, :, None].bool()
                 current = live.vectors[slot] if slot == "q" else live.vectors[slot][:, :, places]

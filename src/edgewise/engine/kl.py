@@ -22,7 +22,7 @@ from torch import Tensor
 from edgewise.engine.budgets import logits_bytes
 from edgewise.engine.losses import by_prompt, rounding
 from edgewise.metrics import AnswerRows
-from edgewise.model.runtime import Transformer, norm
+from edgewise.model.norms import Transformer, norm
 
 _BLOCK = {"cpu": 4096}  # columns of the unembedding at a time: what stays in a CPU's cache
 _SECOND_ORDER_ROUNDING = 2.0**-5

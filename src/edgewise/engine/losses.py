@@ -11,7 +11,8 @@ from torch import Tensor
 
 from edgewise.engine.budgets import logits_bytes
 from edgewise.metrics import METRICS, AnswerRows, Metric
-from edgewise.model.runtime import Transformer, logits_of, norm
+from edgewise.model.norms import Transformer, norm
+from edgewise.model.runtime import logits_of
 
 
 def rounding(slope: Float[Tensor, "row d_model"]) -> Float[Tensor, "row"]:

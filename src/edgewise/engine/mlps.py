@@ -10,7 +10,8 @@ from torch import Tensor
 
 from edgewise.engine.consumers import Change, Consumer, Sizes
 from edgewise.engine.reduced import ReducedProducts
-from edgewise.model.runtime import Transformer, activation, mlp_hidden, mlp_output, norm
+from edgewise.model.mlps import activation, is_plain, mlp_hidden, mlp_output
+from edgewise.model.norms import Transformer, norm
 
 # Hidden layers of more rows leave a CPU's caches, in memory fresh each time: half the speed.
 _ROWS_AT_A_TIME = {"cpu": 512}
@@ -64,6 +65,8 @@ class MlpNode:
     def _estimate(
         self, more: Float[Tensor, "_ batch _ d_model"], reduced: ReducedProducts
     ) -> Tensor:
+        if not is_plain(self._model.config, self._layer):
+            return self._change(more)
         x, at, act = self._read + more, f"blocks.{self._layer}", activation(self._model)
         normed, hidden, active = self._inner_values()
         moved = norm(self._model, f"{at}.ln2", x).sub_(normed)

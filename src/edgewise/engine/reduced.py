@@ -5,7 +5,7 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
-from edgewise.model.runtime import Transformer
+from edgewise.model.norms import Transformer
 
 
 class ReducedProducts:

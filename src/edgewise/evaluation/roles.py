@@ -22,7 +22,9 @@ from edgewise.data import NO_ANSWER, PromptPairs
 from edgewise.errors import SettingError, unknown_name
 from edgewise.graph import Node, Site
 from edgewise.model import Model
-from edgewise.model.runtime import CleanReader, attention_mask, norm_pullback, run
+from edgewise.model.attention import Places, patterns
+from edgewise.model.norms import norm_pullback
+from edgewise.model.runtime import CleanReader, run
 from edgewise.patching import RecordingReader
 from edgewise.problem import Problem
 
@@ -171,12 +173,11 @@ def _attention(problem: Problem, roles: Sequence[Role]) -> Float[Tensor, "role l
         tokens, real = pairs.clean.to(model.device), pairs.real.to(model.device)
         reader = RecordingReader(CleanReader())
         run(model, tokens, real, model.graph, reader)
-        allowed = attention_mask(real, causal=config.causal)
+        where = Places(model, real)
         places = [_places(role, pairs) for role in roles]
-        for layer, scale in enumerate(config.attention_scales):
+        for layer in range(config.n_layers):
             query, key = (reader.vectors[Site(layer, slot)] for slot in ("q", "k"))
-            scores = (query @ key.transpose(-1, -2)) * scale
-            pattern = scores.masked_fill(~allowed, -torch.inf).softmax(dim=-1).double().cpu()
+            pattern = patterns(model, layer, query, key, where).double().cpu()
             for i, looked in enumerate(places):
                 total[i, layer] += torch.einsum("hbij,bij->h", pattern, looked)
     return total / len(problem.pairs)

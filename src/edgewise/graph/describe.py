@@ -16,6 +16,8 @@ def describe(graph: Graph) -> str:
     attention = "heads" if graph.split_heads else "whole attention layers"
     parts = [f"{_count(graph.n_layers, 'layer')} of {_count(graph.n_heads, 'head')}"]
     parts.append("MLPs" if graph.mlps else "no MLPs")
+    if graph.kv_heads is not None:
+        parts.append(_count(graph.kv_heads, "key/value head"))
     if graph.parallel:
         parts.append("parallel blocks")
     parts.append(f"{'split' if graph.split_qkv else 'joined'} q/k/v")
@@ -43,6 +45,11 @@ def no_such_edge(graph: Graph, edge: Edge) -> UnknownName:
         hint = "An edge has both ends in one span: only attention goes between positions."
     elif known:
         hint = f"{edge.sender} is computed after {edge.receiver} reads the residual stream."
+    elif graph.kv_heads is not None and edge.receiver.slot in ("k", "v"):
+        hint = (
+            f"Here {graph.n_heads} heads share {graph.kv_heads} key/value heads, whose ports are "
+            "named like 'a3.kv0.k'; ungroup_heads=True gives every head its own."
+        )
     else:
         hint = f"This graph has {graph.describe()}."
     return unknown_name("edge", edge.name, _names_near(graph, edge), hint=hint)

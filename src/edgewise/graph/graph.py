@@ -8,6 +8,9 @@ Order, used for every loop, file and tie: senders as they are written (embedding
 the heads and the MLP); receivers as they are read (per layer all q, all k, all v, then the MLP;
 logits last); edges by receiver, then by sender, a port's switch after its other edges. With spans
 of positions every node and port comes once for each span, in the order of the spans.
+
+With grouped-query attention, keys and values are read once for each group of heads, by a key/value
+head ("a3.kv1"), unless the graph gives every head ports of its own (`kv_heads` None).
 """
 
 from __future__ import annotations
@@ -22,10 +25,12 @@ from jaxtyping import Bool, Shaped
 from torch import Tensor
 
 from edgewise.errors import SettingError, unknown_name
+from edgewise.graph.counting import count_edges
 from edgewise.graph.describe import describe, no_such_edge
+from edgewise.graph.grouping import check_fields, fed_by, group_of
 from edgewise.graph.names import SLOTS, Edge, Node, Port, Slot
 from edgewise.graph.shape import HasShape, Site
-from edgewise.graph.spans import HasSpans, checked_spans, span_names
+from edgewise.graph.spans import HasSpans, by_span, checked_spans, of_spans, span_names
 
 
 @dataclass(frozen=True)
@@ -44,18 +49,12 @@ class Graph:
     split_embed: bool = False  # token and position embeddings apart
     switches: bool = False  # the paper's "direct computation" edges
     spans: tuple[str, ...] | None = None  # named spans of positions apart, or all together
+    kv_heads: int | None = None  # that read keys and values for a group of heads each; None: own
+    mixed_heads: bool = False  # a norm over a layer's heads lets each depend on what all read
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "spans", checked_spans(self.spans))
-        for name, value in asdict(self).items():
-            if name == "spans":
-                continue
-            counted = name in ("n_layers", "n_heads")
-            if type(value) is not (int if counted else bool):
-                wanted = "a whole number" if counted else "True or False"
-                raise SettingError(f"{name} is {value!r}; it must be {wanted}.")
-            if counted and value < 1:
-                raise SettingError(f"{name} is {value}; a graph needs at least 1.")
+        check_fields(self)
 
     @classmethod
     def build(
@@ -70,6 +69,8 @@ class Graph:
         split_embed: bool = False,
         switches: bool = False,
         spans: Sequence[str] | None = None,
+        kv_heads: int | None = None,
+        mixed_heads: bool = False,
     ) -> Graph:
         """The graph of a shape alone, without a model. `spans` are all of its spans.
 
@@ -77,7 +78,8 @@ class Graph:
         32491
         """
         grain = split_qkv, split_heads, split_embed, switches
-        return cls(n_layers, n_heads, mlps, parallel, *grain, checked_spans(spans))
+        names = checked_spans(spans)
+        return cls(n_layers, n_heads, mlps, parallel, *grain, names, kv_heads, mixed_heads)
 
     @classmethod
     def of(
@@ -89,11 +91,14 @@ class Graph:
         split_embed: bool = False,
         switches: bool = False,
         spans: Sequence[str] | HasSpans | None = None,
+        ungroup_heads: bool = False,
     ) -> Graph:
         """The graph of a model at the granularity asked for.
 
         `spans` tells positions apart: prompt pairs (all spans they name) or the names of some of
         those. Positions in none of them are the span "rest". By default all positions are together.
+        `ungroup_heads` gives every head of grouped-query attention key and value ports of its own,
+        as EAP-IG does; joined ports and whole attention layers leave nothing to group.
 
         Raises `SettingError`.
         """
@@ -103,8 +108,17 @@ class Graph:
                 "split_embed asks for a 'pos_embed' sender, but this model adds no position "
                 "embedding to its residual stream. Leave split_embed off."
             )
+        grouped = shape.n_kv_heads < shape.n_heads and split_qkv and split_heads
+        if grouped and switches and not ungroup_heads:
+            raise SettingError(
+                "switches belong to single heads, but this model's heads share keys and values. "
+                "Ask for ungroup_heads as well."
+            )
         sizes = shape.n_layers, shape.n_heads, shape.has_mlps, shape.parallel
-        return cls(*sizes, split_qkv, split_heads, split_embed, switches, span_names(spans))
+        grain = split_qkv, split_heads, split_embed, switches
+        kv_heads = shape.n_kv_heads if grouped and not ungroup_heads else None
+        mixed = shape.mixes_heads and split_heads
+        return cls(*sizes, *grain, span_names(spans), kv_heads, mixed)
 
     @cached_property
     def whole(self) -> Graph:
@@ -128,15 +142,20 @@ class Graph:
         for layer in range(self.n_layers):
             attention = self.attention_nodes(layer)
             slots: tuple[Slot | None, ...] = SLOTS if self.split_qkv else (None,)
-            ports += [Port(node, slot) for slot in slots for node in attention]
+            for slot in slots:
+                shared = self.kv_nodes(layer) if slot in ("k", "v") else ()
+                ports += [Port(node, slot) for node in shared or attention]
             ports += [Port(node) for node in self._layer(layer) if node.kind == "mlp"]
         ports.append(Port(Node(None, "logits")))
         return tuple(replace(p, node=node) for p in ports for node in self.at_spans(p.node))
 
     @cached_property
     def nodes(self) -> tuple[Node, ...]:
-        """Every node: the senders, then the output."""
-        return (*self.senders, *self.at_spans(Node(None, "logits")))
+        """Every node: the embeddings, then layer by layer, key/value heads first, the output."""
+        layers = range(self.n_layers)
+        inner = (node for i in layers for node in (*self.kv_nodes(i), *self._layer(i)))
+        nodes = (*self._embeddings, *inner, Node(None, "logits"))
+        return tuple(node for one in nodes for node in self.at_spans(one))
 
     def at_spans(self, node: Node) -> tuple[Node, ...]:
         """A node at each of the graph's spans; itself if positions are together."""
@@ -147,13 +166,13 @@ class Graph:
     def fed_by(self, port: Port) -> tuple[Node, ...]:
         """The nodes that use what a port reads: keys and values anywhere, all else at its own span.
 
+        For a key/value head its group of heads; for heads behind a common norm all of the layer.
+
         >>> graph = Graph.build(1, 1, spans=["S2", "rest"])
         >>> [node.name for node in graph.fed_by(Port.parse("a0.h0.k@S2"))]
         ['a0.h0@S2', 'a0.h0@rest']
         """
-        if port.node.kind in ("head", "attention") and port.slot != "q":
-            return self.at_spans(port.node)
-        return (port.node,)
+        return fed_by(self, port)
 
     @property
     def _embeddings(self) -> tuple[Node, ...]:
@@ -167,6 +186,14 @@ class Graph:
             return tuple(Node(layer, "head", head) for head in range(self.n_heads))
         return (Node(layer, "attention"),)
 
+    def kv_nodes(self, layer: int) -> tuple[Node, ...]:
+        """The key/value heads of a layer that read for a group of heads each, if there are any."""
+        return tuple(Node(layer, "kv", head) for head in range(self.kv_heads or 0))
+
+    def group(self, node: Node) -> tuple[Node, ...]:
+        """The heads that a key/value head reads for; any other node reads for itself."""
+        return group_of(self, node)
+
     def _layer(self, layer: int) -> tuple[Node, ...]:
         mlp = (Node(layer, "mlp"),) if self.mlps else ()
         return self.attention_nodes(layer) + mlp
@@ -179,8 +206,7 @@ class Graph:
         written = torch.tensor([self._written_at(node) for node in self.senders])
         read = torch.tensor([self._read_at(port.node) for port in self.receivers])
         earlier = written[:, None] < read[None, :]
-        if self.spans is not None:  # the residual stream does not leave its position
-            n = len(self.spans)
+        if (n := len(self.spans or "")) > 1:  # the residual stream does not leave its position
             at, to = torch.arange(len(written)) % n, torch.arange(len(read)) % n
             earlier &= at[:, None] == to[None, :]
         return earlier | self.is_switch
@@ -207,8 +233,8 @@ class Graph:
 
     @property
     def n_edges(self) -> int:
-        """How many edges there are, switches included."""
-        return int(self.exists.sum())
+        """How many edges there are, switches included; from the shape alone, at any size."""
+        return count_edges(self)
 
     @cached_property
     def edges(self) -> tuple[Edge, ...]:
@@ -244,10 +270,7 @@ class Graph:
         return {port: column for column, port in enumerate(self.receivers)}
 
     def columns(self, site: Site) -> slice:
-        """The columns of a site: contiguous, by head. With joined ports q, k and v share theirs.
-
-        In a graph with spans: of `whole`.
-        """
+        """The columns of a site in `whole`: contiguous, by head; joined q, k and v share theirs."""
         if self.spans is not None:
             return self.whole.columns(site)
         if site.layer is None:
@@ -255,29 +278,23 @@ class Graph:
         if site.what == "mlp":
             start = self.column(Port(Node(site.layer, "mlp")))
             return slice(start, start + 1)
-        slot = _slot_of(site) if self.split_qkv else None
-        start = self.column(Port(self.attention_nodes(site.layer)[0], slot))
-        return slice(start, start + (self.n_heads if self.split_heads else 1))
+        slot = site.slot if self.split_qkv else None
+        shared = self.kv_nodes(site.layer) if slot in ("k", "v") else ()
+        nodes = shared or self.attention_nodes(site.layer)
+        start = self.column(Port(nodes[0], slot))
+        return slice(start, start + len(nodes))
 
     def by_span(
         self, values: Shaped[Tensor, "sender receiver"]
     ) -> Shaped[Tensor, "span _sender _receiver"]:
-        """Values of every edge, of one span after the other: rows and columns are those of `whole`.
-
-        Shape [1 sender receiver] if positions are together.
-        """
-        n = 1 if self.spans is None else len(self.spans)
-        return torch.stack([values[i::n, i::n] for i in range(n)])
+        """Values of every edge, of one span (or all) after the other, in the layout of `whole`."""
+        return by_span(values, len(self.spans or "1"))
 
     def of_spans(
         self, values: Shaped[Tensor, "span _sender _receiver"]
     ) -> Shaped[Tensor, "sender receiver"]:
         """The other way round; 0 between different spans."""
-        n, rows, columns = values.shape
-        result = values.new_zeros(n * rows, n * columns)
-        for i, part in enumerate(values):
-            result[i::n, i::n] = part
-        return result
+        return of_spans(values)
 
     def index(self, edge: Edge | str) -> tuple[int, int]:
         """(row, column) of an edge, given as an `Edge` or a name. Raises `UnknownName`."""
@@ -301,18 +318,12 @@ class Graph:
         return describe(self)
 
     def to_json(self) -> dict[str, Any]:
-        """The fields that define the graph."""
-        spans = None if self.spans is None else list(self.spans)
-        document = {**asdict(self), "spans": spans}
-        if spans is None:
-            del document["spans"]  # as in files from before there were spans
-        return document
+        """The fields that define the graph; newer ones only where they say something."""
+        fields = {**asdict(self), "spans": self.spans and list(self.spans)}
+        newer = ("spans", "kv_heads", "mixed_heads")
+        return {name: value for name, value in fields.items() if value or name not in newer}
 
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> Graph:
         """The graph of `to_json`. Raises `SettingError`, `TypeError`."""
         return cls(**{**document, "spans": checked_spans(document.get("spans"))})
-
-
-def _slot_of(site: Site) -> Slot | None:
-    return site.what if site.what in ("q", "k", "v") else None

@@ -1,8 +1,9 @@
 """Names of nodes, ports and edges: one spelling is printed, the field's other spellings are read.
 
 node   input  tok_embed  pos_embed  a3.h7 (head)  a3 (whole attention layer)  m3  logits
-port   a3.h7.q  a3.h7.k  a3.h7.v  a3.h7 (joined)  a3.q …  m3  logits
-edge   a0.h1->a3.h7.q
+       a3.kv1 (key/value head of grouped-query attention: it reads for a group of heads)
+port   a3.h7.q  a3.h7.k  a3.h7.v  a3.h7 (joined)  a3.q …  a3.kv1.k  a3.kv1.v  m3  logits
+edge   a0.h1->a3.h7.q  a0.h1->a3.kv1.k
 switch a3.h7.q->a3.h7    the paper's "direct computation" edge: is the port's own vector live?
 
 At the granularity of named spans of positions a name ends with its span: a3.h7@S2, a3.h7.q@S2 and,
@@ -17,7 +18,7 @@ from typing import Literal
 
 from edgewise.errors import UnknownName
 
-NodeKind = Literal["input", "tok_embed", "pos_embed", "head", "attention", "mlp", "logits"]
+NodeKind = Literal["input", "tok_embed", "pos_embed", "head", "kv", "attention", "mlp", "logits"]
 Slot = Literal["q", "k", "v"]
 SLOTS: tuple[Slot, ...] = ("q", "k", "v")
 
@@ -26,8 +27,9 @@ SLOTS: tuple[Slot, ...] = ("q", "k", "v")
 class Node:
     """Something that computes: the embedding(s), a head or attention layer, an MLP, the output.
 
-    `layer` is None for embeddings and logits; `head` is None for everything but heads. `span` is
-    the named span of positions at which it is meant; None for all positions together.
+    `layer` is None for embeddings and logits; `head` is None for everything but heads. A "kv" node
+    reads keys and values for a group of query heads and writes nothing itself. `span` is the named
+    span of positions at which it is meant; None for all positions together.
     """
 
     layer: int | None
@@ -45,6 +47,8 @@ class Node:
         match self.kind:
             case "head":
                 return f"a{self.layer}.h{self.head}"
+            case "kv":
+                return f"a{self.layer}.kv{self.head}"
             case "attention":
                 return f"a{self.layer}"
             case "mlp":
@@ -147,6 +151,9 @@ class Edge:
 
 _HEAD = r"[aA]?(?P<layer>[0-9]{1,6})\.[hH]?(?P<head>[0-9]{1,6})"
 _SLOT = r"(?:\.(?P<slot>[qkvQKV])|<(?P<angle>[qkv])>)?"
+_KV = re.compile(
+    r"a(?P<layer>[0-9]{1,6})\.kv(?P<head>[0-9]{1,6})(?:\.(?P<slot>[kv])|<(?P<angle>[kv])>)?"
+)
 _OURS = re.compile(rf"(?:{_HEAD}|[aA](?P<attention>[0-9]{{1,6}})){_SLOT}")
 _MLP = re.compile(r"(?:[mM]|MLP )(?P<layer>[0-9]{1,6})")
 _WORDS: dict[str, NodeKind] = {
@@ -190,6 +197,10 @@ def _parse(text: str) -> tuple[Node, Slot | None]:
 def _parse_part(text: str) -> tuple[Node, Slot | None]:
     if kind := _WORDS.get(text.removesuffix("[:]").removesuffix("[COL]")):
         return Node(None, kind), None
+    if match := _KV.fullmatch(text):
+        return Node(int(match["layer"]), "kv", int(match["head"])), _slot(
+            match["slot"] or match["angle"]
+        )
     if match := _OURS.fullmatch(text):
         letter = match["slot"] or match["angle"]
         slot = _slot(letter)

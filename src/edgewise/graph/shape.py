@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
+from edgewise.graph.names import Slot
+
 
 class Site(NamedTuple):
     """Where a model reads, at any granularity: all heads' q (or k, v), an MLP, the output."""
 
     layer: int | None
     what: Literal["q", "k", "v", "mlp", "logits"]
+
+    @property
+    def slot(self) -> Slot | None:
+        """Which of a head's ports; None for all else."""
+        return self.what if self.what in ("q", "k", "v") else None
 
 
 @runtime_checkable
@@ -21,7 +28,14 @@ class Shape(Protocol):
     @property
     def n_heads(self) -> int: ...
     @property
+    def n_kv_heads(self) -> int: ...
+    @property
     def has_mlps(self) -> bool: ...
+    @property
+    def mixes_heads(self) -> bool:
+        """Whether what a head writes depends on what its layer's other heads read."""
+        ...
+
     @property
     def parallel(self) -> bool: ...
     @property

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
+import torch
+from jaxtyping import Shaped
+from torch import Tensor
+
 from edgewise.errors import SettingError
 
 REST = "rest"
@@ -60,3 +64,21 @@ def span_names(spans: Sequence[str] | HasSpans | None) -> tuple[str, ...] | None
         spans = list(spans.spans)
     names = checked_spans(spans)
     return names if names is None or REST in names else (*names, REST)
+
+
+def by_span(
+    values: Shaped[Tensor, "sender receiver"], n: int
+) -> Shaped[Tensor, "span _sender _receiver"]:
+    """Values of every edge, of one of n spans after the other."""
+    return torch.stack([values[i::n, i::n] for i in range(n)])
+
+
+def of_spans(
+    values: Shaped[Tensor, "span _sender _receiver"],
+) -> Shaped[Tensor, "sender receiver"]:
+    """The other way round; 0 between different spans."""
+    n, rows, columns = values.shape
+    result = values.new_zeros(n * rows, n * columns)
+    for i, part in enumerate(values):
+        result[i::n, i::n] = part
+    return result

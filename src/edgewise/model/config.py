@@ -7,9 +7,28 @@ from typing import Any, Literal
 
 from edgewise.errors import UnsupportedModel
 from edgewise.model.parts import ACTIVATIONS, NORMS
+from edgewise.model.rotary import Rotary
 
 Positions = Literal["learned", "shortformer", "none"]
 _POSITIONS = ("learned", "shortformer", "none")
+QKNorm = Literal["none", "head", "layer"]
+_QK_NORMS = ("none", "head", "layer")
+
+
+@dataclass(frozen=True)
+class Experts:
+    """A mixture of experts in the place of a dense MLP; the whole of it is one node.
+
+    The router's softmax over all experts is cut to the `active` largest, which then add up to one
+    if `normalised`. A shared expert of width `d_shared` runs for every token, behind a gate of its
+    own; 0 is none.
+    """
+
+    n_experts: int
+    active: int
+    d_expert: int
+    normalised: bool = True
+    d_shared: int = 0
 
 
 @dataclass(frozen=True)
@@ -19,6 +38,19 @@ class ModelConfig:
     `positions`: "learned" embeddings are added to the residual stream; "shortformer" ones to the
     normalised query and key inputs only; "none". `attention_scales` multiplies q·k, per layer.
     `norm` "layernorm-plain" has no weight and bias (they were folded into what reads it).
+
+    What only some families have, per layer where a tuple:
+    `n_kv_heads`   heads that keys and values are computed for (0: as many as `n_heads`)
+    `gated`        the MLP multiplies activation(x W_gate) into x W_in
+    `rotary`       how queries and keys are turned, None for a layer that does not turn them
+    `alibi_slopes` a bias of slope times key position on scores before they are scaled, per head
+    `windows`      how many tokens back attention sees, its own included; 0 sees everything
+    `attention_cap`, `logit_cap`  c tanh(x / c) on attention scores and on logits; 0 is none
+    `embedding_scale`  multiplies token embeddings
+    `pre_norm`     whether heads and MLPs norm what they read
+    `post_norm`    whether what attention and MLP write is normed before it is added to the stream
+    `qk_norm`      an RMSNorm of queries and keys, of each "head" or of the whole "layer"
+    `experts`      by layer, None for a dense MLP
     """
 
     n_layers: int
@@ -37,6 +69,18 @@ class ModelConfig:
     parallel: bool = False
     eps: float = 1e-5
     attention_scales: tuple[float, ...] = ()
+    n_kv_heads: int = 0
+    gated: bool = False
+    rotary: tuple[Rotary | None, ...] = ()
+    alibi_slopes: tuple[float, ...] = ()
+    windows: tuple[int, ...] = ()
+    attention_cap: float = 0.0
+    logit_cap: float = 0.0
+    embedding_scale: float = 1.0
+    pre_norm: bool = True
+    post_norm: bool = False
+    qk_norm: QKNorm = "none"
+    experts: tuple[Experts | None, ...] = ()
 
     def __post_init__(self) -> None:
         faults = [
@@ -45,15 +89,29 @@ class ModelConfig:
                 ("norm", self.norm, NORMS),
                 ("activation", self.activation, ACTIVATIONS),
                 ("positions", self.positions, _POSITIONS),
+                ("qk_norm", self.qk_norm, _QK_NORMS),
             )
             if value not in known
         ]
         sizes = ("n_layers", "n_heads", "d_model", "d_head", "d_vocab", "n_ctx", "d_vocab_out")
         faults += [f"{s} is {getattr(self, s)}" for s in sizes if getattr(self, s) < 1]
-        if self.attention_scales and len(self.attention_scales) != self.n_layers:
-            faults.append(
-                f"{len(self.attention_scales)} attention_scales for {self.n_layers} layers"
-            )
+        for name, per in (
+            ("attention_scales", self.n_layers),
+            ("rotary", self.n_layers),
+            ("windows", self.n_layers),
+            ("experts", self.n_layers),
+            ("alibi_slopes", self.n_heads),
+        ):
+            found = len(getattr(self, name))
+            if found not in (0, per):
+                what = "heads" if name == "alibi_slopes" else "layers"
+                faults.append(f"{found} {name} for {per} {what}")
+        if not self.n_kv_heads:
+            object.__setattr__(self, "n_kv_heads", self.n_heads)
+        if self.n_kv_heads < 0 or self.n_heads % self.n_kv_heads:
+            faults.append(f"{self.n_heads} heads cannot share {self.n_kv_heads} key/value heads")
+        if (self.post_norm or self.qk_norm != "none") and not self.norm.startswith("rms"):
+            faults.append(f"norms of queries, keys and outputs are RMSNorms, not {self.norm!r}")
         if faults:
             raise UnsupportedModel(f"model configuration: {'; '.join(faults)}.")
         if not self.attention_scales:
@@ -69,8 +127,34 @@ class ModelConfig:
         """Whether position embeddings are written to the residual stream."""
         return self.positions == "learned"
 
+    @property
+    def mixes_heads(self) -> bool:
+        """Whether a norm over all of a layer's heads lets each depend on what the others read."""
+        return self.post_norm or self.qk_norm == "layer"
+
+    @property
+    def group(self) -> int:
+        """How many heads share a key/value head."""
+        return self.n_heads // self.n_kv_heads
+
+    def experts_of(self, layer: int) -> Experts | None:
+        """The mixture of experts of a layer, or None if its MLP is dense."""
+        return self.experts[layer] if self.experts else None
+
+    def rotary_of(self, layer: int) -> Rotary | None:
+        """How a layer turns queries and keys, or None if it does not."""
+        return self.rotary[layer] if self.rotary else None
+
+    def window_of(self, layer: int) -> int:
+        """How many tokens back a layer's attention sees; 0 sees everything."""
+        return self.windows[layer] if self.windows else 0
+
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "attention_scales": list(self.attention_scales)}
+        """Everything that differs from a GPT-2 shaped model's default."""
+        fields = {k: v for k, v in asdict(self).items() if k not in _NEWER or v != _NEWER[k]}
+        if self.n_kv_heads == self.n_heads:
+            del fields["n_kv_heads"]
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in fields.items()}
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> ModelConfig:
@@ -78,8 +162,24 @@ class ModelConfig:
         fields = dict(fields)
         if "attention_scale" in fields:  # one for all layers
             fields["attention_scales"] = (fields.pop("attention_scale"),) * fields["n_layers"]
-        fields["attention_scales"] = tuple(fields.get("attention_scales", ()))
+        for name in ("attention_scales", "windows", "alibi_slopes"):
+            fields[name] = tuple(fields.get(name, ()))
+        fields["rotary"] = tuple(
+            one and Rotary(**{**one, "frequencies": tuple(one["frequencies"])})
+            for one in fields.get("rotary", ())
+        )
+        fields["experts"] = tuple(one and Experts(**one) for one in fields.get("experts", ()))
         unknown = sorted(set(fields) - set(cls.__dataclass_fields__))
         if unknown:
             raise UnsupportedModel(f"model configuration: unknown fields {', '.join(unknown)}.")
         return cls(**fields)
+
+
+# Fields that files of older models do not have, and what they are then.
+_NEWER: dict[str, Any] = {
+    name: ModelConfig.__dataclass_fields__[name].default
+    for name in (
+        "n_kv_heads", "gated", "rotary", "alibi_slopes", "windows", "attention_cap", "logit_cap",
+        "embedding_scale", "pre_norm", "post_norm", "qk_norm", "experts",
+    )
+}  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
@@ -13,10 +13,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from edgewise.data import Tokenizer
+from edgewise.data.tokenizers import as_tokenizer
 from edgewise.errors import SettingError
 from edgewise.graph import Graph
 from edgewise.model.config import ModelConfig
 from edgewise.model.runtime import CleanReader, logits_of, run
+from edgewise.model.state_dicts import translated
 from edgewise.model.weights import check_weights
 
 
@@ -40,6 +42,29 @@ class Model:
     def __post_init__(self) -> None:
         check_weights(self.config, self.weights, self.name)
         object.__setattr__(self, "weights", MappingProxyType(dict(self.weights)))
+
+    @classmethod
+    def from_torch(
+        cls,
+        config: ModelConfig | Mapping[str, Any],
+        state_dict: Mapping[str, Tensor],
+        *,
+        source: Callable[[Tensor], Tensor] | None = None,
+        name: str = "model",
+        tokenizer: Any = None,
+    ) -> Model:
+        """A transformer of your own, from its shape and its tensors.
+
+        `state_dict` has the names of `edgewise.model.weights.schema` (TransformerLens's), or those
+        of a nanoGPT checkpoint, whose `model_args` are then the config. With `source`, your module
+        or a function from tokens [batch pos] to logits, the model proves itself equal to it.
+        Tensors are shared, not copied. Raises `UnsupportedModel`, `ProofFailed`.
+        """
+        from edgewise.model.proof import prove_logits  # it runs models, so it imports them
+
+        shape, weights = translated(config, state_dict)
+        model = cls(shape, weights, name=name, tokenizer=as_tokenizer(tokenizer))
+        return model if source is None else replace(model, proof=prove_logits(model, source))
 
     @cached_property
     def graph(self) -> Graph:
@@ -78,8 +103,17 @@ class Model:
     def to(
         self, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None
     ) -> Model:
-        """This model in another dtype or on another device."""
-        weights = {k: t.to(dtype=dtype, device=device) for k, t in self.weights.items()}
+        """This model in another dtype or on another device; what shared memory still does."""
+        moved: dict[int, Tensor] = {}
+        weights = {}
+        for name, tensor in self.weights.items():
+            storage = tensor.untyped_storage()
+            if storage.data_ptr() not in moved:
+                every = tensor.new_empty(0).set_(storage)  # views of one tensor are many weights
+                moved[storage.data_ptr()] = every.to(dtype=dtype, device=device)
+            every = moved[storage.data_ptr()]
+            place = tensor.size(), tensor.stride(), tensor.storage_offset()
+            weights[name] = every.as_strided(*place)
         return replace(self, weights=weights)
 
     def linearised(self) -> Model:

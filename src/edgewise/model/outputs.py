@@ -35,6 +35,9 @@ class Outputs:
         """Write the embedding sender(s): apart or summed, as the graph has them."""
         self.parts.append(self._embeddings(token, position))
 
+    def mixed(self, z: Float[Tensor, "head batch pos d_head"]) -> None:
+        """Be told what a layer's heads mixed, before a norm of what they write; nothing to do."""
+
     def write_heads(
         self,
         z: Float[Tensor, "head batch pos d_head"],

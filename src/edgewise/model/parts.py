@@ -6,16 +6,39 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-Normalise = Callable[[Tensor, Tensor | None, Tensor | None, float], Tensor]
+Normalise = Callable[..., Tensor]  # of x, weight, bias, eps
 
 
 def layer_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
     """LayerNorm over d_model, eps inside the root; always recomputed for what a port reads."""
     return functional.layer_norm(x, x.shape[-1:], weight, bias, eps)
+
+
+def rms_norm(
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
+    *,
+    offset: float = 0.0,
+    held: bool = False,
+    dims: tuple[int, ...] = (-1,),
+) -> Tensor:
+    """RMSNorm, its mean square in float32 or better; `offset` is added to the weight (Gemma).
+
+    `held`: the denominator has no gradient. `dims` are those that the mean square is over.
+    """
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    scale = (wide.square().mean(dim=dims, keepdim=True) + eps).rsqrt()
+    result = wide * (scale.detach() if held else scale)
+    if offset and weight is not None:  # Gemma rounds after the product, the others before
+        return (result * (offset + weight.to(wide.dtype))).to(x.dtype)
+    result = result.to(x.dtype)
+    return result if weight is None else weight * result
 
 
 def no_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
@@ -50,9 +73,15 @@ def linearised(activation: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Ten
 NORMS: dict[str, tuple[Normalise, bool]] = {
     "layernorm": (layer_norm, True),
     "layernorm-plain": (layer_norm, False),
+    "rmsnorm": (rms_norm, True),
+    "rmsnorm-offset": (partial(rms_norm, offset=1.0), True),
+    "rmsnorm-plain": (rms_norm, False),
     "none": (no_norm, False),
     "layernorm-linearised": (linearised_layer_norm, True),
     "layernorm-plain-linearised": (linearised_layer_norm, False),
+    "rmsnorm-linearised": (partial(rms_norm, held=True), True),
+    "rmsnorm-offset-linearised": (partial(rms_norm, offset=1.0, held=True), True),
+    "rmsnorm-plain-linearised": (partial(rms_norm, held=True), False),
     "none-linearised": (no_norm, False),
 }
 
@@ -60,6 +89,9 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": functional.relu,
     "gelu": functional.gelu,
     "gelu_new": partial(functional.gelu, approximate="tanh"),
+    "quick_gelu": lambda x: x * torch.sigmoid(1.702 * x),
+    "silu": functional.silu,
+    "relu2": lambda x: functional.relu(x).square(),
 }
 ACTIVATIONS |= {f"{name}-linearised": linearised(f) for name, f in ACTIVATIONS.items()}
 
@@ -78,19 +110,6 @@ def project(
         batch, pos = x.shape[1:3]
         result = (x.flatten(1, 2) @ weight).unflatten(1, (batch, pos))
     return result if bias is None else result + bias[:, None, None, :]
-
-
-def attend(
-    query: Float[Tensor, "head batch pos d_head"],
-    key: Float[Tensor, "head batch pos d_head"],
-    value: Float[Tensor, "head batch pos d_head"],
-    allowed: Bool[Tensor, "batch pos pos"],
-    scale: float,
-) -> Float[Tensor, "head batch pos d_head"]:
-    """Softmax attention per head; `allowed[b, i, j]`: position i may look at position j."""
-    return functional.scaled_dot_product_attention(
-        query, key, value, attn_mask=allowed[None], scale=scale
-    )
 
 
 def mixed_heads(

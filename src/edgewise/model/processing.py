@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from edgewise.errors import SettingError
+from edgewise.model.attention import ungrouped
 from edgewise.model.config import ModelConfig
 from edgewise.model.model import Model
 from edgewise.model.parts import NORMS
@@ -38,9 +39,18 @@ def process(
     4. `center_unembed`: the mean over the vocabulary is removed, a shift that softmax ignores.
 
     Raises `SettingError` for a step that would not be exact on this model: centring without a
-    LayerNorm or with a single output, folding norms before shortformer positions.
+    LayerNorm, with a single output or a cap on logits, folding norms before shortformer positions,
+    or where norms of queries, keys or outputs and experts have weights of the same kind.
     """
-    _check_exact(model, fold_norm, center_writing, center_unembed)
+    asked = {
+        "fold_norm": fold_norm,
+        "fold_value_biases": fold_value_biases,
+        "center_writing": center_writing,
+        "center_unembed": center_unembed,
+    }
+    for step, reason in _inexact(model).items():
+        if asked[step]:
+            raise SettingError(f"{reason} Pass {step}=False.")
     weights = dict(model.weights)
     config = model.config
     done = [] if model.processing == "none" else [model.processing]
@@ -61,23 +71,38 @@ def process(
     return replace(model, config=config, weights=weights, processing=", ".join(done) or "none")
 
 
-def _check_exact(model: Model, fold_norm: bool, center_writing: bool, center_unembed: bool) -> None:
-    config = model.config
-    if fold_norm and NORMS[config.norm][1] and config.positions == "shortformer":
-        raise SettingError(
-            f"{model.name} adds its positions after the norm, so folding the norm would scale them "
-            "too. Pass fold_norm=False."
+def steps_that_are_exact(model: Model) -> dict[str, bool]:
+    """Which steps of `process` change nothing that is computed from this model."""
+    steps = ("fold_norm", "fold_value_biases", "center_writing", "center_unembed")
+    found = {step: step not in _inexact(model) for step in steps}
+    # Compiled programs are read as numbers, not as probabilities: no step may shift their outputs.
+    found["center_unembed"] = found["center_unembed"] and model.config.norm != "none"
+    return found
+
+
+def _inexact(model: Model) -> dict[str, str]:
+    """Steps that would change what is computed, and why."""
+    config, reasons, name = model.config, dict[str, str](), model.name
+    if NORMS[config.norm][1] and config.positions == "shortformer":
+        reasons["fold_norm"] = (
+            f"{name} adds its positions after the norm, so folding the norm would scale them too."
         )
-    if center_writing and config.norm == "none":
-        raise SettingError(
-            f"center_writing is exact only behind a LayerNorm, and {model.name} has none. "
-            "Pass center_writing=False."
+    if config.qk_norm != "none" or config.post_norm or any(config.experts):
+        reasons["fold_norm"] = (
+            f"{name} has norms of queries, keys or outputs, or experts, into which nothing is "
+            "folded."
         )
-    if center_unembed and config.d_vocab_out == 1:
-        raise SettingError(
-            f"{model.name} has one output; centring it would leave nothing. "
-            "Pass center_unembed=False."
+    if config.post_norm:
+        reasons["fold_value_biases"] = f"{name} norms what its heads write."
+    if not config.norm.startswith("layernorm"):
+        reasons["center_writing"] = (
+            f"center_writing is exact only behind a LayerNorm, and {name} has none."
         )
+    if config.d_vocab_out == 1:
+        reasons["center_unembed"] = f"{name} has one output; centring it would leave nothing."
+    if config.logit_cap:
+        reasons["center_unembed"] = f"{name} caps its logits, and a shift changes them."
+    return reasons
 
 
 def _fold_norm(config: ModelConfig, weights: Weights) -> ModelConfig:
@@ -86,16 +111,18 @@ def _fold_norm(config: ModelConfig, weights: Weights) -> ModelConfig:
         at = f"blocks.{layer}"
         readers[f"{at}.ln1"] = [(f"{at}.attn.W_{x}", f"{at}.attn.b_{x}") for x in "QKV"]
         if config.has_mlps:
-            readers[f"{at}.ln2"] = [(f"{at}.mlp.W_in", f"{at}.mlp.b_in")]
+            names = ("in", "gate") if config.gated else ("in",)
+            readers[f"{at}.ln2"] = [(f"{at}.mlp.W_{n}", f"{at}.mlp.b_{n}") for n in names]
     for norm, matrices in readers.items():
         scale, shift = weights.pop(f"{norm}.w"), weights.pop(f"{norm}.b", None)
+        scale = 1 + scale if config.norm == "rmsnorm-offset" else scale
         for weight, bias in matrices:
             matrix = weights[weight]  # [… d_model out]
             if shift is not None:
                 folded = torch.einsum("d,...de->...e", shift, matrix)
                 weights[bias] = folded + weights[bias] if bias in weights else folded
             weights[weight] = scale[:, None] * matrix
-    return replace(config, norm="layernorm-plain")
+    return replace(config, norm=f"{config.norm.split('-')[0]}-plain")
 
 
 def _fold_value_biases(config: ModelConfig, weights: Weights) -> None:
@@ -103,7 +130,8 @@ def _fold_value_biases(config: ModelConfig, weights: Weights) -> None:
         at = f"blocks.{layer}.attn"
         bias = weights.pop(f"{at}.b_V", None)
         if bias is not None:
-            folded = torch.einsum("he,hed->d", bias, weights[f"{at}.W_O"])
+            each = ungrouped(config, bias)
+            folded = torch.einsum("he,hed->d", each, weights[f"{at}.W_O"])
             weights[f"{at}.b_O"] = folded + weights.get(f"{at}.b_O", torch.zeros_like(folded))
 
 

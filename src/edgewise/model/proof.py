@@ -6,13 +6,15 @@ stream, and (3) the sum of all single sender outputs and constant biases with th
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from edgewise.errors import ProofFailed
 from edgewise.model.model import Model
@@ -37,12 +39,36 @@ def prove(model: Model, source: Source) -> dict[str, Any]:
         parts = outputs.sent.total(range(len(outputs.graph.senders)))
         if outputs.constant is not None:
             parts = parts + outputs.constant
-    tolerance = TOLERANCES[model.dtype]
     errors = {
         "logits": _error(logits, expected_logits, real),
         "final residual stream": _error(final, expected_stream, real),
         "sum of sender outputs": _error(parts, expected_stream, real),
     }
+    return _checked(model, errors, tokens)
+
+
+def prove_logits(model: Model, source: Callable[[Tensor], Tensor]) -> dict[str, Any]:
+    """The same for a source that gives logits alone, and knows of no padding."""
+    tokens, _ = _probe(model)
+    real = torch.ones_like(tokens, dtype=torch.bool)
+    training = getattr(source, "training", False)
+    with torch.no_grad(), _evaluating(source) if training else nullcontext():
+        found = source(tokens)
+        expected = found[0] if isinstance(found, tuple) else getattr(found, "logits", found)
+        logits = model(tokens)
+    if expected.shape[1] == 1:  # nanoGPT gives the last position alone
+        logits, real = logits[:, -1:], real[:, -1:]
+    if expected.shape != logits.shape:
+        raise ProofFailed(
+            f"{model.name}: for tokens of shape {tuple(tokens.shape)} the source gives "
+            f"{tuple(expected.shape)}, not logits of shape {tuple(logits.shape)}."
+        )
+    return _checked(model, {"logits": _error(logits, expected, real)}, tokens)
+
+
+def _checked(model: Model, errors: dict[str, float], tokens: Tensor) -> dict[str, Any]:
+    """The errors for records. Raises `ProofFailed`."""
+    tolerance = TOLERANCES[model.dtype]
     for what, error in errors.items():
         if not error <= tolerance:  # NaN fails too
             raise ProofFailed(
@@ -62,12 +88,12 @@ def huggingface_source(module: Any, final_norm: Any) -> Source:
         seen: list[Tensor] = []
         hook = final_norm.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
         try:
-            with _evaluating(module):
+            with _evaluating(module), full_precision(module):
                 result = module(
                     input_ids=tokens,
                     attention_mask=real.long(),
-                    position_ids=(real.cumsum(dim=1) - 1).clamp(min=0),
                     use_cache=False,
+                    **_positions(module, real),
                 )
         finally:
             hook.remove()
@@ -76,15 +102,76 @@ def huggingface_source(module: Any, final_norm: Any) -> Source:
     return source
 
 
+class _NotDown(TorchFunctionMode):
+    """What asks for float32 of a float64 tensor keeps float64."""
+
+    on = True
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if self.on and any(isinstance(a, Tensor) and a.dtype == torch.float64 for a in args):
+            if func is Tensor.float:
+                return args[0]
+            args = tuple(torch.float64 if a is torch.float32 else a for a in args)
+            if kwargs.get("dtype") is torch.float32:
+                kwargs = {**kwargs, "dtype": torch.float64}
+        return func(*args, **kwargs)
+
+
+@contextmanager
+def full_precision(module: Any) -> Iterator[None]:
+    """Run a float64 module in float64 throughout.
+
+    Hugging Face computes norms, softmax and routers in float32 in every model: better than half,
+    and the published numbers, but in float64 a rounding by 1e-7 that hides smaller mistakes.
+    Rotations stay in float32: there it is a model's definition.
+    """
+    if next(module.parameters()).dtype != torch.float64:
+        yield
+        return
+    mode = _NotDown()
+    rotations = [m for m in module.modules() if "Rotary" in type(m).__name__]
+
+    def off(*_: Any) -> None:
+        mode.on = False
+
+    def on(*_: Any) -> None:
+        mode.on = True
+
+    hooks = [m.register_forward_pre_hook(off) for m in rotations]
+    hooks += [m.register_forward_hook(on) for m in rotations]
+    try:
+        with mode:
+            yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
 @contextmanager
 def _evaluating(module: Any) -> Iterator[None]:
-    """Evaluation mode (no dropout), and back."""
+    """Evaluation mode (no dropout), experts one by one (in any size and dtype), and back."""
     was_training = module.training
+    config = getattr(module, "config", None)
+    experts = getattr(config, "_experts_implementation", None)
     module.eval()
+    if config is not None and experts is not None:
+        config._experts_implementation = "eager"
     try:
         yield
     finally:
         module.train(was_training)
+        if config is not None and experts is not None:
+            config._experts_implementation = experts
+
+
+def _positions(module: Any, real: Bool[Tensor, "batch pos"]) -> dict[str, Tensor]:
+    """Positions counted from a prompt's first token, for a module that wants to be told."""
+    if "position_ids" not in inspect.signature(module.forward).parameters:
+        return {}
+    return {"position_ids": (real.cumsum(dim=1) - 1).clamp(min=0)}
 
 
 def _probe(model: Model) -> tuple[Int[Tensor, "batch pos"], Bool[Tensor, "batch pos"]]:

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import torch
 
+from edgewise.errors import SettingError
 from edgewise.model.model import Model
 from edgewise.settings.checks import whole
 
@@ -37,6 +38,8 @@ def reset_network(model: Model, seed: int) -> Model:
     seed = whole("seed", seed, 0)
     generator = torch.Generator().manual_seed(seed)
     weights, config = dict(model.weights), model.config
+    if any(config.experts):
+        raise SettingError(f"{model.name} has experts in place of MLPs, which have no such reset.")
     for layer in range(config.n_layers):
         sizes = dict.fromkeys(_ALONG_HEADS, config.n_heads)
         if config.has_mlps:

@@ -11,31 +11,16 @@ where the paper's "direct computation" edges (our switches) and its node masks a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from typing import Protocol, runtime_checkable
 
-import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from edgewise.graph import SLOTS, Graph, Site, Slot
-from edgewise.model.config import ModelConfig
+from edgewise.model.attention import Places, Vectors, attend, head_vectors, ungrouped, written
+from edgewise.model.mlps import mlp_output
+from edgewise.model.norms import Transformer, norm
 from edgewise.model.outputs import Outputs
-from edgewise.model.parts import ACTIVATIONS, NORMS, attend, project
-
-Vectors = Float[Tensor, "head batch pos d_head"]
-
-
-@runtime_checkable
-class Transformer(Protocol):
-    """All that a run needs of a model."""
-
-    @property
-    def config(self) -> ModelConfig: ...
-    @property
-    def weights(self) -> Mapping[str, Tensor]:
-        """Tensors by the names of `edgewise.model.weights.schema`."""
-        ...
 
 
 @runtime_checkable
@@ -79,18 +64,16 @@ def run(
     """
     config = model.config
     outputs = Outputs(graph) if outputs is None else outputs
-    positions = position_embeddings(model, real, position_permutation)
-    in_stream = positions if config.adds_positions else None
-    outputs.write_embeddings(model.weights["embed.W_E"][tokens], in_stream)
-    at_heads = positions if config.positions == "shortformer" else None
-    allowed = attention_mask(real, causal=config.causal)
+    places = Places(model, real, position_permutation)
+    outputs.write_embeddings(embedded(model, tokens), places.in_stream)
     for layer in range(config.n_layers):
-        z = _attention(model, layer, outputs, reader, allowed, at_heads)
+        z = _mixed(model, layer, outputs, reader, places)
         mlp_site = Site(layer, "mlp")
         if config.parallel and config.has_mlps:  # the MLP does not see its own layer's heads
             mlp_input = reader.read(outputs, mlp_site)
-        weight = model.weights[f"blocks.{layer}.attn.W_O"]
-        outputs.write_heads(z, weight, model.weights.get(f"blocks.{layer}.attn.b_O"))
+        outputs.write_heads(
+            *written(model, layer, z), model.weights.get(f"blocks.{layer}.attn.b_O")
+        )
         if config.has_mlps:
             if not config.parallel:
                 mlp_input = reader.read(outputs, mlp_site)
@@ -98,18 +81,12 @@ def run(
     return reader.read(outputs, Site(None, "logits"))[0], outputs
 
 
-def position_embeddings(
-    model: Transformer,
-    real: Bool[Tensor, "batch pos"],
-    permutation: Int[Tensor, "_pos"] | None = None,
-) -> Float[Tensor, "batch pos d_model"] | None:
-    """Each position's embedding, counted from a prompt's first token; None if there are none."""
-    if model.config.positions == "none":
-        return None
-    place = (real.cumsum(dim=1) - 1).clamp(min=0)
-    if permutation is not None:
-        place = permutation.to(real.device)[place]
-    return model.weights["pos_embed.W_pos"][place]
+def embedded(
+    model: Transformer, tokens: Int[Tensor, "batch pos"]
+) -> Float[Tensor, "batch pos d_model"]:
+    """Token embeddings, scaled where the family scales them; in the weights' dtype, as it does."""
+    value, scale = model.weights["embed.W_E"][tokens], model.config.embedding_scale
+    return value if scale == 1 else value * value.new_tensor(scale)
 
 
 def logits_of(
@@ -117,105 +94,36 @@ def logits_of(
 ) -> Float[Tensor, "*rows vocab"]:
     """The final norm and the unembedding, on any rows of what the output port reads."""
     logits = norm(model, "ln_final", final) @ model.weights["unembed.W_U"]
-    bias = model.weights.get("unembed.b_U")
-    return logits if bias is None else logits + bias
+    bias, cap = model.weights.get("unembed.b_U"), model.config.logit_cap
+    logits = logits if bias is None else logits + bias
+    return cap * (logits / cap).tanh() if cap else logits
 
 
-def attention_mask(
-    real: Bool[Tensor, "batch pos"], *, causal: bool
-) -> Bool[Tensor, "batch pos pos"]:
-    """Who may look at whom: real keys, no later than the query if causal.
-
-    Padding looks at itself alone, so that its softmax has something to sum over.
-    """
-    n = real.shape[1]
-    allowed = real[:, None, :].expand(-1, n, -1)
-    if causal:
-        allowed = allowed & torch.ones(n, n, dtype=torch.bool, device=real.device).tril()
-    return allowed | torch.eye(n, dtype=torch.bool, device=real.device)
-
-
-def _attention(
-    model: Transformer,
-    layer: int,
-    outputs: Outputs,
-    reader: Reader,
-    allowed: Bool[Tensor, "batch pos pos"],
-    at_heads: Float[Tensor, "batch pos d_model"] | None,
+def _mixed(
+    model: Transformer, layer: int, outputs: Outputs, reader: Reader, places: Places
 ) -> Vectors:
-    vectors = []
+    vectors: dict[Slot, Vectors] = {}
     for slot in SLOTS:
         site = Site(layer, slot)
-        fresh = head_vectors(model, layer, slot, reader.read(outputs, site), at_heads)
-        vectors.append(reader.vector(site, fresh))
-    query, key, value = vectors
-    return attend(query, key, value, allowed, model.config.attention_scales[layer])
+        fresh = _vectors(model, layer, slot, reader.read(outputs, site), outputs.graph, places)
+        vectors[slot] = reader.vector(site, fresh)
+    z = attend(model, layer, vectors, places)
+    outputs.mixed(z)
+    return z
 
 
-def head_vectors(
+def _vectors(
     model: Transformer,
     layer: int,
     slot: Slot,
-    x: Float[Tensor, "#head batch pos d_model"],
-    at_heads: Float[Tensor, "batch pos d_model"] | None,
-    heads: slice | list[int] = slice(None),
+    x: Float[Tensor, "#port batch pos d_model"],
+    graph: Graph,
+    places: Places,
 ) -> Vectors:
-    """The q, k or v vectors of a layer's heads from what their ports read.
-
-    `at_heads` are position embeddings that reach queries and keys only (shortformer), or None.
-    """
-    x = norm(model, f"blocks.{layer}.ln1", x)
-    if at_heads is not None and slot != "v":
-        x = x + at_heads
-    at, letter = f"blocks.{layer}.attn", slot.upper()
-    bias = model.weights.get(f"{at}.b_{letter}")
-    return project(
-        x, model.weights[f"{at}.W_{letter}"][heads], None if bias is None else bias[heads]
-    )
-
-
-def mlp_output(
-    model: Transformer, layer: int, x: Float[Tensor, "batch pos d_model"]
-) -> Float[Tensor, "batch pos d_model"]:
-    """An MLP's output, its output bias included, from what its port reads."""
-    at = f"blocks.{layer}.mlp"
-    hidden = mlp_hidden(model, layer, norm(model, f"blocks.{layer}.ln2", x))
-    return _affine(activation(model)(hidden), model, f"{at}.W_out", f"{at}.b_out")
-
-
-def mlp_hidden(
-    model: Transformer, layer: int, normed: Float[Tensor, "*rows d_model"]
-) -> Float[Tensor, "*rows d_mlp"]:
-    """What an MLP's activation function is given, from its normed input."""
-    at = f"blocks.{layer}.mlp"
-    return _affine(normed, model, f"{at}.W_in", f"{at}.b_in")
-
-
-def activation(model: Transformer) -> Callable[[Tensor], Tensor]:
-    """The activation function of the model's MLPs."""
-    return ACTIVATIONS[model.config.activation]
-
-
-def _affine(x: Tensor, model: Transformer, weight: str, bias: str) -> Tensor:
-    result = x @ model.weights[weight]
-    return result + model.weights[bias] if bias in model.weights else result
-
-
-def norm(model: Transformer, name: str, x: Tensor) -> Tensor:
-    """The norm called `name` (ln1, ln2 of a block, or ln_final) of what a port reads."""
-    normalise, _ = NORMS[model.config.norm]
-    return normalise(
-        x, model.weights.get(f"{name}.w"), model.weights.get(f"{name}.b"), model.config.eps
-    )
-
-
-def norm_pullback(
-    model: Transformer,
-    name: str,
-    x: Float[Tensor, "batch pos d_model"],
-    gradients: Float[Tensor, "port batch pos d_model"],
-) -> Float[Tensor, "port batch pos d_model"]:
-    """Gradients where a norm reads x, from gradients of what it gives: one for each of many."""
-    pull = torch.func.vjp(lambda y: norm(model, name, y), x)[1]
-    (result,) = torch.vmap(pull)(gradients)
-    return result
+    """One vector per port of the graph, or per head where whole layers are nodes."""
+    shared = slot != "q" and model.config.group > 1
+    if not shared or not graph.split_heads or graph.kv_heads is not None:
+        return head_vectors(model, layer, slot, x, places.at_heads)
+    if len(x) == 1:  # all ports read alike: project once
+        return ungrouped(model.config, head_vectors(model, layer, slot, x, places.at_heads))
+    return head_vectors(model, layer, slot, x, places.at_heads, slice(None))

@@ -39,21 +39,51 @@ def schema(config: ModelConfig) -> dict[str, Expected]:
         tensors["pos_embed.W_pos"] = Expected((c.n_ctx, c.d_model))
     for layer in range(c.n_layers):
         at = f"blocks.{layer}"
-        tensors |= norm(f"{at}.ln1")
+        if c.pre_norm:
+            tensors |= norm(f"{at}.ln1")
         for letter in "QKV":
-            tensors[f"{at}.attn.W_{letter}"] = Expected((c.n_heads, c.d_model, c.d_head))
-            tensors[f"{at}.attn.b_{letter}"] = Expected((c.n_heads, c.d_head), True)
+            heads = c.n_heads if letter == "Q" else c.n_kv_heads
+            tensors[f"{at}.attn.W_{letter}"] = Expected((heads, c.d_model, c.d_head))
+            tensors[f"{at}.attn.b_{letter}"] = Expected((heads, c.d_head), True)
+            if letter != "V" and c.qk_norm != "none":
+                width = (c.d_head,) if c.qk_norm == "head" else (heads, c.d_head)
+                tensors[f"{at}.attn.norm_{letter}.w"] = Expected(width)
         tensors[f"{at}.attn.W_O"] = Expected((c.n_heads, c.d_head, c.d_model))
-        tensors[f"{at}.attn.b_O"] = Expected((c.d_model,), True)
+        if not c.post_norm:
+            tensors[f"{at}.attn.b_O"] = Expected((c.d_model,), True)
         if c.has_mlps:
-            tensors |= norm(f"{at}.ln2")
-            tensors[f"{at}.mlp.W_in"] = Expected((c.d_model, c.d_mlp))
-            tensors[f"{at}.mlp.b_in"] = Expected((c.d_mlp,), True)
-            tensors[f"{at}.mlp.W_out"] = Expected((c.d_mlp, c.d_model))
-            tensors[f"{at}.mlp.b_out"] = Expected((c.d_model,), True)
+            tensors |= norm(f"{at}.ln2") if c.pre_norm else {}
+            tensors |= {f"{at}.mlp.{name}": e for name, e in _mlp(c, layer).items()}
+        if c.post_norm:
+            tensors[f"{at}.ln1_post.w"] = Expected((c.d_model,))
+            tensors |= {f"{at}.ln2_post.w": Expected((c.d_model,))} if c.has_mlps else {}
     tensors |= norm("ln_final")
     tensors["unembed.W_U"] = Expected((c.d_model, c.d_vocab_out))
     tensors["unembed.b_U"] = Expected((c.d_vocab_out,), True)
+    return tensors
+
+
+def _mlp(c: ModelConfig, layer: int) -> dict[str, Expected]:
+    """The tensors of a layer's MLP. Those of experts lie as Hugging Face has them, out by in."""
+    experts = c.experts_of(layer)
+    if experts is None:
+        gate = {"W_gate": Expected((c.d_model, c.d_mlp)), "b_gate": Expected((c.d_mlp,), True)}
+        return (gate if c.gated else {}) | {
+            "W_in": Expected((c.d_model, c.d_mlp)),
+            "b_in": Expected((c.d_mlp,), True),
+            "W_out": Expected((c.d_mlp, c.d_model)),
+            "b_out": Expected((c.d_model,), True),
+        }
+    n, width, shared = experts.n_experts, experts.d_expert, experts.d_shared
+    tensors = {
+        "router": Expected((n, c.d_model)),
+        "experts.gate_up": Expected((n, 2 * width, c.d_model)),
+        "experts.down": Expected((n, c.d_model, width)),
+    }
+    if shared:
+        tensors["shared.W_gate"] = tensors["shared.W_in"] = Expected((c.d_model, shared))
+        tensors["shared.W_out"] = Expected((shared, c.d_model))
+        tensors["shared.W_share"] = Expected((c.d_model, 1))
     return tensors
 
 

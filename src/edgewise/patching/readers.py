@@ -12,8 +12,9 @@ from torch import Tensor
 from edgewise.circuit import Circuit
 from edgewise.data import PromptPairs
 from edgewise.graph import SLOTS, Site
+from edgewise.model.attention import Vectors
 from edgewise.model.outputs import Outputs
-from edgewise.model.runtime import Reader, Vectors
+from edgewise.model.runtime import Reader
 from edgewise.model.sent import Part, Sent
 
 

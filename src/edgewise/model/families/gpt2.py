@@ -12,10 +12,7 @@ from torch import Tensor
 
 from edgewise.errors import UnsupportedModel
 from edgewise.model.config import ModelConfig
-from edgewise.model.parts import ACTIVATIONS
-
-# Hugging Face's names for the activations we compute.
-_ACTIVATIONS = {"gelu_pytorch_tanh": "gelu_new", "gelu_fast": "gelu_new"}
+from edgewise.model.families.pieces import activation
 
 
 def read(module: Any) -> tuple[ModelConfig, dict[str, Tensor]]:
@@ -24,12 +21,6 @@ def read(module: Any) -> tuple[ModelConfig, dict[str, Tensor]]:
     if not hasattr(module, "transformer") or not hasattr(module, "lm_head"):
         raise UnsupportedModel(
             f"{type(module).__name__} has no language-model head; load GPT2LMHeadModel instead."
-        )
-    activation = _ACTIVATIONS.get(c.activation_function, c.activation_function)
-    if activation not in ACTIVATIONS:
-        raise UnsupportedModel(
-            f"activation {c.activation_function!r} is not supported; known: "
-            f"{', '.join([*ACTIVATIONS, *_ACTIVATIONS])}."
         )
     if getattr(c, "add_cross_attention", False):
         raise UnsupportedModel("GPT-2 with cross-attention has inputs that are not in the graph.")
@@ -45,7 +36,7 @@ def read(module: Any) -> tuple[ModelConfig, dict[str, Tensor]]:
         d_vocab=c.vocab_size,
         n_ctx=c.n_positions,
         d_vocab_out=module.lm_head.weight.shape[0],
-        activation=activation,
+        activation=activation(c.activation_function),
         eps=c.layer_norm_epsilon,
         attention_scales=tuple(scale / (i + 1 if by_layer else 1) for i in range(c.n_layer)),
     )

@@ -1,0 +1,242 @@
+"""Attention: vectors from what ports read, where positions act on them, patterns, and mixing.
+
+A head's q, k and v *vectors* are what its matrices make of the normed input, bias included: that is
+what readers see and may replace. Norms of queries and keys and rotary positions come after, in
+`placed`. With grouped-query attention keys and values exist once per key/value head, unless the
+graph gives every head its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache, partial
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn import functional
+
+from edgewise.graph import SLOTS, Slot
+from edgewise.model.config import ModelConfig
+from edgewise.model.norms import Transformer, norm
+from edgewise.model.parts import NORMS, project, rms_norm
+from edgewise.model.rotary import Rotary
+
+Vectors = Float[Tensor, "head batch pos d_head"]
+Heads = slice | list[int] | None  # query heads; None: as many as the weights have
+
+
+class Places:
+    """What positions do in a run of given prompts: made once, used by every layer.
+
+    Positions are counted from a prompt's first token; a permutation gives position p those of
+    `permutation[p]`. Who may look at whom goes by the distance in the prompt.
+    """
+
+    def __init__(
+        self,
+        model: Transformer,
+        real: Bool[Tensor, "batch pos"],
+        permutation: Int[Tensor, "_pos"] | None = None,
+    ) -> None:
+        config, self._real = model.config, real
+        self._config, self._dtype = config, model.weights["embed.W_E"].dtype
+        place = (real.cumsum(dim=1) - 1).clamp(min=0)
+        self._place = place if permutation is None else permutation.to(real.device)[place]
+        embedded = None
+        if config.positions != "none":
+            embedded = model.weights["pos_embed.W_pos"][self._place]
+        self.in_stream = embedded if config.adds_positions else None
+        self.at_heads = embedded if config.positions == "shortformer" else None
+        self._allowed = cache(partial(attention_mask, real, causal=config.causal))
+        self._angles = cache(self._make_angles)
+
+    def allowed(self, layer: int) -> Bool[Tensor, "batch pos pos"]:
+        """Who may look at whom in a layer."""
+        return self._allowed(window=self._config.window_of(layer))
+
+    def angles(self, layer: int) -> tuple[Tensor, Tensor] | None:
+        """Cosine and sine of a layer's rotation [batch pos turned], if it turns anything."""
+        rotary = self._config.rotary_of(layer)
+        return None if rotary is None else self._angles(rotary)
+
+    def _make_angles(self, rotary: Rotary) -> tuple[Tensor, Tensor]:
+        return rotary.angles(self._place, self._dtype)
+
+    def bias(self, layer: int, heads: Heads = None) -> Float[Tensor, "head batch 1 pos"] | None:
+        """What ALiBi adds to scaled attention scores, by key: scaled itself, as in Falcon."""
+        if not self._config.alibi_slopes:
+            return None
+        # In bfloat16 whatever the model's dtype, as Hugging Face has it.
+        slopes = torch.tensor(self._config.alibi_slopes, device=self._real.device).bfloat16()
+        slopes = slopes if heads is None else slopes[heads]
+        bias = slopes[:, None, None, None] * (self._place * self._real)[:, None]
+        return bias.to(self._dtype) * self._config.attention_scales[layer]
+
+
+def attention_mask(
+    real: Bool[Tensor, "batch pos"], *, causal: bool, window: int = 0
+) -> Bool[Tensor, "batch pos pos"]:
+    """Who may look at whom: real keys, no later than the query if causal, within the window.
+
+    Padding looks at itself alone, so that its softmax has something to sum over.
+    """
+    n = real.shape[1]
+    allowed = real[:, None, :].expand(-1, n, -1)
+    if causal or window:
+        near = torch.ones(n, n, dtype=torch.bool, device=real.device)
+        near = near.tril() if causal else near
+        near = near.triu(1 - window) if window else near
+        allowed = allowed & near
+    return allowed | torch.eye(n, dtype=torch.bool, device=real.device)
+
+
+def head_vectors(
+    model: Transformer,
+    layer: int,
+    slot: Slot,
+    x: Float[Tensor, "#head batch pos d_model"],
+    at_heads: Float[Tensor, "batch pos d_model"] | None,
+    heads: Heads = None,
+) -> Vectors:
+    """The q, k or v vectors of a layer's heads from what their ports read.
+
+    `heads` are query heads: each gets its key/value head's vector. `at_heads` are position
+    embeddings that reach queries and keys only (shortformer), or None.
+    """
+    x = norm(model, f"blocks.{layer}.ln1", x)
+    if at_heads is not None and slot != "v":
+        x = x + at_heads
+    name, bias = f"blocks.{layer}.attn.W_{slot.upper()}", f"blocks.{layer}.attn.b_{slot.upper()}"
+    weight = of_heads(model.config, slot, model.weights[name], heads)
+    if bias not in model.weights:
+        return project(x, weight, None)
+    return project(x, weight, of_heads(model.config, slot, model.weights[bias], heads))
+
+
+def of_heads(config: ModelConfig, slot: Slot, tensor: Tensor, heads: Heads) -> Tensor:
+    """The rows of query heads in something that a slot has per head; a view where it can be."""
+    if heads is None:
+        return tensor
+    if slot == "q" or config.group == 1:
+        return tensor[heads]
+    every: Sequence[int] = range(config.n_heads)
+    wanted = every[heads] if isinstance(heads, slice) else heads
+    shared = [head // config.group for head in wanted]
+    if len(shared) == 1:
+        return tensor[shared[0] : shared[0] + 1]
+    return tensor[shared]
+
+
+def ungrouped(config: ModelConfig, vectors: Float[Tensor, "shared *rest"]) -> Tensor:
+    """Keys or values of key/value heads, once for each of their query heads."""
+    group = config.n_heads // len(vectors)
+    return vectors if group == 1 else vectors.repeat_interleave(group, dim=0)
+
+
+def placed(
+    model: Transformer,
+    layer: int,
+    slot: Slot,
+    vectors: Float[Tensor, "head *rest"],
+    angles: tuple[Tensor, Tensor] | None,
+) -> Float[Tensor, "head *rest"]:
+    """Queries or keys [head … batch pos d_head] as attention compares them: normed and turned."""
+    config = model.config
+    if slot == "v":
+        return vectors
+    if config.qk_norm != "none":
+        weight = model.weights[f"blocks.{layer}.attn.norm_{slot.upper()}.w"]
+        vectors = _normed(config, vectors, weight)
+    rotary = config.rotary_of(layer)
+    if rotary is None or angles is None:
+        return vectors
+    return rotary.turn(vectors, *angles)
+
+
+def _normed(config: ModelConfig, vectors: Tensor, weight: Tensor) -> Tensor:
+    if config.qk_norm == "head":
+        return NORMS[config.norm][0](vectors, weight, None, config.eps)
+    # Of all heads together. A head's own copy of a shared key counts like the key itself, so that
+    # the mean square is the same.
+    if len(weight) < len(vectors):
+        weight = weight.repeat_interleave(len(vectors) // len(weight), dim=0)
+    shape = (len(weight), *[1] * (vectors.dim() - 2), weight.shape[-1])
+    held = config.norm.endswith("-linearised")
+    return rms_norm(vectors, weight.view(shape), None, config.eps, dims=(0, -1), held=held)
+
+
+def pattern(
+    config: ModelConfig,
+    layer: int,
+    query: Float[Tensor, "... query d_head"],
+    key: Float[Tensor, "... key d_head"],
+    masked: Bool[Tensor, "... query key"],
+    bias: Float[Tensor, "... 1 key"] | None,
+) -> Float[Tensor, "... query key"]:
+    """Attention weights of placed queries and keys; `masked` may not be looked at."""
+    scores = (query * config.attention_scales[layer]) @ key.transpose(-1, -2)
+    return weighted(config, scores, masked, bias)
+
+
+def weighted(
+    config: ModelConfig,
+    scores: Float[Tensor, "... query key"],
+    masked: Bool[Tensor, "... query key"],
+    bias: Float[Tensor, "... 1 key"] | None,
+) -> Float[Tensor, "... query key"]:
+    """Attention weights from scaled scores: capped, biased, masked, and adding up to one."""
+    if config.attention_cap:
+        scores = config.attention_cap * (scores / config.attention_cap).tanh()
+    if bias is not None:
+        scores = scores + bias
+    return scores.masked_fill(masked, -torch.inf).softmax(dim=-1)
+
+
+def patterns(
+    model: Transformer, layer: int, query: Vectors, key: Vectors, places: Places
+) -> Float[Tensor, "head batch query key"]:
+    """Every head's attention weights, from its q vectors and its key/value head's k vectors."""
+    config, angles = model.config, places.angles(layer)
+    query = placed(model, layer, "q", query, angles)
+    key = ungrouped(config, placed(model, layer, "k", key, angles))
+    return pattern(config, layer, query, key, ~places.allowed(layer), places.bias(layer))
+
+
+def attend(
+    model: Transformer, layer: int, vectors: Mapping[Slot, Vectors], places: Places
+) -> Vectors:
+    """What every head mixes from its values, before its output matrix."""
+    config, angles, allowed = model.config, places.angles(layer), places.allowed(layer)
+    query, key, value = (
+        ungrouped(config, placed(model, layer, slot, vectors[slot], angles)) for slot in SLOTS
+    )
+    bias = places.bias(layer)
+    if config.attention_cap:
+        return pattern(config, layer, query, key, ~allowed, bias) @ value
+    mask = allowed[None] if bias is None else bias.masked_fill(~allowed, -torch.inf)
+    return functional.scaled_dot_product_attention(
+        query, key, value, attn_mask=mask, scale=config.attention_scales[layer]
+    )
+
+
+def written(
+    model: Transformer, layer: int, z: Vectors
+) -> tuple[Vectors, Float[Tensor, "head d_head d_model"]]:
+    """What heads write to the stream, as mixed values and output matrices.
+
+    A norm of the layer's output (Gemma 2, OLMo 2) is over the sum of its heads. Given its
+    denominator it is linear, so every head has its share: its own values divided by the
+    denominator that all of them make, its own matrix times the norm's weight.
+    """
+    config, weight = model.config, model.weights[f"blocks.{layer}.attn.W_O"]
+    if not config.post_norm:
+        return z, weight
+    wide = torch.promote_types(z.dtype, torch.float32)
+    total = (z.permute(1, 2, 0, 3).flatten(2) @ weight.flatten(0, 1)).to(wide)
+    scale = (total.square().mean(dim=-1, keepdim=True) + config.eps).rsqrt()
+    if config.norm.endswith("-linearised"):
+        scale = scale.detach()
+    share = model.weights[f"blocks.{layer}.ln1_post.w"]
+    share = 1 + share.to(wide) if "offset" in config.norm else share
+    return (z.to(wide) * scale).to(z.dtype), (weight * share).to(weight.dtype)

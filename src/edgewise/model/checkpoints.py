@@ -1,0 +1,156 @@
+"""Models by hub name or folder: what transformers gives, or one line that says why not."""
+
+from __future__ import annotations
+
+import difflib
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
+
+import torch
+
+from edgewise.data import Tokenizer
+from edgewise.errors import ModelUnavailable, UnsupportedModel
+from edgewise.model.bundled import BUNDLED
+from edgewise.model.families import check_model_type
+
+_SAMPLE = "When Mary and John went to the store, John gave a drink to 1234 others; 'why?' {x}\n"
+
+
+def from_pretrained(
+    source: str, dtype: torch.dtype | None, device: torch.device | None
+) -> tuple[Any, Any]:
+    """Module and tokenizer of a folder or hub name. Raises `ModelError`."""
+    # transformers takes seconds to import, and bundled models do not need it.
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    is_folder = Path(source).is_dir()
+    offline = {"local_files_only": True} if is_folder or not _hub_answers() else {}
+    try:
+        config = AutoConfig.from_pretrained(source, **offline)
+    except ValueError as reason:
+        raise UnsupportedModel(
+            f"cannot read the model {source!r}: {first_line(reason)}"
+        ) from reason
+    except Exception as reason:  # the hub client raises OSError, HTTP and its own errors
+        raise _unavailable(source, is_folder, reason) from reason
+    check_model_type(config.model_type)
+    _check_not_quantised(source, config)
+    try:
+        with _quiet():  # what is missing or misshapen is an error below
+            module, found = AutoModelForCausalLM.from_pretrained(
+                source,
+                dtype=dtype or "auto",
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+                **offline,
+            )
+    except Exception as reason:
+        raise _unavailable(source, is_folder, reason) from reason
+    _check_complete(source, found)
+    # In place, before anything is made of it: a second copy may not fit.
+    module = module if device is None else module.to(device)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, **offline)
+    except Exception:  # a folder may hold a model alone; text prompts then say what is missing
+        return module, None
+    # For a folder without tokenizer files transformers makes an empty tokenizer, without a word.
+    return module, tokenizer if len(tokenizer) > len(tokenizer.all_special_tokens) else None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bars and reports from transformers for a while."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _check_not_quantised(source: str, config: Any) -> None:
+    """Raise `UnsupportedModel` for a checkpoint whose matrices are packed."""
+    how = getattr(config, "quantization_config", None)
+    if how is not None:
+        method = how.get("quant_method") if isinstance(how, dict) else how.quant_method
+        raise UnsupportedModel(
+            f"the checkpoint {source!r} is quantised ({getattr(method, 'value', method)}), and "
+            "packed matrices cannot be split into heads. Load the unquantised one, with "
+            "dtype='bfloat16' if memory is short."
+        )
+
+
+def _check_complete(source: str, found: Any) -> None:
+    """Raise `ModelUnavailable` if transformers made up some weights."""
+    faults = []
+    for key, what in (("missing_keys", "missing"), ("mismatched_keys", "of another shape")):
+        names = sorted(str(name[0] if isinstance(name, tuple) else name) for name in found[key])
+        if names:
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            faults.append(f"{names[0]}{more} {what}")
+    if faults:
+        raise ModelUnavailable(
+            f"the checkpoint {source!r} does not fit its configuration: {'; '.join(faults)}. "
+            "transformers would draw these at random. Download it again, or check config.json."
+        )
+
+
+def check_tokenizer(tokenizer: Tokenizer | None, d_vocab: int, name: str) -> None:
+    """Raise `UnsupportedModel` if a tokenizer gives ids that a model has no embedding for."""
+    if tokenizer is None:
+        return
+    try:
+        ids = tokenizer.encode(_SAMPLE)
+    except ValueError:  # it has few words, and none of these
+        ids = []
+    largest = max(ids, default=0)
+    if largest >= d_vocab:
+        raise UnsupportedModel(
+            f"{name} embeds {d_vocab:,} tokens, but its tokenizer gives the id {largest:,}: it is "
+            "another model's. Pass the right one as tokenizer=…, or none."
+        )
+
+
+def _hub_answers() -> bool:
+    """Whether the hub's name can be resolved; without this, its client retries for half a minute.
+
+    Behind a proxy names need not resolve, so there the client is left to try.
+    """
+    from huggingface_hub import constants
+
+    if getproxies():
+        return True
+    try:
+        socket.getaddrinfo(urlsplit(constants.ENDPOINT).hostname, 443)
+    except OSError:
+        return False
+    return True
+
+
+def _unavailable(source: str, is_folder: bool, reason: Exception) -> ModelUnavailable:
+    if is_folder:
+        return ModelUnavailable(
+            f"the folder {source!r} holds no readable model: {first_line(reason)}"
+        )
+    near = difflib.get_close_matches(source, BUNDLED, n=1)
+    return ModelUnavailable(
+        (f"Did you mean {near[0]!r}? " if near else "")
+        + f"No model {source!r}: it is not bundled, not a folder, and the Hugging Face hub did not "
+        f"give it ({first_line(reason)}). Without a network, use a bundled one: "
+        f"{', '.join(BUNDLED)}."
+    )
+
+
+def first_line(reason: Exception) -> str:
+    """The first line of an error's message, or its kind."""
+    return next(iter(str(reason).strip().splitlines()), type(reason).__name__)
