@@ -118,41 +118,6 @@ def report(
         show.OUT.print(f"wrote {path}")
 
 
-def models(json: Json = False) -> None:
-    """List the bundled models and the families that can be loaded."""
-    from edgewise.cli import show
-    from edgewise.graph import Graph
-    from edgewise.model.bundled import BUNDLED, about
-    from edgewise.model.families import FAMILIES
-
-    rows = []
-    for name in BUNDLED:
-        model = about(name)
-        config = model.config
-        edges = Graph.build(config.n_layers, config.n_heads, split_embed=config.adds_positions)
-        rows.append(
-            {
-                "name": name,
-                "description": model.description,
-                "layers": config.n_layers,
-                "heads": config.n_heads,
-                "d_model": config.d_model,
-                "vocabulary": list(model.vocabulary),
-                "edges": edges.n_edges,
-            }
-        )
-    families = [{"model_type": f.model_type, "summary": f.summary} for f in FAMILIES.values()]
-    if json:
-        show.as_json({"bundled": rows, "families": families})
-        return
-    columns = ("model", "what it computes", "layers", "heads", "d_model", "edges")
-    keys = ("name", "description", "layers", "heads", "d_model", "edges")
-    show.table("Bundled models", columns, [tuple(r[k] for k in keys) for r in rows])
-    show.OUT.print()
-    cells = [(f["model_type"], f["summary"]) for f in families]
-    show.table("Families (hub name, folder, or module)", ("model type", "models"), cells)
-
-
 def methods(json: Json = False) -> None:
     """List the discovery methods and their settings."""
     from edgewise.cli import show

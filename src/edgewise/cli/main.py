@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import typer
 
-from edgewise.cli import commands, judging, tasks
+from edgewise.cli import commands, judging, models, tasks
 from edgewise.cli.compare import compare
 from edgewise.cli.evaluate import evaluate
 from edgewise.cli.sweep import sweep
@@ -44,10 +44,10 @@ for command in (
     judging.test,
     sweep,
     commands.report,
-    commands.models,
     commands.methods,
 ):
     app.command()(command)
+app.add_typer(models.app, name="models")
 app.add_typer(tasks.app, name="tasks")
 
 

@@ -62,6 +62,11 @@ class ProblemOptions:
     switches: bool | None = _option(
         "Count the paper's direct-computation edges.", None, "--switches/--no-switches"
     )
+    ungroup_heads: bool | None = _option(
+        "Keys and values read by every head, or by each group that shares them.",
+        None,
+        "--ungroup-heads/--grouped-heads",
+    )
     spans: str | None = _option(
         "Positions apart: 'all' spans that the prompts name, or some of them, as in S2,END; all "
         "other positions are 'rest'. 'none' if the task has them apart. Default: together."

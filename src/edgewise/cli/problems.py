@@ -19,7 +19,7 @@ from edgewise.problem import Problem
 from edgewise.record import ProblemSummary, Run
 from edgewise.tasks import Task, default_model, load_task, task_spec
 
-_GRAPH_OPTIONS = ("split_qkv", "split_heads", "split_embed", "switches")
+_GRAPH_OPTIONS = ("split_qkv", "split_heads", "split_embed", "switches", "ungroup_heads")
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,7 +187,9 @@ def _model(options: ProblemOptions, source: str) -> Model:
 
 def _graph(options: ProblemOptions, problem: Problem) -> Graph:
     """The task's graph, with the granularity options that were given."""
-    usual = {name: getattr(problem.graph, name) for name in _GRAPH_OPTIONS}
+    graph = problem.graph
+    usual = {n: getattr(graph, n) for n in _GRAPH_OPTIONS if n != "ungroup_heads"}
+    usual["ungroup_heads"] = graph.switches  # they belong to single heads
     given = {name: getattr(options, name) for name in _GRAPH_OPTIONS}
     chosen = usual | {name: value for name, value in given.items() if value is not None}
     return Graph.of(problem.model, **chosen, spans=_spans(options.spans, problem))

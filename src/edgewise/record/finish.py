@@ -85,8 +85,10 @@ def request_of(problem: Problem) -> dict[str, Any]:
     if not problem.origin or problem.reference.prompts or problem.target:
         return {}
     graph = problem.graph
+    shared = problem.model.config.group > 1
     return {
         **problem.origin,
+        **({"ungroup_heads": graph.kv_heads is None} if shared else {}),
         "metric": problem.metric.name,
         "reference": problem.reference.kind,
         "split_qkv": graph.split_qkv,

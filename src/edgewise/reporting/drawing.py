@@ -62,7 +62,7 @@ def box_rect(box: Box) -> Markup:
         y=box.top,
         width=box.width,
         height=box.height,
-        rx=7 if box.node.kind in ("head", "attention") else 14,
+        rx=7 if box.node.kind in ("head", "kv", "attention") else 14,
     )
 
 
@@ -180,8 +180,8 @@ class _Drawing:
 
     def _node(self, box: Box) -> Markup:
         node, ports = box.node, self._ports(box)
-        lettered = len(ports) > 1
-        kind = "head" if node.kind in ("head", "attention") else node.kind
+        lettered = any(port.slot for port in ports)
+        kind = "head" if node.kind in ("head", "kv", "attention") else node.kind
         group = self.groups.of(node)
         colour = "" if group is None else f" {self.groups.colour(group)}"
         return el(
@@ -195,7 +195,9 @@ class _Drawing:
         )
 
     def _ports(self, box: Box) -> list[Port]:
-        node = box.node
+        node, shared = box.node, self.graph.kv_heads is not None
+        if node.kind == "kv" or (node.kind == "head" and shared):
+            return [Port(node, slot) for slot in SLOTS if (slot == "q") == (node.kind == "head")]
         if node.kind in ("head", "attention") and self.graph.split_qkv:
             return [Port(node, slot) for slot in SLOTS]
         return [] if node.kind in ("input", "tok_embed", "pos_embed") else [Port(node)]
@@ -222,7 +224,9 @@ class _Drawing:
             each = ", ".join(f"{p.slot} {n:,}" for p, n in entering if p.slot is not None)
             total = count(sum(n for _, n in entering), "edge")
             lines.append(f"{total} in" + (f" ({each})" if each else ""))
-        if node.kind != "logits":
+        if node.kind == "kv":
+            lines.append("keys and values of " + ", ".join(n.name for n in self.graph.group(node)))
+        elif node.kind != "logits":
             lines.append(f"{count(self.leaving[node], 'edge')} out")
         if self.graph.switches and node.kind in ("head", "attention"):
             live = [p.slot or "input" for p in ports if Edge(node, p) in self.run.circuit]

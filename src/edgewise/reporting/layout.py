@@ -121,7 +121,7 @@ class _Placing:
         shown = [n for n in here if self.whole or n in self.kept or (always and n.layer is None)]
         self.layers = sorted({n.layer for n in shown if n.layer is not None})
         self.heads = {
-            layer: [n for n in shown if n.layer == layer and n.kind in ("head", "attention")]
+            layer: [n for n in shown if n.layer == layer and n.kind in ("head", "kv", "attention")]
             for layer in self.layers
         }
         self.mlps = {n.layer: n for n in shown if n.kind == "mlp"}

@@ -113,7 +113,7 @@ class _Pictures:
 
     def _node(self, box: Box, there: bool) -> Markup:
         node = box.node
-        kind = "head" if node.kind in ("head", "attention") else node.kind
+        kind = "head" if node.kind in ("head", "kv", "attention") else node.kind
         return el(
             "g",
             el("title", node.name if there else f"{node.name}\nnot in this circuit"),
