@@ -109,7 +109,8 @@ def evaluate(
             k: score_recovery(run, c) for k, c in same.items() if 0 < c.n_edges < c.graph.n_edges
         }
     if report is not None and run is not None:
-        write_report([run.with_(measurements={"evaluation": result.to_json()})], report)
+        judgement = {**result.to_json(), "curve": None if sizes is None else sizes.to_json()}
+        write_report([run.with_(measurements={"evaluation": judgement})], report)
     if json:
         show.as_json(judged.as_json(result, against, ranks, sizes))
     else:

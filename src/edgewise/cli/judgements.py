@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from edgewise.cli import show
@@ -10,7 +11,7 @@ from edgewise.evaluation import Certified, HypothesisTests, Stability
 _ROWS = 40
 
 
-def print_stability(found: Stability, out: Path | None) -> None:
+def print_stability(found: Stability, *files: Path | None) -> None:
     """Edges by inclusion, and what that comes to."""
     rows = [
         (
@@ -35,10 +36,10 @@ def print_stability(found: Stability, out: Path | None) -> None:
         f"{show.number(min(losses))} to {show.number(max(losses))} ({found.split} prompts). "
         f"{found.n} replicates of {found.about['n_prompts']} prompts, seed {found.seed}."
     )
-    _wrote(out)
+    _wrote(files)
 
 
-def print_certified(found: Certified, out: Path | None) -> None:
+def print_certified(found: Certified, *files: Path | None) -> None:
     """Edges by votes, and how many deleted prompts each decision withstands."""
     rows = [
         (
@@ -63,10 +64,10 @@ def print_certified(found: Certified, out: Path | None) -> None:
         f"{found.kept(1).n_edges} edges stay kept and {found.removed(1).n_edges} stay removed; "
         f"about {found.abstained(1).n_edges} nothing is certified ({how}; seed {found.seed})."
     )
-    _wrote(out)
+    _wrote(files)
 
 
-def print_tests(found: HypothesisTests, out: Path | None) -> None:
+def print_tests(found: HypothesisTests, *files: Path | None) -> None:
     """The five tests, and the edges that matter no more than random ones."""
     rows = [
         (
@@ -92,9 +93,10 @@ def print_tests(found: HypothesisTests, out: Path | None) -> None:
         names = ", ".join(edge.name for edge in edges[:_ROWS])
         show.OUT.print(f"{len(edges)} edges matter no more than random ones: {names}")
     show.OUT.print(f"Error rate {found.alpha:g}, seed {found.seed}.")
-    _wrote(out)
+    _wrote(files)
 
 
-def _wrote(path: Path | None) -> None:
-    if path is not None:
-        show.OUT.print(f"wrote {path}")
+def _wrote(files: Sequence[Path | None]) -> None:
+    for path in files:
+        if path is not None:
+            show.OUT.print(f"wrote {path}", soft_wrap=True)

@@ -18,6 +18,7 @@ KeptIn = Annotated[
         help="File that keeps circuits as they are found; a stopped command goes on from it."
     ),
 ]
+Report = Annotated[Path | None, typer.Option(help="HTML page to write.")]
 Seed = Annotated[int, typer.Option(help="Seed of what is drawn (--seed is the task's prompts').")]
 
 
@@ -42,6 +43,7 @@ def stability(
     level: Annotated[float, typer.Option(help="Confidence of the intervals.")] = 0.95,
     draw_seed: Seed = 0,
     out: Out = None,
+    report: Report = None,
     journal: KeptIn = None,
     json: Json = False,
 ) -> None:
@@ -52,11 +54,13 @@ def stability(
     from edgewise.cli import judgements, show
     from edgewise.cli.problems import build
     from edgewise.evaluation import stability as measure
+    from edgewise.reporting import report as write_report
     from edgewise.storage import check_writable
 
     _resolve(method, settings)
-    if out is not None:
-        check_writable(out)
+    for path in (out, report):
+        if path is not None:
+            check_writable(path)
     with show.spinner("loading", quiet=json):
         built = build(problem)
     with show.progress_bar("replicates", quiet=json) as on_progress:
@@ -77,10 +81,12 @@ def stability(
         )
     if out is not None:
         found.save(out)
+    if report is not None:
+        write_report(found, report)
     if json:
         show.as_json(found.to_json() | {"out": None if out is None else str(out)})
     else:
-        judgements.print_stability(found, out)
+        judgements.print_stability(found, out, report)
 
 
 @with_problem
@@ -157,6 +163,7 @@ def test(
     ] = "holm",
     draw_seed: Seed = 0,
     out: Out = None,
+    report: Report = None,
     json: Json = False,
 ) -> None:
     """Test a circuit: equivalence, independence, minimality, sufficiency, partial necessity.
@@ -166,13 +173,15 @@ def test(
     from edgewise.cli import judgements, show
     from edgewise.cli.problems import circuit_and_problem
     from edgewise.evaluation import hypothesis_tests
+    from edgewise.reporting import report as write_report
     from edgewise.storage import check_writable
 
     if split not in ("test", "discovery"):
         raise SettingError(f"split is {split!r}; it must be 'test' or 'discovery'.")
     check_choice("correction", correction, ("holm", "benjamini-hochberg", "none"))
-    if out is not None:
-        check_writable(out)
+    for path in (out, report):
+        if path is not None:
+            check_writable(path)
     with show.spinner("loading", quiet=json):
         found, built = circuit_and_problem(circuit, problem)
     held_out = split == "test" and built.test is not None
@@ -194,10 +203,12 @@ def test(
         )
     if out is not None:
         tests.save(out)
+    if report is not None:
+        write_report(tests, report)
     if json:
         show.as_json(tests.to_json() | {"out": None if out is None else str(out)})
     else:
-        judgements.print_tests(tests, out)
+        judgements.print_tests(tests, out, report)
 
 
 def _resolve(method: str, settings: dict[str, Any]) -> None:

@@ -23,6 +23,7 @@ def sweep(
         int | None,
         typer.Option(help="Processes. Default: by cores, free memory and the first points."),
     ] = None,
+    report: Annotated[Path | None, typer.Option(help="HTML page to write.")] = None,
     apart: Annotated[
         bool,
         typer.Option("--apart", help="Share no work, so that a kill loses at most a decision."),
@@ -54,6 +55,6 @@ def sweep(
         sweeping.list_points(asked, out, json=json)
         return
     options = sweeping.How(workers=workers, apart=apart, retry_failed=retry_failed)
-    failed = sweeping.run(asked, sweeping.folder_of(out), options, json=json)
+    failed = sweeping.run(asked, sweeping.folder_of(out), options, json=json, report=report)
     if failed:
         raise typer.Exit(1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,6 +18,8 @@ from edgewise.cli.unfinished import Stopped
 from edgewise.cli.values import parse_values
 from edgewise.discovery import method_named
 from edgewise.errors import SettingError, unknown_name
+from edgewise.reporting import report as write_report
+from edgewise.storage import check_writable
 from edgewise.sweeps import SETTING, Sweep, grid, plan, setting_names, sweep_grid
 from edgewise.sweeps.folder import read_rows
 from edgewise.tasks import Task, task_spec
@@ -124,8 +126,13 @@ def list_points(asked: Asked, out: Path | None, *, json: bool) -> None:
     show.OUT.print(f"{_points(len(rows))}: {said}.")
 
 
-def run(asked: Asked, out: Path, how: How, *, json: bool) -> int:
-    """Run a sweep, print what came of it, and return how many of its points failed."""
+def run(asked: Asked, out: Path, how: How, *, json: bool, report: Path | None = None) -> int:
+    """Run a sweep, print what came of it, and return how many of its points failed.
+
+    `report` is an HTML page to write about it.
+    """
+    if report is not None:
+        check_writable(report)
     with _stopping(out), show.progress_bar("sweep", quiet=json, tells_time=True) as bar:
         sweep = sweep_grid(
             asked.methods,
@@ -141,11 +148,15 @@ def run(asked: Asked, out: Path, how: How, *, json: bool) -> int:
     failed = [row for row in rows if row["status"] == "failed"]
     files = [str(out / name) for name in ("points.jsonl", "points.parquet")]
     written = files if find_spec("pyarrow") is not None else files[:1]
+    if report is not None:
+        write_report(replace(sweep, rows=tuple(rows)), report)
     if json:
         counts = {"n_points": len(rows), "n_failed": len(failed), "n_in_folder": len(sweep.rows)}
         show.as_json({**counts, "out": str(out), "files": written, "points": rows})
     else:
         _print(asked, sweep, rows, written)
+        if report is not None:
+            show.OUT.print(f"wrote {report}", soft_wrap=True)
     return len(failed)
 
 

@@ -6,20 +6,28 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgewise.errors import SettingError
-from edgewise.evaluation import Comparison
+from edgewise.evaluation import Comparison, HypothesisTests, Stability
 from edgewise.record import Run
 from edgewise.reporting.comparison import comparison_page
 from edgewise.reporting.groups import Given, checked
+from edgewise.reporting.judgements import stability_page, tests_page
 from edgewise.reporting.page import page
+from edgewise.reporting.sweep_page import sweep_page
 from edgewise.storage import write_text
+from edgewise.sweeps import Sweep
 
 __all__ = ["report"]
 
 
 def report(
-    runs: Sequence[Run] | Run | Comparison, path: str | Path, *, groups: Given | None = None
+    runs: Sequence[Run] | Run | Comparison | Stability | HypothesisTests | Sweep,
+    path: str | Path,
+    *,
+    groups: Given | None = None,
 ) -> Path:
-    """One HTML file that shows runs, a section each, or a comparison of circuits.
+    """One HTML file that shows runs, a section each, or what else was found about circuits.
+
+    That is a comparison, a stability analysis, hypothesis tests, or a sweep.
 
     It needs no network and no other file. Several runs also get a table that compares them; what
     their circuits share is on the page of `edgewise.compare(runs)`. The same runs give the same
@@ -27,12 +35,24 @@ def report(
     those kept with a run, or published for its task and model. Raises `SettingError` when there are
     no runs, `UnknownName` for a node that none has, `OutputError` when the file cannot be written.
     """
-    if isinstance(runs, Comparison):
+    if isinstance(runs, Comparison | Stability | HypothesisTests | Sweep):
         if groups is not None:
             raise SettingError("groups are for runs; a comparison has those of compare(groups=…).")
-        return write_text(comparison_page(runs), Path(path))
+        return write_text(_other_page(runs), Path(path))
     chosen = [runs] if isinstance(runs, Run) else list(runs)
     if not chosen:
         raise SettingError("there are no runs to report on; pass at least one.")
     given = None if groups is None else checked(groups, chosen)
     return write_text(page(chosen, given), Path(path))
+
+
+def _other_page(found: Comparison | Stability | HypothesisTests | Sweep) -> str:
+    match found:
+        case Comparison():
+            return comparison_page(found)
+        case Stability():
+            return stability_page(found)
+        case HypothesisTests():
+            return tests_page(found)
+        case Sweep():
+            return sweep_page(found)

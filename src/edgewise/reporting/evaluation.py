@@ -8,6 +8,7 @@ from typing import Any
 
 from edgewise.record import Run
 from edgewise.reporting.markup import Markup, el
+from edgewise.reporting.scatter import Dot, Level, Series, scatter
 from edgewise.reporting.tables import data_table, facts, num
 from edgewise.reporting.text import count, number, percent
 
@@ -31,6 +32,7 @@ def evaluation_section(run: Run) -> Markup | None:
         el("p", about, class_="note"),
         el("ul", *(el("li", sentence) for sentence in found["verdict"])),
         _random(found["faithfulness"], found["random"]) if found["random"] else None,
+        _curve(found["curve"]) if found.get("curve") else None,
         _knock_outs(rest) if rest and rest["knock_outs"] else None,
         _edges(small) if small and small["effects"] else None,
     )
@@ -93,3 +95,23 @@ def _edges(small: Mapping[str, Any]) -> Markup:
     )
     table = data_table(columns, rows, searchable=len(rows) > 12)
     return el("details", el("summary", text), table)
+
+
+def _curve(found: Mapping[str, Any]) -> Markup | None:
+    """Loss against size of `Curve.to_json()`: the paper's Pareto plot."""
+    dots = [
+        Dot(p["n_edges"], p["value"], f"{p['n_edges']:,} edges: {number(p['value'], 4)}")
+        for p in found["points"]
+    ]
+    unit = f" ({found['unit']})" if found["unit"] else ""
+    levels = [Level("full model", found["full"]), Level("empty circuit", found["empty"])]
+    caption = f"Circuits chosen by {found['selection']} from the scores of {found['source']}."
+    if found.get("cpr") is not None:
+        caption += f" CPR {number(found['cpr'])}, CMD {number(found['cmd'])} (MIB)."
+    return scatter(
+        f"Size and {found['metric']}",
+        ("edges", f"{found['metric']}{unit}"),
+        [Series(found["source"], dots, line=True)],
+        caption,
+        levels=levels,
+    )

@@ -1,0 +1,73 @@
+"""Pages about stability, hypothesis tests and sweeps: what they say, and that they need nothing."""
+
+import pytest
+
+import edgewise as ew
+from edgewise.cli.main import main
+
+
+@pytest.fixture(scope="module")
+def task():
+    return ew.load_task("tracr-xproportion")
+
+
+def written(found, tmp_path) -> str:
+    page = ew.report(found, tmp_path / "page.html").read_text()
+    assert "http://" not in page.replace("http://www.w3.org/", "")
+    assert "https://" not in page
+    return page
+
+
+def test_stability(task, tmp_path):
+    found = ew.stability(task.problem, "acdc", threshold=0.01, n=16, test=task.test)
+    page = written(found, tmp_path)
+    assert found.verdict.replace("'", "&#x27;") in page or found.verdict in page
+    for one in found.table:
+        assert one.edge.name.replace(">", "&gt;") in page
+    assert "16, seed 0" in page
+    assert "held-out prompts" in page
+    with pytest.raises(ew.errors.SettingError, match="groups are for runs"):
+        ew.report(found, tmp_path / "page.html", groups={})
+
+
+def test_hypothesis_tests(task, tmp_path):
+    found = ew.hypothesis_tests(task.test, task.truth, n_random=20, split="held-out")
+    page = written(found, tmp_path)
+    for test in found.tests:
+        assert f">{test.name}</td>" in page
+    assert "On held-out prompts, seed 0" in page
+    assert all(test.edge.name.replace(">", "&gt;") in page for test in found.edges)
+
+
+def test_a_sweep(tmp_path):
+    methods = {"acdc": {"threshold": [0.01, 0.1]}, "eap-ig": {"edges": [5, 15]}}
+    found = ew.sweep_grid(methods, over={"task": "tracr-reverse"}, out=tmp_path / "sweep")
+    page = written(found, tmp_path)
+    assert "A sweep of 4 points" in page
+    assert page.count("<circle") >= 4
+    assert ">threshold</th>" in page
+    assert ">precision</th>" not in page  # nothing varied it
+
+
+def test_a_curve_is_in_the_report_of_an_evaluation(tmp_path, capsys):
+    run, page = tmp_path / "run", tmp_path / "page.html"
+    command("discover", "--task", "tracr-xproportion", "--threshold", "0.01", "--out", str(run))
+    command("evaluate", str(run), "--curve", "--report", str(page))
+    capsys.readouterr()
+    assert "Size and l2" in page.read_text()
+
+
+def test_the_commands_write_pages(tmp_path, capsys):
+    page = tmp_path / "page.html"
+    about = ["--task", "tracr-xproportion", "--threshold", "0.01"]
+    command("stability", *about, "--replicates", "16", "--report", str(page))
+    assert "Stability of acdc" in page.read_text()
+    command("sweep", *about, "--out", str(tmp_path / "s"), "--report", str(page))
+    assert "A sweep of 1 point" in page.read_text()
+    assert f"wrote {page}" in capsys.readouterr().out.replace("\n", "")
+
+
+def command(*arguments: str) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert not stop.value.code
