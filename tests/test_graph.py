@@ -266,7 +266,8 @@ def test_a_graph_needs_a_layer_and_a_head(n_layers, n_heads, named):
 
 def model_of_shape(**changes):
     shape = {"n_layers": 2, "n_heads": 3, "has_mlps": True, "parallel": False}
-    return SimpleNamespace(config=SimpleNamespace(**(shape | {"adds_positions": True} | changes)))
+    more = {"adds_positions": True, "n_kv_heads": 3, "mixes_heads": False}
+    return SimpleNamespace(config=SimpleNamespace(**(shape | more | changes)))
 
 
 def test_a_models_graph_is_that_of_its_shape():
