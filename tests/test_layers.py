@@ -26,6 +26,7 @@ LAYERS = [
     "record",
     "sweeps",
     "reporting",
+    "reproduce",
     "cli",
 ]
 # A method never sees the answer: nothing that finds or judges circuits may import tasks.

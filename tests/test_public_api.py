@@ -120,7 +120,7 @@ def test_importing_and_help_do_not_wait_for_torch():
         "from edgewise.cli.main import main\n"
         "for args in (['--help'], ['discover', '--help'], ['evaluate', '--help'],\n"
         "             ['compare', '--help'], ['stability', '--help'], ['test', '--help'],\n"
-        "             ['sweep', '--help']):\n"
+        "             ['sweep', '--help'], ['reproduce', '--help']):\n"
         "    try: main(args)\n"
         "    except SystemExit as stop: assert not stop.code\n"
         "assert 'torch' not in sys.modules and 'transformers' not in sys.modules\n"

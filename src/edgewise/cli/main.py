@@ -11,6 +11,7 @@ import typer
 from edgewise.cli import commands, judging, models, tasks
 from edgewise.cli.compare import compare
 from edgewise.cli.evaluate import evaluate
+from edgewise.cli.reproduce import reproduce
 from edgewise.cli.sweep import sweep
 from edgewise.errors import EdgewiseError
 
@@ -43,6 +44,7 @@ for command in (
     judging.certify,
     judging.test,
     sweep,
+    reproduce,
     commands.report,
     commands.methods,
 ):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from edgewise.discovery import Decision
 from edgewise.record import Run
 from edgewise.reporting.markup import Markup, coordinate, el
@@ -9,7 +11,7 @@ from edgewise.reporting.scales import Axis, axis
 from edgewise.reporting.text import count, loss_label, number, threshold, thresholds
 
 WIDTH, HEIGHT = 540.0, 270.0
-_LEFT, _RIGHT, _TOP, _BOTTOM = 66.0, 14.0, 30.0, 46.0
+LEFT, RIGHT, TOP, BOTTOM = 66.0, 14.0, 30.0, 46.0
 _MOST_POINTS = 1_500  # more than there are pixels to show them
 
 
@@ -27,17 +29,17 @@ def _loss_chart(run: Run) -> Markup:
     losses = [start, *(d.loss for d in run.trace)]
     # The threshold gives the scale: without it, a flat line of float noise would fill the chart.
     x = _steps_axis(run)
-    y = axis([*losses, min(losses) + (limit or 0.0)], HEIGHT - _BOTTOM, _TOP)
+    y = axis([*losses, min(losses) + (limit or 0.0)], HEIGHT - BOTTOM, TOP)
     kept = [i for i, d in enumerate(run.trace, start=1) if d.kept]
     rug = "".join(
-        f"M{coordinate(x.at(i))} {HEIGHT - _BOTTOM:.0f}v-7" for i in _thinned(kept, _MOST_POINTS)
+        f"M{coordinate(x.at(i))} {HEIGHT - BOTTOM:.0f}v-7" for i in _thinned(kept, _MOST_POINTS)
     )
     note = f"{count(len(kept), 'tested edge')} kept, {len(run.trace) - len(kept):,} removed"
     caption = "The running loss rises where a removed edge is missed. "
     caption += f"Ticks on the axis: kept edges ({note}). "
     if limit is not None:
         caption += f"An edge stays if its removal alone would raise the loss by {limit:g} or more."
-    return _chart(
+    return chart(
         "Running loss",
         loss_label(run),
         (x, y),
@@ -65,15 +67,15 @@ def _decision_chart(run: Run) -> Markup | None:
     lines = [limit, -limit] if two_sided else [limit]
     deltas = [d.delta for d in run.trace]
     x = _steps_axis(run)
-    y = axis([*deltas, *lines, 0.0, 2 * limit], HEIGHT - _BOTTOM, _TOP, knee=limit / 10)
+    y = axis([*deltas, *lines, 0.0, 2 * limit], HEIGHT - BOTTOM, TOP, knee=limit / 10)
     shown = _telling(run.trace, limit)
     marks = [
-        el("path", d=f"M{_LEFT:.0f} {y.at(v):.1f}H{WIDTH - _RIGHT:.0f}", class_="limit")
+        el("path", d=f"M{LEFT:.0f} {y.at(v):.1f}H{WIDTH - RIGHT:.0f}", class_="limit")
         for v in lines
     ]
     marks += [_decision_point(i, d, x, y) for i, d in shown]
     label = f"- - threshold {'±' if two_sided else ''}{limit:g}"
-    marks.append(el("text", label, x=WIDTH - _RIGHT, y=14, class_="limit-label"))
+    marks.append(el("text", label, x=WIDTH - RIGHT, y=14, class_="limit-label"))
     caption = "Each dot is one tested edge: blue is kept, grey removed. "
     caption += "The scale is linear near zero and logarithmic beyond. "
     if run.margin is not None:
@@ -84,7 +86,7 @@ def _decision_chart(run: Run) -> Markup | None:
     if len(shown) < len(run.trace):
         caption += f"Shown: {len(shown):,} of {len(run.trace):,}, the closest and the kept first."
     unit = f" ({run.problem.unit})" if run.problem.unit else ""
-    return _chart("Decisions", f"rise of the loss{unit}", (x, y), marks, caption)
+    return chart("Decisions", f"rise of the loss{unit}", (x, y), marks, caption)
 
 
 def _telling(trace: tuple[Decision, ...], limit: float) -> list[tuple[int, Decision]]:
@@ -104,7 +106,7 @@ def _decision_point(place: int, decision: Decision, x: Axis, y: Axis) -> Markup:
 
 
 def _steps_axis(run: Run) -> Axis:
-    return Axis(0.0, float(max(1, len(run.trace))), _LEFT, WIDTH - _RIGHT)
+    return Axis(0.0, float(max(1, len(run.trace))), LEFT, WIDTH - RIGHT)
 
 
 def _thinned(values: list[int], most: int) -> list[int]:
@@ -112,21 +114,28 @@ def _thinned(values: list[int], most: int) -> list[int]:
     return values[::stride]
 
 
-def _chart(
-    title: str, y_label: str, axes: tuple[Axis, Axis], marks: list[Markup], caption: str
+def chart(
+    title: str,
+    y_label: str,
+    axes: tuple[Axis, Axis],
+    marks: Sequence[Markup],
+    caption: str,
+    *,
+    x_label: str = "edges tested",
+    whole: bool = True,
 ) -> Markup:
-    """Axes, grid and marks, with a caption below."""
+    """Axes, grid and marks, with a caption below; `whole` leaves out x ticks that are fractions."""
     x, y = axes
     grid = [_y_tick(y.at(value), label) for value, label in y.ticks()]
-    steps = [(v, label) for v, label in x.ticks() if v == round(v)]
+    steps = [(v, label) for v, label in x.ticks() if v == round(v) or not whole]
     below = [_x_tick(x.at(value), label) for value, label in steps]
-    middle = (_LEFT + WIDTH - _RIGHT) / 2
+    middle = (LEFT + WIDTH - RIGHT) / 2
     svg = el(
         "svg",
         el("text", y_label, x=8, y=14, class_="axis-label"),
         *grid,
         *below,
-        el("text", "edges tested", x=middle, y=HEIGHT - 8, class_="axis-label middle"),
+        el("text", x_label, x=middle, y=HEIGHT - 8, class_="axis-label middle"),
         *marks,
         viewBox=f"0 0 {WIDTH:.0f} {HEIGHT:.0f}",
         role="img",
@@ -137,10 +146,10 @@ def _chart(
 
 
 def _y_tick(y: float, label: str) -> Markup:
-    line = el("path", d=f"M{_LEFT:.0f} {y:.1f}H{WIDTH - _RIGHT:.0f}")
-    return el("g", line, el("text", label, x=_LEFT - 8, y=y + 4), class_="tick y")
+    line = el("path", d=f"M{LEFT:.0f} {y:.1f}H{WIDTH - RIGHT:.0f}")
+    return el("g", line, el("text", label, x=LEFT - 8, y=y + 4), class_="tick y")
 
 
 def _x_tick(x: float, label: str) -> Markup:
-    line = el("path", d=f"M{x:.1f} {HEIGHT - _BOTTOM:.1f}v4")
-    return el("g", line, el("text", label, x=x, y=HEIGHT - _BOTTOM + 18), class_="tick x")
+    line = el("path", d=f"M{x:.1f} {HEIGHT - BOTTOM:.1f}v4")
+    return el("g", line, el("text", label, x=x, y=HEIGHT - BOTTOM + 18), class_="tick x")

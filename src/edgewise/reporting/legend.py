@@ -38,10 +38,10 @@ def _key(drawn: Drawn) -> Markup:
     items += [_toggle("plain", plain)] if None in drawn.slots else []
     items += _widths(drawn)
     if any(score < 0 for score in drawn.scores):
-        items.append(_entry(_line("plain", 2.5, " negative"), "negative score"))
+        items.append(key_entry(line_sample("plain", 2.5, " negative"), "negative score"))
     if drawn.graph.switches:
-        items.append(_entry(_dot(""), "switch kept"))
-        items.append(_entry(_dot(" hollow"), "switch removed"))
+        items.append(key_entry(_dot(""), "switch kept"))
+        items.append(key_entry(_dot(" hollow"), "switch removed"))
     return el("div", *items, class_="legend")
 
 
@@ -62,7 +62,7 @@ def _groups(groups: NodeGroups) -> Markup | None:
 def _toggle(colour: str, label: str) -> Markup:
     """A legend entry that shows or hides its edges."""
     box = el("input", type="checkbox", checked="", class_="show scripted", data_slot=colour)
-    return el("label", box, _line(colour, 3.0), label, class_="key")
+    return el("label", box, line_sample(colour, 3.0), label, class_="key")
 
 
 def _widths(drawn: Drawn) -> list[Markup]:
@@ -71,7 +71,7 @@ def _widths(drawn: Drawn) -> list[Markup]:
     if not any(sizes):
         return []
     samples = [sizes[0], *([sizes[-1]] if sizes[-1] < 0.7 * sizes[0] else [])]
-    lines = [_entry(_line("plain", drawn.line_width(s)), number(s, 2)) for s in samples]
+    lines = [key_entry(line_sample("plain", drawn.line_width(s)), number(s, 2)) for s in samples]
     return [el("span", "|score|", class_="key muted"), *lines]
 
 
@@ -96,11 +96,13 @@ def _controls(drawn: Drawn) -> Markup:
     )
 
 
-def _entry(sample: Markup, label: str) -> Markup:
+def key_entry(sample: Markup, label: str) -> Markup:
+    """A sample and what it means."""
     return el("span", sample, label, class_="key")
 
 
-def _line(colour: str, width: float, extra: str = "") -> Markup:
+def line_sample(colour: str, width: float, extra: str = "") -> Markup:
+    """A short line of a style of the drawings: q, k, v or plain."""
     style = f"e {colour}{extra}"
     path = el("path", d="M1 6H25", class_=style, stroke_width=round(width, 2))
     return el("svg", path, viewBox="0 0 26 12", width=26, height=12, aria_hidden="true")

@@ -1,0 +1,98 @@
+"""`edgewise reproduce`: the paper's tables and figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgewise.cli.options import Json
+
+
+def reproduce(
+    offline: Annotated[
+        bool,
+        typer.Option(
+            "--offline", help="Without the paper's language models: nothing is loaded from a hub."
+        ),
+    ] = False,
+    only: Annotated[
+        list[str] | None, typer.Option(help="These tasks alone; again, or with commas, for more.")
+    ] = None,
+    method: Annotated[
+        list[str] | None, typer.Option(help="These of acdc, hisp, sp alone; likewise.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the page, the data and the cells.")] = Path(
+        "reproduced"
+    ),
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Very few thresholds, prompts and steps: does it work?")
+    ] = False,
+    minutes: Annotated[
+        float | None, typer.Option(help="Begin nothing more after this time; goes on next time.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Make every table and figure of the ACDC paper that the models at hand allow.
+
+    Writes reproduce.html, reproduce.json and points.csv into a folder. What is done is kept there:
+    after Ctrl-C the same command goes on. Offline it takes minutes; the paper's own models, hours.
+
+    edgewise reproduce --offline --out reproduced
+    """
+    from edgewise.cli import show
+    from edgewise.cli.unfinished import Stopped
+    from edgewise.reproduce import reproduce as work
+    from edgewise.reproduce.page import verdict
+
+    try:
+        with show.progress_bar("reproducing", quiet=json) as bar:
+            made = work(
+                out,
+                offline=offline,
+                only=_names(only),
+                methods=_names(method),
+                quick=quick,
+                minutes=minutes,
+                on_progress=bar,
+            )
+    except KeyboardInterrupt:
+        raise Stopped(
+            f"stopped. What is done is kept in {out}; the same command goes on."
+        ) from None
+    results = made.results
+    files = {"page": str(made.page), "data": str(made.data), "points": str(made.points)}
+    if json:
+        left = {"refused": results.refused, "left": results.left}
+        show.as_json({"areas": results.areas(), "files": files, **left})
+        return
+    _print_areas(results.areas())
+    show.OUT.print(verdict(results))
+    for name, reason in results.refused.items():
+        show.OUT.print(f"Not here: {name}. {reason}", markup=False)
+    if results.left:
+        show.OUT.print(f"{len(results.left)} cells not begun in {minutes:g} minutes.")
+    for path in files.values():
+        show.OUT.print(f"wrote {path}", soft_wrap=True)
+
+
+def _names(given: list[str] | None) -> list[str]:
+    return [name.strip() for text in given or [] for name in text.split(",") if name.strip()]
+
+
+def _print_areas(areas: list[dict[str, object]]) -> None:
+    """The entries that could be computed, beside the paper's."""
+    from edgewise.cli import show
+
+    rows = []
+    for row in areas:
+        ours = row["ours"]
+        if isinstance(ours, dict):
+            said = "not a target" if row["why_not"] else "a target"
+            what = (f"{row['task']}, {row['reference']}", row["metric"], row["method"])
+            edge, node = f"{ours['edge_auc']:.3f}", f"{ours['node_auc']:.3f}"
+            rows.append((*what, edge, row["edge_auc"], node, row["node_auc"], said))
+    if rows:
+        columns = ("task", "metric", "method", "edge AUC", "paper", "node AUC", "paper", "")
+        show.table("Tables 2 and 3", columns, rows)
