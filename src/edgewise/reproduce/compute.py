@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from functools import lru_cache
-from time import monotonic
+from time import monotonic, process_time
 from typing import Any
 
 from edgewise.circuit import Circuit
@@ -31,7 +31,7 @@ _SEED = 0  # of random circuits
 
 def compute(cell: Cell, on_progress: OnProgress = ignore_progress) -> dict[str, Any]:
     """A cell's document. Raises what loading the task or the method raises."""
-    start = monotonic()
+    start, cpu_start = monotonic(), process_time()
     task = load(cell)
     found = _found(cell, task, on_progress)
     judge = _Judge(cell, task)
@@ -47,6 +47,7 @@ def compute(cell: Cell, on_progress: OnProgress = ignore_progress) -> dict[str, 
         "about": judge.about(),
         "points": points,
         "seconds": monotonic() - start,
+        "cpu_seconds": process_time() - cpu_start,
     }
 
 
@@ -65,7 +66,6 @@ def load(cell: Cell) -> Task:
 @lru_cache(maxsize=4)
 def _load(subject: Subject, metric: str, reference: str) -> Task:
     model = _model(subject.model, subject.processing)
-    asked = {"data": subject.data, "template": subject.template}
     task = load_task(
         subject.task,
         model,
@@ -73,7 +73,8 @@ def _load(subject: Subject, metric: str, reference: str) -> Task:
         seed=subject.seed,
         metric=metric,
         reference=reference,
-        **asked,
+        data=subject.data,
+        template=subject.template,
     )
     graph = Graph.of(model, split_embed=task.problem.graph.split_embed, switches=True)
     problem, test = (p.with_(graph=graph) for p in (task.problem, task.test))

@@ -95,7 +95,8 @@ def by_size(results: Results, subject: str, metric: str, reference: str) -> Mark
     for one in reversed(series):  # ACDC on top
         marks += _curve(one, metric, x, y)
     caption = f"{about['n_test']} {'held-out ' if about['held_out'] else ''}prompts of "
-    caption += f"{about['model']}, seed {results.subject(subject)['seed']}. Dashed: full model and no edges."
+    caption += f"{about['model']}, seed {results.subject(subject)['seed']}. "
+    caption += "Dashed: full model and no edges."
     title = f"{subject}: found with {metric}, {reference} activations"
     return chart(title, described(metric), (x, y), marks, caption, x_label="edges")
 

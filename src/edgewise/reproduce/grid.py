@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from itertools import product
+from math import log10
 from typing import Any
 
 REFERENCES = ("corrupted", "zero")
@@ -114,8 +115,11 @@ class Cell:
 
 
 def _spread(low: float, high: float, n: int) -> tuple[float, ...]:
-    """10 to the power of n values from low to high: the paper's way to write its grids."""
-    return tuple(10 ** (low + (high - low) * i / (n - 1)) for i in range(n))
+    """10 to the power of n values from low to high: the paper's way to write its grids.
+
+    Six digits, so that every machine has the same numbers.
+    """
+    return tuple(float(f"{10 ** (low + (high - low) * i / (n - 1)):.6g}") for i in range(n))
 
 
 _USUAL = _spread(-4, 0, 21)
@@ -275,7 +279,7 @@ def _penalties(scale: Scale, subject: Subject, metric: str) -> tuple[float, ...]
         grid = thinned(_PROGRAM_PENALTIES, 2 if scale.name == "quick" else None)
     else:
         every = PENALTIES.get((subject.task, subject.kind(metric)), _KL_PENALTIES)
-        grid = thinned(every, scale.penalties)
+        grid = _log_thinned(every, scale.penalties)
     return tuple(sorted({round(float(weight), 3) for weight in grid}))
 
 
@@ -288,6 +292,15 @@ def thinned(grid: Sequence[float], most: int | None) -> tuple[float, ...]:
     if most is None or len(grid) <= most:
         return tuple(grid)
     return tuple(grid[round(i * (len(grid) - 1) / (most - 1))] for i in range(most))
+
+
+def _log_thinned(grid: Sequence[float], most: int | None) -> tuple[float, ...]:
+    """At most so many values of an ascending grid, about evenly spaced in the logarithm."""
+    if most is None or len(grid) <= most:
+        return tuple(grid)
+    targets = _spread(log10(grid[0]), log10(grid[-1]), most)
+    near = (min(grid, key=lambda value: abs(log10(value / target))) for target in targets)
+    return tuple(dict.fromkeys(near))
 
 
 def _chunks(values: Sequence[float], size: int) -> list[tuple[float, ...]]:

@@ -53,7 +53,7 @@ class PublishedArea:
 
 
 def published_areas() -> list[PublishedArea]:
-    """All 48 entries of each table, in the paper's order."""
+    """The 24 entries of each table, in the paper's order."""
     return [
         PublishedArea(task, metric, reference, method, float(edge), float(node))
         for reference, table in (("corrupted", _CORRUPTED), ("zero", _ZERO))

@@ -55,8 +55,8 @@ def reproduce(
     """Compute what `folder` does not hold yet, then write its page, JSON and CSV.
 
     `offline` leaves out the paper's language models and takes fewer thresholds, prompts and
-    training steps; `quick` still fewer, to see that all works. `only` names tasks, `methods` some of
-    acdc, hisp and sp. After `minutes` no further cell is begun, and the page says what is missing.
+    training steps; `quick` still fewer, to see that all works. `only` names tasks, `methods` some
+    of acdc, hisp and sp. After `minutes` no further cell is begun; the page says what is missing.
     A task whose model cannot be had is left out, with the reason. Raises `UnknownName`,
     `SettingError`, `OutputError` before anything runs, `FormatError` for a broken cell.
     """

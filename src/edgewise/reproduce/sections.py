@@ -157,7 +157,7 @@ def _size_row(
         own = subject["metrics"][0] if method == "random" else metric
         points = results.points(Group(name, method, own, reference))
         best = smallest(points, metric, about["baselines"][metric], _SHARE)
-        cells.append(num(best and best["n_edges"], best and f"{best['n_edges']:,}"))
+        cells.append(num(None) if best is None else num(best["n_edges"], f"{best['n_edges']:,}"))
     held_out = str(about["n_test"]) if about["held_out"] else "the same"
     return el(
         "tr",
