@@ -5,8 +5,8 @@ metric, reference), keeps each in a folder as it is done, and writes a page and 
 """
 
 from edgewise.reproduce.grid import SCALES, Cell, Scale, Subject, cells, subjects
-from edgewise.reproduce.reproduce import Reproduced, reproduce
 from edgewise.reproduce.results import Results
+from edgewise.reproduce.runner import Reproduced, reproduce
 
 __all__ = [
     "SCALES",

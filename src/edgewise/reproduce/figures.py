@@ -28,13 +28,12 @@ class _Series:
     points: Sequence[Point]
 
 
-def legend() -> Markup:
-    """The key to every figure of the page."""
-    items = [
-        key_entry(line_sample(_COLOURS[name], 2.5), NAMES[name]) for name in (*_METHODS, "random")
-    ]
-    items.append(key_entry(line_sample("q", 2.5, " negative"), "ACDC, reset network"))
-    items.append(key_entry(line_sample("v", 2.5, " negative"), "HISP, reset network"))
+def legend(*, chance: bool) -> Markup:
+    """The key to the figures; `chance`: with random circuits and reset networks."""
+    items = [key_entry(line_sample(_COLOURS[name], 2.5), NAMES[name]) for name in _METHODS]
+    if chance:
+        items.append(key_entry(line_sample("plain", 2.5), NAMES["random"]))
+        items.append(key_entry(line_sample("plain", 2.5, " negative"), "on the reset network"))
     return el("div", *items, class_="legend")
 
 

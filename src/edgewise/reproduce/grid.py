@@ -69,6 +69,7 @@ class Scale:
     sp_rate: float
     random_draws: int
     together: int  # thresholds in a cell
+    programs: int | None = None  # thresholds and values of λ of a compiled program
     reset_sp: bool = False
 
 
@@ -77,7 +78,7 @@ class Scale:
 SCALES = {
     "paper": Scale("paper", None, None, 1e-6, None, None, 5, 10_000, 0.001, 10, 4, reset_sp=True),
     "offline": Scale("offline", 20, 8, 1.5e-3, 6, 13, 4, 80, 0.1, 5, 100),
-    "quick": Scale("quick", 6, 3, 1e-2, 2, 4, 2, 5, 0.5, 2, 100),
+    "quick": Scale("quick", 6, 3, 1e-2, 2, 4, 2, 5, 0.5, 2, 100, programs=3),
 }
 
 
@@ -269,14 +270,14 @@ def _highlights(subject: Subject) -> Iterator[Cell]:
 
 def _thresholds(scale: Scale, subject: Subject, metric: str) -> tuple[float, ...]:
     if subject.is_program:
-        return thinned(_PROGRAM_THRESHOLDS, 3 if scale.name == "quick" else None)
+        return thinned(_PROGRAM_THRESHOLDS, scale.programs)
     grid = THRESHOLDS.get((subject.task, subject.kind(metric)), _USUAL)
     return thinned([tau for tau in grid if tau >= scale.lowest * (1 - 1e-9)], scale.thresholds)
 
 
 def _penalties(scale: Scale, subject: Subject, metric: str) -> tuple[float, ...]:
     if subject.is_program:
-        grid = thinned(_PROGRAM_PENALTIES, 2 if scale.name == "quick" else None)
+        grid = thinned(_PROGRAM_PENALTIES, scale.programs)
     else:
         every = PENALTIES.get((subject.task, subject.kind(metric)), _KL_PENALTIES)
         grid = _log_thinned(every, scale.penalties)
@@ -284,7 +285,7 @@ def _penalties(scale: Scale, subject: Subject, metric: str) -> tuple[float, ...]
 
 
 def thinned(grid: Sequence[float], most: int | None) -> tuple[float, ...]:
-    """At most so many values of a grid, evenly spaced in it, its ends among them.
+    """At most so many values of a grid (two or more), evenly spaced in it, its ends among them.
 
     >>> thinned([1, 2, 3, 4, 5], 3)
     (1, 3, 5)

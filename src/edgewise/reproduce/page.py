@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import product
 from typing import Any
 
@@ -15,7 +15,7 @@ from edgewise.reproduce.published import TABLES
 from edgewise.reproduce.results import Results, name_of
 from edgewise.reproduce.sections import gates, highlights, sizes, truth
 
-_TASKS = ("docstring", "greater-than", "ioi")
+Draw = Callable[[Results, str, str, str], Markup | None]
 
 
 def page(results: Results) -> str:
@@ -79,7 +79,9 @@ def _areas(results: Results, reference: str) -> Markup:
     columns = [("task", ""), ("metric", ""), ("method", ""), ("edges, here", "num")]
     columns += [("paper", "num"), ("nodes, here", "num"), ("paper", "num"), ("circuits", "num")]
     columns += [("prompts", "num"), ("the published number", "")]
-    rows = [_area_row(row) for row in results.areas() if row["reference"] == reference]
+    there = [row for row in results.areas() if row["reference"] == reference]
+    there.sort(key=lambda row: row["ours"] is None)  # first what was computed
+    rows = [_area_row(row) for row in there]
     note = "Pessimistic AUC against the paper's circuit, nodes as its code counted them. Prompts: "
     note += "those of discovery, seed 0; SP with seed 0. HISP as it was run (the code's reading). "
     note += "The last column says which published numbers not to target, and why."
@@ -116,30 +118,29 @@ def _area_row(row: Mapping[str, Any]) -> Markup:
 
 
 def _rocs(results: Results) -> Markup:
-    charts = [
-        roc(results, name_of(s), metric, reference)
-        for s in results.subjects()
-        for metric, reference in product(s["metrics"], s["references"])
-        if not s["task"].endswith("-gate")
-    ]
-    there = [chart for chart in charts if chart is not None]
     note = "One dot is one circuit; point at it for its edges. Language tasks on the bundled "
     note += "model are not here: nobody has published a circuit of that model."
-    return el("div", el("p", note, class_="note"), legend(), el("div", *there, class_="charts"))
+    return _figures(results, roc, note, chance=False)
 
 
 def _sizes(results: Results) -> Markup:
+    note = "Circuits are found on the prompts of discovery and measured on others. Random circuits "
+    note += "are made of whole paths (the bar is their range). On the reset network the measure "
+    note += "compares with the trained model."
+    return _figures(results, by_size, note, chance=True)
+
+
+def _figures(results: Results, draw: Draw, note: str, *, chance: bool) -> Markup:
+    """A figure of each problem, but of the gates, whose circuits have three edges."""
     charts = [
-        by_size(results, name_of(s), metric, reference)
+        draw(results, name_of(s), metric, reference)
         for s in results.subjects()
         for metric, reference in product(s["metrics"], s["references"])
         if not s["task"].endswith("-gate")
     ]
     there = [chart for chart in charts if chart is not None]
-    note = "Circuits are found on the prompts of discovery and measured on others. Random circuits "
-    note += "are made of whole paths (the bar is their range). On the reset network the measure "
-    note += "compares with the trained model."
-    return el("div", el("p", note, class_="note"), legend(), el("div", *there, class_="charts"))
+    key = legend(chance=chance)
+    return el("div", el("p", note, class_="note"), key, el("div", *there, class_="charts"))
 
 
 def _made(results: Results) -> Markup:
@@ -147,6 +148,7 @@ def _made(results: Results) -> Markup:
     trained = [d["cell"] for d in results.documents if d["cell"]["method"] == "sp"]
     how = {(dict(c["settings"])["steps"], dict(c["settings"])["learning_rate"]) for c in trained}
     steps = "; ".join(f"{n:,} steps of Adam at {rate:g}" for n, rate in sorted(how)) or "not run"
+    wall, cpu = results.seconds(), results.seconds("cpu_seconds")
     n_circuits = sum(len(d["points"]) for d in results.documents)
     return _section(
         "How this was made",
@@ -154,10 +156,11 @@ def _made(results: Results) -> Markup:
             [
                 ("command", "edgewise reproduce"),
                 ("cells", f"{len(results.documents):,}, with {n_circuits:,} circuits"),
-                ("time in all cells", seconds(results.seconds())),
+                ("time in all cells", f"{seconds(wall)}, {seconds(cpu)} of one processor core"),
                 ("ACDC", "values of the paper's grids of τ; orders of heads as its sweeps had"),
                 ("SP", f"{steps} (the paper: 10,000 at 0.001); mean masks cut at 1/2"),
                 ("HISP", "scores as the paper's code computes them, units to edges in one shot"),
+                ("reset networks", "ACDC and HISP, and SP on the paper's own models"),
                 ("seeds", "prompts 0, SP 0, random circuits 0, reset networks the paper's"),
                 ("not computed", _NOT_HERE),
             ]
@@ -175,7 +178,7 @@ _NOT_HERE = (
 def _grid(results: Results) -> Markup:
     columns = [("problem", ""), ("method", ""), ("metric", ""), ("reference", "")]
     columns += [("network", ""), ("values", ""), ("circuits", "num"), ("prompts", "num")]
-    columns += [("held out", "num"), ("time", "num")]
+    columns += [("held out", "num"), ("core time", "num")]
     rows = []
     for d in results.documents:
         cell, about = d["cell"], d["about"]
@@ -193,7 +196,7 @@ def _grid(results: Results) -> Markup:
                 num(len(d["points"]), str(len(d["points"]))),
                 num(about["n"], str(about["n"])),
                 num(held_out, None if held_out is None else str(held_out)),
-                num(d["seconds"], seconds(d["seconds"])),
+                num(d["cpu_seconds"], seconds(d["cpu_seconds"])),
             )
         )
     summary = el("summary", f"Every cell ({len(rows):,})")

@@ -6,12 +6,14 @@ import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from edgewise.evaluation import pessimistic_auc
 from edgewise.evaluation.faithfulness import normalized
 from edgewise.metrics import metric_named
 from edgewise.reproduce.published import PublishedArea, published_areas
+from edgewise.storage import check_format, read_json
 
 FORMAT, VERSION = "edgewise-reproduced", 1
 LOWEST_THRESHOLD = 1e-6  # the paper drops ACDC's points below it
@@ -54,6 +56,13 @@ class Results:
         self.documents = list(documents)
         self.refused = dict(refused or {})
         self.left = list(left)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Results:
+        """Results from a reproduce.json. Raises `FormatError`."""
+        document = read_json(Path(path), "results")
+        check_format(document, str(path), FORMAT, VERSION)
+        return cls(document["cells"], document["refused"], document["left"])
 
     def subjects(self) -> list[Mapping[str, Any]]:
         """Every subject once, as the grid has it, in the order of work."""
@@ -125,9 +134,9 @@ class Results:
                 return reason
         return "not run" if task.startswith("tracr") else "needs the paper's model, from a hub"
 
-    def seconds(self) -> float:
-        """Time spent in all cells, whenever that was."""
-        return sum(d["seconds"] for d in self.documents)
+    def seconds(self, what: str = "seconds") -> float:
+        """Time spent in all cells, whenever that was; "cpu_seconds" of all processor cores."""
+        return sum(d[what] for d in self.documents)
 
     def to_json(self) -> dict[str, Any]:
         """All of it: the tables, and every cell with its points."""
@@ -144,7 +153,11 @@ class Results:
         }
 
     def to_csv(self) -> str:
-        """A line for each circuit: what found it, its size, its rates and its measures."""
+        """A line for each circuit: what found it, its size, its rates and its measures.
+
+        `edges` and `nodes` are against the paper's circuit (nodes as its code counts them),
+        `truth` against what the weights can use; `test_` measures are of held-out prompts.
+        """
         measures = dict.fromkeys(m for d in self.documents for p in d["points"] for m in p["test"])
         heads = ["task", "model", "method", "metric", "reference", "network", "value", "n_edges"]
         heads += [f"{what}_{rate}" for what in _AGAINST for rate in _RATES]
