@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 # One torch thread per worker: on small models a second thread costs more than it gives.
 WORKERS ?= 2
 
-.PHONY: setup demo test lint types format bench programs clean
+.PHONY: setup demo test lint types format bench programs reproduce clean
 
 setup: $(VENV)/.ready
 
@@ -35,6 +35,9 @@ format: setup
 
 bench: setup  ## run every benchmark; results go to benchmarks/results/
 	for script in benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
+
+reproduce: setup  ## the paper's tables and figures that need no hub: docs/reproduce/
+	$(BIN)/edgewise reproduce --offline --out docs/reproduce
 
 programs: setup  ## compile the bundled models again (installs tracr and jax)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[rasp]'

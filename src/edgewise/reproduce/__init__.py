@@ -5,12 +5,13 @@ metric, reference), keeps each in a folder as it is done, and writes a page and 
 """
 
 from edgewise.reproduce.grid import SCALES, Cell, Scale, Subject, cells, subjects
-from edgewise.reproduce.results import Results
+from edgewise.reproduce.results import Group, Results
 from edgewise.reproduce.runner import Reproduced, reproduce
 
 __all__ = [
     "SCALES",
     "Cell",
+    "Group",
     "Reproduced",
     "Results",
     "Scale",

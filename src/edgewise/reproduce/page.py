@@ -162,6 +162,8 @@ def _made(results: Results) -> Markup:
                 ("HISP", "scores as the paper's code computes them, units to edges in one shot"),
                 ("reset networks", "ACDC and HISP, and SP on the paper's own models"),
                 ("seeds", "prompts 0, SP 0, random circuits 0, reset networks the paper's"),
+                ("prompts", "the paper's sentences and corruptions in our own draws"),
+                ("induction", "random words said again, one answer each; the paper reads text"),
                 ("not computed", _NOT_HERE),
             ]
         ),

@@ -132,13 +132,14 @@ def work_through(
         inner = _within(on_progress, done, total, cell.work, title)
         try:
             document = quietly(lambda cell=cell, inner=inner: compute(cell, inner))  # type: ignore[misc]
-        except ModelError as reason:  # a model that cannot be had here
+        except EdgewiseError as reason:
+            if cell.subject.bundled and not isinstance(reason, ModelError):
+                reason.add_note(f"This was {cell.title}.")
+                raise
+            # A model that cannot be had here, or that its task does not fit.
             refused[cell.subject.name] = str(reason)
             total -= sum(c.work for c in missing if c.subject == cell.subject)
             continue
-        except EdgewiseError as reason:
-            reason.add_note(f"This was {cell.title}.")
-            raise
         # Read back, so that this run and one that goes on make the same page.
         documents.append(read_cell(write_json(document, path), cell.key))
         done += cell.work

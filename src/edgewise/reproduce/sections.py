@@ -70,9 +70,18 @@ def _why_not_all(name: str, about: Mapping[str, Any], points: Sequence[Mapping[s
     text += f"{len(set(listed) & set(real))} of them among those. "
     if not missed:
         return text + "ACDC with zero activations finds every one at some τ."
-    text += f"At no τ does ACDC with zero activations keep {', '.join(missed)}: their removal "
-    text += "changes no output on any prompt, so no ablation of one edge can see them. "
+    text += (
+        f"At no τ does ACDC with zero activations keep {', '.join(missed)}: when it tests them, "
+    )
+    text += f"removing them changes no output. {_WHY.get(name, '')}"
     return text + (f"It keeps {len(outside)} others." if outside else "It keeps no others.")
+
+
+_WHY = {
+    "tracr-reverse": "Head a0.h0 counts tokens by attending to all alike, which it does without "
+    "scores as well; and what a3.h0 reads of the tokens is the compiler's default for when nothing "
+    "is selected, which never happens. ",
+}
 
 
 def _programs(results: Results) -> list[Mapping[str, Any]]:
@@ -136,7 +145,7 @@ def sizes(results: Results) -> Markup | None:
         return None
     note = f"The fewest edges of any circuit that keeps {100 * _SHARE:.0f} % of the metric's way "
     note += "from no edges to the full model, on held-out prompts. A dash: no circuit of the sweep "
-    note += "does."
+    note += "does. tracr-xproportion's reset network is itself: one head, one neuron to permute."
     return el(
         "section",
         el("h3", "How few edges suffice"),
