@@ -138,7 +138,8 @@ def work_through(
                 raise
             # A model that cannot be had here, or that its task does not fit.
             refused[cell.subject.name] = str(reason)
-            total -= sum(c.work for c in missing if c.subject == cell.subject)
+            ahead = (c for c in every[place:] if not _path(folder, c).exists())
+            total = done + sum(c.work for c in ahead if c.subject.name not in refused)
             continue
         # Read back, so that this run and one that goes on make the same page.
         documents.append(read_cell(write_json(document, path), cell.key))
