@@ -5,13 +5,14 @@ import csv
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 import edgewise as ew
 from edgewise.cli.main import main
 from edgewise.errors import FormatError, ModelUnavailable, OutputError, SettingError, UnknownName
-from edgewise.reproduce import SCALES, Results, cells, reproduce, subjects
+from edgewise.reproduce import SCALES, Cell, Results, cells, reproduce, subjects
 from edgewise.reproduce.compute import compute
 from edgewise.reproduce.grid import THRESHOLDS, thinned
 from edgewise.reproduce.page import page
@@ -136,6 +137,33 @@ def test_the_reset_network_is_judged_against_the_trained_one(language):
     assert len(document["points"]) == 3
     whole = max(document["points"], key=lambda point: point["n_edges"])
     assert whole["test"]["kl"] == pytest.approx(full, abs=1e-6)
+
+
+def test_a_single_point_of_the_paper_stands_beside_what_it_says(tmp_path):
+    """On the paper's own model; the bundled one has heads of the same numbers, which will do."""
+    (subject,) = [s for s in subjects(TINY, hub=False) if s.task == "docstring"]
+    cell = Cell(
+        subject,
+        "acdc",
+        "kl",
+        "corrupted",
+        (0.095,),
+        (("head_order", "ascending"),),
+        False,
+        "Table 4",
+    )
+    results = work_through([cell], tmp_path)
+    (document,) = results.highlights("docstring")
+    (point,) = document["points"]
+    kept = {edge.split("->")[0] for edge in point["kept"]}
+    for nodes in point["groups"].values():
+        assert all(any(end.startswith(node) for end in kept) for node in nodes)
+    text = page(results)
+    assert "<td>34 edges, KL 1.2, logit margin −1.7</td>" in text
+    assert "greater-than: not here" in text
+    assert (
+        results.points(Group(subject.name, "acdc", "kl", "corrupted")) == []
+    )  # no part of a sweep
 
 
 def test_random_circuits_have_the_sizes_asked(language):
@@ -279,6 +307,18 @@ def test_the_page_stands_alone_and_says_its_numbers(programs, language):
     assert "tok_embed-&gt;a0.h0.q" in text  # why ACDC does not find all that the weights can use
     assert "greater-than on small-lm: found with prob-diff" in text
     assert text == page(both)
+
+
+def test_the_committed_page_and_data_belong_together():
+    folder = Path(__file__).parent.parent / "docs" / "reproduce"
+    results = Results.load(folder / "reproduce.json")
+    assert not results.left
+    assert results.areas() == json.loads((folder / "reproduce.json").read_text())["areas"]
+    text = (folder / "reproduce.html").read_text()
+    for row in results.areas():
+        if row["ours"]:
+            assert f">{row['ours']['edge_auc']:.3f}<" in text
+    assert sum(path.stat().st_size for path in folder.iterdir() if path.is_file()) < 1_500_000
 
 
 def test_the_data_read_back(programs, tmp_path):

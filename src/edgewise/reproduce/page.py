@@ -126,7 +126,8 @@ def _rocs(results: Results) -> Markup:
 def _sizes(results: Results) -> Markup:
     note = "Circuits are found on the prompts of discovery and measured on others. Random circuits "
     note += "are made of whole paths (the bar is their range). On the reset network the measure "
-    note += "compares with the trained model."
+    note += "compares with the trained model; tracr-xproportion's is the trained one itself, with "
+    note += "one head and one neuron in a layer there is nothing to permute."
     return _figures(results, by_size, note, chance=True)
 
 

@@ -173,6 +173,6 @@ def _within(on_progress: OnProgress, done: int, total: int, work: int, title: st
 
 def written(results: Results, folder: Path) -> Reproduced:
     """The page, the JSON and the CSV of results. Raises `OutputError`."""
-    data = write_text(json.dumps(results.to_json()) + "\n", folder / DATA)
+    data = write_text(json.dumps(results.to_json(), separators=(",", ":")) + "\n", folder / DATA)
     points = write_text(results.to_csv(), folder / POINTS)
     return Reproduced(results, write_text(page(results), folder / PAGE), data, points)
