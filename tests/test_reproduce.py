@@ -202,6 +202,18 @@ def test_the_grid_is_the_papers():
         assert not {c.subject.bundled for c in cells(scale, subjects(scale, hub=False))} - {True}
 
 
+def test_a_model_on_disk_stands_for_the_papers(tmp_path):
+    scale = SCALES["paper"]
+    own = [s for s in subjects(scale, hub=False, models={"ioi": "there/gpt2"}) if not s.bundled]
+    assert [(s.task, s.model, s.n, s.processing) for s in own] == [
+        ("ioi", "there/gpt2", 100, "transformer-lens")
+    ]
+    made = reproduce(
+        tmp_path, offline=True, quick=True, only=["ioi"], models={"ioi": "no/folder"}, minutes=1e-9
+    )
+    assert "random on ioi on no/folder, kl, zero" in made.results.left
+
+
 def test_the_published_tables_are_whole():
     areas = published_areas()
     assert len(areas) == 48
@@ -270,6 +282,7 @@ def test_a_model_that_cannot_be_had_is_left_out_with_the_reason(tmp_path, monkey
     ("asked", "error", "match"),
     [
         ({"only": ["ioy"]}, UnknownName, "no task of the paper named 'ioy'. Did you mean 'ioi'"),
+        ({"models": {"sport": "x"}}, UnknownName, "no language task of the paper named 'sport'"),
         ({"methods": ["eap"]}, UnknownName, "no method of the paper named 'eap'"),
         ({"minutes": 0}, SettingError, "minutes is 0"),
     ],

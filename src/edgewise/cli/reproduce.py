@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from edgewise.cli.options import Json
+from edgewise.errors import SettingError
 
 
 def reproduce(
@@ -22,6 +23,10 @@ def reproduce(
     ] = None,
     method: Annotated[
         list[str] | None, typer.Option(help="These of acdc, hisp, sp alone; likewise.")
+    ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help="Where the paper's model of a task is: ioi=FOLDER; again for more."),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the page, the data and the cells.")] = Path(
         "reproduced"
@@ -53,6 +58,7 @@ def reproduce(
                 offline=offline,
                 only=_names(only),
                 methods=_names(method),
+                models=_places(model),
                 quick=quick,
                 minutes=minutes,
                 on_progress=bar,
@@ -79,6 +85,17 @@ def reproduce(
 
 def _names(given: list[str] | None) -> list[str]:
     return [name.strip() for text in given or [] for name in text.split(",") if name.strip()]
+
+
+def _places(given: list[str] | None) -> dict[str, str]:
+    """Task and place of each --model. Raises `SettingError`."""
+    places = {}
+    for text in given or []:
+        task, sign, place = text.partition("=")
+        if not (sign and place):
+            raise SettingError(f"--model is {text!r}; say of which task: --model ioi={text}")
+        places[task] = place
+    return places
 
 
 def _print_areas(areas: list[dict[str, object]]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from itertools import product
@@ -138,7 +138,7 @@ PENALTIES = {  # spec section 3; the paper rounds λ to three decimals
 _PROGRAM_PENALTIES = _spread(-3, 0, 11)
 _RANDOM_SHARES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 
-_LANGUAGE = {  # metrics, the paper's model and its number of prompts
+LANGUAGE = {  # metrics, the paper's model and its number of prompts
     "ioi": (("kl", "logit-diff"), "gpt2", 100),
     "greater-than": (("kl", "prob-diff"), "gpt2", 100),
     "docstring": (("kl", "logit-margin"), "NeelNanda/Attn_Only_4L512W_C4_Code", 50),
@@ -165,8 +165,13 @@ _HIGHLIGHTS = {
 }
 
 
-def subjects(scale: Scale, *, hub: bool) -> list[Subject]:
-    """Compiled programs, the language tasks on small-lm, and on the paper's models if `hub`."""
+def subjects(scale: Scale, *, hub: bool, models: Mapping[str, str] | None = None) -> list[Subject]:
+    """Compiled programs, the language tasks on small-lm, and on the paper's models if `hub`.
+
+    `models` says where the paper's model of a task is, such as a folder; those are there without a
+    hub too.
+    """
+    places = models or {}
     found = [
         Subject(name, name, ("l2",), data="paper", reset_seed=_RESET_SEEDS[name])
         for name in ("tracr-reverse", "tracr-xproportion")
@@ -176,18 +181,18 @@ def subjects(scale: Scale, *, hub: bool) -> list[Subject]:
         Subject(name, name, ("l2",), ("zero",), head_orders=both)
         for name in ("or-gate", "and-gate")
     ]
-    found += [_language(task, "small-lm", scale.n) for task in _LANGUAGE]
-    if hub:
-        found += [_language(task, model, scale.n or n) for task, (_, model, n) in _LANGUAGE.items()]
+    found += [_language(task, "small-lm", scale.n, bundled=True) for task in LANGUAGE]
+    for task, (_, model, n) in LANGUAGE.items():
+        if hub or task in places:
+            found.append(_language(task, places.get(task, model), scale.n or n, bundled=False))
     return found
 
 
-def _language(task: str, model: str, n: int | None) -> Subject:
-    bundled = model == "small-lm"
+def _language(task: str, model: str, n: int | None, *, bundled: bool) -> Subject:
     return Subject(
         task,
         model,
-        _LANGUAGE[task][0],
+        LANGUAGE[task][0],
         n=n,
         # One answer per prompt, so that the task's own loss can be read as well.
         template="single" if task == "induction" else None,

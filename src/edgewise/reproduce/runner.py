@@ -7,7 +7,7 @@ in it; so a stopped run goes on where it was, and another grid or version never 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -23,7 +23,7 @@ from edgewise.errors import (
     unknown_name,
 )
 from edgewise.reproduce.compute import FORMAT, FORMAT_VERSION, compute, quietly
-from edgewise.reproduce.grid import SCALES, Cell, Scale, cells, subjects
+from edgewise.reproduce.grid import LANGUAGE, SCALES, Cell, Scale, Subject, cells, subjects
 from edgewise.reproduce.page import page
 from edgewise.reproduce.published import METHODS
 from edgewise.reproduce.results import Results
@@ -48,6 +48,7 @@ def reproduce(
     offline: bool = False,
     only: Iterable[str] = (),
     methods: Iterable[str] = (),
+    models: Mapping[str, str] | None = None,
     quick: bool = False,
     minutes: float | None = None,
     on_progress: OnProgress = ignore_progress,
@@ -56,12 +57,15 @@ def reproduce(
 
     `offline` leaves out the paper's language models and takes fewer thresholds, prompts and
     training steps; `quick` still fewer, to see that all works. `only` names tasks, `methods` some
-    of acdc, hisp and sp. After `minutes` no further cell is begun; the page says what is missing.
-    A task whose model cannot be had is left out, with the reason. Raises `UnknownName`,
+    of acdc, hisp and sp, `models` where the paper's model of a language task is, such as
+    {"ioi": "folder/of/gpt2"}; it is taken offline too. After `minutes` no further cell is begun;
+    the page says what is missing. A task whose model cannot be had is left out, with the reason. Raises `UnknownName`,
     `SettingError`, `OutputError` before anything runs, `FormatError` for a broken cell.
     """
     scale = SCALES["quick" if quick else "offline"]
-    every = _asked(scale, hub=not offline, only=list(only), methods=list(methods), quick=quick)
+    places = dict(models or {})
+    grids = _subjects(scale, SCALES["quick" if quick else "paper"], not offline, places)
+    every = _asked(grids, only=list(only), methods=list(methods))
     if minutes is not None and not minutes > 0:
         raise SettingError(f"minutes is {minutes}; it must be above 0.")
     folder = _made(Path(folder))
@@ -69,18 +73,25 @@ def reproduce(
     return written(results, folder)
 
 
+def _subjects(
+    small: Scale, large: Scale, hub: bool, models: Mapping[str, str]
+) -> list[tuple[Scale, list[Subject]]]:
+    """What is bundled, and the paper's own models, each with its own grid. `UnknownName`."""
+    for task in models:
+        if task not in LANGUAGE:
+            raise unknown_name("language task of the paper", task, LANGUAGE)
+    own = [s for s in subjects(large, hub=hub, models=models) if not s.bundled]
+    return [(small, subjects(small, hub=False)), (large, own)]
+
+
 def _asked(
-    scale: Scale, *, hub: bool, only: Sequence[str], methods: Sequence[str], quick: bool
+    grids: Sequence[tuple[Scale, list[Subject]]], *, only: Sequence[str], methods: Sequence[str]
 ) -> list[Cell]:
-    """The cells to compute. The paper's own models get the paper's own grid. `UnknownName`."""
+    """The cells to compute. Raises `UnknownName`."""
     for method in methods:
         if method not in METHODS:
             raise unknown_name("method of the paper", method, METHODS)
-    large = scale if quick else SCALES["paper"]
-    small = subjects(scale, hub=False)
-    every = cells(scale, small)
-    if hub:
-        every += cells(large, [s for s in subjects(large, hub=True) if not s.bundled])
+    every = [cell for scale, some in grids for cell in cells(scale, some)]
     known = dict.fromkeys(cell.subject.task for cell in every)
     for name in only:
         if name not in known:
