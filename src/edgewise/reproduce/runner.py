@@ -59,8 +59,9 @@ def reproduce(
     training steps; `quick` still fewer, to see that all works. `only` names tasks, `methods` some
     of acdc, hisp and sp, `models` where the paper's model of a language task is, such as
     {"ioi": "folder/of/gpt2"}; it is taken offline too. After `minutes` no further cell is begun;
-    the page says what is missing. A task whose model cannot be had is left out, with the reason. Raises `UnknownName`,
-    `SettingError`, `OutputError` before anything runs, `FormatError` for a broken cell.
+    the page says what is missing. A task whose model cannot be had is left out, with the reason.
+    Raises `UnknownName`, `SettingError`, `OutputError` before anything runs, `FormatError` for a
+    broken cell.
     """
     scale = SCALES["quick" if quick else "offline"]
     places = dict(models or {})
