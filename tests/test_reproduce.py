@@ -328,9 +328,13 @@ def test_the_committed_page_and_data_belong_together():
     assert not results.left
     assert results.areas() == json.loads((folder / "reproduce.json").read_text())["areas"]
     text = (folder / "reproduce.html").read_text()
+    said = (folder.parent / "reproduce.md").read_text()
     for row in results.areas():
         if row["ours"]:
+            pairs = [(row["ours"][area], row[area]) for area in ("edge_auc", "node_auc")]
+            numbers = " | ".join(f"{number:.3f}" for pair in pairs for number in pair)
             assert f">{row['ours']['edge_auc']:.3f}<" in text
+            assert f"| {row['task']} | {row['reference']} | {row['method']} | {numbers} |" in said
     assert sum(path.stat().st_size for path in folder.iterdir() if path.is_file()) < 1_500_000
 
 
