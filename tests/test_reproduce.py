@@ -180,6 +180,13 @@ def test_the_share_kept_and_the_smallest_that_suffices():
     assert smallest(points, "kl", (0.0, 2.0), 0.99) is None
 
 
+def test_the_fewest_edges_that_suffice(language):
+    (subject,) = language.subjects()
+    found = language.sufficient(subject, "kl", "zero", share=0.999)
+    points = language.points(Group("greater-than on small-lm", "hisp", "kl", "zero"))
+    assert found == {"hisp": max(p["n_edges"] for p in points)}  # nothing else was run
+
+
 # --- the grid and the published tables
 
 

@@ -12,7 +12,7 @@ from edgewise.reporting.tables import data_table, facts, num
 from edgewise.reporting.text import count, seconds
 from edgewise.reproduce.figures import by_size, legend, roc
 from edgewise.reproduce.published import TABLES
-from edgewise.reproduce.results import Results, name_of
+from edgewise.reproduce.results import ENOUGH, Results, name_of
 from edgewise.reproduce.sections import gates, highlights, sizes, truth
 
 Draw = Callable[[Results, str, str, str], Markup | None]
@@ -52,8 +52,31 @@ def verdict(results: Results) -> str:
     if perfect:
         names = " and ".join(sorted({r["task"] for r in perfect}))
         text += f"ACDC with zero activations recovers the paper's circuits of {names} perfectly, "
-        text += "as published."
-    return text
+        text += "as published. "
+    return f"{text}{_smallest(results)}".strip()
+
+
+def _smallest(results: Results) -> str:
+    """How often ACDC needs the fewest edges on language tasks; nothing if none was run."""
+    sizes = [
+        results.sufficient(s, metric, reference)
+        for s in results.subjects()
+        for metric, reference in product(s["metrics"], s["references"])
+        if s["metrics"] != ["l2"]
+    ]
+    asked = [found for found in sizes if {"acdc", "sp", "hisp"} <= found.keys()]
+    if not asked:
+        return ""
+    best = [
+        found
+        for found in asked
+        if found["acdc"] is not None
+        and all(n is None or found["acdc"] < n for m, n in found.items() if m != "acdc")
+    ]
+    return (
+        f"Of the circuits that keep {100 * ENOUGH:.0f} % of the effect on held-out prompts, ACDC's "
+        f"are the smallest in {len(best)} of {len(asked)} problems of language."
+    )
 
 
 def _agrees(row: Mapping[str, Any]) -> bool:

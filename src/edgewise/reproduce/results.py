@@ -12,10 +12,11 @@ from typing import Any
 from edgewise.evaluation import pessimistic_auc
 from edgewise.evaluation.faithfulness import normalized
 from edgewise.metrics import metric_named
-from edgewise.reproduce.published import PublishedArea, published_areas
+from edgewise.reproduce.published import METHODS, PublishedArea, published_areas
 from edgewise.storage import check_format, read_json
 
 FORMAT, VERSION = "edgewise-reproduced", 1
+ENOUGH = 0.9  # of the effect
 LOWEST_THRESHOLD = 1e-6  # the paper drops ACDC's points below it
 _RATES = ("tpr", "fpr", "precision")
 _AGAINST = ("edges", "nodes", "truth")
@@ -133,6 +134,24 @@ class Results:
             if name.startswith(f"{task} on "):
                 return reason
         return "not run" if task.startswith("tracr") else "needs the paper's model, from a hub"
+
+    def sufficient(
+        self, subject: Mapping[str, Any], metric: str, reference: str, share: float = ENOUGH
+    ) -> dict[str, int | None]:
+        """The fewest edges with which each method, and chance, keeps this share of the effect.
+
+        Of the circuits of its sweep, on held-out prompts; None where none of them does.
+        """
+        name = name_of(subject)
+        about = self.about(name, metric, reference)
+        found: dict[str, int | None] = {}
+        for method in (*METHODS, "random"):
+            own = subject["metrics"][0] if method == "random" else metric
+            points = self.points(Group(name, method, own, reference))
+            if points and about:
+                best = smallest(points, metric, about["baselines"][metric], share)
+                found[method] = None if best is None else best["n_edges"]
+        return found
 
     def seconds(self, what: str = "seconds") -> float:
         """Time spent in all cells, whenever that was; "cpu_seconds" of all processor cores."""

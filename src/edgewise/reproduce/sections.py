@@ -10,10 +10,9 @@ from edgewise.reporting.markup import Markup, el
 from edgewise.reporting.tables import data_table, num
 from edgewise.reporting.text import number
 from edgewise.reproduce.figures import NAMES
-from edgewise.reproduce.results import Group, Results, name_of, smallest, under
+from edgewise.reproduce.results import ENOUGH, Group, Results, name_of, under
 
 _METHODS = ("acdc", "sp", "hisp")
-_SHARE = 0.9
 
 
 def truth(results: Results) -> Markup | None:
@@ -143,9 +142,12 @@ def sizes(results: Results) -> Markup | None:
     ]
     if not rows:
         return None
-    note = f"The fewest edges of any circuit that keeps {100 * _SHARE:.0f} % of the metric's way "
+    note = f"The fewest edges of any circuit that keeps {100 * ENOUGH:.0f} % of the metric's way "
     note += "from no edges to the full model, on held-out prompts. A dash: no circuit of the sweep "
-    note += "does."
+    note += (
+        "does. SP and HISP keep or drop all edges of a q, k, v or MLP at once, so their circuits "
+    )
+    note += "are larger by design."
     return el(
         "section",
         el("h3", "How few edges suffice"),
@@ -161,12 +163,11 @@ def _size_row(
     about = results.about(name, metric, reference)
     if about is None:
         return None
-    cells = []
-    for method in (*_METHODS, "random"):
-        own = subject["metrics"][0] if method == "random" else metric
-        points = results.points(Group(name, method, own, reference))
-        best = smallest(points, metric, about["baselines"][metric], _SHARE)
-        cells.append(num(None) if best is None else num(best["n_edges"], f"{best['n_edges']:,}"))
+    fewest = results.sufficient(subject, metric, reference)
+    cells = [
+        num(None) if (n := fewest.get(method)) is None else num(n, f"{n:,}")
+        for method in (*_METHODS, "random")
+    ]
     held_out = str(about["n_test"]) if about["held_out"] else "the same"
     return el(
         "tr",
