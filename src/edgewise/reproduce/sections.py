@@ -144,10 +144,8 @@ def sizes(results: Results) -> Markup | None:
         return None
     note = f"The fewest edges of any circuit that keeps {100 * ENOUGH:.0f} % of the metric's way "
     note += "from no edges to the full model, on held-out prompts. A dash: no circuit of the sweep "
-    note += (
-        "does. SP and HISP keep or drop all edges of a q, k, v or MLP at once, so their circuits "
-    )
-    note += "are larger by design."
+    note += "does. SP and HISP keep or drop all edges of a q, k, v or MLP at once, so their "
+    note += "circuits are larger by design."
     return el(
         "section",
         el("h3", "How few edges suffice"),
