@@ -1,0 +1,32 @@
+"""The benchmark of truth: methods on compiled programs, against what their weights can use."""
+
+from edgewise.leaderboards.board import Leaderboard, leaderboard
+from edgewise.leaderboards.cell import AREAS, Cell
+from edgewise.leaderboards.entrants import BASELINES, NAMES, THRESHOLDS, TRAINED, USUAL
+from edgewise.leaderboards.own import GROUP
+from edgewise.leaderboards.problems import (
+    ABOUT_REFERENCES,
+    QUICK_PROGRAMS,
+    QUICK_REFERENCES,
+    REFERENCES,
+)
+from edgewise.leaderboards.standings import Estimate, Standing
+
+__all__ = [
+    "ABOUT_REFERENCES",
+    "AREAS",
+    "BASELINES",
+    "GROUP",
+    "NAMES",
+    "QUICK_PROGRAMS",
+    "QUICK_REFERENCES",
+    "REFERENCES",
+    "THRESHOLDS",
+    "TRAINED",
+    "USUAL",
+    "Cell",
+    "Estimate",
+    "Leaderboard",
+    "Standing",
+    "leaderboard",
+]

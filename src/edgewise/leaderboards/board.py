@@ -1,0 +1,313 @@
+"""The leaderboard: every method on every problem, kept on disk cell by cell, and what came of it.
+
+A method is handed the problem and nothing else: the truth stays here.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from edgewise.discovery import OnProgress, Progress, ignore_progress
+from edgewise.errors import EdgewiseError, OutputError, SettingError
+from edgewise.leaderboards.cell import AREAS, COLUMNS, Cell
+from edgewise.leaderboards.entrants import NAMES, Entrant, Given, entrants
+from edgewise.leaderboards.folder import BoardFolder, current, read_cells
+from edgewise.leaderboards.judging import Areas, judged, tied
+from edgewise.leaderboards.problems import (
+    REFERENCES,
+    Posed,
+    check_programs,
+    check_references,
+    check_seeds,
+    posed,
+)
+from edgewise.leaderboards.standings import Standing, standings
+from edgewise.model import PROGRAMS
+from edgewise.storage import write_text
+
+FORMAT, VERSION = "edgewise-leaderboard", 1
+
+
+@dataclass(frozen=True, eq=False)
+class Leaderboard:
+    """Methods against the structural truth of compiled programs: cells, and standings of them.
+
+    `edgewise.report(board, "leaderboard.html")` shows it.
+    """
+
+    cells: tuple[Cell, ...]
+
+    def __repr__(self) -> str:
+        return f"Leaderboard({len(self.standings)} methods on {self.n_problems} problems)"
+
+    @cached_property
+    def standings(self) -> tuple[Standing, ...]:
+        """A row for each method, the best first."""
+        return standings(self.cells)
+
+    @property
+    def answered(self) -> tuple[Cell, ...]:
+        """The cells of methods."""
+        return tuple(cell for cell in self.cells if cell.method)
+
+    @property
+    def left_out(self) -> tuple[Cell, ...]:
+        """Problems that are not there, or on which nothing has an effect."""
+        return tuple(cell for cell in self.cells if not cell.method)
+
+    @property
+    def n_problems(self) -> int:
+        """How many problems methods have run on: program, reference and seed."""
+        return len({cell.problem for cell in self.answered})
+
+    def asked(self, name: str) -> list[Any]:
+        """The values of a column among the cells of methods, such as "program" or "seed"."""
+        return list(dict.fromkeys(getattr(cell, name) for cell in self.answered))
+
+    def table(self) -> str:
+        """The standings in Markdown; every number with its 95 % interval over programs."""
+        references = self.asked("reference")
+        heads = ["rank", "method", "pessimistic AUC", "average precision", *references, "n"]
+        lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
+        for row in self.standings:
+            shown = [_interval(row.areas[area]) for area in AREAS[:2]]
+            each = [row.by_reference.get(name) for name in references]
+            shown += ["–" if e is None else f"{e.mean:.3f} ({e.n_programs})" for e in each]
+            rank = "–" if row.rank is None else str(row.rank)
+            if row.rank_low is not None:
+                rank += f" ({row.rank_low}–{row.rank_high})"
+            lines.append(
+                f"| {rank} | `{row.method}` | {' | '.join(shown)} | {row.n_programs} programs, "
+                f"{row.n_problems} problems |"
+            )
+        return "\n".join(lines)
+
+    def to_json(self) -> dict[str, Any]:
+        """Standings and every cell; the cells as rows, whose columns are named once."""
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            "edgewise": version("edgewise"),
+            "standings": [row.to_json() for row in self.standings],
+            "columns": list(COLUMNS),
+            "cells": [list(cell.to_json().values()) for cell in self.cells],
+        }
+
+    def save(self, folder: str | Path) -> list[Path]:
+        """Write leaderboard.json, leaderboard.csv and cells.csv. Raises `OutputError`."""
+        place = Path(folder)
+        document = self.to_json()
+        rows = ",\n".join(json.dumps(row) for row in document.pop("cells"))
+        head = json.dumps(document, indent=1).removesuffix("\n}")
+        text = f'{head},\n "cells": [\n{rows}\n]}}\n'  # a line per cell: a tenth of the lines
+        return [
+            write_text(text, place / "leaderboard.json"),
+            write_text(_csv([row.row() for row in self.standings]), place / "leaderboard.csv"),
+            write_text(_csv([cell.to_json() for cell in self.cells]), place / "cells.csv"),
+        ]
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Leaderboard:
+        """What a folder holds, also while it is being written. Raises `FormatError`."""
+        return cls(_in_order(current(read_cells(Path(folder)))))
+
+
+def leaderboard(
+    methods: Iterable[Given] | Mapping[str, Given] | None = None,
+    *,
+    programs: Sequence[str] | None = None,
+    references: Sequence[str] | None = None,
+    seeds: int | Sequence[int] = 3,
+    out: str | Path | None = None,
+    on_progress: OnProgress = ignore_progress,
+) -> Leaderboard:
+    """Methods on every bundled program, reference and seed, judged against the structural truth.
+
+    A method is one of ours by name, or one of yours: a function that takes a `Problem` and returns
+    `EdgeScores` (larger matters more), a `Circuit`, or a list of them, as it is, by the name of an
+    entry point (group "edgewise.methods") or as "module:function"; a mapping gives names. Baselines
+    `random` and `magnitude` always take part. Seeds draw other prompts, and are the seed of methods
+    that have one. By default all methods that need no training, all programs and references.
+
+    Your methods are asked about one problem first; what raises or returns something else is refused
+    before anything else runs. Later such a cell counts as an order in which all edges tie.
+
+    With `out`, a finished cell is in that folder for good: the same call goes on where it stopped,
+    a call with other values adds, and what is returned is all the folder holds. Cells of a method
+    whose source has changed are computed again.
+
+    Raises `UnknownName`, `SettingError`; `OutputError` if the folder cannot be written, is in use
+    or holds something else, `FormatError` if its journal is broken.
+
+    >>> board = leaderboard(["exact"], programs=["tracr-reverse"], references=["zero"], seeds=1)
+    >>> [row.method for row in board.standings]
+    ['exact', 'magnitude', 'random']
+    """
+    chosen = entrants(methods)
+    problems = [
+        (program, reference, seed)
+        for program in check_programs(programs)
+        for seed in check_seeds(seeds)
+        for reference in check_references(references)
+    ]
+    now = {entrant.name: entrant.identity for entrant in chosen}
+    with nullcontext() if out is None else BoardFolder(Path(out)) as folder:
+        known: dict[Any, Cell] = {} if folder is None else dict(folder.cells)
+        fresh = _tried(problems, chosen, known)
+        total, done = len(problems) * len(chosen), 0
+        for program, reference, seed in problems:
+            found = posed(program, reference, seed)
+            for cell in _cells(found, chosen, {**known, **fresh}, done, total, on_progress):
+                if folder is not None and known.get(cell.place) != cell:
+                    folder.add(cell)
+                known[cell.place] = cell
+            done += len(chosen)
+        on_progress(Progress(total, total, ""))
+        board = Leaderboard(_in_order(current(known.values(), now)))
+        if out is not None:
+            board.save(out)
+    return board
+
+
+def _tried(
+    problems: Sequence[tuple[str, str, int]],
+    chosen: Sequence[Entrant],
+    known: Mapping[Any, Cell],
+) -> dict[Any, Cell]:
+    """Ask users' methods about the first problem there is. Raises `SettingError` if one fails."""
+    own = [entrant for entrant in chosen if entrant.own]
+    if not own:
+        return {}
+    first = next((p for p in (posed(*each) for each in problems) if isinstance(p, Posed)), None)
+    if first is None:
+        raise SettingError("none of these problems has an effect to find; name other programs.")
+    cells = {}
+    for entrant in own:
+        place = (first.program, first.reference, first.seed, entrant.name)
+        if _is_of(known.get(place), entrant, first):
+            continue
+        cell, reason = _asked(entrant, first)
+        if reason is not None:
+            raise SettingError(
+                f"method {entrant.name}, asked about {first.program} ({first.reference} "
+                f"reference): {cell.why}"
+            ) from reason
+        cells[place] = cell
+    return cells
+
+
+def _cells(
+    found: Posed | Cell,
+    chosen: Sequence[Entrant],
+    known: Mapping[Any, Cell],
+    done: int,
+    total: int,
+    on_progress: OnProgress,
+) -> Iterable[Cell]:
+    """The cells of one problem, known ones as they are."""
+    if isinstance(found, Cell):
+        yield found
+        return
+    for i, entrant in enumerate(chosen):
+        old = known.get((found.program, found.reference, found.seed, entrant.name))
+        if old is not None and _is_of(old, entrant, found):
+            yield old
+            continue
+        about = f"{entrant.name} on {found.program}, {found.reference}, seed {found.seed}"
+        on_progress(Progress(done + i, total, about))
+        yield _asked(entrant, found)[0]
+
+
+def _is_of(cell: Cell | None, entrant: Entrant, found: Posed) -> bool:
+    if cell is None:
+        return False
+    return (cell.method_id, cell.problem_id) == (entrant.identity, found.problem_id)
+
+
+def _asked(entrant: Entrant, found: Posed) -> tuple[Cell, Exception | None]:
+    """The cell of a method's answer, and what was wrong with it."""
+    problem, truth = found.with_fresh_work(), found.truth
+    before, start = problem.passes(), time.perf_counter()
+    wrong: Exception | None = None
+    removals, areas = 0, tied(truth)
+    try:
+        answer = entrant.ask(problem, found.seed)
+        removals = answer.removals
+    except OutputError:
+        raise
+    except Exception as reason:
+        wrong = reason
+    seconds = time.perf_counter() - start
+    forward, backward = (b - a for a, b in zip(before, problem.passes(), strict=True))
+    if wrong is None:
+        try:
+            areas = judged(answer.value, truth, by=entrant.by)
+        except EdgewiseError as reason:
+            wrong = SettingError(str(reason))
+            wrong.__cause__ = reason
+    refused = isinstance(wrong, EdgewiseError) and not entrant.own
+    cell = Cell(
+        program=found.program,
+        reference=found.reference,
+        seed=found.seed,
+        status="done" if wrong is None else "refused" if refused else "failed",
+        method=entrant.name,
+        how=entrant.how,
+        why="" if wrong is None else _explained(wrong),
+        problem_id=found.problem_id,
+        method_id=entrant.identity,
+        n_prompts=len(problem.pairs),
+        n_edges=truth.graph.n_edges,
+        n_true=truth.n_edges,
+        forward_passes=forward,
+        backward_passes=backward,
+        removals=removals,
+        seconds=seconds,
+    )
+    return _with_areas(cell, areas), wrong
+
+
+def _with_areas(cell: Cell, areas: Areas) -> Cell:
+    return replace(cell, n_circuits=areas.n_circuits, **{n: getattr(areas, n) for n in AREAS})
+
+
+def _explained(reason: Exception) -> str:
+    text = str(reason)
+    return text if isinstance(reason, EdgewiseError) else f"{type(reason).__name__}: {text}"
+
+
+def _in_order(cells: Iterable[Cell]) -> tuple[Cell, ...]:
+    """By program, reference, seed and method, whatever the order they were computed in."""
+    def place(cell: Cell) -> tuple[Any, ...]:
+        known = NAMES.index(cell.method) if cell.method in NAMES else len(NAMES)
+        where = PROGRAMS.index(cell.program), list(REFERENCES).index(cell.reference)
+        return (*where, cell.seed, known, cell.method)
+
+    return tuple(sorted(cells, key=place))
+
+
+def _interval(estimate: Any) -> str:
+    if estimate.low is None:
+        return f"{estimate.mean:.3f}"
+    return f"{estimate.mean:.3f} ({estimate.low:.3f}–{estimate.high:.3f})"
+
+
+def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    if not rows:
+        return ""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    file = io.StringIO()
+    writer = csv.DictWriter(file, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return file.getvalue()

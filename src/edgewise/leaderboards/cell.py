@@ -1,0 +1,65 @@
+"""A cell of a leaderboard: what one method got on one problem; and problems that say nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+Status = Literal["done", "refused", "failed", "left out"]
+AREAS = ("pessimistic_auc", "average_precision", "roc_auc")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One method on one problem, against the structural truth.
+
+    `status`: done; refused, the method told with an error of Edgewise's why it has no answer;
+    failed, it raised something else or returned what is no answer. The areas of the latter two are
+    those of an order in which all edges tie. A problem that is not there, or has no effect, is
+    left out: it has no method and no areas.
+    `problem_id` and `method_id` are hashes of all that the answer depends on.
+    """
+
+    program: str
+    reference: str
+    seed: int
+    status: Status
+    method: str = ""
+    how: str = ""  # the method's settings
+    why: str = ""
+    problem_id: str = ""
+    method_id: str = ""
+    n_prompts: int = 0
+    n_edges: int = 0
+    n_true: int = 0
+    pessimistic_auc: float | None = None
+    average_precision: float | None = None
+    roc_auc: float | None = None
+    n_circuits: int | None = None  # None for scores
+    forward_passes: int = 0
+    backward_passes: int = 0
+    removals: int = 0  # evaluated on their own, each less than a forward pass
+    seconds: float = 0.0
+
+    @property
+    def place(self) -> tuple[str, str, int, str]:
+        """Where it stands: program, reference, seed, method."""
+        return self.program, self.reference, self.seed, self.method
+
+    @property
+    def problem(self) -> tuple[str, str, int]:
+        """Program, reference, seed."""
+        return self.program, self.reference, self.seed
+
+    def to_json(self) -> dict[str, Any]:
+        """Every column, by name."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, row: Mapping[str, Any]) -> Cell:
+        """The cell of `to_json`. Raises `KeyError`, `TypeError`."""
+        return cls(**{name: row[name] for name in COLUMNS})
+
+
+COLUMNS = tuple(field.name for field in fields(Cell))

@@ -1,0 +1,96 @@
+"""What a method answered, against the structural truth: three areas, 1 each for a perfect order.
+
+Scores are an order of edges, highest first, ties together, and every place to cut it is a circuit.
+Circuits are taken as they are; for the areas that need an order, an edge comes before another if
+more of them keep it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from edgewise.circuit import Circuit, EdgeScores
+from edgewise.errors import SettingError
+from edgewise.evaluation import pessimistic_auc, recovery, score_recovery
+from edgewise.graph import Graph
+from edgewise.settings.selection import By
+
+_WANTED = "EdgeScores, a Circuit, or a list of Circuits, all on problem.graph"
+
+
+@dataclass(frozen=True)
+class Areas:
+    """The paper's pessimistic area, and scikit-learn's average precision and ROC AUC.
+
+    `n_circuits` were answered; None for scores.
+    """
+
+    pessimistic_auc: float
+    average_precision: float
+    roc_auc: float
+    n_circuits: int | None
+
+
+def judged(answer: Any, truth: Circuit, *, by: By = "signed") -> Areas:
+    """The areas of an answer. Raises `SettingError` for what is none; `by` is how scores rank."""
+    if isinstance(answer, EdgeScores):
+        _check_graph(answer.graph, truth)
+        order = score_recovery(answer, truth, by=by)
+        area = pessimistic_auc(_cuts(answer, truth, by))
+        return Areas(area, order.average_precision, order.roc_auc, None)
+    circuits = _circuits(answer)
+    for circuit in circuits:
+        _check_graph(circuit.graph, truth)
+    kept = torch.stack([circuit.keep for circuit in circuits]).double().sum(dim=0)
+    votes = EdgeScores(truth.graph, kept, "circuits", "circuits that keep the edge")
+    order = score_recovery(votes, truth, by="signed")
+    area = recovery(circuits, truth).edge_auc
+    return Areas(area, order.average_precision, order.roc_auc, len(circuits))
+
+
+def tied(truth: Circuit) -> Areas:
+    """What an order gets in which all edges tie: it knows nothing."""
+    return Areas(0.0, truth.n_edges / truth.graph.n_edges, 0.5, None)
+
+
+def _circuits(answer: Any) -> Sequence[Circuit]:
+    if isinstance(answer, Circuit):
+        return [answer]
+    if isinstance(answer, list | tuple):
+        if not answer:
+            raise SettingError(f"it returned an empty {type(answer).__name__}; return {_WANTED}.")
+        for item in answer:
+            if not isinstance(item, Circuit):
+                raise SettingError(
+                    f"it returned a {type(answer).__name__} with a {type(item).__name__} in it; "
+                    f"return {_WANTED}.{_hint(item)}"
+                )
+        return answer
+    raise SettingError(f"it returned a {type(answer).__name__}; return {_WANTED}.{_hint(answer)}")
+
+
+def _hint(answer: Any) -> str:
+    return " A run has `.scores` and `.circuit`." if hasattr(answer, "scores") else ""
+
+
+def _check_graph(graph: Graph, truth: Circuit) -> None:
+    if graph != truth.graph:
+        raise SettingError(
+            f"its answer is on a graph of {graph.describe()}, and problem.graph has "
+            f"{truth.graph.describe()}; return {_WANTED}."
+        )
+
+
+def _cuts(scores: EdgeScores, truth: Circuit, by: By) -> list[tuple[float, float]]:
+    """(FPR, TPR) at every place to cut the order; also those on a straight line of the curve."""
+    from sklearn.metrics import roc_curve  # slow to import
+
+    exists = truth.graph.exists
+    values = scores.values[exists]
+    ranks = (values.abs() if by == "absolute" else values).numpy()
+    fpr, tpr, _ = roc_curve(truth.keep[exists].numpy(), ranks, drop_intermediate=False)
+    return list(zip(fpr.tolist(), tpr.tolist(), strict=True))

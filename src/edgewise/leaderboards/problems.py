@@ -1,0 +1,105 @@
+"""The problems of the leaderboard: every bundled program, under several references."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from edgewise.circuit import Circuit
+from edgewise.errors import EdgewiseError, SettingError, unknown_name
+from edgewise.leaderboards.cell import Cell
+from edgewise.model import PROGRAMS
+from edgewise.patching import Reference
+from edgewise.problem import Problem
+from edgewise.sweeps import named_task
+from edgewise.sweeps.identity import content_of
+
+# What removed edges carry. Two corruptions: as the paper corrupts programs, and tokens alone.
+REFERENCES: dict[str, str | Reference] = {
+    "zero": "zero",
+    "mean": "mean",
+    "corrupted": "corrupted",
+    "corrupted-tokens": Reference("corrupted"),
+}
+ABOUT_REFERENCES = {
+    "zero": "removed edges carry nothing",
+    "mean": "the sender's mean over prompts and positions",
+    "corrupted": "the sender's value on another input, positions permuted as well",
+    "corrupted-tokens": "the sender's value on another input, positions as they are",
+}
+QUICK_PROGRAMS = ("or-gate", "tracr-reverse", "tracr-sort", "tracr-xproportion")
+QUICK_REFERENCES = ("zero", "corrupted")
+_NO_EFFECT = 1e-9  # between full model and empty circuit, in the metric's unit (l2)
+
+
+@dataclass(frozen=True, eq=False)
+class Posed:
+    """A problem with its truth, and the hash of what it is."""
+
+    program: str
+    reference: str
+    seed: int
+    problem: Problem
+    truth: Circuit
+    problem_id: str
+
+    def with_fresh_work(self) -> Problem:
+        """The problem without what a method before left in it, its two baselines known."""
+        problem = self.problem.with_()
+        problem.baselines()
+        return problem
+
+
+def posed(program: str, reference: str, seed: int) -> Posed | Cell:
+    """The problem, or a cell that says why it is left out."""
+    try:
+        task = named_task(program, seed=seed, reference=REFERENCES[reference])
+        assert task.truth is not None, "bundled programs have one"
+        full, empty = task.problem.baselines()
+    except EdgewiseError as reason:  # such as a gate's corrupted prompts, which it has not
+        return Cell(program, reference, seed, "left out", why=str(reason))
+    if abs(full - empty) <= _NO_EFFECT:
+        why = "full model and empty circuit give the same: there is nothing to find."
+        return Cell(program, reference, seed, "left out", why=why)
+    content = json.dumps(content_of(task), sort_keys=True).encode()
+    known = hashlib.sha256(content).hexdigest()[:16]
+    return Posed(program, reference, seed, task.problem, task.truth, known)
+
+
+def check_programs(asked: Sequence[str] | None) -> tuple[str, ...]:
+    """Programs by name, all by default. Raises `UnknownName`."""
+    return _known("bundled program", asked, PROGRAMS)
+
+
+def check_references(asked: Sequence[str] | None) -> tuple[str, ...]:
+    """References by name, all by default. Raises `UnknownName`."""
+    return _known("reference of the leaderboard", asked, tuple(REFERENCES))
+
+
+def _known(kind: str, asked: Sequence[str] | None, known: Sequence[str]) -> tuple[str, ...]:
+    if asked is None:
+        return tuple(known)
+    names = [asked] if isinstance(asked, str) else list(asked)
+    for name in names:
+        if name not in known:
+            raise unknown_name(kind, str(name), known)
+    if not names:
+        raise SettingError(f"there is no {kind} to run on; name one, or leave it out for all.")
+    return tuple(name for name in known if name in names)
+
+
+def check_seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:
+    """How many seeds, from 0 on, or which. Raises `SettingError`."""
+    if isinstance(seeds, int) and not isinstance(seeds, bool):
+        wanted: Sequence[int] = range(seeds)
+    else:
+        wanted = seeds if isinstance(seeds, Sequence) else ()
+    chosen = tuple(dict.fromkeys(wanted))
+    for seed in chosen:
+        if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+            raise SettingError(f"seed {seed!r} is not a whole number of at least 0.")
+    if not chosen:
+        raise SettingError(f"seeds is {seeds!r}; pass how many (at least 1), or which.")
+    return chosen
