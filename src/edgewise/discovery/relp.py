@@ -34,5 +34,9 @@ def relp(
     """Scores of the linearised backward pass. Raises `MetricError`."""
     linear = problem.with_(model=problem.model.linearised())
     finding = eap(linear, EAPSettings(), on_progress)
+    work = problem.evaluator(problem.graph).work  # what the other model cost was for this problem
+    forward, backward = linear.passes()
+    work.forward_passes += forward
+    work.backward_passes += backward
     scores = replace(finding.scores, method="relp")
     return replace(finding, scores=scores, circuit=select(scores, settings))

@@ -77,7 +77,7 @@ class Leaderboard:
     def table(self) -> str:
         """The standings in Markdown; every number with its 95 % interval over programs."""
         references = self.asked("reference")
-        heads = ["rank", "method", "pessimistic AUC", "average precision", *references, "n"]
+        heads = ["rank", "method", "average precision", "pessimistic AUC", *references, "n"]
         lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
         for row in self.standings:
             shown = [_interval(row.areas[area]) for area in AREAS[:2]]

@@ -24,13 +24,13 @@ _WANTED = "EdgeScores, a Circuit, or a list of Circuits, all on problem.graph"
 
 @dataclass(frozen=True)
 class Areas:
-    """The paper's pessimistic area, and scikit-learn's average precision and ROC AUC.
+    """Average precision and ROC AUC, which are scikit-learn's, and the paper's pessimistic area.
 
     `n_circuits` were answered; None for scores.
     """
 
-    pessimistic_auc: float
     average_precision: float
+    pessimistic_auc: float
     roc_auc: float
     n_circuits: int | None
 
@@ -41,7 +41,7 @@ def judged(answer: Any, truth: Circuit, *, by: By = "signed") -> Areas:
         _check_graph(answer.graph, truth)
         order = score_recovery(answer, truth, by=by)
         area = pessimistic_auc(_cuts(answer, truth, by))
-        return Areas(area, order.average_precision, order.roc_auc, None)
+        return Areas(order.average_precision, area, order.roc_auc, None)
     circuits = _circuits(answer)
     for circuit in circuits:
         _check_graph(circuit.graph, truth)
@@ -49,12 +49,12 @@ def judged(answer: Any, truth: Circuit, *, by: By = "signed") -> Areas:
     votes = EdgeScores(truth.graph, kept, "circuits", "circuits that keep the edge")
     order = score_recovery(votes, truth, by="signed")
     area = recovery(circuits, truth).edge_auc
-    return Areas(area, order.average_precision, order.roc_auc, len(circuits))
+    return Areas(order.average_precision, area, order.roc_auc, len(circuits))
 
 
 def tied(truth: Circuit) -> Areas:
     """What an order gets in which all edges tie: it knows nothing."""
-    return Areas(0.0, truth.n_edges / truth.graph.n_edges, 0.5, None)
+    return Areas(truth.n_edges / truth.graph.n_edges, 0.0, 0.5, None)
 
 
 def _circuits(answer: Any) -> Sequence[Circuit]:

@@ -5,7 +5,7 @@
 3. Intervals are of a bootstrap: 2,000 times, draw as many programs with replacement, and in each as
    many seeds; take the means of all methods on the same draw, and their ranks. The interval holds
    the middle 95 %. It says how the numbers would move with other programs of this kind.
-4. Ranks are by the pessimistic area; equal means share the better rank. Only methods that have run
+4. Ranks are by average precision; equal means share the better rank. Only methods that have run
    on every problem of the board are ranked: means over other problems say nothing of each other.
 """
 
@@ -42,9 +42,9 @@ class Estimate:
 class Standing:
     """A method's row. `rank` and its interval are None for one that has not run everywhere.
 
-    `areas` by name, over all references; `by_reference` the pessimistic area under each, and
-    `by_program` on each. `over_random`: how much more of the pessimistic area than `random`.
-    The costs are medians over problems.
+    `areas` by name, over all references; `by_reference` the average precision under each, and
+    `by_program` on each; `over_random`: how much more of it than `random` has. The costs are
+    medians over problems.
     """
 
     method: str
@@ -73,8 +73,8 @@ class Standing:
         """The same in one line, for tables; without the single programs."""
         row: dict[str, Any] = {"method": self.method, "how": self.how}
         row |= {name: getattr(self, name) for name in ("rank", "rank_low", "rank_high")}
-        references = {f"pessimistic_auc_{name}": e for name, e in self.by_reference.items()}
-        more = {**self.areas, **references, "pessimistic_auc_over_random": self.over_random}
+        references = {f"{AREAS[0]}_{name}": e for name, e in self.by_reference.items()}
+        more = {**self.areas, **references, f"{AREAS[0]}_over_random": self.over_random}
         for name, estimate in more.items():
             row[name] = None if estimate is None else estimate.mean
             row[f"{name}_low"] = None if estimate is None else estimate.low
