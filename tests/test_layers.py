@@ -25,6 +25,7 @@ LAYERS = [
     "tasks",
     "record",
     "sweeps",
+    "leaderboards",
     "reporting",
     "reproduce",
     "cli",

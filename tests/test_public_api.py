@@ -22,6 +22,7 @@ PUBLIC = {
     "Faithfulness",
     "Graph",
     "HypothesisTests",
+    "Leaderboard",
     "Metric",
     "Model",
     "ModelConfig",
@@ -58,6 +59,7 @@ PUBLIC = {
     "hisp",
     "hypothesis_tests",
     "information_flow",
+    "leaderboard",
     "load_model",
     "load_task",
     "load_variants",
@@ -120,7 +122,8 @@ def test_importing_and_help_do_not_wait_for_torch():
         "from edgewise.cli.main import main\n"
         "for args in (['--help'], ['discover', '--help'], ['evaluate', '--help'],\n"
         "             ['compare', '--help'], ['stability', '--help'], ['test', '--help'],\n"
-        "             ['sweep', '--help'], ['reproduce', '--help']):\n"
+        "             ['sweep', '--help'], ['reproduce', '--help'],\n"
+        "             ['leaderboard', '--help']):\n"
         "    try: main(args)\n"
         "    except SystemExit as stop: assert not stop.code\n"
         "assert 'torch' not in sys.modules and 'transformers' not in sys.modules\n"

@@ -30,6 +30,7 @@ _HOME = {
     "Faithfulness": "edgewise.evaluation",
     "Graph": "edgewise.graph",
     "HypothesisTests": "edgewise.evaluation",
+    "Leaderboard": "edgewise.leaderboards",
     "Metric": "edgewise.metrics",
     "Model": "edgewise.model",
     "ModelConfig": "edgewise.model",
@@ -65,6 +66,7 @@ _HOME = {
     "hisp": "edgewise.record",
     "hypothesis_tests": "edgewise.evaluation",
     "information_flow": "edgewise.record",
+    "leaderboard": "edgewise.leaderboards",
     "load_model": "edgewise.model",
     "load_task": "edgewise.tasks",
     "load_variants": "edgewise.tasks",
@@ -147,6 +149,7 @@ if TYPE_CHECKING:
         stability,
     )
     from edgewise.graph import Edge, Graph, Node, Port
+    from edgewise.leaderboards import Leaderboard, leaderboard
     from edgewise.metrics import AnswerRows, Metric
     from edgewise.model import Model, ModelConfig, load_model, process, reset_network
     from edgewise.patching import Reference

@@ -11,6 +11,7 @@ import typer
 from edgewise.cli import commands, judging, models, tasks
 from edgewise.cli.compare import compare
 from edgewise.cli.evaluate import evaluate
+from edgewise.cli.leaderboard import leaderboard
 from edgewise.cli.reproduce import reproduce
 from edgewise.cli.sweep import sweep
 from edgewise.errors import EdgewiseError
@@ -45,6 +46,7 @@ for command in (
     judging.test,
     sweep,
     reproduce,
+    leaderboard,
     commands.report,
     commands.methods,
 ):
@@ -56,8 +58,8 @@ app.add_typer(tasks.app, name="tasks")
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line. Exit code 0 on success, 2 on an expected error, 130 on Ctrl-C.
 
-    1 says that points of a sweep failed. Usage errors (a wrong flag, a word for a number) are
-    typer's to report; it exits with 2 as well.
+    1 says that points of a sweep, or methods of a leaderboard, failed. Usage errors (a wrong flag,
+    a word for a number) are typer's to report; it exits with 2 as well.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given

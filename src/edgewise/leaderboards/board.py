@@ -67,8 +67,8 @@ class Leaderboard:
 
     @property
     def n_problems(self) -> int:
-        """How many problems methods have run on: program, reference and seed."""
-        return len({cell.problem for cell in self.answered})
+        """How many different problems methods have run on."""
+        return len({cell.problem_id for cell in self.answered})
 
     def asked(self, name: str) -> list[Any]:
         """The values of a column among the cells of methods, such as "program" or "seed"."""
@@ -288,6 +288,7 @@ def _explained(reason: Exception) -> str:
 
 def _in_order(cells: Iterable[Cell]) -> tuple[Cell, ...]:
     """By program, reference, seed and method, whatever the order they were computed in."""
+
     def place(cell: Cell) -> tuple[Any, ...]:
         known = NAMES.index(cell.method) if cell.method in NAMES else len(NAMES)
         where = PROGRAMS.index(cell.program), list(REFERENCES).index(cell.reference)

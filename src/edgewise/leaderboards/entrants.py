@@ -49,6 +49,7 @@ USUAL = (
     "hisp",
     *BASELINES,
 )
+GROUPS = {"usual": USUAL, "trained": tuple(TRAINED)}  # names for several methods
 NAMES = (*METHODS, *_VARIANTS)
 
 Given = str | Callable[..., Any]
@@ -85,7 +86,7 @@ def entrants(
         given = [given]
     if given is None:
         given = USUAL
-    named = given.items() if isinstance(given, Mapping) else ((None, one) for one in given)
+    named = list(given.items()) if isinstance(given, Mapping) else _expanded(given)
     found: dict[str, Entrant] = {}
     for label, one in named:
         entrant = _entrant(one, label)
@@ -100,6 +101,18 @@ def entrants(
     return tuple(found.values())
 
 
+def _expanded(given: Iterable[Given]) -> list[tuple[str | None, Given]]:
+    """The methods, with those of a group in its place, each of ours once."""
+    each = [
+        many for one in given for many in (GROUPS.get(one, (one,)) if _is_name(one) else (one,))
+    ]
+    return [(None, one) for one in dict.fromkeys(each)]
+
+
+def _is_name(given: Given) -> TypeGuard[str]:
+    return isinstance(given, str)
+
+
 def _entrant(given: Given, label: str | None) -> Entrant:
     if not isinstance(given, str):
         name = label or f"{getattr(given, '__module__', '')}:{getattr(given, '__qualname__', '')}"
@@ -110,7 +123,7 @@ def _entrant(given: Given, label: str | None) -> Entrant:
     function = own_method(given)
     if function is None:
         hint = "A function of your own is module:function."
-        raise unknown_name("method", given, [*NAMES, *own_names()], hint=hint)
+        raise unknown_name("method", given, [*NAMES, *GROUPS, *own_names()], hint=hint)
     return _own(function, label or given)
 
 

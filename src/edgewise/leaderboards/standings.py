@@ -43,8 +43,8 @@ class Standing:
     """A method's row. `rank` and its interval are None for one that has not run everywhere.
 
     `areas` by name, over all references; `by_reference` the average precision under each, and
-    `by_program` on each; `over_random`: how much more of it than `random` has. The costs are
-    medians over problems.
+    `by_program` on each; `over_random`: how much more of it than `random` has. `n_problems` are
+    different ones; `n_refused` and `n_failed` count seeds apart. The costs are medians.
     """
 
     method: str
@@ -138,7 +138,7 @@ def standings(cells: Sequence[Cell]) -> tuple[Standing, ...]:
                 by_program=_by_program(own),
                 over_random=gains.get(method),
                 n_programs=len({cell.program for cell in own}),
-                n_problems=len(own),
+                n_problems=len({cell.problem_id for cell in own}),  # a gate's are one for all seeds
                 n_refused=sum(cell.status == "refused" for cell in own),
                 n_failed=sum(cell.status == "failed" for cell in own),
                 **_costs(own),

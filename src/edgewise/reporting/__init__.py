@@ -1,4 +1,4 @@
-"""Runs and comparisons -> one self-contained HTML file: drawings, traces, tables, settings."""
+"""Runs, comparisons, leaderboards -> one self-contained HTML file: drawings, tables, charts."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from pathlib import Path
 
 from edgewise.errors import SettingError
 from edgewise.evaluation import Comparison, HypothesisTests, Stability
+from edgewise.leaderboards import Leaderboard
 from edgewise.record import Run
 from edgewise.reporting.comparison import comparison_page
 from edgewise.reporting.groups import Given, checked
 from edgewise.reporting.judgements import stability_page, tests_page
+from edgewise.reporting.leaderboard import leaderboard_page
 from edgewise.reporting.page import page
 from edgewise.reporting.sweep_page import sweep_page
 from edgewise.storage import write_text
@@ -20,14 +22,14 @@ __all__ = ["report"]
 
 
 def report(
-    runs: Sequence[Run] | Run | Comparison | Stability | HypothesisTests | Sweep,
+    runs: Sequence[Run] | Run | Comparison | Stability | HypothesisTests | Sweep | Leaderboard,
     path: str | Path,
     *,
     groups: Given | None = None,
 ) -> Path:
     """One HTML file that shows runs, a section each, or what else was found about circuits.
 
-    That is a comparison, a stability analysis, hypothesis tests, or a sweep.
+    That is a comparison, a stability analysis, hypothesis tests, a sweep, or a leaderboard.
 
     It needs no network and no other file. Several runs also get a table that compares them; what
     their circuits share is on the page of `edgewise.compare(runs)`. The same runs give the same
@@ -35,7 +37,7 @@ def report(
     those kept with a run, or published for its task and model. Raises `SettingError` when there are
     no runs, `UnknownName` for a node that none has, `OutputError` when the file cannot be written.
     """
-    if isinstance(runs, Comparison | Stability | HypothesisTests | Sweep):
+    if isinstance(runs, Comparison | Stability | HypothesisTests | Sweep | Leaderboard):
         if groups is not None:
             raise SettingError("groups are for runs; a comparison has those of compare(groups=…).")
         return write_text(_other_page(runs), Path(path))
@@ -46,7 +48,7 @@ def report(
     return write_text(page(chosen, given), Path(path))
 
 
-def _other_page(found: Comparison | Stability | HypothesisTests | Sweep) -> str:
+def _other_page(found: Comparison | Stability | HypothesisTests | Sweep | Leaderboard) -> str:
     match found:
         case Comparison():
             return comparison_page(found)
@@ -56,3 +58,5 @@ def _other_page(found: Comparison | Stability | HypothesisTests | Sweep) -> str:
             return tests_page(found)
         case Sweep():
             return sweep_page(found)
+        case Leaderboard():
+            return leaderboard_page(found)

@@ -1,0 +1,139 @@
+"""What `edgewise leaderboard` does: parse, run, print the standings, write the page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgewise.cli import show
+from edgewise.cli.unfinished import Stopped
+from edgewise.cli.values import parse_values
+from edgewise.errors import FormatError
+from edgewise.leaderboards import (
+    QUICK_PROGRAMS,
+    QUICK_REFERENCES,
+    Estimate,
+    Leaderboard,
+    Standing,
+)
+from edgewise.leaderboards import leaderboard as make_leaderboard
+from edgewise.reporting import report as write_report
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What takes part, and on what; None stands for all there is."""
+
+    methods: Sequence[str] | None
+    programs: Sequence[str] | None
+    references: Sequence[str] | None
+    seeds: int
+
+
+def parse(
+    methods: Sequence[str] | None,
+    programs: Sequence[str] | None,
+    references: Sequence[str] | None,
+    seeds: int,
+    *,
+    quick: bool,
+) -> Asked:
+    """What was typed, words with commas in parts. What is not named, `quick` makes few."""
+    asked = Asked(
+        _words("method", methods),
+        _words("program", programs),
+        _words("reference", references),
+        seeds,
+    )
+    if not quick:
+        return asked
+    return Asked(
+        asked.methods,
+        asked.programs or QUICK_PROGRAMS,
+        asked.references or QUICK_REFERENCES,
+        1,
+    )
+
+
+def _words(name: str, given: Sequence[str] | None) -> list[str] | None:
+    return parse_values(name, given, str) if given else None
+
+
+def run(asked: Asked, out: Path, *, json: bool) -> int:
+    """Run it, print the standings, and return on how many problems a method failed."""
+    with _stopping(out), show.progress_bar("leaderboard", quiet=json) as bar:
+        board = make_leaderboard(
+            asked.methods,
+            programs=asked.programs,
+            references=asked.references,
+            seeds=asked.seeds,
+            out=out,
+            on_progress=bar,
+        )
+    page = write_report(board, out / "leaderboard.html")
+    names = ("leaderboard.json", "leaderboard.csv", "cells.csv")
+    files = [str(page), *(str(out / name) for name in names)]
+    failed = sum(row.n_failed for row in board.standings)
+    if json:
+        rows = [row.to_json() for row in board.standings]
+        show.as_json({"standings": rows, "n_failed": failed, "out": str(out), "files": files})
+    else:
+        _print(board, files)
+    return failed
+
+
+def _print(board: Leaderboard, files: Sequence[str]) -> None:
+    references = board.asked("reference")
+    columns = ["rank", "method", "average precision", "pessimistic AUC", *references]
+    rows = [_row(row, references) for row in board.standings]
+    show.table("Standings", [*columns, "programs", "problems", "forward passes"], rows)
+    show.OUT.print(
+        "Means over programs (95 % intervals of a bootstrap over programs and seeds); columns of "
+        "references are average precision. 1 is a perfect order of edges."
+    )
+    for row in board.standings:
+        for n, what in ((row.n_refused, "refuses"), (row.n_failed, "fails on")):
+            if n:
+                why = next(c.why for c in board.answered if c.method == row.method and c.why)
+                text = f"{row.method} {what} {n} of {row.n_problems} problems: {why}"
+                show.OUT.print(text, markup=False)
+    for path in files:
+        show.OUT.print(f"wrote {path}", soft_wrap=True)
+
+
+def _row(row: Standing, references: Sequence[str]) -> list[str]:
+    rank = "–" if row.rank is None else str(row.rank)
+    rank += "" if row.rank_low is None else f" ({row.rank_low}–{row.rank_high})"
+    each = [row.by_reference.get(name) for name in references]
+    return [
+        rank,
+        row.method,
+        *(_estimate(row.areas[name]) for name in ("average_precision", "pessimistic_auc")),
+        *("–" if e is None else f"{e.mean:.2f}" for e in each),
+        str(row.n_programs),
+        str(row.n_problems),
+        show.number(row.forward_passes),
+    ]
+
+
+def _estimate(estimate: Estimate) -> str:
+    if estimate.low is None:
+        return f"{estimate.mean:.2f}"
+    return f"{estimate.mean:.2f} ({estimate.low:.2f}–{estimate.high:.2f})"
+
+
+@contextmanager
+def _stopping(out: Path) -> Iterator[None]:
+    """Turn Ctrl-C into a sentence on what is kept."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        try:
+            n = len(Leaderboard.load(out).cells)
+        except FormatError:
+            n = 0
+        raise Stopped(
+            f"stopped. {n:,} cells are finished in {out}; the same command goes on."
+        ) from None

@@ -1,0 +1,340 @@
+"""The page of a leaderboard: who stands where and how surely, where each is good, what it costs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from edgewise.leaderboards import ABOUT_REFERENCES, BASELINES, Cell, Estimate, Leaderboard, Standing
+from edgewise.reporting.heatmap import Cell as Coloured
+from edgewise.reporting.heatmap import heatmap
+from edgewise.reporting.markup import Markup, el, join
+from edgewise.reporting.page import document
+from edgewise.reporting.tables import data_table, num
+from edgewise.reporting.text import count, number
+
+_TITLE = "Methods against what the weights use"
+_HOW = """
+Compiled programs come with the edges that their weights can use. A method sees a problem (model,
+prompts, metric, reference) and nothing of these edges; its scores or circuits are compared with
+them.
+Average precision is the mean, over the true edges, of the share of true edges among all that stand
+at least as high: 1 is a perfect order, and an order that says nothing gets the share of true edges
+(here {chance} on average). The pessimistic area is the paper's, under (FPR, TPR) of every circuit
+that a method offers, with no credit between two; ROC AUC is the usual one, in which chance is 0.5.
+Methods are ranked by average precision, because the pessimistic area takes a tie for an error and
+so rewards an order that breaks ties by chance.
+A number is a mean over programs, each with the same weight, of the mean over its references and
+seeds. Intervals hold 95 % of a bootstrap over programs, and seeds within them; a rank's interval is
+that of the same draws, made for all methods at once.
+"""
+_LIMITS = """
+No method can reach 1 under every reference: the truth is what the weights can use, and an edge
+whose sender writes the same on the other input carries the same when it is removed. Under
+corrupted references that hides many true edges from all who test or differentiate.
+"""
+
+
+def leaderboard_page(board: Leaderboard) -> str:
+    """The whole HTML document."""
+    sections = [
+        _section("Standings", _standings(board), _chart(board)),
+        _section("By reference", _references(board)),
+        _section("By program", _programs(board)),
+        _section("What it costs", _costs(board)),
+        _section("No answers", *_no_answers(board)),
+        _section("How this is measured", *_how(board)),
+        _section("Your own method", *_yours()),
+    ]
+    return document(
+        _TITLE,
+        join(
+            el("h1", _TITLE),
+            el("p", _about(board), class_="subtitle"),
+            el("p", _verdict(board), class_="verdict"),
+        ),
+        sections,
+    )
+
+
+def _section(title: str, *content: Markup | None) -> Markup:
+    return el("section", el("h3", title), *content)
+
+
+def _about(board: Leaderboard) -> str:
+    references = board.asked("reference")
+    return " · ".join(
+        (
+            count(len(board.asked("program")), "compiled program"),
+            f"{count(len(references), 'reference')} ({', '.join(references)})",
+            count(len(board.asked("seed")), "seed") + " of prompts",
+            count(board.n_problems, "problem"),
+            count(len(board.standings), "method"),
+        )
+    )
+
+
+def _verdict(board: Leaderboard) -> str:
+    ranked = [row for row in board.standings if row.rank is not None]
+    if not ranked:
+        return "No method has run on every problem, so that none can be ranked."
+    best, n = ranked[0], len(board.asked("program"))
+    ap = best.areas["average_precision"]
+    said = [
+        f"{best.method} stands first: an average precision of {_spoken(ap)}, "
+        f"mean over {count(n, 'program')}."
+    ]
+    others = [r.method for r in ranked[1:] if r.rank_low == 1]
+    if others:
+        said.append(f"With other programs it could as well be {_or(others)}.")
+    known = {row.method: row.areas["average_precision"].mean for row in ranked}
+    base = [f"{name} gets {known[name]:.2f}" for name in BASELINES if name in known]
+    if base:
+        said.append(f"Of the baselines {' and '.join(base)}.")
+    return " ".join(said)
+
+
+def _spoken(estimate: Estimate) -> str:
+    if estimate.low is None or estimate.high is None:
+        return f"{estimate.mean:.2f}"
+    return f"{estimate.mean:.2f} ({estimate.low:.2f} to {estimate.high:.2f})"
+
+
+def _or(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
+
+
+# --- standings
+
+
+def _standings(board: Leaderboard) -> Markup:
+    columns = [("rank", "num"), ("95 %", "num"), ("method", ""), ("average precision", "num")]
+    columns += [("95 %", "num"), ("over random", "num"), ("95 %", "num")]
+    columns += [("pessimistic AUC", "num"), ("95 %", "num"), ("ROC AUC", "num"), ("95 %", "num")]
+    columns += [("programs", "num"), ("problems", "num")]
+    table = data_table(columns, [_row(row) for row in board.standings], style="board")
+    partly = [row.method for row in board.standings if row.rank is None]
+    note = None
+    if partly:
+        text = (
+            f"Without a rank: {', '.join(partly)} ran on fewer of the {board.n_problems} problems, "
+            "so that their means are over other problems than those above."
+        )
+        note = el("p", text, class_="note")
+    return join(table, note)
+
+
+def _row(row: Standing) -> Markup:
+    ranks = None if row.rank_low is None else f"{row.rank_low}–{row.rank_high}"
+    kind = "baseline" if row.method in BASELINES else None
+    return el(
+        "tr",
+        num(row.rank, None if row.rank is None else str(row.rank)),
+        num(row.rank_low, ranks),
+        el("td", el("code", row.method)),
+        *_estimate(row.areas["average_precision"], strong=True),
+        *_estimate(row.over_random, sign=True),
+        *_estimate(row.areas["pessimistic_auc"]),
+        *_estimate(row.areas["roc_auc"]),
+        num(row.n_programs, str(row.n_programs)),
+        num(row.n_problems, str(row.n_problems)),
+        data_name=row.method,
+        class_=kind,
+    )
+
+
+def _estimate(
+    estimate: Estimate | None, *, strong: bool = False, sign: bool = False
+) -> list[Markup]:
+    """Two cells: a mean, and its interval."""
+    if estimate is None:
+        return [num(None), num(None)]
+    text = _signed(estimate.mean, sign)
+    inner = el("strong", text) if strong else text
+    mean = el("td", inner, class_="num", data_v=float(estimate.mean))
+    if estimate.low is None or estimate.high is None:
+        return [mean, num(None)]
+    ends = f"{_signed(estimate.low, sign)} to {_signed(estimate.high, sign)}"
+    return [mean, el("td", ends, class_="num faint", data_v=float(estimate.low))]
+
+
+def _signed(value: float, sign: bool) -> str:
+    text = f"{value:+.2f}" if sign else f"{value:.2f}"
+    return text.replace("-", "−").replace("−0.00", "0.00").replace("+0.00", "0.00")
+
+
+_WIDTH, _LEFT, _RIGHT, _LINE, _TOP = 760.0, 190.0, 16.0, 24.0, 30.0
+
+
+def _chart(board: Leaderboard) -> Markup:
+    """A dot and an interval for each method; dashed lines where the baselines stand."""
+    rows = board.standings
+    bottom = _TOP + _LINE * len(rows)
+
+    def at(value: float) -> float:
+        return round(_LEFT + value * (_WIDTH - _RIGHT - _LEFT), 1)
+
+    marks = []
+    for tick in (0.0, 0.2, 0.4, 0.6, 0.8, 1.0):
+        line = el("path", d=f"M{at(tick)} {_TOP:.0f}V{bottom:.0f}")
+        label = el("text", f"{tick:g}", x=at(tick), y=bottom + 18)
+        marks.append(el("g", line, label, class_="tick x grid"))
+    for row in rows:
+        if row.method in BASELINES:
+            x = at(row.areas["average_precision"].mean)
+            marks.append(el("path", d=f"M{x} {_TOP:.0f}V{bottom:.0f}", class_="limit"))
+            marks.append(el("text", row.method, x=x, y=_TOP - 8, class_="limit-label middle"))
+    for i, row in enumerate(rows):
+        marks.append(_whisker(row, _TOP + _LINE * (i + 0.5), at))
+    title = "Average precision, mean over programs and 95 % interval"
+    svg = el(
+        "svg",
+        *marks,
+        viewBox=f"0 0 {_WIDTH:.0f} {bottom + 30:.0f}",
+        role="img",
+        aria_label=title,
+        class_="chart wide",
+    )
+    return el("figure", el("h4", title), el("div", svg, class_="canvas"))
+
+
+def _whisker(row: Standing, y: float, at: Callable[[float], float]) -> Markup:
+    estimate = row.areas["average_precision"]
+    line = None
+    if estimate.low is not None and estimate.high is not None:
+        line = el("path", d=f"M{at(estimate.low)} {y}H{at(estimate.high)}", class_="whisker")
+    n = count(estimate.n_programs, "program")
+    tip = f"{row.method}\naverage precision {_spoken(estimate)}, {n}"
+    return el(
+        "g",
+        line,
+        el("circle", el("title", tip), cx=at(estimate.mean), cy=y, r=4.5, class_="pt kept"),
+        el("text", row.method, x=_LEFT - 12, y=y + 4, class_="end"),
+    )
+
+
+# --- where each is good
+
+
+def _references(board: Leaderboard) -> Markup:
+    references = board.asked("reference")
+    heads = [("method", "")]
+    for name in references:
+        heads += [(name, "num"), ("95 %", "num"), ("n", "num")]
+    rows = [
+        el(
+            "tr",
+            el("td", el("code", row.method)),
+            *(cell for name in references for cell in _of_reference(row.by_reference.get(name))),
+            data_name=row.method,
+        )
+        for row in board.standings
+    ]
+    about = "; ".join(f"{name}: {ABOUT_REFERENCES[name]}" for name in references)
+    note = f"Average precision, mean over n programs. {about}."
+    return join(el("p", note, class_="note"), data_table(heads, rows, style="board"))
+
+
+def _of_reference(estimate: Estimate | None) -> list[Markup]:
+    if estimate is None:
+        return [num(None)] * 3
+    return [*_estimate(estimate), num(estimate.n_programs, str(estimate.n_programs))]
+
+
+def _programs(board: Leaderboard) -> Markup:
+    programs, answered = board.asked("program"), board.answered
+    true = {cell.program: (cell.n_true, cell.n_edges) for cell in answered}
+
+    def cell(row: Standing, program: str) -> Coloured:
+        value = row.by_program.get(program)
+        n = len({c.problem_id for c in answered if (c.method, c.program) == (row.method, program)})
+        tip = f"{row.method} on {program}\naverage precision "
+        tip += "–" if value is None else f"{value:.3f}, mean over {count(n, 'problem')}"
+        tip += f"\n{true[program][0]:,} of {true[program][1]:,} edges are true"
+        return Coloured(value, "–" if value is None else f"{value:.2f}", tip)
+
+    grid = [[cell(row, program) for row in board.standings] for program in programs]
+    methods = [row.method for row in board.standings]
+    note = "Average precision, mean over references and seeds; the best method stands left."
+    names = [f"{name} ({true[name][0]}/{true[name][1]})" for name in programs]
+    found = heatmap("Program (true edges/edges)", names, methods, grid, numbered=False)
+    return el("div", el("p", note, class_="note"), found, class_="upright")
+
+
+def _costs(board: Leaderboard) -> Markup:
+    columns = [("method", ""), ("forward passes", "num"), ("backward passes", "num")]
+    columns += [("removals", "num"), ("seconds", "num"), ("problems", "num"), ("settings", "")]
+    rows = [
+        el(
+            "tr",
+            el("td", el("code", row.method)),
+            *(num(v, number(v)) for v in (row.forward_passes, row.backward_passes, row.removals)),
+            num(row.seconds, number(row.seconds, 2)),
+            num(row.n_problems, str(row.n_problems)),
+            el("td", row.how or "defaults", class_="settings"),
+            data_name=row.method,
+        )
+        for row in board.standings
+    ]
+    note = (
+        "Median over the problems that were answered. A pass is over all prompts of a problem. A "
+        "removal is evaluated on its own and recomputes only what it changes. Seconds are those of "
+        "the machine that this ran on, whatever else it did."
+    )
+    return join(el("p", note, class_="note"), data_table(columns, rows, style="board"))
+
+
+# --- what is missing
+
+
+def _no_answers(board: Leaderboard) -> list[Markup]:
+    bad = Counter((c.method, c.status, c.why) for c in board.answered if c.status != "done")
+    rows = [
+        el("tr", el("td", el("code", m)), el("td", s), num(n, str(n)), el("td", _short(why)))
+        for (m, s, why), n in bad.items()
+    ]
+    parts = []
+    if rows:
+        text = "A cell is one problem and seed. These count as an order in which all edges tie."
+        columns = [("method", ""), ("", ""), ("cells", "num"), ("why", "")]
+        parts += [el("p", text, class_="note"), data_table(columns, rows, style="board")]
+    else:
+        parts.append(el("p", "Every method answered on every problem it was asked.", class_="note"))
+    if board.left_out:
+        parts.append(_left_out(board.left_out))
+    return parts
+
+
+def _left_out(cells: Sequence[Cell]) -> Markup:
+    places: dict[str, dict[str, None]] = {}
+    for cell in cells:
+        reason = "no effect to find" if cell.why.startswith("full model") else "no such prompts"
+        places.setdefault(reason, {})[f"{cell.program} ({cell.reference})"] = None
+    said = "; ".join(f"{reason}: {', '.join(names)}" for reason, names in places.items())
+    return el("p", f"Problems left out for all methods: {said}.", class_="note")
+
+
+def _short(why: str) -> str:
+    return why if len(why) <= 240 else f"{why[:239]}…"
+
+
+# --- how to read it, and how to get on it
+
+
+def _how(board: Leaderboard) -> list[Markup]:
+    share = {cell.program: cell.n_true / cell.n_edges for cell in board.answered}
+    chance = f"{sum(share.values()) / len(share):.2f}" if share else "–"
+    return [
+        el("p", " ".join(text.split()), class_="note")
+        for text in (_HOW.format(chance=chance), _LIMITS)
+    ]
+
+
+def _yours() -> list[Markup]:
+    code = (
+        "# mine.py\nimport edgewise as ew\n\n\ndef find(problem):\n"
+        '    return ew.eap_ig(problem, steps=20, points="midpoints").scores\n'
+    )
+    command = "edgewise leaderboard --method mine:find --method usual --out mine"
+    words = "A function that takes a problem, and returns EdgeScores, a Circuit or Circuits:"
+    return [el("p", words, class_="note"), el("pre", f"{code}\n\n$ {command}")]
