@@ -14,7 +14,6 @@ from edgewise.errors import FormatError
 from edgewise.leaderboards import (
     QUICK_PROGRAMS,
     QUICK_REFERENCES,
-    Estimate,
     Leaderboard,
     Standing,
 )
@@ -104,24 +103,16 @@ def _print(board: Leaderboard, files: Sequence[str]) -> None:
 
 
 def _row(row: Standing, references: Sequence[str]) -> list[str]:
-    rank = "–" if row.rank is None else str(row.rank)
-    rank += "" if row.rank_low is None else f" ({row.rank_low}–{row.rank_high})"
     each = [row.by_reference.get(name) for name in references]
     return [
-        rank,
+        row.rank_in_words,
         row.method,
-        *(_estimate(row.areas[name]) for name in ("average_precision", "pessimistic_auc")),
+        *(row.areas[name].in_words() for name in ("average_precision", "pessimistic_auc")),
         *("–" if e is None else f"{e.mean:.2f}" for e in each),
         str(row.n_programs),
         str(row.n_problems),
         show.number(row.forward_passes),
     ]
-
-
-def _estimate(estimate: Estimate) -> str:
-    if estimate.low is None:
-        return f"{estimate.mean:.2f}"
-    return f"{estimate.mean:.2f} ({estimate.low:.2f}–{estimate.high:.2f})"
 
 
 @contextmanager

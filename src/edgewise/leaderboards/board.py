@@ -70,6 +70,12 @@ class Leaderboard:
         """How many different problems methods have run on."""
         return len({cell.problem_id for cell in self.answered})
 
+    def common(self) -> Leaderboard:
+        """The same on those problems only that every method has run on."""
+        each = [{c.problem for c in self.answered if c.method == m} for m in self.asked("method")]
+        shared = set.intersection(*each) if each else set()
+        return Leaderboard(tuple(cell for cell in self.answered if cell.problem in shared))
+
     def asked(self, name: str) -> list[Any]:
         """The values of a column among the cells of methods, such as "program" or "seed"."""
         return list(dict.fromkeys(getattr(cell, name) for cell in self.answered))
@@ -80,14 +86,11 @@ class Leaderboard:
         heads = ["rank", "method", "average precision", "pessimistic AUC", *references, "n"]
         lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
         for row in self.standings:
-            shown = [_interval(row.areas[area]) for area in AREAS[:2]]
+            shown = [row.areas[area].in_words(3) for area in AREAS[:2]]
             each = [row.by_reference.get(name) for name in references]
             shown += ["–" if e is None else f"{e.mean:.3f} ({e.n_programs})" for e in each]
-            rank = "–" if row.rank is None else str(row.rank)
-            if row.rank_low is not None:
-                rank += f" ({row.rank_low}–{row.rank_high})"
             lines.append(
-                f"| {rank} | `{row.method}` | {' | '.join(shown)} | {row.n_programs} programs, "
+                f"| {row.rank_in_words} | `{row.method}` | {' | '.join(shown)} | {row.n_programs} programs, "
                 f"{row.n_problems} problems |"
             )
         return "\n".join(lines)
@@ -295,12 +298,6 @@ def _in_order(cells: Iterable[Cell]) -> tuple[Cell, ...]:
         return (*where, cell.seed, known, cell.method)
 
     return tuple(sorted(cells, key=place))
-
-
-def _interval(estimate: Any) -> str:
-    if estimate.low is None:
-        return f"{estimate.mean:.3f}"
-    return f"{estimate.mean:.3f} ({estimate.low:.3f}–{estimate.high:.3f})"
 
 
 def _csv(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -37,6 +37,12 @@ class Estimate:
     high: float | None
     n_programs: int
 
+    def in_words(self, digits: int = 2) -> str:
+        """The mean, and the interval in brackets."""
+        if self.low is None:
+            return f"{self.mean:.{digits}f}"
+        return f"{self.mean:.{digits}f} ({self.low:.{digits}f}–{self.high:.{digits}f})"
+
 
 @dataclass(frozen=True)
 class Standing:
@@ -64,6 +70,14 @@ class Standing:
     backward_passes: float
     removals: float
     seconds: float
+
+    @property
+    def rank_in_words(self) -> str:
+        """The rank, and its interval in brackets; a dash without one."""
+        if self.rank is None:
+            return "–"
+        ends = "" if self.rank_low is None else f" ({self.rank_low}–{self.rank_high})"
+        return f"{self.rank}{ends}"
 
     def to_json(self) -> dict[str, Any]:
         """Every number, with plain mappings."""

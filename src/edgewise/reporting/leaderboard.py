@@ -19,8 +19,8 @@ Compiled programs come with the edges that their weights can use. A method sees 
 prompts, metric, reference) and nothing of these edges; its scores or circuits are compared with
 them.
 Average precision is the mean, over the true edges, of the share of true edges among all that stand
-at least as high: 1 is a perfect order, and an order that says nothing gets the share of true edges
-(here {chance} on average). The pessimistic area is the paper's, under (FPR, TPR) of every circuit
+at least as high: 1 is a perfect order. If all edges tie it is the share of true edges, here
+{chance} on average; a random order gets more than that on graphs this small. The pessimistic area is the paper's, under (FPR, TPR) of every circuit
 that a method offers, with no credit between two; ROC AUC is the usual one, in which chance is 0.5.
 Methods are ranked by average precision, because the pessimistic area takes a tie for an error and
 so rewards an order that breaks ties by chance.
@@ -39,6 +39,7 @@ def leaderboard_page(board: Leaderboard) -> str:
     """The whole HTML document."""
     sections = [
         _section("Standings", _standings(board), _chart(board)),
+        _everywhere(board),
         _section("By reference", _references(board)),
         _section("By program", _programs(board)),
         _section("What it costs", _costs(board)),
@@ -53,7 +54,7 @@ def leaderboard_page(board: Leaderboard) -> str:
             el("p", _about(board), class_="subtitle"),
             el("p", _verdict(board), class_="verdict"),
         ),
-        sections,
+        [section for section in sections if section is not None],
     )
 
 
@@ -81,7 +82,7 @@ def _verdict(board: Leaderboard) -> str:
     best, n = ranked[0], len(board.asked("program"))
     ap = best.areas["average_precision"]
     said = [
-        f"{best.method} stands first: an average precision of {_spoken(ap)}, "
+        f"{best.method} stands first: an average precision of {ap.in_words()}, "
         f"mean over {count(n, 'program')}."
     ]
     others = [r.method for r in ranked[1:] if r.rank_low == 1]
@@ -94,12 +95,6 @@ def _verdict(board: Leaderboard) -> str:
     return " ".join(said)
 
 
-def _spoken(estimate: Estimate) -> str:
-    if estimate.low is None or estimate.high is None:
-        return f"{estimate.mean:.2f}"
-    return f"{estimate.mean:.2f} ({estimate.low:.2f} to {estimate.high:.2f})"
-
-
 def _or(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
 
@@ -108,59 +103,64 @@ def _or(names: Sequence[str]) -> str:
 
 
 def _standings(board: Leaderboard) -> Markup:
-    columns = [("rank", "num"), ("95 %", "num"), ("method", ""), ("average precision", "num")]
-    columns += [("95 %", "num"), ("over random", "num"), ("95 %", "num")]
-    columns += [("pessimistic AUC", "num"), ("95 %", "num"), ("ROC AUC", "num"), ("95 %", "num")]
+    columns = [("rank", "num"), ("method", ""), ("average precision", "num")]
+    columns += [("over random", "num"), ("pessimistic AUC", "num"), ("ROC AUC", "num")]
     columns += [("programs", "num"), ("problems", "num")]
-    table = data_table(columns, [_row(row) for row in board.standings], style="board")
+    return data_table(columns, [_row(row) for row in board.standings], style="board")
+
+
+def _everywhere(board: Leaderboard) -> Markup | None:
+    """Who has no rank, and a table in which they have one: of the problems that all ran on."""
     partly = [row.method for row in board.standings if row.rank is None]
-    note = None
-    if partly:
-        text = (
-            f"Without a rank: {', '.join(partly)} ran on fewer of the {board.n_problems} problems, "
-            "so that their means are over other problems than those above."
-        )
-        note = el("p", text, class_="note")
-    return join(table, note)
+    if not partly:
+        return None
+    common = board.common()
+    text = (
+        f"{', '.join(partly)} ran on fewer than the {board.n_problems} problems, so that their "
+        "means above are over other problems than the others'. "
+    )
+    if not common.cells:
+        return _section("Without a rank", el("p", text, class_="note"))
+    text += f"Here all methods are compared on what all have run on: {_about(common)}."
+    return _section("Where all have run", el("p", text, class_="note"), _standings(common))
 
 
 def _row(row: Standing) -> Markup:
-    ranks = None if row.rank_low is None else f"{row.rank_low}–{row.rank_high}"
-    kind = "baseline" if row.method in BASELINES else None
     return el(
         "tr",
-        num(row.rank, None if row.rank is None else str(row.rank)),
-        num(row.rank_low, ranks),
+        num(row.rank, row.rank_in_words),
         el("td", el("code", row.method)),
-        *_estimate(row.areas["average_precision"], strong=True),
-        *_estimate(row.over_random, sign=True),
-        *_estimate(row.areas["pessimistic_auc"]),
-        *_estimate(row.areas["roc_auc"]),
+        _estimate(row.areas["average_precision"], strong=True),
+        _estimate(row.over_random, sign=True),
+        _estimate(row.areas["pessimistic_auc"]),
+        _estimate(row.areas["roc_auc"]),
         num(row.n_programs, str(row.n_programs)),
         num(row.n_problems, str(row.n_problems)),
         data_name=row.method,
-        class_=kind,
+        class_="baseline" if row.method in BASELINES else None,
     )
 
 
-def _estimate(
-    estimate: Estimate | None, *, strong: bool = False, sign: bool = False
-) -> list[Markup]:
-    """Two cells: a mean, and its interval."""
+def _estimate(estimate: Estimate | None, *, strong: bool = False, sign: bool = False) -> Markup:
+    """A cell: the mean, and its interval in grey."""
     if estimate is None:
-        return [num(None), num(None)]
+        return num(None)
     text = _signed(estimate.mean, sign)
-    inner = el("strong", text) if strong else text
-    mean = el("td", inner, class_="num", data_v=float(estimate.mean))
-    if estimate.low is None or estimate.high is None:
-        return [mean, num(None)]
-    ends = f"{_signed(estimate.low, sign)} to {_signed(estimate.high, sign)}"
-    return [mean, el("td", ends, class_="num faint", data_v=float(estimate.low))]
+    ends = None
+    if estimate.low is not None and estimate.high is not None:
+        ends = f" {_signed(estimate.low, sign)} to {_signed(estimate.high, sign)}"
+    return el(
+        "td",
+        el("strong", text) if strong else text,
+        None if ends is None else el("span", ends, class_="faint"),
+        class_="num",
+        data_v=float(estimate.mean),
+    )
 
 
 def _signed(value: float, sign: bool) -> str:
     text = f"{value:+.2f}" if sign else f"{value:.2f}"
-    return text.replace("-", "−").replace("−0.00", "0.00").replace("+0.00", "0.00")
+    return "0.00" if text in ("-0.00", "+0.00") else text.replace("-", "−")
 
 
 _WIDTH, _LEFT, _RIGHT, _LINE, _TOP = 760.0, 190.0, 16.0, 24.0, 30.0
@@ -204,7 +204,7 @@ def _whisker(row: Standing, y: float, at: Callable[[float], float]) -> Markup:
     if estimate.low is not None and estimate.high is not None:
         line = el("path", d=f"M{at(estimate.low)} {y}H{at(estimate.high)}", class_="whisker")
     n = count(estimate.n_programs, "program")
-    tip = f"{row.method}\naverage precision {_spoken(estimate)}, {n}"
+    tip = f"{row.method}\naverage precision {estimate.in_words()}, {n}"
     return el(
         "g",
         line,
@@ -220,7 +220,7 @@ def _references(board: Leaderboard) -> Markup:
     references = board.asked("reference")
     heads = [("method", "")]
     for name in references:
-        heads += [(name, "num"), ("95 %", "num"), ("n", "num")]
+        heads += [(name, "num"), ("n", "num")]
     rows = [
         el(
             "tr",
@@ -237,8 +237,8 @@ def _references(board: Leaderboard) -> Markup:
 
 def _of_reference(estimate: Estimate | None) -> list[Markup]:
     if estimate is None:
-        return [num(None)] * 3
-    return [*_estimate(estimate), num(estimate.n_programs, str(estimate.n_programs))]
+        return [num(None)] * 2
+    return [_estimate(estimate), num(estimate.n_programs, str(estimate.n_programs))]
 
 
 def _programs(board: Leaderboard) -> Markup:
