@@ -25,19 +25,11 @@ import torch
 import edgewise as ew
 from edgewise.discovery import METHODS
 from edgewise.errors import EdgewiseError
+from edgewise.leaderboards import THRESHOLDS, TRAINED
 from edgewise.model import PROGRAMS
 from results import FOLDER, write_result
 
 REFERENCES = ("zero", "corrupted", "mean")
-THRESHOLDS = [10.0**power for power in range(-5, 1)]
-TRAINED = {
-    "sp": {"regularisation": 0.05, "steps": 1000, "learning_rate": 0.01},
-    "sp-edges": {"regularisation": 0.05, "steps": 1000, "learning_rate": 0.003},
-    "edge-pruning": {"sparsity": 0.85, "steps": 1000},
-    # Of one edge, where the others' is of the whole graph: the circuit must not cost more than it
-    # is worth (tracr-reverse: 21 edges, and a loss of 0.33 without any).
-    "ugs": {"regularisation": 0.001, "steps": 1000},
-}
 PAGE = Path(__file__).parent.parent / "docs" / "methods.md"
 RESULTS = FOLDER / "methods_recovery.json"
 START, END = "<!-- table: bench_methods_recovery.py -->", "<!-- end of table -->"

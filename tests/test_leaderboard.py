@@ -303,7 +303,9 @@ def test_it_goes_on_where_it_stopped(tmp_path):
     assert ew.Leaderboard.load(tmp_path).cells == whole.cells
     saved = json.loads((tmp_path / "leaderboard.json").read_text())
     assert [row["method"] for row in saved["standings"]] == [r.method for r in whole.standings]
-    assert Cell.from_json(dict(zip(saved["columns"], saved["cells"][0], strict=True)))
+    assert ew.Leaderboard.from_json(saved).cells == whole.cells
+    with pytest.raises(FormatError, match="a broken cell"):
+        ew.Leaderboard.from_json({**saved, "columns": ["program"]})
     assert len((tmp_path / "cells.csv").read_text().splitlines()) == 7
     assert not math.isnan(saved["standings"][0]["areas"]["roc_auc"]["mean"])
 
@@ -383,8 +385,20 @@ def test_the_command(tmp_path, monkeypatch, capsys):
         main([*command, "or-gate", "--reference", "zero", "--out", "b", "--json"])
     document = json.loads(capsys.readouterr().out)
     assert document["n_failed"] == 1  # what the folder holds
-    assert [Path(name).name for name in document["files"]][0] == "leaderboard.html"
+    assert Path(document["files"][0]).name == "leaderboard.html"
     with pytest.raises(SystemExit) as stop:
         main(["leaderboard", "--method", "own:nothing", "--out", "c"])
     assert stop.value.code == 2
     assert not Path("c").exists()
+
+
+def test_the_committed_page_is_that_of_the_committed_numbers():
+    root = Path(__file__).parent.parent
+    results = json.loads((root / "benchmarks" / "results" / "leaderboard.json").read_text())
+    board = ew.Leaderboard.from_json(results)
+    page = (root / "docs" / "leaderboard.html").read_text()
+    assert len(page) < 1_000_000
+    assert set(USUAL) | set(TRAINED) <= {row.method for row in board.standings}
+    assert page == leaderboard_page(board)
+    text = (root / "docs" / "leaderboard.md").read_text()
+    assert all(line in text for line in board.table().splitlines())

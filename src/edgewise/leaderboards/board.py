@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from edgewise.discovery import OnProgress, Progress, ignore_progress
-from edgewise.errors import EdgewiseError, OutputError, SettingError
+from edgewise.errors import EdgewiseError, FormatError, OutputError, SettingError
 from edgewise.leaderboards.cell import AREAS, COLUMNS, Cell
 from edgewise.leaderboards.entrants import NAMES, Entrant, Given, entrants
 from edgewise.leaderboards.folder import BoardFolder, current, read_cells
@@ -33,7 +33,7 @@ from edgewise.leaderboards.problems import (
 )
 from edgewise.leaderboards.standings import Standing, standings
 from edgewise.model import PROGRAMS
-from edgewise.storage import write_text
+from edgewise.storage import check_format, write_text
 
 FORMAT, VERSION = "edgewise-leaderboard", 1
 
@@ -89,10 +89,9 @@ class Leaderboard:
             shown = [row.areas[area].in_words(3) for area in AREAS[:2]]
             each = [row.by_reference.get(name) for name in references]
             shown += ["–" if e is None else f"{e.mean:.3f} ({e.n_programs})" for e in each]
-            lines.append(
-                f"| {row.rank_in_words} | `{row.method}` | {' | '.join(shown)} | {row.n_programs} programs, "
-                f"{row.n_problems} problems |"
-            )
+            n = f"{row.n_programs} programs, {row.n_problems} problems"
+            cells = [row.rank_in_words, f"`{row.method}`", *shown, n]
+            lines.append(f"| {' | '.join(cells)} |")
         return "\n".join(lines)
 
     def to_json(self) -> dict[str, Any]:
@@ -105,6 +104,16 @@ class Leaderboard:
             "columns": list(COLUMNS),
             "cells": [list(cell.to_json().values()) for cell in self.cells],
         }
+
+    @classmethod
+    def from_json(cls, document: Any, *, source: str = "leaderboard") -> Leaderboard:
+        """The leaderboard of `to_json`. Raises `FormatError`."""
+        check_format(document, source, FORMAT, VERSION)
+        try:
+            rows = [dict(zip(document["columns"], r, strict=True)) for r in document["cells"]]
+            return cls(_in_order(map(Cell.from_json, rows)))
+        except (KeyError, TypeError, ValueError) as reason:
+            raise FormatError(f"{source}: a broken cell: {reason}") from reason
 
     def save(self, folder: str | Path) -> list[Path]:
         """Write leaderboard.json, leaderboard.csv and cells.csv. Raises `OutputError`."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from edgewise.leaderboards import ABOUT_REFERENCES, BASELINES, Cell, Estimate, Leaderboard, Standing
 from edgewise.reporting.heatmap import Cell as Coloured
 from edgewise.reporting.heatmap import heatmap
+from edgewise.reporting.intervals import interval_chart
 from edgewise.reporting.markup import Markup, el, join
 from edgewise.reporting.page import document
 from edgewise.reporting.tables import data_table, num
@@ -20,13 +21,14 @@ prompts, metric, reference) and nothing of these edges; its scores or circuits a
 them.
 Average precision is the mean, over the true edges, of the share of true edges among all that stand
 at least as high: 1 is a perfect order. If all edges tie it is the share of true edges, here
-{chance} on average; a random order gets more than that on graphs this small. The pessimistic area is the paper's, under (FPR, TPR) of every circuit
-that a method offers, with no credit between two; ROC AUC is the usual one, in which chance is 0.5.
-Methods are ranked by average precision, because the pessimistic area takes a tie for an error and
-so rewards an order that breaks ties by chance.
+{chance} on average; a random order gets more than that on graphs this small. The pessimistic area
+is the paper's, under (FPR, TPR) of every circuit that a method offers, with no credit between two;
+ROC AUC is the usual one, in which chance is 0.5. Methods are ranked by average precision, because
+the pessimistic area gives nothing for edges that tie, and so rewards an order that breaks ties by
+chance.
 A number is a mean over programs, each with the same weight, of the mean over its references and
 seeds. Intervals hold 95 % of a bootstrap over programs, and seeds within them; a rank's interval is
-that of the same draws, made for all methods at once.
+that of the same draws, made for all methods at once. A gate has one prompt, whatever the seed.
 """
 _LIMITS = """
 No method can reach 1 under every reference: the truth is what the weights can use, and an edge
@@ -163,54 +165,10 @@ def _signed(value: float, sign: bool) -> str:
     return "0.00" if text in ("-0.00", "+0.00") else text.replace("-", "−")
 
 
-_WIDTH, _LEFT, _RIGHT, _LINE, _TOP = 760.0, 190.0, 16.0, 24.0, 30.0
-
-
 def _chart(board: Leaderboard) -> Markup:
-    """A dot and an interval for each method; dashed lines where the baselines stand."""
-    rows = board.standings
-    bottom = _TOP + _LINE * len(rows)
-
-    def at(value: float) -> float:
-        return round(_LEFT + value * (_WIDTH - _RIGHT - _LEFT), 1)
-
-    marks = []
-    for tick in (0.0, 0.2, 0.4, 0.6, 0.8, 1.0):
-        line = el("path", d=f"M{at(tick)} {_TOP:.0f}V{bottom:.0f}")
-        label = el("text", f"{tick:g}", x=at(tick), y=bottom + 18)
-        marks.append(el("g", line, label, class_="tick x grid"))
-    for row in rows:
-        if row.method in BASELINES:
-            x = at(row.areas["average_precision"].mean)
-            marks.append(el("path", d=f"M{x} {_TOP:.0f}V{bottom:.0f}", class_="limit"))
-            marks.append(el("text", row.method, x=x, y=_TOP - 8, class_="limit-label middle"))
-    for i, row in enumerate(rows):
-        marks.append(_whisker(row, _TOP + _LINE * (i + 0.5), at))
-    title = "Average precision, mean over programs and 95 % interval"
-    svg = el(
-        "svg",
-        *marks,
-        viewBox=f"0 0 {_WIDTH:.0f} {bottom + 30:.0f}",
-        role="img",
-        aria_label=title,
-        class_="chart wide",
-    )
-    return el("figure", el("h4", title), el("div", svg, class_="canvas"))
-
-
-def _whisker(row: Standing, y: float, at: Callable[[float], float]) -> Markup:
-    estimate = row.areas["average_precision"]
-    line = None
-    if estimate.low is not None and estimate.high is not None:
-        line = el("path", d=f"M{at(estimate.low)} {y}H{at(estimate.high)}", class_="whisker")
-    n = count(estimate.n_programs, "program")
-    tip = f"{row.method}\naverage precision {estimate.in_words()}, {n}"
-    return el(
-        "g",
-        line,
-        el("circle", el("title", tip), cx=at(estimate.mean), cy=y, r=4.5, class_="pt kept"),
-        el("text", row.method, x=_LEFT - 12, y=y + 4, class_="end"),
-    )
+    rows = [(row.method, row.areas["average_precision"]) for row in board.standings]
+    lines = [(name, estimate.mean) for name, estimate in rows if name in BASELINES]
+    return interval_chart("Average precision, mean over programs and 95 % interval", rows, lines)
 
 
 # --- where each is good
