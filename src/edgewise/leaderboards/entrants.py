@@ -103,19 +103,19 @@ def entrants(
 
 def _expanded(given: Iterable[Given]) -> list[tuple[str | None, Given]]:
     """The methods, with those of a group in its place, each of ours once."""
-    each = [
-        many for one in given for many in (GROUPS.get(one, (one,)) if _is_name(one) else (one,))
-    ]
-    return [(None, one) for one in dict.fromkeys(each)]
-
-
-def _is_name(given: Given) -> TypeGuard[str]:
-    return isinstance(given, str)
+    each: dict[Given, None] = {}
+    for one in given:
+        if isinstance(one, str) and one in GROUPS:
+            each.update(dict.fromkeys(GROUPS[one]))
+        else:
+            each[one] = None
+    return [(None, one) for one in each]
 
 
 def _entrant(given: Given, label: str | None) -> Entrant:
     if not isinstance(given, str):
-        name = label or f"{getattr(given, '__module__', '')}:{getattr(given, '__qualname__', '')}"
+        kind = given if hasattr(given, "__qualname__") else type(given)
+        name = label or f"{getattr(kind, '__module__', None) or 'own'}:{kind.__qualname__}"
         return _own(check_function(given, name), name)
     known = given.replace("_", "-").lower()
     if known in NAMES:

@@ -33,7 +33,9 @@ that of the same draws, made for all methods at once. A gate has one prompt, wha
 _LIMITS = """
 No method can reach 1 under every reference: the truth is what the weights can use, and an edge
 whose sender writes the same on the other input carries the same when it is removed. Under
-corrupted references that hides many true edges from all who test or differentiate.
+corrupted references that hides many true edges from all who test or differentiate. The metric is
+l2, the squared distance from the model's own outputs, whose gradient is zero at the full model:
+methods that use no other gradient (eap, atp-star, relp; hisp refuses) score every edge zero.
 """
 
 
@@ -189,7 +191,8 @@ def _references(board: Leaderboard) -> Markup:
         for row in board.standings
     ]
     about = "; ".join(f"{name}: {ABOUT_REFERENCES[name]}" for name in references)
-    note = f"Average precision, mean over n programs. {about}."
+    seeds = count(len(board.asked("seed")), "seed")
+    note = f"Average precision, mean over n programs and {seeds}. {about}."
     return join(el("p", note, class_="note"), data_table(heads, rows, style="board"))
 
 
@@ -213,7 +216,8 @@ def _programs(board: Leaderboard) -> Markup:
 
     grid = [[cell(row, program) for row in board.standings] for program in programs]
     methods = [row.method for row in board.standings]
-    note = "Average precision, mean over references and seeds; the best method stands left."
+    seeds = count(len(board.asked("seed")), "seed")
+    note = f"Average precision, mean over references and {seeds}; methods in the order above."
     names = [f"{name} ({true[name][0]}/{true[name][1]})" for name in programs]
     found = heatmap("Program (true edges/edges)", names, methods, grid, numbered=False)
     return el("div", el("p", note, class_="note"), found, class_="upright")
@@ -291,7 +295,8 @@ def _how(board: Leaderboard) -> list[Markup]:
 def _yours() -> list[Markup]:
     code = (
         "# mine.py\nimport edgewise as ew\n\n\ndef find(problem):\n"
-        '    return ew.eap_ig(problem, steps=20, points="midpoints").scores\n'
+        '    scores = ew.eap_ig(problem, steps=10, points="midpoints").scores\n'
+        '    return ew.EdgeScores(problem.graph, scores.values.abs(), "mine", "size of effect")\n'
     )
     command = "edgewise leaderboard --method mine:find --method usual --out mine"
     words = "A function that takes a problem, and returns EdgeScores, a Circuit or Circuits:"
