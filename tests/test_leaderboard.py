@@ -117,6 +117,9 @@ def test_names_are_known_or_refused():
         entrants(["acdx"])
     with pytest.raises(SettingError, match="one of Edgewise's own"):
         entrants({"acdc": perfect})
+    with pytest.raises(SettingError, match="exact cannot be called 'acdc'"):
+        entrants({"acdc": "exact"})
+    assert entrants(perfect)[0].name.endswith(":perfect")
     with pytest.raises(SettingError, match="at least one method"):
         entrants([])
 

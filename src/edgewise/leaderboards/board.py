@@ -135,7 +135,7 @@ class Leaderboard:
 
 
 def leaderboard(
-    methods: Iterable[Given] | Mapping[str, Given] | None = None,
+    methods: Given | Iterable[Given] | Mapping[str, Given] | None = None,
     *,
     programs: Sequence[str] | None = None,
     references: Sequence[str] | None = None,

@@ -79,7 +79,7 @@ class Entrant:
 
 
 def entrants(
-    given: Iterable[Given] | Mapping[str, Given] | None, *, baselines: bool = True
+    given: Given | Iterable[Given] | Mapping[str, Given] | None, *, baselines: bool = True
 ) -> tuple[Entrant, ...]:
     """Those who were named, and the baselines behind them. Raises `UnknownName`, `SettingError`."""
     if isinstance(given, str) or callable(given):
@@ -119,6 +119,8 @@ def _entrant(given: Given, label: str | None) -> Entrant:
         return _own(check_function(given, name), name)
     known = given.replace("_", "-").lower()
     if known in NAMES:
+        if label in NAMES and label != known:
+            raise SettingError(f"{known} cannot be called {label!r}: that is another method.")
         return _ours(known, label or known)
     function = own_method(given)
     if function is None:

@@ -1,0 +1,69 @@
+"""How well does every method find what the weights of compiled programs really use?
+
+Command:  python benchmarks/bench_leaderboard.py [--out FOLDER]    (1 thread: 15 to 20 minutes)
+
+The board of docs/leaderboard.md: methods that need no training on all programs, references and
+three seeds; those that train (1,000 steps) on the small programs below, two references and one
+seed. It is kept cell by cell in FOLDER, where `edgewise leaderboard --out FOLDER` may have begun;
+the same command goes on after a stop. Writes benchmarks/results/leaderboard.json,
+docs/leaderboard.html, and the table of docs/leaderboard.md between its two markers.
+"""
+
+import argparse
+import shutil
+from pathlib import Path
+
+import torch
+
+import edgewise as ew
+from edgewise.leaderboards import USUAL
+from results import FOLDER
+
+TRAINED_ON = {
+    "programs": [
+        "and-gate",
+        "or-gate",
+        "tracr-count",
+        "tracr-count-less-frequent",
+        "tracr-detect",
+        "tracr-histogram",
+        "tracr-parity",
+        "tracr-reverse",
+        "tracr-sort",
+    ],
+    "references": ["zero", "corrupted"],
+    "seeds": 1,
+}
+DOCS = Path(__file__).parent.parent / "docs"
+START, END = "<!-- table: bench_leaderboard.py -->", "<!-- end of table -->"
+
+
+def main(out: Path) -> None:
+    """Run what is missing, and publish what there is."""
+    torch.set_num_threads(1)  # the models are tiny: a second thread costs more than it gives
+    ew.leaderboard(USUAL, out=out)
+    publish(ew.leaderboard(["trained"], **TRAINED_ON, out=out), out)
+
+
+def publish(board: ew.Leaderboard, out: Path) -> None:
+    """The page, the numbers and the table, where they are committed."""
+    board.save(out)
+    shutil.copy(out / "leaderboard.json", FOLDER / "leaderboard.json")
+    ew.report(board, DOCS / "leaderboard.html")
+    page = DOCS / "leaderboard.md"
+    text = page.read_text(encoding="utf-8")
+    head, _, rest = text.partition(START)
+    _, _, tail = rest.partition(END)
+    page.write_text(f"{head}{START}\n{board.table()}\n{END}{tail}", encoding="utf-8")
+    print(board.table())
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--out", type=Path, default=Path("boards/all"), help="folder of the board")
+    parser.add_argument("--publish", action="store_true", help="run nothing, publish what is there")
+    asked = parser.parse_args()
+    if asked.publish:
+        publish(ew.Leaderboard.load(asked.out), asked.out)
+    else:
+        main(asked.out)
