@@ -80,13 +80,15 @@ def read_cells(folder: Path) -> list[Cell]:
 
 
 def current(cells: Iterable[Cell], now: Mapping[str, str] | None = None) -> list[Cell]:
-    """Without the cells of methods that have changed since: those of their last version stay.
+    """Without the cells of methods and problems that have changed since: the last version stays.
 
     `now` has the identity of methods that are known to be of one version.
     """
     kept = list(cells)
-    latest = {cell.method: cell.method_id for cell in kept} | dict(now or {})
-    return [cell for cell in kept if cell.method_id == latest[cell.method]]
+    method_ids = {cell.method: cell.method_id for cell in kept} | dict(now or {})
+    kept = [cell for cell in kept if cell.method_id == method_ids[cell.method]]
+    problem_ids = {cell.problem: cell.problem_id for cell in kept}
+    return [cell for cell in kept if cell.problem_id == problem_ids[cell.problem]]
 
 
 def _last(cells: Iterable[Cell]) -> dict[tuple[str, str, int, str], Cell]:

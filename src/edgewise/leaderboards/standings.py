@@ -63,6 +63,7 @@ class Standing:
     by_program: Mapping[str, float]
     over_random: Estimate | None
     n_programs: int
+    n_seeds: int
     n_problems: int
     n_refused: int
     n_failed: int
@@ -93,7 +94,7 @@ class Standing:
             row[name] = None if estimate is None else estimate.mean
             row[f"{name}_low"] = None if estimate is None else estimate.low
             row[f"{name}_high"] = None if estimate is None else estimate.high
-        counts = ("n_programs", "n_problems", "n_refused", "n_failed")
+        counts = ("n_programs", "n_seeds", "n_problems", "n_refused", "n_failed")
         costs = ("forward_passes", "backward_passes", "removals", "seconds")
         return row | {name: getattr(self, name) for name in (*counts, *costs)}
 
@@ -152,6 +153,7 @@ def standings(cells: Sequence[Cell]) -> tuple[Standing, ...]:
                 by_program=_by_program(own),
                 over_random=gains.get(method),
                 n_programs=len({cell.program for cell in own}),
+                n_seeds=len({cell.seed for cell in own}),
                 n_problems=len({cell.problem_id for cell in own}),  # a gate's are one for all seeds
                 n_refused=sum(cell.status == "refused" for cell in own),
                 n_failed=sum(cell.status == "failed" for cell in own),

@@ -109,7 +109,7 @@ def _or(names: Sequence[str]) -> str:
 def _standings(board: Leaderboard) -> Markup:
     columns = [("rank", "num"), ("method", ""), ("average precision", "num")]
     columns += [("over random", "num"), ("pessimistic AUC", "num"), ("ROC AUC", "num")]
-    columns += [("programs", "num"), ("problems", "num")]
+    columns += [("programs", "num"), ("seeds", "num"), ("problems", "num")]
     return data_table(columns, [_row(row) for row in board.standings], style="board")
 
 
@@ -139,6 +139,7 @@ def _row(row: Standing) -> Markup:
         _estimate(row.areas["pessimistic_auc"]),
         _estimate(row.areas["roc_auc"]),
         num(row.n_programs, str(row.n_programs)),
+        num(row.n_seeds, str(row.n_seeds)),
         num(row.n_problems, str(row.n_problems)),
         data_name=row.method,
         class_="baseline" if row.method in BASELINES else None,
@@ -168,9 +169,15 @@ def _signed(value: float, sign: bool) -> str:
 
 
 def _chart(board: Leaderboard) -> Markup:
-    rows = [(row.method, row.areas["average_precision"]) for row in board.standings]
+    rows = [(_labelled(row), row.areas["average_precision"]) for row in board.standings]
     lines = [(name, estimate.mean) for name, estimate in rows if name in BASELINES]
     return interval_chart("Average precision, mean over programs and 95 % interval", rows, lines)
+
+
+def _labelled(row: Standing) -> str:
+    """A method that has not run everywhere says on how many programs it has."""
+    partly = f" ({count(row.n_programs, 'program')})"
+    return row.method if row.rank is not None else row.method + partly
 
 
 # --- where each is good
@@ -191,9 +198,13 @@ def _references(board: Leaderboard) -> Markup:
         for row in board.standings
     ]
     about = "; ".join(f"{name}: {ABOUT_REFERENCES[name]}" for name in references)
-    seeds = count(len(board.asked("seed")), "seed")
-    note = f"Average precision, mean over n programs and {seeds}. {about}."
+    note = f"Average precision, mean over n programs and {_seeds(board)}. {about}."
     return join(el("p", note, class_="note"), data_table(heads, rows, style="board"))
+
+
+def _seeds(board: Leaderboard) -> str:
+    several = len({row.n_seeds for row in board.standings}) > 1
+    return ("up to " if several else "") + count(len(board.asked("seed")), "seed")
 
 
 def _of_reference(estimate: Estimate | None) -> list[Markup]:
@@ -216,8 +227,7 @@ def _programs(board: Leaderboard) -> Markup:
 
     grid = [[cell(row, program) for row in board.standings] for program in programs]
     methods = [row.method for row in board.standings]
-    seeds = count(len(board.asked("seed")), "seed")
-    note = f"Average precision, mean over references and {seeds}; methods in the order above."
+    note = f"Average precision, mean over references and {_seeds(board)}; methods as above."
     names = [f"{name} ({true[name][0]}/{true[name][1]})" for name in programs]
     found = heatmap("Program (true edges/edges)", names, methods, grid, numbered=False)
     return el("div", el("p", note, class_="note"), found, class_="upright")
@@ -239,9 +249,10 @@ def _costs(board: Leaderboard) -> Markup:
         for row in board.standings
     ]
     note = (
-        "Median over the problems that were answered. A pass is over all prompts of a problem. A "
-        "removal is evaluated on its own and recomputes only what it changes. Seconds are those of "
-        "the machine that this ran on, whatever else it did."
+        "Median over the problems that were answered. A pass is over all prompts of a problem; the "
+        "values that removed edges carry are there beforehand, for all. A removal is evaluated on "
+        "its own and recomputes only what it changes. Seconds are those of the machine that this "
+        "ran on, whatever else it did."
     )
     return join(el("p", note, class_="note"), data_table(columns, rows, style="board"))
 
