@@ -85,12 +85,12 @@ def run(asked: Asked, out: Path, *, json: bool) -> int:
 
 def _print(board: Leaderboard, files: Sequence[str]) -> None:
     references = board.asked("reference")
-    columns = ["rank", "method", "average precision", "pessimistic AUC", *references]
-    rows = [_row(row, references) for row in board.standings]
-    show.table("Standings", [*columns, "programs", "problems", "forward passes"], rows)
+    columns = ["method", "rank", "precision", "AUC", *references, "n", "passes"]
+    show.table("Standings", columns, [_row(row, references) for row in board.standings])
     show.OUT.print(
-        "Means over programs (95 % intervals of a bootstrap over programs and seeds); columns of "
-        "references are average precision. 1 is a perfect order of edges."
+        "Precision: average precision, mean over programs, and the 95 % interval of a bootstrap "
+        "over programs and seeds; so by reference. AUC: the paper's pessimistic one. n: programs "
+        "and problems. Passes: forward, median."
     )
     for row in board.standings:
         for n, what in ((row.n_refused, "refuses"), (row.n_failed, "fails on")):
@@ -105,12 +105,12 @@ def _print(board: Leaderboard, files: Sequence[str]) -> None:
 def _row(row: Standing, references: Sequence[str]) -> list[str]:
     each = [row.by_reference.get(name) for name in references]
     return [
-        row.rank_in_words,
         row.method,
-        *(row.areas[name].in_words() for name in ("average_precision", "pessimistic_auc")),
+        row.rank_in_words,
+        row.areas["average_precision"].in_words(),
+        f"{row.areas['pessimistic_auc'].mean:.2f}",
         *("–" if e is None else f"{e.mean:.2f}" for e in each),
-        str(row.n_programs),
-        str(row.n_problems),
+        f"{row.n_programs}, {row.n_problems}",
         show.number(row.forward_passes),
     ]
 
