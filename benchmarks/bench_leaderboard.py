@@ -24,7 +24,6 @@ TRAINED_ON = {
         "and-gate",
         "or-gate",
         "tracr-count",
-        "tracr-count-less-frequent",
         "tracr-detect",
         "tracr-histogram",
         "tracr-parity",
