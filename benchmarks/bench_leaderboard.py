@@ -1,6 +1,6 @@
 """How well does every method find what the weights of compiled programs really use?
 
-Command:  python benchmarks/bench_leaderboard.py [--out FOLDER]    (1 thread of a busy machine: 25 minutes)
+Command:  python benchmarks/bench_leaderboard.py [--out FOLDER]    (25 minutes)
 
 The board of docs/leaderboard.md: methods that need no training on all programs, references and
 three seeds; those that train (1,000 steps) on the small programs below, two references and one
