@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from edgewise.reporting.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, chart
 from edgewise.reporting.markup import Markup, el
 from edgewise.reporting.scales import Axis, axis
 
-WIDTH, HEIGHT = 700.0, 340.0
-_LEFT, _RIGHT, _TOP, _BOTTOM = 66.0, 14.0, 30.0, 46.0
 _LINEAR = 100.0  # the largest x of a linear axis
 COLOURS = 8  # in style.css; more series begin again
 
@@ -53,31 +52,15 @@ def scatter(
     if not dots:
         return None
     knee = 1.0 if max(dot.x for dot in dots) > _LINEAR else None
-    x = axis([0.0, *(dot.x for dot in dots)], _LEFT, WIDTH - _RIGHT, knee=knee)
+    x = axis([0.0, *(dot.x for dot in dots)], LEFT, WIDTH - RIGHT, knee=knee)
     heights = [*(dot.y for dot in dots), *(level.y for level in levels)]
-    y = axis(heights, HEIGHT - _BOTTOM, _TOP)
+    y = axis(heights, HEIGHT - BOTTOM, TOP)
+    marks = [_level(level, y) for level in levels]
+    marks += [_series(one, place, x, y) for place, one in enumerate(series)]
     across, up = labels
-    svg = el(
-        "svg",
-        el("text", up, x=8, y=14, class_="axis-label"),
-        *(_y_tick(y.at(value), label) for value, label in y.ticks()),
-        *(_x_tick(x.at(value), label) for value, label in x.ticks()),
-        el("text", across, x=(_LEFT + WIDTH) / 2, y=HEIGHT - 8, class_="axis-label middle"),
-        *(_level(level, y) for level in levels),
-        *(_series(one, place, x, y) for place, one in enumerate(series)),
-        viewBox=f"0 0 {WIDTH:.0f} {HEIGHT:.0f}",
-        role="img",
-        aria_label=title,
-        class_="chart wide",
-    )
+    figure = chart(title, up, (x, y), marks, caption, x_label=across, whole=False)
     key = el("div", *(_key(one.name, place) for place, one in enumerate(series)), class_="legend")
-    return el(
-        "figure",
-        el("h4", title),
-        key if len(series) > 1 else None,
-        el("div", svg, class_="canvas"),
-        el("figcaption", caption),
-    )
+    return el("div", key if len(series) > 1 else None, figure)
 
 
 def _colour(place: int) -> str:
@@ -101,16 +84,6 @@ def _key(name: str, place: int) -> Markup:
 
 
 def _level(level: Level, y: Axis) -> Markup:
-    line = el("path", d=f"M{_LEFT:.0f} {y.at(level.y):.1f}H{WIDTH - _RIGHT:.0f}", class_="limit")
-    text = el("text", level.name, x=WIDTH - _RIGHT, y=y.at(level.y) - 5, class_="limit-label")
+    line = el("path", d=f"M{LEFT:.0f} {y.at(level.y):.1f}H{WIDTH - RIGHT:.0f}", class_="limit")
+    text = el("text", level.name, x=WIDTH - RIGHT, y=y.at(level.y) - 5, class_="limit-label")
     return el("g", line, text)
-
-
-def _y_tick(y: float, label: str) -> Markup:
-    line = el("path", d=f"M{_LEFT:.0f} {y:.1f}H{WIDTH - _RIGHT:.0f}")
-    return el("g", line, el("text", label, x=_LEFT - 8, y=y + 4), class_="tick y")
-
-
-def _x_tick(x: float, label: str) -> Markup:
-    line = el("path", d=f"M{x:.1f} {HEIGHT - _BOTTOM:.1f}v4")
-    return el("g", line, el("text", label, x=x, y=HEIGHT - _BOTTOM + 18), class_="tick x")
