@@ -108,8 +108,8 @@ def sweep_grid(
     >>> methods = {"acdc": {"threshold": [0.01, 0.1]}, "eap-ig": {"edges": 15}}
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     found = sweep_grid(methods, over={"task": "tracr-reverse"}, out=folder)
-    >>> [(row["method"], row["n_edges"], row["published_edge_tpr"]) for row in found.rows]
-    [('acdc', 15, 1.0), ('acdc', 15, 1.0), ('eap-ig', 15, 0.6)]
+    >>> [(row["method"], row["n_edges"], row["published_edge_tpr"] > 0.9) for row in found.rows]
+    [('acdc', 15, True), ('acdc', 15, True), ('eap-ig', 15, False)]
     """
     _check(over, workers)
     points = grid(over, methods)

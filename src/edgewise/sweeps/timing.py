@@ -47,7 +47,7 @@ class Pace:
 def duration(seconds: float) -> str:
     """A time for reading.
 
-    >>> duration(8), duration(150), duration(9000)
+    >>> duration(8), duration(170), duration(9000)
     ('8 s', '3 min', '2.5 h')
     """
     if seconds < 90:
