@@ -49,7 +49,7 @@ def found_on(task: Any, graph: ew.Graph) -> dict[str, Any]:
     run = ew.acdc(task.problem.with_(graph=graph), threshold=THRESHOLD)
     test = task.test.with_(graph=graph)
     random = [
-        ew.faithfulness(test, ew.random(test, edges=run.circuit.n_edges, seed=seed).circuit)
+        ew.faithfulness(test, random_circuit(test, run.circuit.n_edges, seed))
         for seed in range(RANDOM)
     ]
     return {
@@ -63,6 +63,11 @@ def found_on(task: Any, graph: ew.Graph) -> dict[str, Any]:
         "variants": run.cost.variants,
         "seconds": round(run.cost.seconds, 2),
     }
+
+
+def random_circuit(problem: ew.Problem, n: int, seed: int) -> ew.Circuit:
+    """n edges at random."""
+    return ew.discover(problem, method="random", edges=n, seed=seed).circuit
 
 
 def table(rows: dict[str, dict[str, Any]]) -> str:
