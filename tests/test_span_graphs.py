@@ -99,11 +99,10 @@ def test_what_is_no_edge_is_explained():
         (["a", "a"], "named twice"),
         (["a->b"], "cannot hold"),
         ([""], "must be text"),
-        ([3], "must be text|spans"),
     ],
 )
 def test_spans_that_are_none(spans, message):
-    with pytest.raises((SettingError, Exception), match=message):
+    with pytest.raises(SettingError, match=message):
         Graph.build(1, 1, spans=spans)
 
 
@@ -220,7 +219,7 @@ def test_incremental_acdc_decides_as_from_scratch(shape, seed):
         found, expected = ([d.delta for d in r.trace] for r in (fast, slow))
         assert found == pytest.approx(expected, rel=1e-7, abs=1e-9)
         assert 0 < fast.circuit.n_edges < problem.graph.n_edges
-        assert 0 < fast.cost.edge_tests < problem.graph.n_edges or reference != "corrupted"
+        assert fast.cost.edge_tests + fast.cost.edges_skipped == problem.graph.n_edges
 
 
 def test_whole_layers_and_reduced_precision_and_micro_batches():
@@ -242,19 +241,25 @@ def test_exact_patching_is_one_removal_from_scratch():
         assert scores.of(edge) == pytest.approx(expected, abs=1e-9)
 
 
-@pytest.mark.parametrize("method", ["eap", "eap-ig", "clean-corrupted", "information-flow"])
+@pytest.mark.parametrize("method", ["eap", "eap-ig", "clean-corrupted"])
 @pytest.mark.parametrize("shape", ["gpt2", "parallel", "bidirectional"])
 def test_attributions_of_spans_add_up_to_those_of_all_positions(shape, method):
     problem = spanned_problem(2, shape, metric="logit-diff", switches=True)
     graph = problem.graph
     apart = graph.by_span(ew.discover(problem, method=method).scores.values)
     together = ew.discover(problem.with_(graph=graph.whole), method=method).scores.values
-    if method == "information-flow":  # shares are means over a span's positions
-        sizes = problem.pairs.at_spans(graph.spans).sum(dim=2)
-        assert bool((sizes > 0).all())
-        assert apart.shape == (3, *together.shape)
-        return
     torch.testing.assert_close(apart.sum(dim=0), together, **close)
+
+
+def test_information_flow_of_spans_averages_to_that_of_all_positions():
+    problem = spanned_problem(2, metric="logit-diff")
+    problem = problem.with_(pairs=problem.pairs.subset(1, 2))
+    graph = problem.graph
+    apart = graph.by_span(ew.information_flow(problem).scores.values)
+    together = ew.information_flow(problem.with_(graph=graph.whole)).scores.values
+    sizes = problem.pairs.at_spans(graph.spans).sum(dim=2).double()  # [span, 1]
+    share = (sizes / sizes.sum())[:, :, None]
+    torch.testing.assert_close((share * apart).sum(dim=0), together, **close)
 
 
 def test_a_span_is_attributed_by_its_own_positions():
