@@ -192,7 +192,7 @@ def test_wrong_weights_are_listed(change, message):
 def test_mixed_dtypes_are_refused():
     model = random_model()
     weights = {**model.weights, "unembed.W_U": model.weights["unembed.W_U"].float()}
-    with pytest.raises(UnsupportedModel, match="of several kinds"):
+    with pytest.raises(UnsupportedModel, match=r"are torch\.float32 and torch\.float64; use one"):
         ew.Model(model.config, weights)
 
 

@@ -73,7 +73,9 @@ class ProblemOptions:
     )
     batch_size: int | None = _option("Prompts run at a time; bounds memory.")
     dtype: str | None = _option("float64, float32, bfloat16 or float16. Default: the model's own.")
-    device: str | None = _option("cpu, cuda, mps. Default: where the model loads.")
+    device: str | None = _option(
+        "cpu, cuda, mps; several share the layers: cuda:0,cuda:1; auto. Default: where it loads."
+    )
     processing: str = _option("none, or transformer-lens (fold norms and value biases).", "none")
 
 

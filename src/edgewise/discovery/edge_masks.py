@@ -97,6 +97,7 @@ class Differences(Outputs):
         """Write a layer's heads; the output bias is a constant."""
         self._put(Heads(z, weight, self.graph.split_heads))
         if bias is not None:
+            bias = bias.to(z.device)
             self.constant = bias if self.constant is None else self.constant + bias
 
     def write_mlp(self, value: Float[Tensor, "batch pos d_model"]) -> None:

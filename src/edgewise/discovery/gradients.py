@@ -24,7 +24,7 @@ from edgewise.errors import MetricError
 from edgewise.graph import SLOTS, Graph, Site
 from edgewise.model import Model
 from edgewise.model.attention import Vectors, of_heads
-from edgewise.model.norms import norm_pullback
+from edgewise.model.norms import layer_device, norm_pullback
 from edgewise.model.outputs import Outputs
 from edgewise.model.parts import mixed_heads
 from edgewise.model.runtime import CleanReader, logits_of, run
@@ -176,7 +176,8 @@ def _at_heads(
 
     All of them read the same stream here, so one norm does for all.
     """
-    x = caught.inputs[Site(layer, "q")]
+    home, there = caught.inputs[Site(layer, "q")].device, layer_device(model, layer)
+    x = caught.inputs[Site(layer, "q")].to(there)
     sites = [graph.columns(Site(layer, slot)) for slot in SLOTS]
     sizes = [site.stop - site.start for site in sites]
     at_norm = x.new_empty(sum(sizes), *x.shape)
@@ -185,6 +186,7 @@ def _at_heads(
         if gradient is None:
             out.zero_()
             continue
+        gradient = gradient.to(there)
         weight = model.weights[f"blocks.{layer}.attn.W_{slot.upper()}"].mT
         if not graph.split_heads:
             out[0] = mixed_heads(gradient, weight)
@@ -192,7 +194,7 @@ def _at_heads(
         if len(weight) < len(gradient):  # every head has a port of its own to shared keys, values
             weight = of_heads(model.config, slot, weight, slice(None))
         torch.bmm(gradient.flatten(1, 2), weight, out=out.flatten(1, 2))
-    result = norm_pullback(model, f"blocks.{layer}.ln1", x, at_norm)
+    result = norm_pullback(model, f"blocks.{layer}.ln1", x, at_norm).to(home)
     return result if graph.split_qkv else result.unflatten(0, (3, -1)).sum(dim=0)
 
 

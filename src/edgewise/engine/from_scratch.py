@@ -78,4 +78,4 @@ def removals_of(problem: Problem, base: Circuit | None = None) -> Removals | Who
 def is_incremental(problem: Problem) -> bool:
     """Whether the incremental evaluator knows how this problem's model computes."""
     config = problem.model.config
-    return not (config.mixes_heads or config.logit_cap)
+    return not (config.mixes_heads or config.logit_cap or problem.model.is_spread)

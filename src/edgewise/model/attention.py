@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from edgewise.graph import SLOTS, Slot
 from edgewise.model.config import ModelConfig
-from edgewise.model.norms import Transformer, norm
+from edgewise.model.norms import Transformer, layer_device, norm
 from edgewise.model.parts import NORMS, project, rms_norm
 from edgewise.model.rotary import Rotary
 
@@ -99,19 +99,20 @@ def head_vectors(
     at_heads: Float[Tensor, "batch pos d_model"] | None,
     heads: Heads = None,
 ) -> Vectors:
-    """The q, k or v vectors of a layer's heads from what their ports read.
+    """The q, k or v vectors of a layer's heads from what their ports read, on its device.
 
     `heads` are query heads: each gets its key/value head's vector. `at_heads` are position
     embeddings that reach queries and keys only (shortformer), or None.
     """
-    x = norm(model, f"blocks.{layer}.ln1", x)
+    home = x.device
+    x = norm(model, f"blocks.{layer}.ln1", x.to(layer_device(model, layer)))
     if at_heads is not None and slot != "v":
-        x = x + at_heads
+        x = x + at_heads.to(x.device)
     name, bias = f"blocks.{layer}.attn.W_{slot.upper()}", f"blocks.{layer}.attn.b_{slot.upper()}"
     weight = of_heads(model.config, slot, model.weights[name], heads)
     if bias not in model.weights:
-        return project(x, weight, None)
-    return project(x, weight, of_heads(model.config, slot, model.weights[bias], heads))
+        return project(x, weight, None).to(home)
+    return project(x, weight, of_heads(model.config, slot, model.weights[bias], heads)).to(home)
 
 
 def of_heads(config: ModelConfig, slot: Slot, tensor: Tensor, heads: Heads) -> Tensor:
@@ -147,7 +148,7 @@ def placed(
         return vectors
     if config.qk_norm != "none":
         weight = model.weights[f"blocks.{layer}.attn.norm_{slot.upper()}.w"]
-        vectors = _normed(config, vectors, weight)
+        vectors = _normed(config, vectors, weight.to(vectors.device))
     rotary = config.rotary_of(layer)
     if rotary is None or angles is None:
         return vectors
@@ -229,9 +230,10 @@ def written(
     denominator it is linear, so every head has its share: its own values divided by the
     denominator that all of them make, its own matrix times the norm's weight.
     """
-    config, weight = model.config, model.weights[f"blocks.{layer}.attn.W_O"]
+    config, weight, home = model.config, model.weights[f"blocks.{layer}.attn.W_O"], z.device
     if not config.post_norm:
         return z, weight
+    z = z.to(weight.device)
     wide = torch.promote_types(z.dtype, torch.float32)
     total = (z.permute(1, 2, 0, 3).flatten(2) @ weight.flatten(0, 1)).to(wide)
     scale = (total.square().mean(dim=-1, keepdim=True) + config.eps).rsqrt()
@@ -239,4 +241,4 @@ def written(
         scale = scale.detach()
     share = model.weights[f"blocks.{layer}.ln1_post.w"]
     share = 1 + share.to(wide) if "offset" in config.norm else share
-    return (z.to(wide) * scale).to(z.dtype), (weight * share).to(weight.dtype)
+    return (z.to(wide) * scale).to(home, z.dtype), (weight * share).to(weight.dtype)

@@ -6,15 +6,16 @@ import difflib
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 import torch
 
 from edgewise.data import Tokenizer
-from edgewise.errors import ModelUnavailable, UnsupportedModel
+from edgewise.errors import ModelUnavailable, SettingError, UnsupportedModel
 from edgewise.model.bundled import BUNDLED
 from edgewise.model.families import check_model_type
 
@@ -22,9 +23,12 @@ _SAMPLE = "When Mary and John went to the store, John gave a drink to 1234 other
 
 
 def from_pretrained(
-    source: str, dtype: torch.dtype | None, device: torch.device | None
+    source: str, dtype: torch.dtype | None, devices: list[torch.device] | Literal["auto"]
 ) -> tuple[Any, Any]:
-    """Module and tokenizer of a folder or hub name. Raises `ModelError`."""
+    """Module and tokenizer of a folder or hub name, on the device if it is one.
+
+    Raises `ModelError`, `SettingError`.
+    """
     # transformers takes seconds to import, and bundled models do not need it.
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
@@ -40,6 +44,8 @@ def from_pretrained(
         raise _unavailable(source, is_folder, reason) from reason
     check_model_type(config.model_type)
     _check_not_quantised(source, config)
+    if devices == "auto" and find_spec("accelerate") is None:
+        raise SettingError("device='auto' needs accelerate: pip install 'edgewise[cards]'.")
     try:
         with _quiet():  # what is missing or misshapen is an error below
             module, found = AutoModelForCausalLM.from_pretrained(
@@ -47,13 +53,14 @@ def from_pretrained(
                 dtype=dtype or "auto",
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,
+                **({"device_map": "auto"} if devices == "auto" else {}),
                 **offline,
             )
     except Exception as reason:
         raise _unavailable(source, is_folder, reason) from reason
     _check_complete(source, found)
     # In place, before anything is made of it: a second copy may not fit.
-    module = module if device is None else module.to(device)
+    module = module.to(devices[0]) if len(devices) == 1 else module
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, **offline)
     except Exception:  # a folder may hold a model alone; text prompts then say what is missing

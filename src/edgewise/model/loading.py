@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -25,7 +25,7 @@ def load_model(
     source: Any,
     *,
     dtype: torch.dtype | str | None = None,
-    device: torch.device | str | None = None,
+    device: torch.device | str | Sequence[torch.device | str] | None = None,
     processing: Processing = "none",
     tokenizer: Any = None,
 ) -> Model:
@@ -34,27 +34,31 @@ def load_model(
     `source`: the name of a bundled model, a folder, a hub name, or a module of transformers (whose
     parameters are shared, not copied: training it changes the model). Also a HookedTransformer of
     TransformerLens, or nanoGPT's checkpoint, a dictionary that you have read yourself. `dtype` and
-    `device` default to the source's own. `processing="transformer-lens"` rewrites the weights as
-    TransformerLens does by default (`edgewise.model.process`). Raises `ModelError`: unsupported,
-    unreachable, or not proved.
+    `device` default to the source's own. Several devices share the layers of a model that is larger
+    than one of them; "auto" lets transformers and accelerate place a checkpoint over all there
+    are, without a copy in the CPU's memory (`pip install 'edgewise[cards]'`).
+    `processing="transformer-lens"` rewrites the weights as TransformerLens does by default
+    (`edgewise.model.process`). Raises `ModelError`: unsupported, unreachable, or not proved; and
+    `SettingError` for devices that this machine has not.
 
     >>> load_model("tracr-reverse").config.n_layers
     4
     """
-    dtype, device = _dtype(dtype), _device(device)
+    dtype, places = _dtype(dtype), _devices(source, device)
     if processing not in ("none", "transformer-lens"):
         raise unknown_name("processing", str(processing), ("none", "transformer-lens"))
     if isinstance(source, Mapping) or hasattr(source, "cfg"):
-        model = _from_state(source, tokenizer).to(dtype=dtype, device=device)
+        model = _from_state(source, tokenizer)
     elif not isinstance(source, str | Path):
-        model = _from_module(source, type(source).__name__, tokenizer, dtype, device)
+        model = _from_module(source, type(source).__name__, tokenizer)
     elif str(source) in BUNDLED:
-        model = bundled_model(str(source)).to(dtype=dtype, device=device)
+        model = bundled_model(str(source))
         if tokenizer is not None:
             model = replace(model, tokenizer=as_tokenizer(tokenizer))
     else:
-        module, found = from_pretrained(str(source), dtype, device)
-        model = _from_module(module, str(source), tokenizer or found, dtype, device)
+        module, found = from_pretrained(str(source), dtype, places)
+        model = _from_module(module, str(source), tokenizer or found)
+    model = _placed(model, dtype, places)
     if processing == "none":
         return model
     return process(model, **steps_that_are_exact(model))
@@ -69,6 +73,31 @@ def _dtype(asked: torch.dtype | str | None) -> torch.dtype | None:
     if name not in names:
         raise unknown_name("dtype for a model", name, names)
     return names[name]
+
+
+def _devices(source: Any, asked: Any) -> list[torch.device] | Literal["auto"]:
+    """The devices asked for: none for the source's own. Raises `SettingError`."""
+    if asked == "auto":
+        if not isinstance(source, str | Path) or str(source) in BUNDLED:
+            raise SettingError(
+                "device='auto' places checkpoints, by hub name or folder. For a model in memory "
+                "or a bundled one name the devices, such as ['cuda:0', 'cuda:1']."
+            )
+        return "auto"
+    if isinstance(asked, str):
+        asked = asked.split(",")
+    several = asked if isinstance(asked, Sequence) else [asked]
+    return [device for device in map(_device, several) if device is not None]
+
+
+def _placed(
+    model: Model, dtype: torch.dtype | None, places: list[torch.device] | Literal["auto"]
+) -> Model:
+    if len(places) == 1 or places == "auto":
+        device = None if places == "auto" else places[0]
+        return model if dtype is None and device is None else model.to(dtype=dtype, device=device)
+    model = model if dtype is None else model.to(dtype=dtype)
+    return model.spread(places) if places else model
 
 
 def _device(asked: torch.device | str | None) -> torch.device | None:
@@ -88,8 +117,6 @@ def _from_module(
     module: Any,
     name: str,
     tokenizer: Any,
-    dtype: torch.dtype | None,
-    device: torch.device | str | None,
 ) -> Model:
     family = family_of(module)
     _check_floating(module, name)
@@ -98,8 +125,7 @@ def _from_module(
     check_tokenizer(wrapped, config.d_vocab, name)
     model = Model(config, weights, name=name, tokenizer=wrapped)
     proof = prove(model, huggingface_source(module, family.final_norm(module)))
-    proved = Model(config, model.weights, name=name, tokenizer=wrapped, proof=proof)
-    return proved if dtype is None and device is None else proved.to(dtype=dtype, device=device)
+    return Model(config, model.weights, name=name, tokenizer=wrapped, proof=proof)
 
 
 def _from_state(source: Any, tokenizer: Any) -> Model:
@@ -136,5 +162,5 @@ def _check_floating(module: Any, name: str) -> None:
             kind = "on the meta device" if parameter.is_meta else f"of {parameter.dtype}"
             raise UnsupportedModel(
                 f"{name}: {key} is {kind}, which cannot be split into heads and run. Load the "
-                "model in float32, bfloat16 or float16, not quantised."
+                "model in float32, bfloat16 or float16, not quantised and not offloaded."
             )

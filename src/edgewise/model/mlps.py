@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from edgewise.model.config import Experts, ModelConfig
-from edgewise.model.norms import Transformer, norm
+from edgewise.model.norms import Transformer, layer_device, norm
 from edgewise.model.parts import ACTIVATIONS
 
 
@@ -18,13 +18,14 @@ def mlp_output(
     model: Transformer, layer: int, x: Float[Tensor, "*rows d_model"]
 ) -> Float[Tensor, "*rows d_model"]:
     """An MLP's output, its output bias and output norm included, from what its port reads."""
-    at, config = f"blocks.{layer}", model.config
+    at, config, home = f"blocks.{layer}", model.config, x.device
+    x = x.to(layer_device(model, layer))
     normed, experts = norm(model, f"{at}.ln2", x), config.experts_of(layer)
     if experts is not None:
         wrote = _mixture(model, f"{at}.mlp", experts, normed.flatten(0, -2)).view(x.shape)
     else:
         wrote = _affine(_active(model, layer, normed), model, f"{at}.mlp.W_out", f"{at}.mlp.b_out")
-    return norm(model, f"{at}.ln2_post", wrote) if config.post_norm else wrote
+    return (norm(model, f"{at}.ln2_post", wrote) if config.post_norm else wrote).to(home)
 
 
 def _active(model: Transformer, layer: int, normed: Tensor) -> Tensor:

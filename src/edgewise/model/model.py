@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
@@ -17,9 +17,10 @@ from edgewise.data.tokenizers import as_tokenizer
 from edgewise.errors import SettingError
 from edgewise.graph import Graph
 from edgewise.model.config import ModelConfig
+from edgewise.model.placement import layers_in_turn, moved
 from edgewise.model.runtime import CleanReader, logits_of, run
 from edgewise.model.state_dicts import translated
-from edgewise.model.weights import check_weights
+from edgewise.model.weights import check_weights, part_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +78,7 @@ class Model:
 
     @property
     def device(self) -> torch.device:
+        """Where its embeddings lie, and every run's residual stream; see `spread`."""
         return self.weights["embed.W_E"].device
 
     @property
@@ -104,17 +106,27 @@ class Model:
         self, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None
     ) -> Model:
         """This model in another dtype or on another device; what shared memory still does."""
-        moved: dict[int, Tensor] = {}
-        weights = {}
-        for name, tensor in self.weights.items():
-            storage = tensor.untyped_storage()
-            if storage.data_ptr() not in moved:
-                every = tensor.new_empty(0).set_(storage)  # views of one tensor are many weights
-                moved[storage.data_ptr()] = every.to(dtype=dtype, device=device)
-            every = moved[storage.data_ptr()]
-            place = tensor.size(), tensor.stride(), tensor.storage_offset()
-            weights[name] = every.as_strided(*place)
-        return replace(self, weights=weights)
+        return replace(self, weights=moved(self.weights, dtype, lambda _: device))
+
+    def spread(self, devices: Sequence[torch.device | str]) -> Model:
+        """This model over several devices: neighbouring layers together, by their sizes.
+
+        The first device holds the embeddings, the unembedding, and the residual streams: what the
+        layers elsewhere read and write travels, weights do not. Raises `SettingError` if there are
+        no devices, or more than layers.
+        """
+        if not 0 < len(devices) <= self.config.n_layers:
+            raise SettingError(
+                f"{len(devices)} devices for {self.config.n_layers} layers; give between one and "
+                "as many as there are layers."
+            )
+        place = layers_in_turn(self.weights, [torch.device(device) for device in devices])
+        return replace(self, weights=moved(self.weights, None, lambda name: place[part_of(name)]))
+
+    @property
+    def is_spread(self) -> bool:
+        """Whether its weights lie on more than one device."""
+        return any(tensor.device != self.device for tensor in self.weights.values())
 
     def linearised(self) -> Model:
         """The same model with the backward pass of relevance propagation (see parts.py)."""

@@ -25,6 +25,11 @@ class Transformer(Protocol):
         ...
 
 
+def layer_device(model: Transformer, layer: int) -> torch.device:
+    """Where a layer's weights lie, and so where it computes: a model may fill several cards."""
+    return model.weights[f"blocks.{layer}.attn.W_O"].device
+
+
 def norm(model: Transformer, name: str, x: Tensor) -> Tensor:
     """The norm called `name` (ln1, ln2 and their _post of a block, or ln_final)."""
     config = model.config

@@ -50,6 +50,7 @@ class Outputs:
             self._add_constant(bias)
 
     def _add_constant(self, bias: Float[Tensor, "d_model"]) -> None:
+        bias = bias.to(self.residual.device)
         self.constant = bias if self.constant is None else self.constant + bias
         self._residual = self.residual + bias
 

@@ -93,10 +93,11 @@ def logits_of(
     model: Transformer, final: Float[Tensor, "*rows d_model"]
 ) -> Float[Tensor, "*rows vocab"]:
     """The final norm and the unembedding, on any rows of what the output port reads."""
-    logits = norm(model, "ln_final", final) @ model.weights["unembed.W_U"]
+    weight, home = model.weights["unembed.W_U"], final.device
+    logits = norm(model, "ln_final", final.to(weight.device)) @ weight
     bias, cap = model.weights.get("unembed.b_U"), model.config.logit_cap
     logits = logits if bias is None else logits + bias
-    return cap * (logits / cap).tanh() if cap else logits
+    return (cap * (logits / cap).tanh() if cap else logits).to(home)
 
 
 def _mixed(

@@ -14,7 +14,10 @@ from edgewise.model.parts import mixed_heads, separate_heads
 
 @dataclass(frozen=True, eq=False)
 class Heads:
-    """What a layer's heads wrote: z times weight, a sender each or all of them one sender."""
+    """What a layer's heads wrote: z times weight, a sender each or all of them one sender.
+
+    The product is made where the weight lies, and comes back to where z is.
+    """
 
     z: Float[Tensor, "head batch pos d_head"]
     weight: Float[Tensor, "head d_head d_model"]
@@ -26,12 +29,12 @@ class Heads:
     def dense(self) -> Float[Tensor, "sender batch pos d_model"]:
         """Every sender, in the size it has on the stream."""
         if self.apart:
-            return separate_heads(self.z, self.weight)
-        return mixed_heads(self.z, self.weight)[None]
+            return separate_heads(self.z.to(self.weight.device), self.weight).to(self.z.device)
+        return self.total()[None]
 
     def total(self) -> Float[Tensor, "batch pos d_model"]:
         """The sum of the senders."""
-        return mixed_heads(self.z, self.weight)
+        return mixed_heads(self.z.to(self.weight.device), self.weight).to(self.z.device)
 
     def some(self, indices: Sequence[int]) -> Heads:
         """Some of the senders."""
@@ -81,9 +84,10 @@ class Sent:
         parts = list(self._chosen(rows))
         if torch.is_grad_enabled():
             return torch.cat([part.dense() if isinstance(part, Heads) else part for part in parts])
-        shapes = [(part.z if isinstance(part, Heads) else part).shape[1:3] for part in parts]
-        like = parts[0].weight if isinstance(parts[0], Heads) else parts[0]
-        out = like.new_empty(len(rows), *torch.broadcast_shapes(*shapes), like.shape[-1])
+        values = [part.z if isinstance(part, Heads) else part for part in parts]
+        shape = torch.broadcast_shapes(*(value.shape[1:3] for value in values))
+        d_model = (parts[0].weight if isinstance(parts[0], Heads) else parts[0]).shape[-1]
+        out = values[0].new_empty(len(rows), *shape, d_model)
         self.into(out, rows)
         return out
 
@@ -103,7 +107,7 @@ class Sent:
             target = out[done : done + len(part)]
             if not isinstance(part, Heads):
                 target.copy_(part)
-            elif part.apart and part.z.shape[1:3] == target.shape[1:3] and target.is_contiguous():
+            elif part.apart and _may_be_filled(target, part):
                 torch.bmm(part.z.flatten(1, 2), part.weight, out=target.flatten(1, 2))
             else:
                 target.copy_(part.dense())
@@ -127,6 +131,12 @@ def _joined(function: Callable[[Tensor, Tensor], Tensor], one: Part, other: Part
         return replace(one, z=function(one.z, other.z))
     parts = [part.dense() if isinstance(part, Heads) else part for part in (one, other)]
     return function(*parts)
+
+
+def _may_be_filled(target: Tensor, part: Heads) -> bool:
+    """Whether the product can be written straight into `target`."""
+    fits = part.z.shape[1:3] == target.shape[1:3] and part.weight.device == target.device
+    return fits and target.is_contiguous()
 
 
 def _index(indices: Sequence[int]) -> slice | list[int]:

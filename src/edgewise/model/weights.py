@@ -102,7 +102,22 @@ def check_weights(config: ModelConfig, weights: Mapping[str, Tensor], source: st
             faults.append(f"{name} is {tuple(tensor.shape)}, expected {expected[name].shape}")
     if faults:
         raise UnsupportedModel(f"{source}: {'; '.join(faults)}.")
-    kinds = {(tensor.dtype, tensor.device) for tensor in weights.values()}
-    if len(kinds) > 1:
-        found = ", ".join(sorted(f"{dtype} on {device}" for dtype, device in kinds))
-        raise UnsupportedModel(f"{source}: its tensors are of several kinds ({found}); use one.")
+    dtypes = sorted({str(tensor.dtype) for tensor in weights.values()})
+    if len(dtypes) > 1:
+        raise UnsupportedModel(f"{source}: its tensors are {' and '.join(dtypes)}; use one dtype.")
+    places: dict[str, set[str]] = {}
+    for name, tensor in weights.items():
+        places.setdefault(part_of(name), set()).add(str(tensor.device))
+    for part, found in places.items():
+        if len(found) > 1:
+            raise UnsupportedModel(
+                f"{source}: {part} lies on {' and '.join(sorted(found))}. Layers may lie on "
+                "several devices, each on one, and so may the embeddings and the unembedding."
+            )
+
+
+def part_of(name: str) -> str:
+    """What a tensor is computed together with: "blocks.3", "embed", or "unembed"."""
+    if name.startswith("blocks."):
+        return ".".join(name.split(".")[:2])
+    return "embed" if "embed.W_E" in name or name.startswith("pos_embed") else "unembed"
