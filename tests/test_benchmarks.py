@@ -12,7 +12,14 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 @pytest.mark.parametrize(
     "script",
-    ["bench_gpu", "bench_acdc", "bench_acdc_waterfall", "bench_calibration", "check_kill_resume"],
+    [
+        "bench_gpu",
+        "bench_acdc",
+        "bench_acdc_waterfall",
+        "bench_calibration",
+        "check_kill_resume",
+        "bench_large_models",
+    ],
 )
 def test_a_tiny_run_prints_a_result(script):
     command = [sys.executable, str(BENCHMARKS / f"{script}.py"), "--tiny"]
