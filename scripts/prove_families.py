@@ -1,6 +1,6 @@
 """Try every family on tiny random models, and write what was found.
 
-    python scripts/prove_families.py        (half a minute on one core; no download)
+    python scripts/prove_families.py        (two minutes on one core; no download)
 
 Writes src/edgewise/model/families/proven.json, which `edgewise models` shows, and docs/families.md.
 The models are those of tests/hf.py, made by Hugging Face's own classes; the checks are those of
@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ import edgewise as ew  # noqa: E402
 from edgewise.evaluation.model_check import check_model  # noqa: E402
 from edgewise.model.config import ModelConfig  # noqa: E402
 from edgewise.model.families import FAMILIES  # noqa: E402
+from family_cli import runs_by_command_line  # noqa: E402
 from hf import CASES, gradient_error, hf_model, loaded  # noqa: E402
 
 PAGE = ROOT / "scripts" / "families_page.md"
@@ -50,21 +52,24 @@ def measured(case: str) -> dict[str, Any]:
         raise SystemExit(f"{case}: {found.errors}")
     half = ew.load_model(hf_model(case, dtype=torch.bfloat16))
     print(case, f"{max(found.errors.values()):.0e}")
+    with TemporaryDirectory() as folder:
+        runs = runs_by_command_line(module, Path(folder))
     return {
         "case": case,
         "model_type": module.config.model_type,
+        "heads": [model.config.n_heads, model.config.n_kv_heads],
+        "positions": positions(model.config),
         "features": features(model.config),
         "float64": found.errors | {"embedding gradient": gradient_error(case)},
         "bfloat16": dict(half.proof["relative_errors"]),
+        "edges": model.graph.n_edges,
+        "kept by the command line": {method: run.circuit.n_edges for method, run in runs.items()},
     }
 
 
 def features(config: ModelConfig) -> list[str]:
     """What this model has that a GPT-2 has not."""
     has = {
-        "grouped heads": config.group > 1,
-        "rotary": any(config.rotary),
-        "ALiBi": bool(config.alibi_slopes),
         "windows": any(config.windows),
         "parallel blocks": config.parallel,
         "gated MLPs": config.gated,
@@ -78,18 +83,34 @@ def features(config: ModelConfig) -> list[str]:
     return [name for name, there in has.items() if there]
 
 
+def positions(config: ModelConfig) -> str:
+    """What tells a model where a token stands."""
+    if any(config.rotary):
+        turned = {2 * len(r.frequencies) for r in config.rotary if r is not None}
+        part = "" if turned == {config.d_head} else "part "
+        return f"{part}rotary" + ("" if all(config.rotary) else " in some layers")
+    return "ALiBi" if config.alibi_slopes else "learned"
+
+
 def table(cases: list[dict[str, Any]]) -> str:
     """Family by check."""
-    lines = [
-        "| family, random model | logits | gradient | circuits | padding | bfloat16 | features |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    columns = (
+        "family, random model", "logits", "gradient", "circuits", "spans", "padding", "bfloat16",
+        "heads, kv", "positions", "ACDC, EAP-IG, SP", "also",
+    )  # fmt: skip
+    lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
     for case in cases:
         exact = case["float64"]
-        circuits = max(v for k, v in exact.items() if "circuit" in k or k.startswith("gradient"))
-        numbers = [exact["proof: logits"], exact["embedding gradient"], circuits, exact["padding"]]
-        cells = [f"{number:.0e}" for number in numbers]
+        identities = {k: v for k, v in exact.items() if "circuit" in k or k.startswith("gradient")}
+        circuits = max(v for k, v in identities.items() if "spans" not in k)
+        spans = max(v for k, v in identities.items() if "spans" in k)
+        numbers = [exact["proof: logits"], exact["embedding gradient"], circuits, spans]
+        cells = [f"{number:.0e}" for number in (*numbers, exact["padding"])]
         cells.append(f"{100 * case['bfloat16']['logits']:.1f} %")
+        cells.append(", ".join(map(str, case["heads"])))
+        cells.append(case["positions"])
+        kept = ", ".join(str(n) for n in case["kept by the command line"].values())
+        cells.append(f"{kept} of {case['edges']}")
         name = f"`{case['model_type']}`"
         detail = case["case"].partition(", ")[2]
         name = f"{name}, {detail}" if detail else name

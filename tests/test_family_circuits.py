@@ -3,16 +3,14 @@
 The cases that compute in a way of their own are in the plain tier, all others with -m slow.
 """
 
-import json
-
 import pytest
 import torch
 
 import edgewise as ew
-from edgewise.cli.main import main
 from edgewise.discovery.edge_masks import EdgeMasking
 from edgewise.discovery.edge_tests import loss_without
 from edgewise.discovery.training import loss_and_gradient
+from family_cli import runs_by_command_line
 from family_oracle import run_circuit
 from hf import CASES, MIXED, loaded
 from models import random_circuit, random_pairs
@@ -173,25 +171,12 @@ def test_all_attributions_agree_on_a_small_change(case):
             close(found, exact, tolerance=1e-4 * float(exact.abs().max()))
 
 
-@pytest.mark.parametrize("case", some(CASES, {"llama"}))
-def test_the_command_line_finds_circuits_and_draws_them(case, tmp_path, capsys):
-    """ACDC, EAP-IG and SP from a folder, end to end."""
+@pytest.mark.parametrize("case", some(CASES))
+def test_the_command_line_finds_circuits_and_draws_them(case, tmp_path):
+    """ACDC, EAP-IG and SP end to end; of all families in `scripts/prove_families.py`."""
     module, _ = loaded(case)
-    module.save_pretrained(tmp_path / "model")
-    pairs = {"clean": [1, 2, 3, 4], "corrupted": [5, 2, 3, 4], "answers": [7], "wrong": [8]}
-    (tmp_path / "pairs.jsonl").write_text(json.dumps(pairs) + "\n")
-    how = ["--pairs", tmp_path / "pairs.jsonl", "--model", tmp_path / "model", "--json"]
-    for method, options in (
-        ("acdc", ["--threshold", 0.05, "--metric", "kl"]),
-        ("eap-ig", ["--edges", 20, "--metric", "logit-diff"]),
-        ("sp", ["--steps", 2, "--metric", "logit-diff", "--regularisation", 0.1]),
-    ):
-        out, page = tmp_path / method, tmp_path / f"{method}.html"
-        arguments = ["discover", *how, "--method", method, *options, "--out", out]
-        with pytest.raises(SystemExit) as stop:
-            main([str(a) for a in (*arguments, "--report", page)])
-        printed = capsys.readouterr()
-        assert not stop.value.code, printed.err
-        run = ew.Run.load(out)
-        assert run.circuit.n_edges == json.loads(printed.out)["n_edges"]
-        assert "<svg" in page.read_text()
+    runs = runs_by_command_line(module, tmp_path)
+    assert runs["eap-ig"].circuit.n_edges == 20
+    for method, run in runs.items():
+        assert run.circuit.graph == loaded(case)[1].graph
+        assert "<svg" in (tmp_path / f"{method}.html").read_text()

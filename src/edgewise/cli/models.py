@@ -67,10 +67,12 @@ def _cells(model_type: str, summary: str) -> tuple[str, str, str, str]:
     from edgewise.model.families.proven import proven
 
     cases = proven(model_type)
-    features = sorted({feature for case in cases for feature in case["features"]})
+    features = {feature for case in cases for feature in case["features"]}
+    features |= {case["positions"] for case in cases}
+    features |= {"grouped heads" for case in cases if len(set(case["heads"])) > 1}
     worst = max((case["float64"]["proof: logits"] for case in cases), default=None)
     error = "not proven" if worst is None else f"{worst:.0e}"
-    return model_type, summary, error, ", ".join(features)
+    return model_type, summary, error, ", ".join(sorted(features))
 
 
 @app.command()

@@ -5,6 +5,9 @@
 - full       the circuit of all edges is the clean run
 - empty      the circuit of no edges is the run on the corrupted prompts
 - gradient   attribution's score of every edge is minus the gradient of its mask, by autograd
+
+The last three are tried on the model's graph, on that of single heads where keys and values are
+shared, and with two spans of positions apart.
 """
 
 from __future__ import annotations
@@ -50,19 +53,21 @@ def check_model(model: Model, *, seed: int = 0) -> ModelCheck:
     longest = model.config.n_ctx
     lengths = [min(n, longest) for n in _LENGTHS]
     errors["padding"] = _padding(model, lengths, seed)
-    for graph in _graphs(model):
-        kind = "" if graph == model.graph else ", heads ungrouped"
-        problem = Problem(model, _pairs(model, lengths, seed, "right"), "logit-diff", graph=graph)
+    pairs = _pairs(model, lengths, seed, "right")
+    for kind, graph in _graphs(model, pairs).items():
+        problem = Problem(model, pairs, "logit-diff", graph=graph)
         for what, error in _identities(problem).items():
             errors[what + kind] = error
     dtype = str(model.dtype).removeprefix("torch.")
     return ModelCheck(model.name, dtype, TOLERANCES[model.dtype], errors)
 
 
-def _graphs(model: Model) -> list[Graph]:
-    """The model's own graph, and that of single heads if they share keys and values."""
-    apart = Graph.of(model, ungroup_heads=True)
-    return [model.graph] if apart == model.graph else [model.graph, apart]
+def _graphs(model: Model, pairs: PromptPairs) -> dict[str, Graph]:
+    """The graphs to try, by what is different about them."""
+    graphs = {"": model.graph, ", spans apart": Graph.of(model, spans=pairs)}
+    if model.config.group > 1:
+        graphs[", heads ungrouped"] = Graph.of(model, ungroup_heads=True)
+    return graphs
 
 
 def _pairs(model: Model, lengths: list[int], seed: int, padding: str) -> PromptPairs:
@@ -74,7 +79,14 @@ def _pairs(model: Model, lengths: list[int], seed: int, padding: str) -> PromptP
 
     clean, corrupted = rows(), rows()
     ids = torch.randint(model.config.d_vocab_out, (2, len(lengths)), generator=generator)
-    return PromptPairs.from_tokens(clean, corrupted, answers=ids[0], wrong=ids[1], padding=padding)  # type: ignore[arg-type]
+    return PromptPairs.from_tokens(
+        clean,
+        corrupted,
+        answers=ids[0],
+        wrong=ids[1],
+        padding=padding,  # type: ignore[arg-type]
+        spans={"first": [0] * len(lengths)},
+    )
 
 
 def _padding(model: Model, lengths: list[int], seed: int) -> float:
