@@ -90,7 +90,9 @@ CASES |= {
 def hf_model(case: str, *, seed: int = 0, dtype: torch.dtype = torch.float64) -> Any:
     """A model whose every parameter is random, norms and biases included."""
     name, differs = CASES[case]
-    config = getattr(transformers, name)(**{**_SHAPE, **differs})
+    kind = getattr(transformers, name)
+    shape = {key: size for key, size in _SHAPE.items() if hasattr(kind(), key)}
+    config = kind(**{**shape, **differs})
     # Eager attention knows every feature, but adds Falcon's ALiBi twice.
     attention = "sdpa" if differs.get("alibi") else "eager"
     with torch.random.fork_rng(devices=[]):

@@ -11,6 +11,7 @@ import torch
 
 from edgewise.data.tokenizers import as_tokenizer
 from edgewise.errors import SettingError, UnsupportedModel, unknown_name
+from edgewise.model import bridges
 from edgewise.model.bundled import BUNDLED, bundled_model
 from edgewise.model.checkpoints import check_tokenizer, first_line, from_pretrained
 from edgewise.model.families import family_of
@@ -47,7 +48,9 @@ def load_model(
     dtype, places = _dtype(dtype), _devices(source, device)
     if processing not in ("none", "transformer-lens"):
         raise unknown_name("processing", str(processing), ("none", "transformer-lens"))
-    if isinstance(source, Mapping) or hasattr(source, "cfg"):
+    if bridges.is_bridge(source):
+        model = _from_bridge(source, tokenizer)
+    elif isinstance(source, Mapping) or hasattr(source, "cfg"):
         model = _from_state(source, tokenizer)
     elif not isinstance(source, str | Path):
         model = _from_module(source, type(source).__name__, tokenizer)
@@ -125,7 +128,28 @@ def _from_module(
     check_tokenizer(wrapped, config.d_vocab, name)
     model = Model(config, weights, name=name, tokenizer=wrapped)
     proof = prove(model, huggingface_source(module, family.final_norm(module)))
-    return Model(config, model.weights, name=name, tokenizer=wrapped, proof=proof)
+    return replace(model, proof=proof)
+
+
+def _from_bridge(bridge: Any, tokenizer: Any) -> Model:
+    """From a TransformerBridge of TransformerLens 4."""
+    name = getattr(bridge.cfg, "model_name", None) or type(bridge).__name__
+    plain = bridges.unwrapped(bridge.original_model)
+    bridges.refuse_hooks(bridge, name)
+    _check_floating(plain, name)
+    config, weights, final_norm = bridges.read(bridge, plain)
+    wrapped = as_tokenizer(tokenizer or getattr(bridge, "tokenizer", None))
+    check_tokenizer(wrapped, config.d_vocab, name)
+    processed = getattr(bridge, "_weights_processed", False)
+    model = Model(
+        config,
+        weights,
+        name=name,
+        tokenizer=wrapped,
+        processing="by TransformerLens" if processed else "none",
+    )
+    source = huggingface_source(bridge.original_model, final_norm, forward=bridge)
+    return replace(model, proof=prove(model, source))
 
 
 def _from_state(source: Any, tokenizer: Any) -> Model:

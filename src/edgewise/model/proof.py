@@ -79,8 +79,12 @@ def _checked(model: Model, errors: dict[str, float], tokens: Tensor) -> dict[str
     return {"tolerance": tolerance, "relative_errors": errors, "tokens": tuple(tokens.shape)}
 
 
-def huggingface_source(module: Any, final_norm: Any) -> Source:
-    """A Hugging Face module as a proof's source; left in the mode it came in."""
+def huggingface_source(module: Any, final_norm: Any, *, forward: Any = None) -> Source:
+    """A Hugging Face module as a proof's source; left in the mode it came in.
+
+    `forward` runs it, if that is not the module itself, and may give logits alone.
+    """
+    forward = module if forward is None else forward
 
     def source(
         tokens: Int[Tensor, "batch pos"], real: Bool[Tensor, "batch pos"]
@@ -89,15 +93,15 @@ def huggingface_source(module: Any, final_norm: Any) -> Source:
         hook = final_norm.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
         try:
             with _evaluating(module), full_precision(module):
-                result = module(
-                    input_ids=tokens,
+                result = forward(
+                    tokens,
                     attention_mask=real.long(),
                     use_cache=False,
                     **_positions(module, real),
                 )
         finally:
             hook.remove()
-        return result.logits, seen[0]
+        return getattr(result, "logits", result), seen[0]
 
     return source
 

@@ -35,7 +35,7 @@ def translated(
         if "block_size" in config:
             config = _nanogpt_config(config, tensors)
         elif "act_fn" in config or "normalization_type" in config:
-            config = _lens_config(config)
+            config = lens_config(config)
         else:
             config = ModelConfig.from_json(dict(config))
     if "transformer.wte.weight" in tensors:
@@ -129,7 +129,8 @@ _LENS_UNREAD: dict[str, Callable[[Any], bool]] = {
 }
 
 
-def _lens_config(cfg: Mapping[str, Any]) -> ModelConfig:
+def lens_config(cfg: Mapping[str, Any]) -> ModelConfig:
+    """Our configuration, from TransformerLens's `cfg`. Raises `UnsupportedModel`."""
     kind, norm = cfg.get("positional_embedding_type", "standard"), cfg.get("normalization_type")
     unread = [f"{k} = {cfg[k]!r}" for k, fits in _LENS_UNREAD.items() if not fits(cfg.get(k))]
     unread += [] if norm in _LENS_NORMS else [f"normalization_type = {norm!r}"]
