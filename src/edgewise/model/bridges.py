@@ -9,9 +9,11 @@ is imported; loading proves the result against the bridge's own forward pass.
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
-from edgewise.errors import UnsupportedModel
+from edgewise.errors import ProofFailed, UnsupportedModel
+from edgewise.model.checkpoints import first_line
 from edgewise.model.config import ModelConfig
 from edgewise.model.families import family_of
 from edgewise.model.families.pieces import Weights, detached, into_heads, matrix, norm, out_of_heads
@@ -57,7 +59,8 @@ def read(bridge: Any, plain: Any) -> tuple[ModelConfig, Weights, Any]:
 
 def _read_native(cfg: Any, module: Any) -> tuple[ModelConfig, Weights]:
     """TransformerLens's own small transformer, for models that are not from the hub."""
-    config = lens_config(vars(cfg))
+    fixed = {"rotary_adjacent_pairs": True, "use_attn_scale": True}  # whatever `cfg` says
+    config = lens_config({**vars(cfg), **fixed})
     weights: Weights = {"embed.W_E": module.tok_embed.weight}
     if config.positions == "learned":
         weights["pos_embed.W_pos"] = module.pos.weight
@@ -91,16 +94,34 @@ def refuse_hooks(source: Any, name: str) -> None:
     TransformerLens's own, which pass an activation from one hook point to another, are let be.
     """
     hooked = {
-        str(getattr(point, "name", None) or key)
+        str(getattr(point, "name", None) or key): handle
         for key, point in dict(getattr(source, "hook_dict", {})).items()
         for handle in getattr(point, "fwd_hooks", ())
-        if not str(
-            getattr(getattr(handle, "user_hook", None), "__module__", "")
-        ).startswith("transformer_lens.")
+        if not _module_of(handle).startswith("transformer_lens.")
     }
     if hooked:
+        lasting = any(getattr(handle, "is_permanent", False) for handle in hooked.values())
         raise UnsupportedModel(
             f"{name} has hooks at {', '.join(sorted(hooked)[:4])}{' …' * (len(hooked) > 4)}, and "
             "what they change is not in its weights. Remove them first: "
-            "reset_hooks(including_permanent=True)."
+            f"reset_hooks({'including_permanent=True' * lasting})."
         )
+
+
+def _module_of(handle: Any) -> str:
+    """Where the function of a hook comes from; before version 4 hooks do not tell."""
+    return str(getattr(getattr(handle, "user_hook", None), "__module__", ""))
+
+
+def forward(bridge: Any, name: str) -> Callable[..., Any]:
+    """The bridge's own forward pass. Raises `ProofFailed` where it has none that runs."""
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return bridge(*args, **kwargs)
+        except (RuntimeError, ValueError, TypeError, NotImplementedError) as reason:
+            raise ProofFailed(
+                f"{name}: the bridge's own forward pass fails ({first_line(reason)})."
+            ) from reason
+
+    return run

@@ -148,7 +148,9 @@ def _from_bridge(bridge: Any, tokenizer: Any) -> Model:
         tokenizer=wrapped,
         processing="by TransformerLens" if processed else "none",
     )
-    source = huggingface_source(bridge.original_model, final_norm, forward=bridge)
+    source = huggingface_source(
+        bridge.original_model, final_norm, forward=bridges.forward(bridge, name)
+    )
     return replace(model, proof=prove(model, source))
 
 
@@ -164,7 +166,9 @@ def _from_state(source: Any, tokenizer: Any) -> Model:
         return Model.from_torch(
             source["model_args"], source["model"], name="nanoGPT", tokenizer=tokenizer
         )
-    state = source.state_dict()
+    name = getattr(source.cfg, "model_name", None) or type(source).__name__
+    bridges.refuse_hooks(source, name)
+    state = source.state_dict() if isinstance(source, torch.nn.Module) else {}
     if "embed.W_E" not in state:
         raise UnsupportedModel(
             f"{type(source).__name__} keeps its tensors in another layout than TransformerLens's "
@@ -174,7 +178,7 @@ def _from_state(source: Any, tokenizer: Any) -> Model:
         vars(source.cfg),
         state,
         source=source,
-        name=getattr(source.cfg, "model_name", None) or type(source).__name__,
+        name=name,
         tokenizer=tokenizer or getattr(source, "tokenizer", None),
     )
 
