@@ -87,9 +87,12 @@ CASES |= {
 }  # fmt: skip
 
 
-def hf_model(case: str, *, seed: int = 0, dtype: torch.dtype = torch.float64) -> Any:
+def hf_model(
+    case: str, *, seed: int = 0, dtype: torch.dtype = torch.float64, **changes: Any
+) -> Any:
     """A model whose every parameter is random, norms and biases included."""
     name, differs = CASES[case]
+    differs = {**differs, **changes}
     kind = getattr(transformers, name)
     shape = {key: size for key, size in _SHAPE.items() if hasattr(kind(), key)}
     config = kind(**{**shape, **differs})

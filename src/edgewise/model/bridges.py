@@ -1,4 +1,4 @@
-"""A `TransformerBridge` of TransformerLens 4: a module whose parts are wrapped for hooks.
+"""A `TransformerBridge` of TransformerLens 3 or 4: a module whose parts are wrapped for hooks.
 
 The wrappers stand in the Hugging Face module itself. 1. The module is seen without them, its
 parameters shared. 2. Its family reads it. 3. Fused queries, keys and values are read where the

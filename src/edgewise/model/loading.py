@@ -1,4 +1,4 @@
-"""Load a model: a bundled one, a folder, a hub name, or a Hugging Face module in memory."""
+"""Load a model: a bundled one, a folder, a hub name, or one that is in memory."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def load_model(
     """A model that has proved itself equal to its source.
 
     `source`: the name of a bundled model, a folder, a hub name, or a module of transformers (whose
-    parameters are shared, not copied: training it changes the model). Also a HookedTransformer of
-    TransformerLens, or nanoGPT's checkpoint, a dictionary that you have read yourself. `dtype` and
-    `device` default to the source's own. Several devices share the layers of a model that is larger
-    than one of them; "auto" lets transformers and accelerate place a checkpoint over all there
-    are, without a copy in the CPU's memory (`pip install 'edgewise[cards]'`).
-    `processing="transformer-lens"` rewrites the weights as TransformerLens does by default
-    (`edgewise.model.process`). Raises `ModelError`: unsupported, unreachable, or not proved; and
-    `SettingError` for devices that this machine has not.
+    parameters are shared, not copied: training it changes the model). Also a TransformerBridge or
+    HookedTransformer of TransformerLens, or nanoGPT's checkpoint, a dictionary that you have read
+    yourself. `dtype` and `device` default to the source's own. Several devices share the layers of
+    a model that is larger than one of them; "auto" lets transformers and accelerate place a
+    checkpoint over all there are, without a copy in the CPU's memory (`pip install
+    'edgewise[cards]'`). `processing="transformer-lens"` rewrites the weights as TransformerLens
+    does by default (`edgewise.model.process`). Raises `ModelError`: unsupported, unreachable, or
+    not proved; and `SettingError` for devices that this machine has not.
 
     >>> load_model("tracr-reverse").config.n_layers
     4
@@ -132,7 +132,7 @@ def _from_module(
 
 
 def _from_bridge(bridge: Any, tokenizer: Any) -> Model:
-    """From a TransformerBridge of TransformerLens 4."""
+    """From a TransformerBridge of TransformerLens 3 or 4."""
     name = getattr(bridge.cfg, "model_name", None) or type(bridge).__name__
     plain = bridges.unwrapped(bridge.original_model)
     bridges.refuse_hooks(bridge, name)
