@@ -1,4 +1,4 @@
-"""A TransformerBridge: a stand-in of what is read of one, and TransformerLens's own if installed."""
+"""A TransformerBridge: a stand-in of what is read of one, and the real one if installed."""
 
 import copy
 from types import SimpleNamespace
