@@ -35,8 +35,6 @@ def load_model(
     `source`: the name of a bundled model, a folder, a hub name, or a module of transformers (whose
     parameters are shared, not copied: training it changes the model). Also a TransformerBridge or
     HookedTransformer of TransformerLens, or nanoGPT's checkpoint, a dictionary that you have read
-    parameters are shared, not copied: training it changes the model). Also a TransformerBridge or
-    HookedTransformer of TransformerLens, or nanoGPT's checkpoint, a dictionary that you have read
     yourself. `dtype` and `device` default to the source's own. Several devices share the layers of
     a model that is larger than one of them; "auto" lets transformers and accelerate place a
     checkpoint over all there are, without a copy in the CPU's memory (`pip install
