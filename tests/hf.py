@@ -87,10 +87,15 @@ CASES |= {
 }  # fmt: skip
 
 
-def hf_model(case: str, *, seed: int = 0, dtype: torch.dtype = torch.float64) -> Any:
+def hf_model(
+    case: str, *, seed: int = 0, dtype: torch.dtype = torch.float64, **changes: Any
+) -> Any:
     """A model whose every parameter is random, norms and biases included."""
     name, differs = CASES[case]
-    config = getattr(transformers, name)(**{**_SHAPE, **differs})
+    differs = {**differs, **changes}
+    kind = getattr(transformers, name)
+    shape = {key: size for key, size in _SHAPE.items() if hasattr(kind(), key)}
+    config = kind(**{**shape, **differs})
     # Eager attention knows every feature, but adds Falcon's ALiBi twice.
     attention = "sdpa" if differs.get("alibi") else "eager"
     with torch.random.fork_rng(devices=[]):

@@ -84,9 +84,18 @@ def test_nanogpt(bias):
 
 
 def hooked(**config):
-    """What a HookedTransformer shows of itself; it computes as one of our models does."""
+    """What a HookedTransformer shows of itself; it computes as one of our models does.
+
+    A gated MLP of its adds b_in to the product, so there it is a constant of the output.
+    """
     ours = random_model(**config)
-    c = ours.config
+    c, theirs = ours.config, dict(ours.weights)
+    if c.gated:
+        weights = dict(theirs)
+        for i in range(c.n_layers):
+            after = weights.pop(f"blocks.{i}.mlp.b_in") @ weights[f"blocks.{i}.mlp.W_out"]
+            weights[f"blocks.{i}.mlp.b_out"] = after + weights[f"blocks.{i}.mlp.b_out"]
+        ours = ew.Model(c, weights)
 
     class HookedTransformer(nn.Module):
         cfg = SimpleNamespace(
@@ -100,7 +109,7 @@ def hooked(**config):
 
         def state_dict(self):
             mask = {"blocks.0.attn.mask": torch.ones(3, 3), "blocks.0.attn.IGNORE": torch.ones(())}
-            state = dict(ours.weights) | mask
+            state = theirs | mask
             if c.group > 1:
                 for letter in "KV":
                     for kind in "Wb":
@@ -132,6 +141,22 @@ def test_what_is_not_read_of_transformer_lens_is_named():
     module.cfg.use_qk_norm = True
     with pytest.raises(UnsupportedModel, match="use_qk_norm = True is not read.*Hugging Face name"):
         ew.load_model(module)
+
+
+def test_hooks_of_a_hooked_transformer_are_refused():
+    module, _ = hooked()
+    handle = SimpleNamespace(is_permanent=True)
+    module.hook_dict = {"blocks.0.hook_resid_post": SimpleNamespace(name=None, fwd_hooks=[handle])}
+    with pytest.raises(UnsupportedModel, match=r"blocks.0.hook_resid_post.*including_permanent"):
+        ew.load_model(module)
+    handle.is_permanent = False
+    with pytest.raises(UnsupportedModel, match=r"Remove them first: reset_hooks\(\)"):
+        ew.load_model(module)
+
+
+def test_what_only_has_a_cfg_is_no_model():
+    with pytest.raises(UnsupportedModel, match="SimpleNamespace keeps its tensors in another"):
+        ew.load_model(SimpleNamespace(cfg=SimpleNamespace(model_name=None)))
 
 
 def test_a_model_of_ones_own_proves_itself():

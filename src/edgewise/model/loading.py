@@ -1,4 +1,4 @@
-"""Load a model: a bundled one, a folder, a hub name, or a Hugging Face module in memory."""
+"""Load a model: a bundled one, a folder, a hub name, or one that is in memory."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 
 from edgewise.data.tokenizers import as_tokenizer
 from edgewise.errors import SettingError, UnsupportedModel, unknown_name
+from edgewise.model import bridges
 from edgewise.model.bundled import BUNDLED, bundled_model
 from edgewise.model.checkpoints import check_tokenizer, first_line, from_pretrained
 from edgewise.model.families import family_of
@@ -32,14 +33,14 @@ def load_model(
     """A model that has proved itself equal to its source.
 
     `source`: the name of a bundled model, a folder, a hub name, or a module of transformers (whose
-    parameters are shared, not copied: training it changes the model). Also a HookedTransformer of
-    TransformerLens, or nanoGPT's checkpoint, a dictionary that you have read yourself. `dtype` and
-    `device` default to the source's own. Several devices share the layers of a model that is larger
-    than one of them; "auto" lets transformers and accelerate place a checkpoint over all there
-    are, without a copy in the CPU's memory (`pip install 'edgewise[cards]'`).
-    `processing="transformer-lens"` rewrites the weights as TransformerLens does by default
-    (`edgewise.model.process`). Raises `ModelError`: unsupported, unreachable, or not proved; and
-    `SettingError` for devices that this machine has not.
+    parameters are shared, not copied: training it changes the model). Also a TransformerBridge or
+    HookedTransformer of TransformerLens, or nanoGPT's checkpoint, a dictionary that you have read
+    yourself. `dtype` and `device` default to the source's own. Several devices share the layers of
+    a model that is larger than one of them; "auto" lets transformers and accelerate place a
+    checkpoint over all there are, without a copy in the CPU's memory (`pip install
+    'edgewise[cards]'`). `processing="transformer-lens"` rewrites the weights as TransformerLens
+    does by default (`edgewise.model.process`). Raises `ModelError`: unsupported, unreachable, or
+    not proved; and `SettingError` for devices that this machine has not.
 
     >>> load_model("tracr-reverse").config.n_layers
     4
@@ -47,7 +48,9 @@ def load_model(
     dtype, places = _dtype(dtype), _devices(source, device)
     if processing not in ("none", "transformer-lens"):
         raise unknown_name("processing", str(processing), ("none", "transformer-lens"))
-    if isinstance(source, Mapping) or hasattr(source, "cfg"):
+    if bridges.is_bridge(source):
+        model = _from_bridge(source, tokenizer)
+    elif isinstance(source, Mapping) or hasattr(source, "cfg"):
         model = _from_state(source, tokenizer)
     elif not isinstance(source, str | Path):
         model = _from_module(source, type(source).__name__, tokenizer)
@@ -125,7 +128,30 @@ def _from_module(
     check_tokenizer(wrapped, config.d_vocab, name)
     model = Model(config, weights, name=name, tokenizer=wrapped)
     proof = prove(model, huggingface_source(module, family.final_norm(module)))
-    return Model(config, model.weights, name=name, tokenizer=wrapped, proof=proof)
+    return replace(model, proof=proof)
+
+
+def _from_bridge(bridge: Any, tokenizer: Any) -> Model:
+    """From a TransformerBridge of TransformerLens 3 or 4."""
+    name = getattr(bridge.cfg, "model_name", None) or type(bridge).__name__
+    plain = bridges.unwrapped(bridge.original_model)
+    bridges.refuse_hooks(bridge, name)
+    _check_floating(plain, name)
+    config, weights, final_norm = bridges.read(bridge, plain)
+    wrapped = as_tokenizer(tokenizer or getattr(bridge, "tokenizer", None))
+    check_tokenizer(wrapped, config.d_vocab, name)
+    processed = getattr(bridge, "_weights_processed", False)
+    model = Model(
+        config,
+        weights,
+        name=name,
+        tokenizer=wrapped,
+        processing="by TransformerLens" if processed else "none",
+    )
+    source = huggingface_source(
+        bridge.original_model, final_norm, forward=bridges.forward(bridge, name)
+    )
+    return replace(model, proof=prove(model, source))
 
 
 def _from_state(source: Any, tokenizer: Any) -> Model:
@@ -140,7 +166,9 @@ def _from_state(source: Any, tokenizer: Any) -> Model:
         return Model.from_torch(
             source["model_args"], source["model"], name="nanoGPT", tokenizer=tokenizer
         )
-    state = source.state_dict()
+    name = getattr(source.cfg, "model_name", None) or type(source).__name__
+    bridges.refuse_hooks(source, name)
+    state = source.state_dict() if isinstance(source, torch.nn.Module) else {}
     if "embed.W_E" not in state:
         raise UnsupportedModel(
             f"{type(source).__name__} keeps its tensors in another layout than TransformerLens's "
@@ -150,7 +178,7 @@ def _from_state(source: Any, tokenizer: Any) -> Model:
         vars(source.cfg),
         state,
         source=source,
-        name=getattr(source.cfg, "model_name", None) or type(source).__name__,
+        name=name,
         tokenizer=tokenizer or getattr(source, "tokenizer", None),
     )
 

@@ -22,6 +22,7 @@ from edgewise.model.runtime import CleanReader, logits_of, run
 
 # Largest relative difference allowed: max |ours - source| / max |source|, at real positions.
 TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 0.05, torch.float16: 0.02}
+_ANGLES = 1e-6  # in float64, between angles of rotations in float64 and in float32
 
 Source = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
@@ -63,12 +64,18 @@ def prove_logits(model: Model, source: Callable[[Tensor], Tensor]) -> dict[str, 
             f"{model.name}: for tokens of shape {tuple(tokens.shape)} the source gives "
             f"{tuple(expected.shape)}, not logits of shape {tuple(logits.shape)}."
         )
-    return _checked(model, {"logits": _error(logits, expected, real)}, tokens)
+    errors = {"logits": _error(logits, expected, real)}
+    # HookedTransformer turns by tables in float64, or rounded to float32 with processed weights;
+    # our angles are Hugging Face's, in float32.
+    angles = model.dtype == torch.float64 and any(model.config.rotary)
+    return _checked(model, errors, tokens, tolerance=_ANGLES if angles else None)
 
 
-def _checked(model: Model, errors: dict[str, float], tokens: Tensor) -> dict[str, Any]:
+def _checked(
+    model: Model, errors: dict[str, float], tokens: Tensor, *, tolerance: float | None = None
+) -> dict[str, Any]:
     """The errors for records. Raises `ProofFailed`."""
-    tolerance = TOLERANCES[model.dtype]
+    tolerance = TOLERANCES[model.dtype] if tolerance is None else tolerance
     for what, error in errors.items():
         if not error <= tolerance:  # NaN fails too
             raise ProofFailed(
@@ -79,8 +86,12 @@ def _checked(model: Model, errors: dict[str, float], tokens: Tensor) -> dict[str
     return {"tolerance": tolerance, "relative_errors": errors, "tokens": tuple(tokens.shape)}
 
 
-def huggingface_source(module: Any, final_norm: Any) -> Source:
-    """A Hugging Face module as a proof's source; left in the mode it came in."""
+def huggingface_source(module: Any, final_norm: Any, *, forward: Any = None) -> Source:
+    """A Hugging Face module as a proof's source; left in the mode it came in.
+
+    `forward` runs it, if that is not the module itself, and may give logits alone.
+    """
+    forward = module if forward is None else forward
 
     def source(
         tokens: Int[Tensor, "batch pos"], real: Bool[Tensor, "batch pos"]
@@ -89,15 +100,15 @@ def huggingface_source(module: Any, final_norm: Any) -> Source:
         hook = final_norm.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
         try:
             with _evaluating(module), full_precision(module):
-                result = module(
-                    input_ids=tokens,
+                result = forward(
+                    tokens,
                     attention_mask=real.long(),
                     use_cache=False,
                     **_positions(module, real),
                 )
         finally:
             hook.remove()
-        return result.logits, seen[0]
+        return getattr(result, "logits", result), seen[0]
 
     return source
 

@@ -35,7 +35,9 @@ def translated(
         if "block_size" in config:
             config = _nanogpt_config(config, tensors)
         elif "act_fn" in config or "normalization_type" in config:
-            config = _lens_config(config)
+            config = lens_config(config)
+            if config.gated:
+                tensors = _after_the_gate(config, tensors)
         else:
             config = ModelConfig.from_json(dict(config))
     if "transformer.wte.weight" in tensors:
@@ -129,11 +131,17 @@ _LENS_UNREAD: dict[str, Callable[[Any], bool]] = {
 }
 
 
-def _lens_config(cfg: Mapping[str, Any]) -> ModelConfig:
-    kind, norm = cfg.get("positional_embedding_type", "standard"), cfg.get("normalization_type")
+def lens_config(cfg: Mapping[str, Any]) -> ModelConfig:
+    """Our configuration, from TransformerLens's `cfg`. Raises `UnsupportedModel`."""
+    positions, norm = (
+        cfg.get("positional_embedding_type", "standard"),
+        cfg.get("normalization_type"),
+    )
     unread = [f"{k} = {cfg[k]!r}" for k, fits in _LENS_UNREAD.items() if not fits(cfg.get(k))]
     unread += [] if norm in _LENS_NORMS else [f"normalization_type = {norm!r}"]
-    unread += [] if kind in _LENS_POSITIONS else [f"positional_embedding_type = {kind!r}"]
+    if cfg.get("final_rms") and norm not in ("RMS", "RMSPre"):
+        unread.append("final_rms = True")
+    unread += [] if positions in _LENS_POSITIONS else [f"positional_embedding_type = {positions!r}"]
     if unread:
         raise UnsupportedModel(
             f"a TransformerLens model with {', '.join(unread)} is not read from its state. Load "
@@ -146,7 +154,7 @@ def _lens_config(cfg: Mapping[str, Any]) -> ModelConfig:
     types = cfg.get("attn_types") or ["local"] * n_layers
     window = cfg.get("window_size") if cfg.get("use_local_attn") else None
     turn = None
-    if kind == "rotary":
+    if positions == "rotary":
         dims, base = cfg.get("rotary_dim") or d_head, cfg.get("rotary_base", 10000)
         powers = torch.arange(dims // 2, dtype=torch.float32) / (dims / 2)
         frequencies = (1 / base**powers).tolist()
@@ -163,7 +171,7 @@ def _lens_config(cfg: Mapping[str, Any]) -> ModelConfig:
         d_vocab_out=cfg.get("d_vocab_out") or cfg["d_vocab"],
         norm=_LENS_NORMS[norm],
         activation=activation(cfg.get("act_fn") or "relu"),
-        positions=_LENS_POSITIONS[kind],  # type: ignore[arg-type]
+        positions=_LENS_POSITIONS[positions],  # type: ignore[arg-type]
         causal=cfg.get("attention_dir", "causal") == "causal",
         attention_only=bool(cfg.get("attn_only")),
         parallel=bool(cfg.get("parallel_attn_mlp")),
@@ -195,3 +203,18 @@ def _lens_weights(config: ModelConfig, tensors: Tensors) -> Tensors:
         for name, tensor in weights.items()
         if name in known or not name.rpartition(".")[2].startswith("b") or tensor.any()
     }
+
+
+def _after_the_gate(config: ModelConfig, tensors: Tensors) -> Tensors:
+    """TransformerLens adds a gated MLP's b_in to the product: a constant b_in W_out of the output.
+
+    Ours is a bias of what is multiplied.
+    """
+    tensors = dict(tensors)
+    for layer in range(config.n_layers):
+        at = f"blocks.{layer}.mlp"
+        bias = tensors.pop(f"{at}.b_in", None)
+        if bias is not None and bias.any():
+            after = bias @ tensors[f"{at}.W_out"]
+            tensors[f"{at}.b_out"] = after + tensors.get(f"{at}.b_out", torch.zeros_like(after))
+    return tensors
