@@ -9,7 +9,7 @@ from typing import Any
 from edgewise.record import Run
 from edgewise.reporting.markup import Markup, el
 from edgewise.reporting.tables import data_table, facts
-from edgewise.reporting.text import number, percent, plain, seconds, thresholds
+from edgewise.reporting.text import number, percent, plain, reference_words, seconds, thresholds
 
 _SHOWN_ELSEWHERE = ("evaluation", "faithfulness", "recovery", "groups")
 
@@ -65,7 +65,7 @@ def _problem(run: Run) -> list[tuple[str, str | Markup]]:
         ("prompts", f"{problem.n_prompts:,} pairs from {problem.source}"),
         ("sha256 of the pairs", el("code", problem.pairs_sha256, class_="hash")),
         ("metric", f"{problem.metric} ({problem.unit}, {better})"),
-        ("removed edges carry", _reference(problem.reference)),
+        ("removed edges carry", reference_words(problem.reference)),
         (
             "batch size",
             "all prompts at once" if problem.batch_size is None else plain(problem.batch_size),
@@ -73,11 +73,6 @@ def _problem(run: Run) -> list[tuple[str, str | Markup]]:
         ("graph", run.circuit.graph.describe()),
         ("circuit id", el("code", run.circuit.id)),
     ]
-
-
-def _reference(reference: Mapping[str, Any]) -> str:
-    extra = {k: v for k, v in reference.items() if k != "kind" and v is not None}
-    return plain(reference.get("kind", "unknown")) + (f" ({plain(extra)})" if extra else "")
 
 
 def _cost(run: Run) -> list[tuple[str, str | Markup]]:

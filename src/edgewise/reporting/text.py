@@ -84,6 +84,12 @@ def plain(value: object) -> str:
             return str(value)
 
 
+def reference_words(reference: Mapping[str, Any]) -> str:
+    """What removed edges carry, from a record of it."""
+    extra = {k: v for k, v in reference.items() if k != "kind" and v is not None}
+    return plain(reference.get("kind", "unknown")) + (f" ({plain(extra)})" if extra else "")
+
+
 def settings_line(run: Run, *, without: Collection[str] = ()) -> str:
     """The settings of a run in one line, as resolved, but those unset or named in `without`."""
     shown = {k: v for k, v in run.settings.items() if k not in without and v is not None}
