@@ -9,6 +9,7 @@ from torch import Tensor
 from edgewise.errors import UnsupportedModel
 from edgewise.model.parts import ACTIVATIONS
 from edgewise.model.rotary import Rotary
+from edgewise.model.weights import heads_that_read, heads_that_write
 
 Weights = dict[str, Tensor]
 
@@ -63,14 +64,14 @@ def into_heads(
 ) -> None:
     """Rows of a matrix [head x d_head, d_model] as `W_x` [head d_model d_head]; a view."""
     place, letter = name.rsplit(".", 1)
-    weights[f"{place}.W_{letter}"] = weight.unflatten(0, (heads, -1)).transpose(1, 2)
+    weights[f"{place}.W_{letter}"] = heads_that_read(weight, heads)
     if bias is not None:
         weights[f"{place}.b_{letter}"] = bias.unflatten(0, (heads, -1))
 
 
 def out_of_heads(weights: Weights, name: str, linear: Any, heads: int) -> None:
     """A matrix [d_model, head x d_head] as `W_O` [head d_head d_model]; a view."""
-    weights[f"{name}.W_O"] = linear.weight.T.unflatten(0, (heads, -1))
+    weights[f"{name}.W_O"] = heads_that_write(linear.weight, heads)
     if linear.bias is not None:
         weights[f"{name}.b_O"] = linear.bias
 
