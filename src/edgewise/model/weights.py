@@ -50,6 +50,8 @@ def schema(config: ModelConfig) -> dict[str, Expected]:
             if letter != "V" and c.qk_norm != "none":
                 width = (c.d_head,) if c.qk_norm == "head" else (heads, c.d_head)
                 tensors[f"{at}.attn.norm_{letter}.w"] = Expected(width)
+                if c.norm.startswith("layernorm"):
+                    tensors[f"{at}.attn.norm_{letter}.b"] = Expected(width, True)
         tensors[f"{at}.attn.W_O"] = Expected((c.n_heads, c.d_head, c.d_model))
         if not c.post_norm:
             tensors[f"{at}.attn.b_O"] = Expected((c.d_model,), True)
