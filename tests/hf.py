@@ -28,8 +28,9 @@ _LLAMA3_ROPE = {
     "high_freq_factor": 4.0, "original_max_position_embeddings": 16,
 }  # fmt: skip
 
-_ROPE = {"rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 16}
-_LONG_ROPE = {**_ROPE, "rope_type": "longrope", "short_factor": [1.0, 1.5], "long_factor": [2, 3]}
+_ROPE = {"rope_theta": 10000.0, "factor": 2.0}
+_YARN = {**_ROPE, "rope_type": "yarn", "original_max_position_embeddings": 16}
+_LONG_ROPE = {**_YARN, "rope_type": "longrope", "short_factor": [1.0, 1.5], "long_factor": [2, 3]}
 _PART_ROPE = {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5}
 _GPT = {"n_layer": 2, "n_head": 4, "n_embd": 16, "n_positions": 32}
 _FALCON = {"ffn_hidden_size": 12, "alibi": False}
@@ -48,7 +49,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
                                       "tie_word_embeddings": True, "num_key_value_heads": 4}),
     "llama, llama 3 rope": ("LlamaConfig", {"rope_parameters": _LLAMA3_ROPE}),
     "llama, linear rope": ("LlamaConfig", {"rope_parameters": {**_ROPE, "rope_type": "linear"}}),
-    "llama, yarn": ("LlamaConfig", {"rope_parameters": {**_ROPE, "rope_type": "yarn"}}),
+    "llama, yarn": ("LlamaConfig", {"rope_parameters": _YARN}),
     "llama, dynamic rope": ("LlamaConfig", {"rope_parameters": {**_ROPE, "rope_type": "dynamic"},
                                             "head_dim": 6}),
     "llama, longrope": ("LlamaConfig", {"rope_parameters": _LONG_ROPE}),

@@ -55,6 +55,32 @@ def test_a_wrong_tensor_is_not_blamed_on_the_configuration():
         ew.Model.from_torch(ours.config, weights, source=ours)
 
 
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"norm": "none", "qk_norm": "head"}, "have weights, which 'none' has not"),
+        ({"norm": "layernorm", "qk_norm": "layer"}, "whole layers are RMSNorms, not 'layernorm'"),
+    ],
+)
+def test_norms_of_queries_that_the_runtime_does_not_compute(config, message):
+    with pytest.raises(UnsupportedModel, match=message):
+        random_model(**config)
+
+
+def test_every_head_may_have_a_norm_of_its_own():
+    """As in StableLM: equal weights make it the norm that all heads share."""
+    for norm in ("layernorm", "rmsnorm"):
+        shared = random_model(norm=norm, qk_norm="head", n_kv_heads=1)
+        names = [name for name in shared.weights if ".norm_" in name]
+        weights = {
+            name: tensor.expand(2 if "_Q" in name else 1, -1) if name in names else tensor
+            for name, tensor in shared.weights.items()
+        }
+        own = ew.Model(replace(shared.config, qk_norm="own-head"), weights)
+        tokens = torch.arange(6)[None]
+        torch.testing.assert_close(own(tokens), shared(tokens), rtol=0, atol=1e-12)
+
+
 def test_linear_layers_are_split_into_heads():
     torch.manual_seed(0)
     fused, out = torch.nn.Linear(6, 24), torch.nn.Linear(8, 6)
