@@ -28,6 +28,9 @@ _LLAMA3_ROPE = {
     "high_freq_factor": 4.0, "original_max_position_embeddings": 16,
 }  # fmt: skip
 
+_ROPE = {"rope_theta": 10000.0, "factor": 2.0}
+_YARN = {**_ROPE, "rope_type": "yarn", "original_max_position_embeddings": 16}
+_LONG_ROPE = {**_YARN, "rope_type": "longrope", "short_factor": [1.0, 1.5], "long_factor": [2, 3]}
 _PART_ROPE = {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5}
 _GPT = {"n_layer": 2, "n_head": 4, "n_embd": 16, "n_positions": 32}
 _FALCON = {"ffn_hidden_size": 12, "alibi": False}
@@ -45,6 +48,11 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama, biases": ("LlamaConfig", {"attention_bias": True, "mlp_bias": True,
                                       "tie_word_embeddings": True, "num_key_value_heads": 4}),
     "llama, llama 3 rope": ("LlamaConfig", {"rope_parameters": _LLAMA3_ROPE}),
+    "llama, linear rope": ("LlamaConfig", {"rope_parameters": {**_ROPE, "rope_type": "linear"}}),
+    "llama, yarn": ("LlamaConfig", {"rope_parameters": _YARN}),
+    "llama, dynamic rope": ("LlamaConfig", {"rope_parameters": {**_ROPE, "rope_type": "dynamic"},
+                                            "head_dim": 6}),
+    "llama, longrope": ("LlamaConfig", {"rope_parameters": _LONG_ROPE}),
     "mistral": ("MistralConfig", {"sliding_window": 3}),
     "qwen2": ("Qwen2Config", {}),
     "qwen2, local layers": ("Qwen2Config", {"use_sliding_window": True, "sliding_window": 3,
@@ -57,9 +65,12 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
                                  "attention_types": [[["global", "local"], 1]]}),
     "opt": ("OPTConfig", {"ffn_dim": 12, "word_embed_proj_dim": 16, "dropout": 0.0}),
     "phi": ("PhiConfig", {"rope_parameters": _PART_ROPE}),
+    "phi, q/k norm": ("PhiConfig", {"rope_parameters": _PART_ROPE, "qk_layernorm": True}),
     "stablelm": ("StableLmConfig", {"rope_parameters": _PART_ROPE, "use_qkv_bias": True}),
     "stablelm, parallel": ("StableLmConfig", {"rope_parameters": _PART_ROPE,
                                               "use_parallel_residual": True}),
+    "stablelm, q/k norms": ("StableLmConfig", {"rope_parameters": _PART_ROPE,
+                                               "qk_layernorm": True}),
     "falcon, 7b shape": ("FalconConfig", {**_FALCON, "multi_query": True, "parallel_attn": True}),
     "falcon, 40b shape": ("FalconConfig", {**_FALCON, "new_decoder_architecture": True,
                                     "num_kv_heads": 2}),

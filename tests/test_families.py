@@ -50,6 +50,7 @@ def test_weights_are_shared_with_the_module(case):
     theirs = {p.untyped_storage().data_ptr() for p in module.parameters()}
     copied = [n for n, t in model.weights.items() if t.untyped_storage().data_ptr() not in theirs]
     copied = [name for name in copied if not ("falcon" in case and ".attn." in name)]
+    copied = [name for name in copied if not ("stablelm" in case and ".attn.norm_" in name)]
     assert not copied
 
 

@@ -18,7 +18,7 @@ from models import random_circuit, random_pairs
 LENGTHS = [7, 4, 6]
 PLAIN = {
     "llama", "mistral", "gpt_neox", "gptj", "gpt_neo", "opt", "falcon, rw shape",
-    "falcon, 7b shape", "qwen3", "qwen2_moe", "gemma2", "olmo2",
+    "falcon, 7b shape", "qwen3", "qwen2_moe", "gemma2", "olmo2", "stablelm, q/k norms",
 }  # fmt: skip
 QUICK = {"mistral", "gpt_neox", "falcon, rw shape"}
 APART = [case for case in CASES if case not in MIXED]  # heads that the engine computes apart

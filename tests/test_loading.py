@@ -363,10 +363,11 @@ def test_a_folder_in_a_dtype(tmp_path, dtype):
     assert model.weights["blocks.0.attn.W_Q"].dtype == model.dtype
 
 
-def test_rope_that_depends_on_the_length_is_refused(tmp_path):
-    rope = {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 2.0}
-    with pytest.raises(UnsupportedModel, match="of type 'dynamic' change with the length"):
-        ew.load_model(llama_folder(tmp_path, rope_parameters=rope))
+def test_rope_of_an_unknown_type_is_refused(tmp_path):
+    module = transformers.AutoModelForCausalLM.from_pretrained(llama_folder(tmp_path))
+    module.model.rotary_emb.rope_type = "spiral"
+    with pytest.raises(UnsupportedModel, match="of type 'spiral' are not known.*dynamic, longrope"):
+        ew.load_model(module)
 
 
 def test_another_dtype_keeps_tied_weights_tied():

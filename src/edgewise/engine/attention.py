@@ -225,7 +225,7 @@ def _project(
     if node.where.at_heads is not None:
         extra = node.where.at_heads[:, at].repeat(x.shape[1], 1, 1)
     vectors = head_vectors(node.model, node.layer, slot, x.flatten(1, 2), extra, heads)
-    return placed_at(node, slot, vectors.unflatten(1, x.shape[1:3]), at)
+    return placed_at(node, slot, vectors.unflatten(1, x.shape[1:3]), at, heads)
 
 
 def placed_at(
@@ -233,12 +233,13 @@ def placed_at(
     slot: Slot,
     vectors: Float[Tensor, "head _ batch _ d_head"],
     at: Int[Tensor, "place"],
+    heads: slice | list[int],
 ) -> Float[Tensor, "head _ batch _ d_head"]:
-    """Vectors at some positions as attention compares them."""
+    """Vectors of some heads at some positions as attention compares them."""
     angles = node.where.angles(node.layer)
     if angles is not None:
         angles = angles[0][:, at], angles[1][:, at]
-    return placed(node.model, node.layer, slot, vectors, angles)
+    return placed(node.model, node.layer, slot, vectors, angles, heads)
 
 
 def _attend(

@@ -299,7 +299,7 @@ class LiveBatch:
             vectors = self._batch.reference.vectors[Site(port.node.layer, slot)]
             vectors = ungrouped(self._model.config, vectors)[heads]
             places = live.queries if slot == "q" else self._positions[into.column]
-            off = placed_at(live, slot, vectors[:, None, :, places], places)
+            off = placed_at(live, slot, vectors[:, None, :, places], places, heads)
             if into.span is not None:
                 here = self._changes.where(into.span, places)[:, :, None].bool()
                 current = live.vectors[slot] if slot == "q" else live.vectors[slot][:, :, places]

@@ -141,30 +141,51 @@ def placed(
     slot: Slot,
     vectors: Float[Tensor, "head *rest"],
     angles: tuple[Tensor, Tensor] | None,
+    heads: Heads = None,
 ) -> Float[Tensor, "head *rest"]:
-    """Queries or keys [head … batch pos d_head] as attention compares them: normed and turned."""
+    """Queries or keys [head … batch pos d_head] as attention compares them: normed and turned.
+
+    `heads` are the query heads that the vectors are of; None: all, keys once or once for each.
+    """
     config = model.config
     if slot == "v":
         return vectors
     if config.qk_norm != "none":
-        weight = model.weights[f"blocks.{layer}.attn.norm_{slot.upper()}.w"]
-        vectors = _normed(config, vectors, weight.to(vectors.device))
+        name = f"blocks.{layer}.attn.norm_{slot.upper()}"
+        weight = _for_vectors(config, slot, model.weights[f"{name}.w"], vectors, heads)
+        bias = model.weights.get(f"{name}.b")
+        if bias is not None:
+            bias = _for_vectors(config, slot, bias, vectors, heads)
+        vectors = _normed(config, vectors, weight, bias)
     rotary = config.rotary_of(layer)
     if rotary is None or angles is None:
         return vectors
     return rotary.turn(vectors, *angles)
 
 
-def _normed(config: ModelConfig, vectors: Tensor, weight: Tensor) -> Tensor:
+def _for_vectors(
+    config: ModelConfig, slot: Slot, tensor: Tensor, vectors: Tensor, heads: Heads
+) -> Tensor:
+    """A norm's weight or bias as it multiplies vectors of these heads, beside their first axis."""
+    tensor = tensor.to(vectors.device)
+    if tensor.dim() == 1:
+        return tensor
+    tensor = of_heads(config, slot, tensor, heads)
+    if len(tensor) < len(vectors):  # each head has its own copy of a shared key
+        tensor = tensor.repeat_interleave(len(vectors) // len(tensor), dim=0)
+    return tensor.view(len(tensor), *[1] * (vectors.dim() - 2), tensor.shape[-1])
+
+
+def _normed(config: ModelConfig, vectors: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     if config.qk_norm == "head":
-        return NORMS[config.norm][0](vectors, weight, None, config.eps)
+        return NORMS[config.norm][0](vectors, weight, bias, config.eps)
+    if config.qk_norm == "own-head":
+        result = NORMS[config.norm][0](vectors, None, None, config.eps) * weight
+        return result if bias is None else result + bias
     # Of all heads together. A head's own copy of a shared key counts like the key itself, so that
     # the mean square is the same.
-    if len(weight) < len(vectors):
-        weight = weight.repeat_interleave(len(vectors) // len(weight), dim=0)
-    shape = (len(weight), *[1] * (vectors.dim() - 2), weight.shape[-1])
     held = config.norm.endswith("-linearised")
-    return rms_norm(vectors, weight.view(shape), None, config.eps, dims=(0, -1), held=held)
+    return rms_norm(vectors, weight, None, config.eps, dims=(0, -1), held=held)
 
 
 def pattern(

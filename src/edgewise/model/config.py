@@ -11,8 +11,8 @@ from edgewise.model.rotary import Rotary
 
 Positions = Literal["learned", "shortformer", "none"]
 _POSITIONS = ("learned", "shortformer", "none")
-QKNorm = Literal["none", "head", "layer"]
-_QK_NORMS = ("none", "head", "layer")
+QKNorm = Literal["none", "head", "own-head", "layer"]
+_QK_NORMS = ("none", "head", "own-head", "layer")
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,8 @@ class ModelConfig:
     `embedding_scale`  multiplies token embeddings
     `pre_norm`     whether heads and MLPs norm what they read
     `post_norm`    whether what attention and MLP write is normed before it is added to the stream
-    `qk_norm`      an RMSNorm of queries and keys, of each "head" or of the whole "layer"
+    `qk_norm`      a norm of queries and keys: of each "head" with one weight for all, of each with
+                   its "own-head" weight, or an RMSNorm of the whole "layer"
     `experts`      by layer, None for a dense MLP
     """
 
@@ -110,8 +111,10 @@ class ModelConfig:
             object.__setattr__(self, "n_kv_heads", self.n_heads)
         if self.n_kv_heads < 0 or self.n_heads % self.n_kv_heads:
             faults.append(f"{self.n_heads} heads cannot share {self.n_kv_heads} key/value heads")
-        if (self.post_norm or self.qk_norm != "none") and not self.norm.startswith("rms"):
-            faults.append(f"norms of queries, keys and outputs are RMSNorms, not {self.norm!r}")
+        if (self.post_norm or self.qk_norm == "layer") and not self.norm.startswith("rms"):
+            faults.append(f"norms of outputs and of whole layers are RMSNorms, not {self.norm!r}")
+        if self.qk_norm != "none" and self.norm in NORMS and not NORMS[self.norm][1]:
+            faults.append(f"norms of queries and keys have weights, which {self.norm!r} has not")
         if faults:
             raise UnsupportedModel(f"model configuration: {'; '.join(faults)}.")
         if not self.attention_scales:

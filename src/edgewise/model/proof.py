@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from torch.overrides import TorchFunctionMode
 
 from edgewise.errors import ProofFailed
 from edgewise.model.model import Model
+from edgewise.model.parts import ACTIVATIONS
 from edgewise.model.runtime import CleanReader, logits_of, run
 
 # Largest relative difference allowed: max |ours - source| / max |source|, at real positions.
@@ -64,11 +66,53 @@ def prove_logits(model: Model, source: Callable[[Tensor], Tensor]) -> dict[str, 
             f"{model.name}: for tokens of shape {tuple(tokens.shape)} the source gives "
             f"{tuple(expected.shape)}, not logits of shape {tuple(logits.shape)}."
         )
-    errors = {"logits": _error(logits, expected, real)}
     # HookedTransformer turns by tables in float64, or rounded to float32 with processed weights;
     # our angles are Hugging Face's, in float32.
     angles = model.dtype == torch.float64 and any(model.config.rotary)
-    return _checked(model, errors, tokens, tolerance=_ANGLES if angles else None)
+    tolerance = _ANGLES if angles else TOLERANCES[model.dtype]
+    error = _error(logits, expected, real)
+    if not error <= tolerance:  # NaN is no agreement either
+        agreeing = _agreeing(model, tokens, expected, real, tolerance)
+        raise ProofFailed(_own_mistake(model, error, tolerance, agreeing))
+    return _checked(model, {"logits": error}, tokens, tolerance=tolerance)
+
+
+def _own_mistake(model: Model, error: float, tolerance: float, agreeing: str | None) -> str:
+    """What a person who described a model of their own can do about its proof."""
+    advice = (
+        f"With {agreeing} in its configuration they agree."
+        if agreeing is not None
+        else "Check which tensor got which name (a square matrix fits transposed, too), how heads "
+        "lie in fused matrices, and the configuration: norm, eps, activation, positions, causal, "
+        "parallel, attention_scales. What the source computes beyond these, the runtime does not."
+    )
+    return (
+        f"{model.name}: the logits differ from the source's by {error:.2g} relative, above "
+        f"{tolerance:.0e} for {str(model.dtype).removeprefix('torch.')}. {advice}"
+    )
+
+
+def _agreeing(
+    model: Model,
+    tokens: Tensor,
+    expected: Tensor,
+    real: Bool[Tensor, "batch pos"],
+    tolerance: float,
+) -> str | None:
+    """The one fact of the configuration with which the model would be its source, if there is."""
+    c = model.config
+    plain = [name for name in ACTIVATIONS if not name.endswith("-linearised")]
+    others: list[tuple[str, Any]] = [("activation", name) for name in plain]
+    others += [("causal", not c.causal), ("parallel", not c.parallel)]
+    others += [("attention_scales", (scale,) * c.n_layers) for scale in (1.0, c.d_model**-0.5)]
+    others += [("eps", eps) for eps in (1e-5, 1e-6, 1e-8, 1e-12)]
+    for name, value in others:
+        changed = replace(model, config=replace(c, **{name: value}))
+        with torch.no_grad():
+            logits = changed(tokens)[:, -real.shape[1] :]
+        if _error(logits, expected, real) <= tolerance:
+            return f"{name}={value!r}"
+    return None
 
 
 def _checked(

@@ -6,12 +6,14 @@ interpretability researchers know by heart.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from jaxtyping import Float
 from torch import Tensor
 
-from edgewise.errors import UnsupportedModel
+from edgewise.errors import SettingError, UnsupportedModel
 from edgewise.model.config import ModelConfig
 from edgewise.model.parts import NORMS
 
@@ -48,6 +50,8 @@ def schema(config: ModelConfig) -> dict[str, Expected]:
             if letter != "V" and c.qk_norm != "none":
                 width = (c.d_head,) if c.qk_norm == "head" else (heads, c.d_head)
                 tensors[f"{at}.attn.norm_{letter}.w"] = Expected(width)
+                if c.norm.startswith("layernorm"):
+                    tensors[f"{at}.attn.norm_{letter}.b"] = Expected(width, True)
         tensors[f"{at}.attn.W_O"] = Expected((c.n_heads, c.d_head, c.d_model))
         if not c.post_norm:
             tensors[f"{at}.attn.b_O"] = Expected((c.d_model,), True)
@@ -88,20 +92,12 @@ def _mlp(c: ModelConfig, layer: int) -> dict[str, Expected]:
 
 
 def check_weights(config: ModelConfig, weights: Mapping[str, Tensor], source: str) -> None:
-    """Raise `UnsupportedModel` with every tensor that is missing, unknown or of another shape."""
-    expected = schema(config)
-    faults = [
-        f"{name} is missing"
-        for name, e in expected.items()
-        if not e.optional and name not in weights
-    ]
-    for name, tensor in weights.items():
-        if name not in expected:
-            faults.append(f"{name} is not a tensor of this architecture")
-        elif tuple(tensor.shape) != expected[name].shape:
-            faults.append(f"{name} is {tuple(tensor.shape)}, expected {expected[name].shape}")
+    """Raise `UnsupportedModel` with what is missing, unknown or of another shape, and what fits."""
+    faults = list(_faults(schema(config), weights))
     if faults:
-        raise UnsupportedModel(f"{source}: {'; '.join(faults)}.")
+        shown = "; ".join(faults[:_SHOWN])
+        more = f"; and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
+        raise UnsupportedModel(f"{source}: {shown}{more}.")
     dtypes = sorted({str(tensor.dtype) for tensor in weights.values()})
     if len(dtypes) > 1:
         raise UnsupportedModel(f"{source}: its tensors are {' and '.join(dtypes)}; use one dtype.")
@@ -121,3 +117,56 @@ def part_of(name: str) -> str:
     if name.startswith("blocks."):
         return ".".join(name.split(".")[:2])
     return "embed" if "embed.W_E" in name or name.startswith("pos_embed") else "unembed"
+
+
+_SHOWN = 12  # faults in one message: a state dict under other names has hundreds
+
+
+def _faults(expected: Mapping[str, Expected], weights: Mapping[str, Tensor]) -> Iterator[str]:
+    for name, e in expected.items():
+        if not e.optional and name not in weights:
+            yield f"{name} is missing, expected {e.shape}"
+    for name, tensor in weights.items():
+        if name not in expected:
+            near = difflib.get_close_matches(name, [e for e in expected if e not in weights], n=1)
+            hint = f" (did you mean {near[0]}?)" if near else ""
+            yield f"{name} is not a tensor of this architecture{hint}"
+            continue
+        found, shape = tuple(tensor.shape), expected[name].shape
+        if found != shape:
+            hint = " (its transpose fits: torch's linear layers are [out, in], ours [in, out])"
+            turned = len(found) > 1 and (*found[:-2], found[-1], found[-2]) == shape
+            yield f"{name} is {found}, expected {shape}{hint if turned else ''}"
+
+
+def heads_that_read(
+    weight: Float[Tensor, "rows d_model"], n_heads: int
+) -> Float[Tensor, "head d_model d_head"]:
+    """The weight [head x d_head, d_model] of a linear layer as W_Q, W_K or W_V; a view.
+
+    Of a fused layer [q, k and v, d_model], split its chunks: `weight.chunk(3)`.
+    Raises `SettingError`.
+    """
+    _check_heads(weight, n_heads, 0)
+    return weight.unflatten(0, (n_heads, -1)).transpose(1, 2)
+
+
+def heads_that_write(
+    weight: Float[Tensor, "d_model columns"], n_heads: int
+) -> Float[Tensor, "head d_head d_model"]:
+    """The weight [d_model, head x d_head] of a linear layer as W_O; a view.
+
+    Raises `SettingError`.
+    """
+    _check_heads(weight, n_heads, 1)
+    return weight.T.unflatten(0, (n_heads, -1))
+
+
+def _check_heads(weight: Tensor, n_heads: int, dim: int) -> None:
+    size = weight.shape[dim]
+    if n_heads < 1 or size % n_heads:
+        what = ("rows", "columns")[dim]
+        raise SettingError(
+            f"a matrix {tuple(weight.shape)} cannot be split into {n_heads} heads: it has {size} "
+            f"{what}. A linear layer of torch is [out, in]."
+        )

@@ -56,7 +56,7 @@ _EVERY = (
     Family("gpt_neo", "GPT-Neo and TinyStories", gptj.read_gpt_neo, gptj.final_norm),
     Family("opt", "OPT (not 350M)", opt.read, opt.final_norm),
     Family("phi", "Phi 1, 1.5 and 2", phi.read, phi.final_norm),
-    Family("stablelm", "StableLM (without norms of queries and keys)", phi.read, phi.final_norm),
+    Family("stablelm", "StableLM", phi.read, phi.final_norm),
     Family("falcon", "Falcon, rotary or ALiBi", falcon.read, falcon.final_norm),
 )
 FAMILIES: dict[str, Family] = {family.model_type: family for family in _EVERY}

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from edgewise.model.config import ModelConfig
+import torch
+
+from edgewise.model.config import ModelConfig, QKNorm
 from edgewise.model.families.pieces import (
     Weights,
     activation,
     check_head,
+    context,
     detached,
     into_heads,
     matrix,
     norm,
     out_of_heads,
-    refuse,
     rotary,
     unembed,
 )
@@ -28,7 +30,6 @@ def read(module: Any) -> tuple[ModelConfig, Weights]:
     """Configuration and weights of a Phi or StableLM. Raises `UnsupportedModel`."""
     check_head(module, "model.layers", "model.embed_tokens", "lm_head")
     c, core = module.config, module.model
-    refuse(module, (c.qk_layernorm, "queries and keys have LayerNorms"))
     gated = hasattr(core.layers[0].mlp, "gate_proj")
     heads, shared = c.num_attention_heads, c.num_key_value_heads
     config = ModelConfig(
@@ -39,7 +40,7 @@ def read(module: Any) -> tuple[ModelConfig, Weights]:
         d_head=core.layers[0].self_attn.q_proj.weight.shape[0] // heads,
         d_mlp=c.intermediate_size,
         d_vocab=core.embed_tokens.weight.shape[0],
-        n_ctx=c.max_position_embeddings,
+        n_ctx=context(c, core.rotary_emb),
         d_vocab_out=module.lm_head.weight.shape[0],
         activation=activation(c.hidden_act),
         positions="none",
@@ -47,6 +48,7 @@ def read(module: Any) -> tuple[ModelConfig, Weights]:
         eps=c.layer_norm_eps,
         gated=gated,
         rotary=(rotary(core.rotary_emb),) * c.num_hidden_layers,
+        qk_norm=_qk_norm(core.layers[0].self_attn),
     )
     weights: Weights = {"embed.W_E": core.embed_tokens.weight}
     for i, layer in enumerate(core.layers):
@@ -54,6 +56,7 @@ def read(module: Any) -> tuple[ModelConfig, Weights]:
         for letter in "qkv":
             linear, n = getattr(attention, f"{letter}_proj"), heads if letter == "q" else shared
             into_heads(weights, f"{at}.attn.{letter.upper()}", linear.weight, linear.bias, n)
+        _norms_of_heads(weights, f"{at}.attn", attention, config.qk_norm)
         out = attention.o_proj if hasattr(attention, "o_proj") else attention.dense
         out_of_heads(weights, f"{at}.attn", out, heads)
         norm(weights, f"{at}.ln1", layer.input_layernorm)
@@ -65,6 +68,24 @@ def read(module: Any) -> tuple[ModelConfig, Weights]:
     norm(weights, "ln_final", final_norm(module))
     unembed(weights, module.lm_head)
     return config, detached(weights)
+
+
+def _qk_norm(attention: Any) -> QKNorm:
+    """Phi has one norm for the queries of all heads and one for keys, StableLM one for each."""
+    if not hasattr(attention, "q_layernorm"):
+        return "none"
+    return "own-head" if hasattr(attention.q_layernorm, "norms") else "head"
+
+
+def _norms_of_heads(weights: Weights, at: str, attention: Any, kind: QKNorm) -> None:
+    if kind == "none":
+        return
+    for letter in "qk":
+        found, name = getattr(attention, f"{letter}_layernorm"), f"{at}.norm_{letter.upper()}"
+        if kind == "head":
+            norm(weights, name, found)
+        else:
+            weights[f"{name}.w"] = torch.stack([one.weight for one in found.norms])
 
 
 def final_norm(module: Any) -> Any:

@@ -9,6 +9,7 @@ from torch import Tensor
 from edgewise.errors import UnsupportedModel
 from edgewise.model.parts import ACTIVATIONS
 from edgewise.model.rotary import Rotary
+from edgewise.model.weights import heads_that_read, heads_that_write
 
 Weights = dict[str, Tensor]
 
@@ -19,8 +20,8 @@ _ACTIVATIONS = {
     "gelu_python": "gelu",
     "swish": "silu",
 }
-# Rope types whose frequencies are the same for prompts of every length.
-_STATIC_ROPE = ("default", "linear", "llama3", "yarn", "proportional")
+# Rope types whose frequencies are the same for all prompts within `context`.
+_KNOWN_ROPE = ("default", "linear", "llama3", "yarn", "proportional", "dynamic", "longrope")
 
 
 def activation(name: str) -> str:
@@ -63,14 +64,14 @@ def into_heads(
 ) -> None:
     """Rows of a matrix [head x d_head, d_model] as `W_x` [head d_model d_head]; a view."""
     place, letter = name.rsplit(".", 1)
-    weights[f"{place}.W_{letter}"] = weight.unflatten(0, (heads, -1)).transpose(1, 2)
+    weights[f"{place}.W_{letter}"] = heads_that_read(weight, heads)
     if bias is not None:
         weights[f"{place}.b_{letter}"] = bias.unflatten(0, (heads, -1))
 
 
 def out_of_heads(weights: Weights, name: str, linear: Any, heads: int) -> None:
     """A matrix [d_model, head x d_head] as `W_O` [head d_head d_model]; a view."""
-    weights[f"{name}.W_O"] = linear.weight.T.unflatten(0, (heads, -1))
+    weights[f"{name}.W_O"] = heads_that_write(linear.weight, heads)
     if linear.bias is not None:
         weights[f"{name}.b_O"] = linear.bias
 
@@ -97,18 +98,38 @@ def unembed(weights: Weights, head: Any) -> None:
 def rotary(found: Any, prefix: str = "", *, interleaved: bool = False) -> Rotary:
     """The rotation of a Hugging Face rotary module. Raises `UnsupportedModel`.
 
-    Its frequencies are taken as they are, so whatever scaling made them is in them.
+    Its frequencies are taken as they are, so whatever scaling made them is in them. "dynamic" and
+    "longrope" ones change with a prompt's length, but only beyond `context`; what they are before
+    is kept beside what the last prompt made of them.
     """
     kind = found.rope_type
     kind = kind[prefix.removesuffix("_")] if isinstance(kind, dict) else kind
-    if kind not in _STATIC_ROPE:
+    if kind not in _KNOWN_ROPE:
         raise UnsupportedModel(
-            f"rotary positions of type {kind!r} change with the length of the prompt, which the "
-            f"runtime does not compute. Supported: {', '.join(_STATIC_ROPE)}."
+            f"rotary positions of type {kind!r} are not known, and may change with the length of "
+            f"the prompt. Supported: {', '.join(_KNOWN_ROPE)}."
         )
-    frequencies = getattr(found, f"{prefix}inv_freq").float().tolist()
+    name = f"{prefix}original_inv_freq" if kind in ("dynamic", "longrope") else f"{prefix}inv_freq"
+    frequencies = getattr(found, name).float().tolist()
     scale = float(getattr(found, f"{prefix}attention_scaling"))
     return Rotary(tuple(frequencies), interleaved, scale)
+
+
+def context(config: Any, found: Any) -> int:
+    """How many tokens a model with this rotary module takes, its angles being what `rotary` reads.
+
+    A "dynamic" rope is scaled beyond `max_position_embeddings` alone, a "longrope" from its
+    original context on: we stop there.
+    """
+    kinds = getattr(found, "rope_type", None)
+    by_layer = kinds if isinstance(kinds, dict) else {None: kinds}
+    settings = getattr(config, "rope_parameters", None) or {}
+    originals = [
+        (settings if layer is None else settings[layer])["original_max_position_embeddings"]
+        for layer, kind in by_layer.items()
+        if kind == "longrope"
+    ]
+    return min([config.max_position_embeddings, *originals])
 
 
 def windows(config: Any) -> tuple[int, ...]:
