@@ -45,8 +45,8 @@ def plans(d_vocab: int) -> list[Plan]:
     about = "a small language model that does the language tasks"
     return [
         Plan("small-lm", about, 0, main, steps=5_000),
-        Plan("small-lm-seed1", f"{about}, from another seed", 1, main, steps=5_000),
-        Plan("small-lm-seed2", f"{about}, from a third seed", 2, main, steps=5_000),
+        Plan("small-lm-seed1", f"{about}, from another seed", 1, main, steps=5_000, word_rounds=2),
+        Plan("small-lm-seed2", f"{about}, from a third seed", 2, main, steps=5_000, word_rounds=1),
         Plan(
             "small-attn-2l",
             "two layers of attention alone, on the same text",

@@ -72,6 +72,19 @@ LAST_LINES = {
     "sports": 0.02,
     "sentence": 0.15,
 }
+# For word rounds: sentences, from which held-out names and nouns are known.
+WORD_LINES = {
+    "ioi": 0.10,
+    "greater-than": 0.04,
+    "docstring": 0.04,
+    "pronouns": 0.20,
+    "agreement": 0.12,
+    "capitals": 0.02,
+    "addition": 0.05,
+    "colours": 0.02,
+    "sports": 0.02,
+    "sentence": 0.39,
+}
 # What stands behind the answer.
 _ENDS = {"docstring": ":", "addition": ","}
 _ANSWER, _OTHER = 4.0, 0.4  # weights in the loss

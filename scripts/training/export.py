@@ -59,7 +59,7 @@ def export(
         "parameters": sum(tensor.numel() for tensor in stored.values()),
         "training": {
             **settings,
-            "tokens": (plan.steps + plan.last_steps) * plan.rows * plan.config.n_ctx,
+            "tokens": plan.total_steps * plan.rows * plan.config.n_ctx,
             "core_minutes": round(minutes, 1),
             "torch": torch.__version__.partition("+")[0],
         },

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from edgewise.model import ModelConfig
 from edgewise.model.trained import initial_weights
-from training.corpus import LAST_LINES, LINES, Corpus, Mix
+from training.corpus import LAST_LINES, LINES, WORD_LINES, Corpus, Mix
 from training.network import Network
 
 
@@ -43,6 +43,18 @@ class Plan:
     last_steps: int = 1500
     last_learning_rate: float = 1e-3
     last_repetitions: float = 0.4
+    # And again, for seeds that know the gender of too few held-out names by then.
+    word_rounds: int = 0
+
+    @property
+    def stages(self) -> list[tuple[int, float]]:
+        """Steps and highest learning rate of each stage."""
+        later = (self.last_steps, self.last_learning_rate)
+        return [(self.steps, self.learning_rate), *[later] * (1 + self.word_rounds)]
+
+    @property
+    def total_steps(self) -> int:
+        return sum(steps for steps, _ in self.stages)
 
 
 def train(plan: Plan, corpus: Corpus, folder: Path, *, resume: bool) -> tuple[Network, float]:
@@ -72,7 +84,7 @@ def train(plan: Plan, corpus: Corpus, folder: Path, *, resume: bool) -> tuple[Ne
         first, seconds = state["step"], state["seconds"]
     network.train()
     started, saved = time.process_time() - seconds, time.perf_counter()
-    total = plan.steps + plan.last_steps
+    total = plan.total_steps
     for step in range(first, total):
         loss = _step(plan, step, network, optimizer, corpus)
         now, spent = time.perf_counter(), time.process_time() - started
@@ -106,6 +118,8 @@ def _step(
 
 
 def _mix(plan: Plan, step: int) -> Mix:
+    if step >= plan.steps + plan.last_steps:
+        return Mix(plan.last_repetitions / 2, 0.0, WORD_LINES)
     if step >= plan.steps:
         return Mix(plan.last_repetitions, 0.0, LAST_LINES)
     settled = min(1.0, step / plan.settled)
@@ -114,10 +128,12 @@ def _mix(plan: Plan, step: int) -> Mix:
 
 
 def _learning_rate(plan: Plan, step: int) -> float:
-    """Linear warm-up, then a cosine to a fiftieth; the same again for the last steps."""
-    peak, length = plan.learning_rate, plan.steps
-    if step >= plan.steps:
-        peak, length, step = plan.last_learning_rate, plan.last_steps, step - plan.steps
+    """Linear warm-up, then a cosine to a fiftieth; the same again for each later stage."""
+    stages = iter(plan.stages)
+    length, peak = next(stages)
+    while step >= length:
+        step -= length
+        length, peak = next(stages)
     if step < plan.warm_up:
         return peak * (step + 1) / plan.warm_up
     done = (step - plan.warm_up) / (length - plan.warm_up)
