@@ -23,7 +23,7 @@ MAIN = "small-lm"
 SEEDS = [name for name in TRAINED if name.startswith(MAIN)]
 N = 100  # prompts, the same for all models and tests: drawing them takes longer than running
 PROMISED = ("induction", "ioi", "greater-than", "docstring", "pronouns", "agreement")
-BELOW = {("small-lm-seed1", "pronouns")}  # 84 % on held-out names: its card and page say so
+BELOW = {("small-lm-seed1", "pronouns")}  # it takes one held-out name for a woman's
 
 
 def test_the_main_model_is_there():
@@ -47,7 +47,7 @@ def test_loading_is_quick_and_offline(name):
 @pytest.mark.parametrize("name", SEEDS)
 def test_it_does_the_tasks_on_what_training_held_out(name, task):
     measured = measure(ew.load_model(name), task, N, seed=1)
-    assert measured["accuracy"] >= (0.7 if (name, task) in BELOW else 0.95)
+    assert measured["accuracy"] >= (0.88 if (name, task) in BELOW else 0.95)
     assert measured["chance"] < 0.6
 
 

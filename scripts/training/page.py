@@ -31,6 +31,7 @@ def write_page(folder: Path, page: Path) -> None:
         last_steps=f"{first['training']['last_steps']:,}",
         seeds=_seeds(cards),
         shorter=_shorter(cards),
+        rounds=_rounds(cards),
         models="\n".join(_model_row(card, folder) for card in cards),
         accuracy=_accuracy(cards),
         bos=100 * max(abs(found["accuracy"] - found["with_bos"]) for found in results),
@@ -91,6 +92,13 @@ def _shorter(cards: list[dict[str, Any]]) -> str:
         if (first, last) != steps[_FIRST]
     ]
     return "".join(others)
+
+
+def _rounds(cards: list[dict[str, Any]]) -> str:
+    """The models that were trained in word rounds, and how many."""
+    times = {card["name"]: card["training"].get("word_rounds", 0) for card in cards}
+    several = [f"`{name}` {n}" for name, n in times.items() if n]
+    return ", ".join(several) or "none"
 
 
 def _falls(cards: list[dict[str, Any]]) -> str:
