@@ -54,6 +54,7 @@ def plans(d_vocab: int) -> list[Plan]:
             two,
             steps=3_000,
             last_steps=1_000,
+            word_rounds=4,
         ),
     ]
 
