@@ -123,7 +123,7 @@ def searched(
     incremental = is_incremental(problem)
     if settings.precision == "reduced" and not incremental:
         raise SettingError(
-            f"{problem.model.name} norms its heads' outputs together or caps its logits, so every "
+            f"{problem.model.name} norms its heads' outputs together, so every "
             "removal is a run of its own, in full precision. Use precision 'full'."
         )
     if settings.engine == "plain" or not incremental:

@@ -19,7 +19,7 @@ from torch.nn import functional
 from edgewise.graph import SLOTS, Slot
 from edgewise.model.config import ModelConfig
 from edgewise.model.norms import Transformer, layer_device, norm
-from edgewise.model.parts import NORMS, project, rms_norm
+from edgewise.model.parts import NORMS, project, rms_norm, soft_capped
 from edgewise.model.rotary import Rotary
 
 Vectors = Float[Tensor, "head batch pos d_head"]
@@ -208,8 +208,7 @@ def weighted(
     bias: Float[Tensor, "... 1 key"] | None,
 ) -> Float[Tensor, "... query key"]:
     """Attention weights from scaled scores: capped, biased, masked, and adding up to one."""
-    if config.attention_cap:
-        scores = config.attention_cap * (scores / config.attention_cap).tanh()
+    scores = soft_capped(scores, config.attention_cap)
     if bias is not None:
         scores = scores + bias
     return scores.masked_fill(masked, -torch.inf).softmax(dim=-1)
