@@ -28,7 +28,7 @@ class _Remembering:
         if circuit is not None:
             fed = circuit.keep.any(dim=0).tolist()
             for port, is_fed in zip(circuit.graph.receivers, fed, strict=True):
-                for node in circuit.graph.group(port.node) if is_fed else ():
+                for node in circuit.graph.fed_by(port) if is_fed else ():
                     if node.head is not None:
                         self._heads.setdefault(node.layer, set()).add(node.head)
             self._n_heads = circuit.graph.n_heads

@@ -19,11 +19,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from edgewise.circuit import Circuit
-from edgewise.engine.attention import AttentionNode, AttentionStack, HeadPort, placed_at
+from edgewise.engine.attention import AttentionNode, AttentionStack, HeadPort, own_at
 from edgewise.engine.base import Base
 from edgewise.engine.changes import Changes, Into
 from edgewise.engine.consumers import Consumer
 from edgewise.engine.kl import KLLosses
+from edgewise.engine.layers import LayerNode, LayerStack
 from edgewise.engine.losses import AnyLosses, EstimatedLosses, LogitDiffLosses, VariantLosses
 from edgewise.engine.mlps import MlpNode
 from edgewise.engine.paths import Path
@@ -66,7 +67,8 @@ class LiveBatch:
         self._places = Places(model, real)
         self._first = self._changes.first() if model.config.causal else 0
         # In the order of visits: from the output backwards.
-        self._nodes: dict[Node, AttentionNode | MlpNode] = {}  # all positions together
+        # Positions together; heads that depend on each other are one, by the first of them.
+        self._nodes: dict[Node, AttentionNode | LayerNode | MlpNode] = {}
         self._plan: tuple[object, Plan] | None = None  # for the port at hand, until a commit
         self._start_output(metric, pairs.answer_at.to(device))
 
@@ -108,7 +110,8 @@ class LiveBatch:
     def enter(self, node: Node, keep: Bool[Tensor, "sender receiver"]) -> None:
         """Make a node live, at all spans, once everything that reads it has its final edges.
 
-        With it the heads that share its keys and values: they share these ports' positions.
+        With it the heads that share its keys and values, whose ports' positions are the same, or
+        all heads of its layer if they depend on each other.
         """
         nodes = self._together(replace(node, span=None))
         if node.kind == "logits" or any(one in self._nodes for one in nodes):
@@ -120,21 +123,39 @@ class LiveBatch:
             for one, into in edges.items()
         }
         needed = torch.cat([at for each in reads.values() for at in each.values()]).unique()
-        for one, each in reads.items():
-            if each:
-                consumers = tuple(
+        made = {
+            one: self._made(
+                one,
+                tuple(
                     Consumer.of(c, at, needed, _some(edges[one][:, c].tolist()))
                     for c, at in each.items()
-                )
-                self._nodes[one] = self._made(one, consumers, needed)
-                for port in self._base.without_switch(one):
-                    alone = AttentionStack([self._attention_of(port)], ())
-                    alone.commit_vectors(self._switched_off(port))
-                    self._hold(port)
+                ),
+                needed,
+            )
+            for one, each in reads.items()
+            if each or self._mixes(node)
+        }
+        if self._mixes(node):
+            self._nodes[nodes[0]] = LayerNode([_attention(one) for one in made.values()])
+        else:
+            self._nodes |= made
+        for one in made:
+            for port in self._base.without_switch(one):
+                alone = self._given(port)
+                alone.commit_vectors(self._switched_off(port))
+                self._hold(port)
+
+    def _mixes(self, node: Node) -> bool:
+        """Whether a node is one of heads that depend on each other, through a norm over them."""
+        return self._model.config.mixes_heads and node.kind != "mlp"
 
     def _together(self, node: Node) -> tuple[Node, ...]:
         graph, layer = self._graph.whole, node.layer
-        if graph.kv_heads is None or node.kind == "mlp" or layer is None:
+        if layer is None or node.kind == "mlp":
+            return (node,)
+        if self._mixes(node):
+            return graph.attention_nodes(layer)
+        if graph.kv_heads is None:
             return (node,)
         assert node.head is not None  # only heads share keys and values
         size = 1 if node.kind == "kv" else graph.n_heads // graph.kv_heads
@@ -198,7 +219,8 @@ class LiveBatch:
         into = self._into(receiver)
         at = self._positions[into.column]
         change = torch.cat([self._changes.along(into, at, rows, path) for path in paths])
-        return self._losses.exact(self._rows_of(self._plan_from(into.column).run(change, None)))
+        plan = self._plan_from(into.column)
+        return self._losses.exact(self._rows_of(plan.run(change[None], None)))
 
     def estimate_per_prompt(
         self,
@@ -212,7 +234,7 @@ class LiveBatch:
         into = self._into(receiver)
         plan, at = self._plan_from(into.column), self._positions[into.column]
         change = self._changes.along(into, at, rows, path)
-        return self._losses.estimate(self._rows_of(plan.run(change, reduced)))
+        return self._losses.estimate(self._rows_of(plan.run(change[None], reduced)))
 
     def rebase(self) -> Float[Tensor, "batch"]:
         """Estimate relative to the current state from now on; returns its metric, exactly."""
@@ -222,19 +244,19 @@ class LiveBatch:
     def commit(self, receiver: Port, rows: Sequence[int], gone: tuple[int, ...]) -> None:
         """Remove candidates, by their place in `rows`, from a receiver for good."""
         into = self._into(receiver)
-        change = self._changes.of(into, self._positions[into.column], rows, gone)[None]
-        self._settle(self._plan_from(into.column).commit(change))
+        change = self._changes.of(into, self._positions[into.column], rows, gone)
+        self._settle(self._plan_from(into.column).commit(change[None, None]))
 
     def per_prompt_without_switch(self, port: Port) -> Float[Tensor, "variant batch"]:
         """The metric of each prompt when a port's vectors are the reference run's."""
         alone, plan = self._behind(port)
-        (change,) = alone.change_of_vectors(self._switched_off(port))
+        change = alone.change_of_vectors(self._switched_off(port))
         return self._losses.exact(self._rows_of(plan.run(change, None)))
 
     def commit_without_switch(self, port: Port) -> None:
         """Give a port the reference run's vectors for good."""
         alone, plan = self._behind(port)
-        (change,) = alone.commit_vectors(self._switched_off(port))
+        change = alone.commit_vectors(self._switched_off(port))
         self._settle(plan.commit(change))
         self._hold(port)
 
@@ -260,17 +282,23 @@ class LiveBatch:
     def _plan_from(self, column: int) -> Plan:
         """How a change of what this port reads travels."""
         if self._plan is None or self._plan[0] != column:
-            self._plan = column, self._planned([Consumer(column)])
+            self._plan = column, self._planned([[Consumer(column)]])
         return self._plan[1]
 
-    def _behind(self, port: Port) -> tuple[AttentionStack, Plan]:
-        """A port's node alone, and how a change of what it writes travels."""
-        live = self._attention_of(port)
-        if self._plan is None or self._plan[0] != port:
-            self._plan = port, self._planned(live.consumers)
-        return AttentionStack([live], ()), self._plan[1]
+    def _given(self, port: Port) -> AttentionStack | LayerStack:
+        """What a port's node, or layer, makes of other vectors of the port."""
+        live = self._live(port)
+        assert not isinstance(live, MlpNode)  # only attention has switches
+        return live.given(self._attention_of(port), _slots(port))
 
-    def _planned(self, begin: Sequence[Consumer]) -> Plan:
+    def _behind(self, port: Port) -> tuple[AttentionStack | LayerStack, Plan]:
+        """The same, and how a change of what it writes travels."""
+        alone = self._given(port)
+        if self._plan is None or self._plan[0] != port:
+            self._plan = port, self._planned(alone.consumers)
+        return alone, self._plan[1]
+
+    def _planned(self, begin: Sequence[Sequence[Consumer]]) -> Plan:
         nodes = reversed(self._nodes.values())
         like = self._final
         return Plan(nodes, begin, self._output, self._where, like.dtype, like.device)
@@ -286,9 +314,12 @@ class LiveBatch:
         return self._plan_from(self._into(receiver).column).width
 
     def _attention_of(self, port: Port) -> AttentionNode:
-        live = self._nodes[replace(port.node, span=None)]
-        assert isinstance(live, AttentionNode)  # only attention has switches
-        return live
+        live = self._live(port)
+        return live.nodes[port.node.head or 0] if isinstance(live, LayerNode) else _attention(live)
+
+    def _live(self, port: Port) -> AttentionNode | LayerNode | MlpNode:
+        node = replace(port.node, span=None)
+        return self._nodes[self._together(node)[0] if self._mixes(node) else node]
 
     def _switched_off(self, port: Port) -> dict[Slot, Tensor]:
         """The reference run's vectors at the port's positions, as one variant."""
@@ -299,10 +330,10 @@ class LiveBatch:
             vectors = self._batch.reference.vectors[Site(port.node.layer, slot)]
             vectors = ungrouped(self._model.config, vectors)[heads]
             places = live.queries if slot == "q" else self._positions[into.column]
-            off = placed_at(live, slot, vectors[:, None, :, places], places, heads)
+            off = own_at(live, slot, vectors[:, None, :, places], places, heads)
             if into.span is not None:
                 here = self._changes.where(into.span, places)[:, :, None].bool()
-                current = live.vectors[slot] if slot == "q" else live.vectors[slot][:, :, places]
+                current = live.own[slot] if slot == "q" else live.own[slot][:, :, places]
                 off = torch.where(here, off, current[:, None])
             result[slot] = off
         return result
@@ -314,6 +345,11 @@ class LiveBatch:
         if change is not None:
             final = final + change
         return final[:, self._answers]
+
+
+def _attention(node: AttentionNode | LayerNode | MlpNode) -> AttentionNode:
+    assert isinstance(node, AttentionNode)  # nothing else is asked for
+    return node
 
 
 def _some(kept: Sequence[bool]) -> tuple[int, ...] | None:

@@ -77,4 +77,4 @@ def removals_of(problem: Problem, base: Circuit | None = None) -> Removals | Who
 
 def is_incremental(problem: Problem) -> bool:
     """Whether the incremental evaluator knows how this problem's model computes."""
-    return not (problem.model.config.mixes_heads or problem.model.is_spread)
+    return not problem.model.is_spread

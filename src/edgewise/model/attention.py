@@ -250,15 +250,32 @@ def written(
     denominator it is linear, so every head has its share: its own values divided by the
     denominator that all of them make, its own matrix times the norm's weight.
     """
-    config, weight, home = model.config, model.weights[f"blocks.{layer}.attn.W_O"], z.device
-    if not config.post_norm:
-        return z, weight
+    if not model.config.post_norm:
+        return z, output_weight(model, layer)
+    weight, home = model.weights[f"blocks.{layer}.attn.W_O"], z.device
     z = z.to(weight.device)
-    wide = torch.promote_types(z.dtype, torch.float32)
-    total = (z.permute(1, 2, 0, 3).flatten(2) @ weight.flatten(0, 1)).to(wide)
-    scale = (total.square().mean(dim=-1, keepdim=True) + config.eps).rsqrt()
-    if config.norm.endswith("-linearised"):
-        scale = scale.detach()
+    scale = output_scale(model.config, z.permute(1, 2, 0, 3).flatten(2) @ weight.flatten(0, 1))
+    return (z.to(scale.dtype) * scale).to(home, z.dtype), output_weight(model, layer)
+
+
+def output_scale(
+    config: ModelConfig, total: Float[Tensor, "*rows d_model"]
+) -> Float[Tensor, "*rows 1"]:
+    """What a norm of a layer's output divides by, inverted, from the sum of its heads.
+
+    In float32 or better.
+    """
+    wide = total.to(torch.promote_types(total.dtype, torch.float32))
+    scale = (wide.square().mean(dim=-1, keepdim=True) + config.eps).rsqrt()
+    return scale.detach() if config.norm.endswith("-linearised") else scale
+
+
+def output_weight(model: Transformer, layer: int) -> Float[Tensor, "head d_head d_model"]:
+    """The heads' output matrices, times the weight of a norm of what they write."""
+    config, weight = model.config, model.weights[f"blocks.{layer}.attn.W_O"]
+    if not config.post_norm:
+        return weight
     share = model.weights[f"blocks.{layer}.ln1_post.w"]
-    share = 1 + share.to(wide) if "offset" in config.norm else share
-    return (z.to(wide) * scale).to(home, z.dtype), (weight * share).to(weight.dtype)
+    if "offset" in config.norm:
+        share = 1 + share.to(torch.promote_types(share.dtype, torch.float32))
+    return (weight * share).to(weight.dtype)
