@@ -102,7 +102,7 @@ def test_eap_is_the_gradient_of_every_edges_mask(case):
         close(ew.eap(problem, edges=1).scores.values[graph.exists], -gradient)
 
 
-@pytest.mark.parametrize("case", some(APART))
+@pytest.mark.parametrize("case", some(CASES))
 def test_exact_patching_is_the_plain_evaluators(case):
     _, model = loaded(case)
     for graph in graphs_of(model):
@@ -113,7 +113,7 @@ def test_exact_patching_is_the_plain_evaluators(case):
             close(scores.of(edge), loss_without(problem, graph.exists, edge) - full)
 
 
-@pytest.mark.parametrize("case", some(APART, QUICK))
+@pytest.mark.parametrize("case", some(CASES, QUICK))
 def test_acdc_is_the_same_by_both_engines(case):
     _, model = loaded(case)
     for graph in graphs_of(model):

@@ -219,8 +219,8 @@ class LiveBatch:
         into = self._into(receiver)
         at = self._positions[into.column]
         change = torch.cat([self._changes.along(into, at, rows, path) for path in paths])
-        plan = self._plan_from(into.column)
-        return self._losses.exact(self._rows_of(plan.run(change[None], None)))
+        result = self._plan_from(into.column).run(change[None], None)
+        return self._losses.exact(self._rows_of(result, len(change)))
 
     def estimate_per_prompt(
         self,
@@ -234,7 +234,7 @@ class LiveBatch:
         into = self._into(receiver)
         plan, at = self._plan_from(into.column), self._positions[into.column]
         change = self._changes.along(into, at, rows, path)
-        return self._losses.estimate(self._rows_of(plan.run(change[None], reduced)))
+        return self._losses.estimate(self._rows_of(plan.run(change[None], reduced), len(change)))
 
     def rebase(self) -> Float[Tensor, "batch"]:
         """Estimate relative to the current state from now on; returns its metric, exactly."""
@@ -339,11 +339,11 @@ class LiveBatch:
         return result
 
     def _rows_of(
-        self, change: Float[Tensor, "variant batch answer d_model"] | None
-    ) -> Float[Tensor, "_ row d_model"]:
+        self, change: Float[Tensor, "variant batch answer d_model"] | None, variants: int = 1
+    ) -> Float[Tensor, "variant row d_model"]:
+        """What the output reads at the answers, for each variant of a change; None: no change."""
         final = self._final[None]
-        if change is not None:
-            final = final + change
+        final = final.expand(variants, -1, -1, -1) if change is None else final + change
         return final[:, self._answers]
 
 

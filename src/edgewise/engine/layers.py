@@ -183,7 +183,7 @@ class LayerStack:
             own |= reading.vectors({index: more[index]})
         return own
 
-    def _mixed(self, own: Vectors) -> Float[Tensor, "head _ batch query d_head"]:
+    def _mixed(self, own: Vectors) -> Float[Tensor, "_ _ batch query d_head"]:
         """What all heads mix."""
         fresh = {slot: self._compared(slot, vectors) for slot, vectors in own.items()}
         variants = next(iter(own.values())).shape[1]
