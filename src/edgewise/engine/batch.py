@@ -15,18 +15,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from edgewise.circuit import Circuit
-from edgewise.engine.attention import AttentionNode, AttentionStack, HeadPort, own_at
+from edgewise.engine.attention import AttentionStack, own_at
 from edgewise.engine.base import Base
 from edgewise.engine.changes import Changes, Into
 from edgewise.engine.consumers import Consumer
 from edgewise.engine.kl import KLLosses
-from edgewise.engine.layers import LayerNode, LayerStack
+from edgewise.engine.layers import LayerStack
+from edgewise.engine.live import LiveNodes, heads_of
 from edgewise.engine.losses import AnyLosses, EstimatedLosses, LogitDiffLosses, VariantLosses
-from edgewise.engine.mlps import MlpNode
 from edgewise.engine.paths import Path
 from edgewise.engine.plans import Plan
 from edgewise.engine.reduced import ReducedProducts
@@ -64,19 +64,15 @@ class LiveBatch:
         difference = live.mapped(torch.neg) if reference is None else reference.minus(live)
         spans = None if graph.spans is None else pairs.at_spans(graph.spans).to(device)
         self._changes = Changes(difference, spans, self._base.final)
-        self._places = Places(model, real)
-        self._first = self._changes.first() if model.config.causal else 0
-        # In the order of visits: from the output backwards.
-        # Positions together; heads that depend on each other are one, by the first of them.
-        self._nodes: dict[Node, AttentionNode | LayerNode | MlpNode] = {}
+        first = self._changes.first() if model.config.causal else 0
+        self._live = LiveNodes(model, graph, self._base, Places(model, real), first)
         self._plan: tuple[object, Plan] | None = None  # for the port at hand, until a commit
         self._start_output(metric, pairs.answer_at.to(device))
 
     def _start_output(self, metric: Metric, answer_at: Bool[Tensor, "batch pos"]) -> None:
-        column = len(self._graph.whole.receivers) - 1
+        self._output = len(self._graph.whole.receivers) - 1
         positions = answer_at.any(dim=0).nonzero().flatten()
-        self._output = column
-        self._positions: dict[int, Int[Tensor, "place"]] = {column: positions}
+        self._live.positions[self._output] = positions
         self._answers = answer_at[:, positions]
         self._final = self._base.final[:, positions]
         self._losses = self._losses_of(metric, self._base.full[answer_at])
@@ -92,9 +88,8 @@ class LiveBatch:
     def fork(self) -> LiveBatch:
         """Another one in the same state, which then goes its own way. Tensors are shared."""
         other = copy.copy(self)
-        other._positions = dict(self._positions)
+        other._live = copy.copy(self._live)
         other._losses, other._changes = copy.copy(self._losses), copy.copy(self._changes)
-        other._nodes = {node: copy.copy(live) for node, live in self._nodes.items()}
         other._plan = None  # it would commit to this one's nodes
         return other
 
@@ -108,103 +103,11 @@ class LiveBatch:
     # --- visiting
 
     def enter(self, node: Node, keep: Bool[Tensor, "sender receiver"]) -> None:
-        """Make a node live, at all spans, once everything that reads it has its final edges.
-
-        With it the heads that share its keys and values, whose ports' positions are the same, or
-        all heads of its layer if they depend on each other.
-        """
-        nodes = self._together(replace(node, span=None))
-        if node.kind == "logits" or any(one in self._nodes for one in nodes):
-            return
-        kept = self._graph.by_span(keep & ~self._graph.is_switch)
-        edges = {one: kept[:, self._graph.whole.row(one)] for one in nodes}  # [span receiver]
-        reads = {
-            one: {c: self._positions[c] for c in into.any(dim=0).nonzero().flatten().tolist()}
-            for one, into in edges.items()
-        }
-        needed = torch.cat([at for each in reads.values() for at in each.values()]).unique()
-        made = {
-            one: self._made(
-                one,
-                tuple(
-                    Consumer.of(c, at, needed, _some(edges[one][:, c].tolist()))
-                    for c, at in each.items()
-                ),
-                needed,
-            )
-            for one, each in reads.items()
-            if each or self._mixes(node)
-        }
-        if self._mixes(node):
-            self._nodes[nodes[0]] = LayerNode([_attention(one) for one in made.values()])
-        else:
-            self._nodes |= made
-        for one in made:
+        """Make a node live, at all spans, once everything that reads it has its final edges."""
+        for one in self._live.enter(node, keep):
             for port in self._base.without_switch(one):
-                alone = self._given(port)
-                alone.commit_vectors(self._switched_off(port))
+                self._given(port).commit_vectors(self._switched_off(port))
                 self._hold(port)
-
-    def _mixes(self, node: Node) -> bool:
-        """Whether a node is one of heads that depend on each other, through a norm over them."""
-        return self._model.config.mixes_heads and node.kind != "mlp"
-
-    def _together(self, node: Node) -> tuple[Node, ...]:
-        graph, layer = self._graph.whole, node.layer
-        if layer is None or node.kind == "mlp":
-            return (node,)
-        if self._mixes(node):
-            return graph.attention_nodes(layer)
-        if graph.kv_heads is None:
-            return (node,)
-        assert node.head is not None  # only heads share keys and values
-        size = 1 if node.kind == "kv" else graph.n_heads // graph.kv_heads
-        return graph.group(graph.kv_nodes(layer)[node.head // size])
-
-    def _made(
-        self, node: Node, consumers: tuple[Consumer, ...], needed: Int[Tensor, "place"]
-    ) -> AttentionNode | MlpNode:
-        assert node.layer is not None  # embeddings have no ports
-        if node.kind == "mlp":
-            site = Site(node.layer, "mlp")
-            column = self._graph.whole.column(Port(node))
-            self._positions[column] = needed
-            read = self._base.read(node, site)[:, needed]
-            return MlpNode(self._model, node.layer, column, consumers, read)
-        return self._attention(node, node.layer, consumers, needed)
-
-    def _attention(
-        self, node: Node, layer: int, consumers: tuple[Consumer, ...], needed: Tensor
-    ) -> AttentionNode:
-        last = int(needed.max()) + 1 if self._model.config.causal else self.n_positions
-        keys = torch.arange(min(self._first, last - 1), last, device=needed.device)
-        ports, graph = [], self._graph.whole
-        if graph.split_qkv:
-            for slot in SLOTS:
-                column = self._column_of(node, slot)
-                ports.append(HeadPort(column, (slot,), needed if slot == "q" else keys))
-        else:
-            both = torch.cat([needed, keys]).unique()
-            ports.append(HeadPort(graph.column(Port(node)), SLOTS, both))
-        for port in ports:
-            self._positions[port.column] = port.positions
-        return AttentionNode(
-            self._model,
-            layer,
-            _heads_of(node),
-            tuple(ports),
-            consumers,
-            needed,
-            {slot: self._base.read(node, Site(layer, slot)) for slot in SLOTS},
-            self._places,
-        )
-
-    def _column_of(self, node: Node, slot: Slot) -> int:
-        """The port at which a head, or its key/value head, reads."""
-        columns, heads = self._graph.columns(Site(node.layer, slot)), self._graph.n_heads
-        if node.head is None:
-            return columns.start
-        return columns.start + node.head * (columns.stop - columns.start) // heads
 
     # --- variants: removing edges into one receiver
 
@@ -217,7 +120,7 @@ class LiveBatch:
     ) -> Float[Tensor, "variant batch"]:
         """The metric of each prompt for each variant of removals of candidates from a receiver."""
         into = self._into(receiver)
-        at = self._positions[into.column]
+        at = self._live.positions[into.column]
         change = torch.cat([self._changes.along(into, at, rows, path) for path in paths])
         result = self._plan_from(into.column).run(change[None], None)
         return self._losses.exact(self._rows_of(result, len(change)))
@@ -232,7 +135,7 @@ class LiveBatch:
         """The same by products in bfloat16, and how far off each may be, squared."""
         assert isinstance(self._losses, EstimatedLosses)  # ACDC's settings refuse other metrics
         into = self._into(receiver)
-        plan, at = self._plan_from(into.column), self._positions[into.column]
+        plan, at = self._plan_from(into.column), self._live.positions[into.column]
         change = self._changes.along(into, at, rows, path)
         return self._losses.estimate(self._rows_of(plan.run(change[None], reduced), len(change)))
 
@@ -244,7 +147,7 @@ class LiveBatch:
     def commit(self, receiver: Port, rows: Sequence[int], gone: tuple[int, ...]) -> None:
         """Remove candidates, by their place in `rows`, from a receiver for good."""
         into = self._into(receiver)
-        change = self._changes.of(into, self._positions[into.column], rows, gone)
+        change = self._changes.of(into, self._live.positions[into.column], rows, gone)
         self._settle(self._plan_from(into.column).commit(change[None, None]))
 
     def per_prompt_without_switch(self, port: Port) -> Float[Tensor, "variant batch"]:
@@ -262,7 +165,7 @@ class LiveBatch:
 
     def _hold(self, port: Port) -> None:
         """Let nothing change the vectors of a port whose switch is off."""
-        span, live = self._into(port).span, self._attention_of(port)
+        span, live = self._into(port).span, self._live.attention(port)
         if span is not None:  # at other spans its vectors may still change
             for slot in _slots(port):
                 places = live.queries if slot == "q" else live.positions(slot)
@@ -287,9 +190,7 @@ class LiveBatch:
 
     def _given(self, port: Port) -> AttentionStack | LayerStack:
         """What a port's node, or layer, makes of other vectors of the port."""
-        live = self._live(port)
-        assert not isinstance(live, MlpNode)  # only attention has switches
-        return live.given(self._attention_of(port), _slots(port))
+        return self._live.attention_with(port).given(self._live.attention(port), _slots(port))
 
     def _behind(self, port: Port) -> tuple[AttentionStack | LayerStack, Plan]:
         """The same, and how a change of what it writes travels."""
@@ -299,13 +200,12 @@ class LiveBatch:
         return alone, self._plan[1]
 
     def _planned(self, begin: Sequence[Sequence[Consumer]]) -> Plan:
-        nodes = reversed(self._nodes.values())
         like = self._final
-        return Plan(nodes, begin, self._output, self._where, like.dtype, like.device)
+        return Plan(self._live, begin, self._output, self._where, like.dtype, like.device)
 
     def _where(self, span: int, column: int) -> Float[Tensor, "batch place"]:
         """1 where a span is, else 0, at the positions that a port reads."""
-        return self._changes.where(span, self._positions[column])
+        return self._changes.where(span, self._live.positions[column])
 
     def width(self, receiver: Port, *, is_switch: bool) -> int:
         """Numbers held per variant and prompt while removals into a receiver are evaluated."""
@@ -313,23 +213,15 @@ class LiveBatch:
             return self._behind(receiver)[1].width
         return self._plan_from(self._into(receiver).column).width
 
-    def _attention_of(self, port: Port) -> AttentionNode:
-        live = self._live(port)
-        return live.nodes[port.node.head or 0] if isinstance(live, LayerNode) else _attention(live)
-
-    def _live(self, port: Port) -> AttentionNode | LayerNode | MlpNode:
-        node = replace(port.node, span=None)
-        return self._nodes[self._together(node)[0] if self._mixes(node) else node]
-
     def _switched_off(self, port: Port) -> dict[Slot, Tensor]:
         """The reference run's vectors at the port's positions, as one variant."""
         assert port.node.layer is not None
-        heads, into, live = _heads_of(port.node), self._into(port), self._attention_of(port)
+        heads, into, live = heads_of(port.node), self._into(port), self._live.attention(port)
         result: dict[Slot, Tensor] = {}
         for slot in _slots(port):
             vectors = self._batch.reference.vectors[Site(port.node.layer, slot)]
             vectors = ungrouped(self._model.config, vectors)[heads]
-            places = live.queries if slot == "q" else self._positions[into.column]
+            places = live.queries if slot == "q" else self._live.positions[into.column]
             off = own_at(live, slot, vectors[:, None, :, places], places, heads)
             if into.span is not None:
                 here = self._changes.where(into.span, places)[:, :, None].bool()
@@ -347,20 +239,5 @@ class LiveBatch:
         return final[:, self._answers]
 
 
-def _attention(node: AttentionNode | LayerNode | MlpNode) -> AttentionNode:
-    assert isinstance(node, AttentionNode)  # nothing else is asked for
-    return node
-
-
-def _some(kept: Sequence[bool]) -> tuple[int, ...] | None:
-    """The spans at which an edge is kept; None for all."""
-    return None if all(kept) else tuple(i for i, k in enumerate(kept) if k)
-
-
 def _slots(port: Port) -> tuple[Slot, ...]:
     return SLOTS if port.slot is None else (port.slot,)
-
-
-def _heads_of(node: Node) -> slice:
-    """Which of a layer's heads an attention node is: one, or all."""
-    return slice(None) if node.head is None else slice(node.head, node.head + 1)
