@@ -1,7 +1,7 @@
-"""The losses of removals where nothing can be saved: the whole circuit runs for every one.
+"""The losses of removals of a model that the engine cannot compute: the whole circuit runs for each.
 
-That is so where a norm over all heads of a layer (Gemma 2, OLMo 2) lets each head's output depend
-on what all of them read: a change in one port changes every head.
+That is so where a model is spread over several devices: what the engine mixes in one product lies
+on different ones.
 """
 
 from __future__ import annotations
