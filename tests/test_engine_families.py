@@ -152,7 +152,7 @@ def test_estimates_and_sweeps_behind_one_norm_decide_as_full_precision(case):
 
 
 def test_float32_behind_one_norm_with_every_decision_verified():
-    model = random_model(3, dtype=torch.float32, n_heads=4, **MIXED["olmo 2"])
+    model = random_model(3, dtype=torch.float32, **MIXED["olmo 2"])
     problem = ew.Problem(model, random_pairs(model, 3), "kl", "zero")
     run = ew.acdc(problem, threshold=0.01, verify=True)
     assert run.circuit == ew.acdc(problem, threshold=0.01, engine="plain").circuit
