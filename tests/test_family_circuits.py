@@ -12,7 +12,8 @@ from edgewise.discovery.edge_tests import loss_without
 from edgewise.discovery.training import loss_and_gradient
 from edgewise.evaluation import minimality
 from edgewise.model.outputs import Outputs
-from edgewise.model.runtime import CleanReader, logits_of, run
+from edgewise.model.runtime import CleanReader, logits_of
+from edgewise.model.runtime import run as run_model
 from edgewise.patching import CircuitReader
 from family_cli import runs_by_command_line
 from family_oracle import run_circuit
@@ -181,7 +182,9 @@ def test_atp_star_scores_what_heads_mix_without_the_edge(case):
             weights = {**model.weights, "embed.W_E": model.weights["embed.W_E"].clone()}
             weights["embed.W_E"].requires_grad_()
             watched = ew.Model(model.config, weights)
-            final, _ = run(watched, pairs.clean, pairs.real, graph, CleanReader(), outputs=clean)
+            final, _ = run_model(
+                watched, pairs.clean, pairs.real, graph, CleanReader(), outputs=clean
+            )
             logits = logits_of(model, final[pairs.answer_at])
             values = problem.metric.per_prompt(logits, batch.rows, len(pairs))
             loss = problem.metric.loss_sign * values.mean()
@@ -194,7 +197,7 @@ def test_atp_star_scores_what_heads_mix_without_the_edge(case):
             circuit = ew.Circuit.full(graph).without(edge)
             reader = CircuitReader(circuit, batch.reference, pairs, model.dtype, model.device)
             less = Mixing(graph)
-            run(model, pairs.clean, pairs.real, graph, reader, outputs=less)
+            run_model(model, pairs.clean, pairs.real, graph, reader, outputs=less)
             expected = ((less.z[layer] - clean.z[layer].detach()) * slopes[layer]).sum()
             assert scores.of(edge) == pytest.approx(float(expected), abs=1e-9)
 

@@ -1,4 +1,4 @@
-"""The losses of removals of a model that the engine cannot compute: the whole circuit runs for each.
+"""The losses of removals by runs of the whole circuit, where the engine cannot compute a model.
 
 That is so where a model is spread over several devices: what the engine mixes in one product lies
 on different ones.
