@@ -35,7 +35,7 @@ from edgewise.engine.attention import (
 from edgewise.engine.consumers import Change, Sizes
 from edgewise.engine.reduced import ReducedProducts
 from edgewise.graph import SLOTS, Slot
-from edgewise.model.attention import output_scale, output_weight
+from edgewise.model.attention import output_gain, output_scale
 
 Members = tuple[int, ...]  # nodes of a layer, by their index
 
@@ -53,7 +53,7 @@ class LayerNode:
         self.shared: tuple[Slot, ...] = ("q", "k") if config.qk_norm == "layer" else ()
         self.normed = config.post_norm  # what is written
         self.weight = one.model.weights[f"blocks.{one.layer}.attn.W_O"]
-        self.written_weight = output_weight(one.model, one.layer)
+        self.gain = output_gain(one.model, one.layer) if self.normed else None
         self.settle(range(len(nodes)))
 
     def __copy__(self) -> LayerNode:
@@ -212,8 +212,10 @@ class LayerStack:
         """How much more is written by the heads that are read."""
         at = self._heads(self._writers)
         before = self._layer.y if before is None else before
-        weight = self._layer.written_weight[at]
-        return written_by(len(self._writers), y[at] - before[at][:, None], weight)
+        more = y[at] - before[at][:, None]
+        change = written_by(len(self._writers), more, self._layer.weight[at])
+        gain = self._layer.gain
+        return change if gain is None else (change * gain).to(change.dtype)
 
     def _heads(self, members: Members) -> slice | list[int]:
         """An index for the heads of some nodes."""

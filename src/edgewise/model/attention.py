@@ -250,12 +250,13 @@ def written(
     denominator it is linear, so every head has its share: its own values divided by the
     denominator that all of them make, its own matrix times the norm's weight.
     """
-    if not model.config.post_norm:
-        return z, output_weight(model, layer)
     weight, home = model.weights[f"blocks.{layer}.attn.W_O"], z.device
+    if not model.config.post_norm:
+        return z, weight
     z = z.to(weight.device)
     scale = output_scale(model.config, z.permute(1, 2, 0, 3).flatten(2) @ weight.flatten(0, 1))
-    return (z.to(scale.dtype) * scale).to(home, z.dtype), output_weight(model, layer)
+    shared = (weight * output_gain(model, layer)).to(weight.dtype)
+    return (z.to(scale.dtype) * scale).to(home, z.dtype), shared
 
 
 def output_scale(
@@ -270,12 +271,9 @@ def output_scale(
     return scale.detach() if config.norm.endswith("-linearised") else scale
 
 
-def output_weight(model: Transformer, layer: int) -> Float[Tensor, "head d_head d_model"]:
-    """The heads' output matrices, times the weight of a norm of what they write."""
-    config, weight = model.config, model.weights[f"blocks.{layer}.attn.W_O"]
-    if not config.post_norm:
-        return weight
-    share = model.weights[f"blocks.{layer}.ln1_post.w"]
-    if "offset" in config.norm:
-        share = 1 + share.to(torch.promote_types(share.dtype, torch.float32))
-    return (weight * share).to(weight.dtype)
+def output_gain(model: Transformer, layer: int) -> Float[Tensor, "d_model"]:
+    """What a norm of a layer's output multiplies its channels by."""
+    gain = model.weights[f"blocks.{layer}.ln1_post.w"]
+    if "offset" in model.config.norm:
+        return 1 + gain.to(torch.promote_types(gain.dtype, torch.float32))
+    return gain
