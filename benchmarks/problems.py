@@ -68,17 +68,22 @@ def make_model(shape: Shape) -> ew.Model:
         tie_word_embeddings=False,
     )
     module = transformers.GPT2LMHeadModel(config).eval()
-    gain = (768 / shape.d_model) ** 0.5
-    with torch.no_grad():
-        for name, parameter in module.named_parameters():
-            if parameter.ndim > 1 and ".h." in name:
-                parameter.mul_(_MODEL_SCALE * gain)
-        module.lm_head.weight.mul_(_UNEMBED_SCALE * gain)
+    scaled_weights(module, ".h.", shape.d_model)
     model = ew.load_model(module)
     if not shape.mlps:
         left = {k: w for k, w in model.weights.items() if ".mlp." not in k and ".ln2" not in k}
         model = ew.Model(replace(model.config, attention_only=True), left, name="attention-only")
     return model.to(dtype=getattr(torch, shape.dtype), device=shape.device)
+
+
+def scaled_weights(module: torch.nn.Module, block: str, d_model: int) -> None:
+    """Make the initial weights of blocks (`block` is in their names) and unembedding larger."""
+    gain = (768 / d_model) ** 0.5
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            if parameter.ndim > 1 and block in name:
+                parameter.mul_(_MODEL_SCALE * gain)
+        module.get_parameter("lm_head.weight").mul_(_UNEMBED_SCALE * gain)
 
 
 def held_at_most() -> int:

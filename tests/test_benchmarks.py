@@ -15,6 +15,7 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
     [
         "bench_gpu",
         "bench_acdc",
+        "bench_acdc_families",
         "bench_acdc_waterfall",
         "bench_calibration",
         "check_kill_resume",

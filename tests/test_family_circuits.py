@@ -10,6 +10,11 @@ import edgewise as ew
 from edgewise.discovery.edge_masks import EdgeMasking
 from edgewise.discovery.edge_tests import loss_without
 from edgewise.discovery.training import loss_and_gradient
+from edgewise.evaluation import minimality
+from edgewise.model.outputs import Outputs
+from edgewise.model.runtime import CleanReader, logits_of
+from edgewise.model.runtime import run as run_model
+from edgewise.patching import CircuitReader
 from family_cli import runs_by_command_line
 from family_oracle import run_circuit
 from hf import CASES, MIXED, loaded
@@ -21,7 +26,6 @@ PLAIN = {
     "falcon, 7b shape", "qwen3", "qwen2_moe", "gemma2", "olmo2", "stablelm, q/k norms",
 }  # fmt: skip
 QUICK = {"mistral", "gpt_neox", "falcon, rw shape"}
-APART = [case for case in CASES if case not in MIXED]  # heads that the engine computes apart
 ORACLE = [case for case in CASES if not case.startswith("gpt2")]  # it has an oracle of its own
 
 
@@ -102,7 +106,7 @@ def test_eap_is_the_gradient_of_every_edges_mask(case):
         close(ew.eap(problem, edges=1).scores.values[graph.exists], -gradient)
 
 
-@pytest.mark.parametrize("case", some(APART))
+@pytest.mark.parametrize("case", some(CASES))
 def test_exact_patching_is_the_plain_evaluators(case):
     _, model = loaded(case)
     for graph in graphs_of(model):
@@ -113,7 +117,7 @@ def test_exact_patching_is_the_plain_evaluators(case):
             close(scores.of(edge), loss_without(problem, graph.exists, edge) - full)
 
 
-@pytest.mark.parametrize("case", some(APART, QUICK))
+@pytest.mark.parametrize("case", some(CASES, QUICK))
 def test_acdc_is_the_same_by_both_engines(case):
     _, model = loaded(case)
     for graph in graphs_of(model):
@@ -138,20 +142,67 @@ def test_pruning_changes_no_logit(case):
         close(one[problem.pairs.real], other[problem.pairs.real])
 
 
-@pytest.mark.parametrize("case", ["gemma2"])
-def test_heads_behind_one_norm_use_the_plain_evaluator(case):
-    """And a head that nothing reads still matters for its layer's others."""
+@pytest.mark.parametrize("case", some(MIXED, {"gemma2"}))
+def test_heads_behind_one_norm_depend_on_each_other(case):
+    """A head that nothing reads still matters for its layer's others."""
     problem = problem_of(case, metric="kl", lengths=[5, 3])
     graph = problem.graph
     assert graph.fed_by(ew.Port.parse("a0.h1.q")) == graph.attention_nodes(0)
     dead = ew.Circuit.full(graph).without(*(e for e in graph.edges if e.sender.name == "a0.h1"))
     fed = dead.without("input->a0.h1.q")
     assert abs(problem.loss(dead) - problem.loss(fed)) > 1e-9
-    run = ew.acdc_bisect(problem, threshold=1e-9)  # groups, each run as a whole
-    assert 0 < run.circuit.n_edges <= graph.n_edges
+    effects = minimality(problem, dead).of_edges
+    assert effects[ew.Edge.parse("input->a0.h1.q")] == pytest.approx(
+        problem.loss(fed) - problem.loss(dead), abs=1e-10
+    )
+    run = ew.acdc_bisect(problem, threshold=1e-3)
+    assert 0 < run.circuit.n_edges < graph.n_edges
 
 
-@pytest.mark.parametrize("case", ["llama", "gpt_neox", "falcon, rw shape", "gemma2"])
+class Mixing(Outputs):
+    """Outputs that keep what every layer's heads mixed."""
+
+    def __init__(self, graph):
+        super().__init__(graph)
+        self.z = []
+
+    def mixed(self, z):
+        self.z.append(z)
+
+
+@pytest.mark.parametrize("case", some(["llama", *MIXED], {"olmo2", "gemma2"}))
+def test_atp_star_scores_what_heads_mix_without_the_edge(case):
+    """Edges into queries and keys: the change of all heads' mixed values times its gradient."""
+    _, model = loaded(case)
+    for graph in graphs_of(model):
+        problem = problem_of(case, graph)
+        (batch,), pairs = problem.evaluator(graph).batches, problem.pairs
+        clean = Mixing(graph)
+        with torch.enable_grad():
+            weights = {**model.weights, "embed.W_E": model.weights["embed.W_E"].clone()}
+            weights["embed.W_E"].requires_grad_()
+            watched = ew.Model(model.config, weights)
+            final, _ = run_model(
+                watched, pairs.clean, pairs.real, graph, CleanReader(), outputs=clean
+            )
+            logits = logits_of(model, final[pairs.answer_at])
+            values = problem.metric.per_prompt(logits, batch.rows, len(pairs))
+            loss = problem.metric.loss_sign * values.mean()
+            slopes = torch.autograd.grad(loss, clean.z)
+        scores = ew.atp_star(problem, edges=1).scores
+        for edge in graph.edges[:: 1 + graph.n_edges // 25]:
+            layer = edge.receiver.node.layer
+            if edge.receiver.slot not in ("q", "k"):
+                continue
+            circuit = ew.Circuit.full(graph).without(edge)
+            reader = CircuitReader(circuit, batch.reference, pairs, model.dtype, model.device)
+            less = Mixing(graph)
+            run_model(model, pairs.clean, pairs.real, graph, reader, outputs=less)
+            expected = ((less.z[layer] - clean.z[layer].detach()) * slopes[layer]).sum()
+            assert scores.of(edge) == pytest.approx(float(expected), abs=1e-9)
+
+
+@pytest.mark.parametrize("case", ["llama", "gpt_neox", "falcon, rw shape", "gemma2", "olmo2"])
 def test_all_attributions_agree_on_a_small_change(case):
     """With a reference close to the clean run, effects are linear: every method sees the same."""
     _, model = loaded(case)

@@ -77,6 +77,15 @@ def test_effects_are_the_plain_evaluators_at_spans(options, reference):
     assert check_against_plain(problem, random_circuit(graph, 4, share=0.7)).needed
 
 
+def test_heads_of_which_another_of_their_group_is_fed():
+    """No kept edge goes into a0.h1 or its keys and values: it reads the reference run's stream."""
+    model = random_model(0, n_heads=4, n_kv_heads=2)
+    names = [f"a0.h{head}->logits" for head in range(4)]
+    names += ["input->a0.h0.q", "input->a0.h2.q", "input->a0.kv1.k"]
+    problem = ew.Problem(model, random_pairs(model), "kl", "corrupted")
+    check_against_plain(problem, ew.Circuit.of(model.graph, names))
+
+
 @pytest.mark.parametrize("metric", ["logit-diff", "nll", "l2", "accuracy"])
 def test_every_kind_of_loss(metric):
     problem = problem_of("gpt2", 3, metric, "zero")

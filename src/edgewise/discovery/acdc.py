@@ -9,10 +9,9 @@
 F is the problem's loss: a metric where lower is better, its mean over all prompts. A removed edge
 carries the problem's reference. The paper prints Eq. 2 with the sign reversed; Eq. 1, its code and
 this file agree (spec section 2.5). Edges are tested incrementally unless `engine` is "plain"
-(edge_tests.py, edgewise.engine) or the model's heads cannot be computed apart
-(engine/from_scratch.py); the decisions are the same. The original recomputes F(H) now and then;
-here the running loss is that of the last accepted removal, the same number because runs are
-deterministic.
+(edge_tests.py, edgewise.engine) or the model is spread over devices (engine/from_scratch.py); the
+decisions are the same. The original recomputes F(H) now and then; here the running loss is that of
+the last accepted removal, the same number because runs are deterministic.
 """
 
 from __future__ import annotations
@@ -123,8 +122,8 @@ def searched(
     incremental = is_incremental(problem)
     if settings.precision == "reduced" and not incremental:
         raise SettingError(
-            f"{problem.model.name} norms its heads' outputs together or caps its logits, so every "
-            "removal is a run of its own, in full precision. Use precision 'full'."
+            f"{problem.model.name} is spread over several devices, so every removal is a run of "
+            "its own, in full precision. Use precision 'full'."
         )
     if settings.engine == "plain" or not incremental:
         tests = PlainTests(problem)

@@ -8,8 +8,10 @@ is linear only in what comes after it:
     score(s, r) = mean over prompts of sum over heads, queries, keys of
                   (pattern(input(r) + reference(s) - clean(s)) - pattern) dL / d pattern
 
-for r a query or key port. Edges into values, MLPs and the output, and switches of values, are as in
-EAP. Two forward passes, one backward pass, and for every sender and layer two projections.
+for r a query or key port. Behind a norm of all heads' queries or keys together (OLMo 2, OLMoE), one
+head's moves the patterns of all, and the sum is over all heads of the layer. Edges into values,
+MLPs and the output, and switches of values, are as in EAP. Two forward passes, one backward pass,
+and for every sender and layer two projections.
 
 Where we differ: the paper scores nodes, we score edges; its GradDrop against cancelling effects is
 not included.
@@ -67,11 +69,6 @@ def atp_star(
     graph = problem.graph
     if not graph.split_qkv:
         raise SettingError("atp-star corrects query and key ports; use a graph with split_qkv.")
-    if problem.model.config.qk_norm == "layer":
-        raise SettingError(
-            f"atp-star moves one head's query or key at a time, but {problem.model.name} norms all "
-            "heads' together. Use eap or eap-ig."
-        )
     total = torch.zeros(graph.exists.shape, dtype=torch.float64)
     steepness, done = 0.0, 0
     for pairs, reference in problem.evaluator(graph).references():
@@ -157,6 +154,8 @@ class _Corrected:
         self, slot: Slot, vectors: Float[Tensor, "head sender batch pos d_head"]
     ) -> Float[Tensor, "sender head"]:
         """The effect of other vectors of each head, in float64 on the CPU."""
+        if self._model.config.qk_norm == "layer" and self._graph.split_heads:
+            return torch.cat([self._alone(slot, vectors, port) for port in range(len(vectors))], 1)
         current = {name: vector[:, None] for name, vector in self.vectors.items()}
         current[slot] = vectors
         moved = self._patterns(current["q"], current["k"]) - self._pattern[:, None]
@@ -164,6 +163,17 @@ class _Corrected:
         if len(vectors) < len(effects):  # a shared key moves the patterns of its whole group
             effects = effects.unflatten(0, (len(vectors), -1)).sum(dim=1)
         return effects.T.double().cpu()
+
+    def _alone(
+        self, slot: Slot, vectors: Float[Tensor, "head sender batch pos d_head"], port: int
+    ) -> Float[Tensor, "sender 1"]:
+        """The effect of other vectors of one head, whose norm is that of all heads together."""
+        query, key = (self.vectors[name][:, None] for name in ("q", "k"))
+        every = (query if slot == "q" else key).repeat(1, vectors.shape[1], 1, 1, 1)
+        every[port] = vectors[port]
+        patterns = self._patterns(every, key) if slot == "q" else self._patterns(query, every)
+        effects = ((patterns - self._pattern[:, None]) * self._slope[:, None]).sum(dim=(0, 2, 3, 4))
+        return effects[:, None].double().cpu()
 
     def _patterns(self, query: Tensor, key: Tensor) -> Tensor:
         """Of vectors [head (sender) batch pos d_head]."""

@@ -2,12 +2,12 @@
 
 Each stack answers one question for K variants at once: if my ports read so much more, how much more
 does each of my nodes write? Values are kept only at the positions where a kept consumer can see
-them.
+them. Heads that share a norm are stacked in layers.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -39,6 +39,11 @@ class AttentionNode:
     replaced, never written to, so that a copy can go its own way.
     """
 
+    own: dict[Slot, Tensor]  # [head batch place d_head]: what its ports make of what they read
+    vectors: dict[Slot, Tensor]  # as attention compares them: its own, unless heads share a norm
+    pattern: Tensor  # [head batch query key]
+    z: Tensor  # [head batch query d_head]
+
     def __init__(
         self,
         model: Transformer,
@@ -51,7 +56,7 @@ class AttentionNode:
         where: Places,
     ) -> None:
         self.model, self.layer, self.heads, self.ports = model, layer, heads, ports
-        self.columns = tuple(port.column for port in ports)
+        self.columns = tuple((port.column,) for port in ports)
         self.consumers = consumers
         self.queries, self.where = queries, where
         self.like = ("attention", layer, tuple(queries.tolist()))
@@ -61,13 +66,14 @@ class AttentionNode:
         self.bias = None if bias is None else bias[..., :n_keys]  # [head batch 1 key]
         self.read = tuple(base[port.slots[0]][:, port.positions] for port in ports)
         everywhere = torch.arange(n_keys, device=queries.device)
-        places: dict[Slot, Tensor] = {"q": queries, "k": everywhere, "v": everywhere}
-        self.vectors = {
+        self.places: dict[Slot, Tensor] = {"q": queries, "k": everywhere, "v": everywhere}
+        self.own = {
             slot: _project(self, heads, slot, base[slot][None, None, :, at], at)[:, 0]
-            for slot, at in places.items()
+            for slot, at in self.places.items()
         }
-        self.pattern, self.z = _attend(self, self.vectors, self.bias)
         self.held: dict[Slot, Bool[Tensor, "batch place"]] = {}  # by a switch that is off
+        if model.config.qk_norm != "layer":  # or the layer says what attention compares
+            take([self], self.own)
 
     def hold(self, slot: Slot, at: Bool[Tensor, "batch place"]) -> None:
         """Leave vectors as they are from now on, at some of the slot's positions."""
@@ -76,70 +82,37 @@ class AttentionNode:
 
     def positions(self, slot: Slot) -> Int[Tensor, "place"]:
         """Where this slot's vectors can change."""
+        if slot == "q":
+            return self.queries
         return next(port.positions for port in self.ports if slot in port.slots)
 
-    def stacked(self, nodes: Sequence[AttentionNode], ports: Sequence[int]) -> AttentionStack:
+    def stacked(
+        self, nodes: Sequence[AttentionNode], hears: Mapping[int, tuple[int, ...]]
+    ) -> AttentionStack:
         """These nodes, alike this one, when the ports of these indices read something new."""
-        return AttentionStack(nodes, ports)
+        return AttentionStack(nodes, tuple(hears))
+
+    def given(self, node: AttentionNode, slots: Sequence[Slot]) -> AttentionStack:
+        """The node, when vectors of it are given."""
+        return AttentionStack([self], ())
 
 
-class AttentionStack:
-    """Nodes of a layer that are live at the same positions, and the same of whose ports read more.
-
-    When only values change, the attention pattern does not, and the change is the pattern times the
-    values' change.
-    """
+class Reading:
+    """What ports of some nodes, the same of each, read, and the vectors that it gives."""
 
     def __init__(self, nodes: Sequence[AttentionNode], ports: Sequence[int]) -> None:
         self._nodes, self._one = tuple(nodes), nodes[0]
         self._ports = {index: self._one.ports[index] for index in ports}
         self._heads = _together([node.heads for node in nodes])
         self._read = {i: torch.stack([node.read[i] for node in nodes]) for i in ports}
-        self._vectors = {
-            slot: torch.cat([node.vectors[slot] for node in nodes]) for slot in self._one.vectors
-        }
-        self._z = torch.cat([node.z for node in nodes])
-        self._pattern = torch.cat([node.pattern for node in nodes])
-        biases = [node.bias for node in nodes if node.bias is not None]
-        self._bias = torch.cat(biases) if biases else None
 
     @property
-    def sizes(self) -> Sizes:
-        """Numbers held per variant and prompt."""
-        places = sum(len(port.positions) for port in self._ports.values())
-        rows = len(self._nodes) * self._one.model.config.d_model
-        return Sizes(result=rows * len(self._one.queries), passing=2 * rows * places)
+    def places(self) -> int:
+        """Positions that are read, all ports of a node together."""
+        return sum(len(port.positions) for port in self._ports.values())
 
-    def change(self, more: Mapping[int, Change], reduced: ReducedProducts | None = None) -> Change:
-        """How each node's output changes when ports read `more`; the nodes stay as they are."""
-        return self.change_of_vectors(self._fresh(more))  # too small to gain from bfloat16
-
-    def change_of_vectors(self, fresh: Vectors) -> Change:
-        """How each node's output changes with other vectors at their slots' positions."""
-        return self._out(self._z_of(fresh) - self._z[:, None])
-
-    def commit(self, more: Mapping[int, Change]) -> Change:
-        """`change` for one variant, which becomes the nodes' current value."""
-        fresh = self._fresh(more)
-        for index, part in more.items():
-            moved = self._read[index] + part[:, 0]
-            for node, read in zip(self._nodes, moved, strict=True):
-                node.read = (*node.read[:index], read, *node.read[index + 1 :])
-        return self.commit_vectors(fresh)
-
-    def commit_vectors(self, fresh: Vectors) -> Change:
-        """Take other vectors, of one variant, as current; returns how the outputs changed."""
-        vectors = {slot: vector[:, 0] for slot, vector in self._filled(fresh).items()}
-        pattern, z = _attend(self._one, vectors, self._bias)
-        n = len(self._nodes)
-        parts = {slot: vector.chunk(n) for slot, vector in vectors.items()}
-        for i, node in enumerate(self._nodes):
-            node.vectors = {slot: part[i] for slot, part in parts.items()}
-            node.pattern, node.z = pattern.chunk(n)[i], z.chunk(n)[i]
-        return self._out((z - self._z)[:, None])
-
-    def _fresh(self, more: Mapping[int, Change]) -> dict[Slot, Tensor]:
-        """The vectors [head variant batch place d_head] of the ports that read something new."""
+    def vectors(self, more: Mapping[int, Change]) -> dict[Slot, Tensor]:
+        """The vectors [head variant batch place d_head] of ports that read `more`."""
         fresh: dict[Slot, Tensor] = {}
         for index, port in self._ports.items():
             x = self._read[index][:, None] + more[index]
@@ -153,11 +126,18 @@ class AttentionStack:
                     fresh[slot] = self._kept_still(slot, fresh[slot])
         return fresh
 
+    def commit(self, more: Mapping[int, Change]) -> None:
+        """Let the nodes read it from now on."""
+        for index, part in more.items():
+            moved = self._read[index] + part[:, 0]
+            for node, read in zip(self._nodes, moved, strict=True):
+                node.read = (*node.read[:index], read, *node.read[index + 1 :])
+
     def _kept_still(
         self, slot: Slot, fresh: Float[Tensor, "head _ batch place d_head"]
     ) -> Float[Tensor, "head _ batch place d_head"]:
         """With the current vectors where a node holds them."""
-        current = self._vectors[slot][:, None]
+        current = torch.cat([node.own[slot] for node in self._nodes])[:, None]
         if slot != "q":
             current = current[:, :, :, self._one.positions(slot)]
         none = torch.zeros(fresh.shape[2:4], dtype=torch.bool, device=fresh.device)
@@ -165,7 +145,57 @@ class AttentionStack:
         held = held.repeat_interleave(len(fresh) // len(held), dim=0)
         return torch.where(held[:, None, :, :, None], current, fresh)
 
-    def _z_of(self, fresh: Vectors) -> Float[Tensor, "head _ batch _ d_head"]:
+
+class AttentionStack:
+    """Nodes of a layer that are live at the same positions, and the same of whose ports read more.
+
+    When only values change, the attention pattern does not, and the change is the pattern times the
+    values' change.
+    """
+
+    def __init__(self, nodes: Sequence[AttentionNode], ports: Sequence[int]) -> None:
+        self._nodes, self._one = tuple(nodes), nodes[0]
+        self.consumers = tuple(node.consumers for node in nodes)
+        self._reading = Reading(nodes, ports)
+        self._heads = _together([node.heads for node in nodes])
+        self._vectors = {
+            slot: torch.cat([node.vectors[slot] for node in nodes]) for slot in self._one.vectors
+        }
+        self._z = torch.cat([node.z for node in nodes])
+        self._pattern = torch.cat([node.pattern for node in nodes])
+        self._bias = _bias(nodes)
+
+    @property
+    def sizes(self) -> Sizes:
+        """Numbers held per variant and prompt."""
+        rows = len(self._nodes) * self._one.model.config.d_model
+        passing = 2 * rows * self._reading.places
+        return Sizes(result=rows * len(self._one.queries), passing=passing)
+
+    def change(self, more: Mapping[int, Change], reduced: ReducedProducts | None = None) -> Change:
+        """How each node's output changes when ports read `more`; the nodes stay as they are."""
+        return self.change_of_vectors(self._reading.vectors(more))  # too small for bfloat16
+
+    def change_of_vectors(self, fresh: Vectors) -> Change:
+        """How each node's output changes with other vectors at their slots' positions."""
+        return self._out(self.z_of(fresh) - self._z[:, None])
+
+    def commit(self, more: Mapping[int, Change]) -> Change:
+        """`change` for one variant, which becomes the nodes' current value."""
+        fresh = self._reading.vectors(more)
+        self._reading.commit(more)
+        return self.commit_vectors(fresh)
+
+    def commit_vectors(self, fresh: Vectors) -> Change:
+        """Take other vectors, of one variant, as current; returns how the outputs changed."""
+        vectors = {slot: vector[:, 0] for slot, vector in self._filled(fresh).items()}
+        z = take(self._nodes, vectors)
+        for node in self._nodes:
+            node.own = node.vectors
+        return self._out((z - self._z)[:, None])
+
+    def z_of(self, fresh: Vectors) -> Float[Tensor, "head variant batch query d_head"]:
+        """What heads mix from vectors of which some are other ones, at their slots' positions."""
         if set(fresh) == {"v"}:
             at = self._one.positions("v")
             moved = fresh["v"] - self._vectors["v"][:, None, :, at]
@@ -206,11 +236,35 @@ class AttentionStack:
     def _out(self, z: Float[Tensor, "head variant batch query d_head"]) -> Change:
         """What each node writes: the sum over its heads, [node variant batch query d_model]."""
         weight = self._one.model.weights[f"blocks.{self._one.layer}.attn.W_O"][self._heads]
-        shape, n = z.shape, len(self._nodes)
-        if len(weight) == n:
-            return (z.flatten(1, 3) @ weight).unflatten(1, shape[1:4])
-        flat = z.permute(1, 2, 3, 0, 4).flatten(3) @ weight.flatten(0, 1)  # all heads are one node
-        return flat[None]
+        return written_by(len(self._nodes), z, weight)
+
+
+def written_by(
+    n: int,
+    z: Float[Tensor, "head variant batch query d_head"],
+    weight: Float[Tensor, "head d_head d_model"],
+) -> Change:
+    """What n nodes write, single heads or one that is all of them."""
+    if len(weight) == n:
+        return (z.flatten(1, 3) @ weight).unflatten(1, z.shape[1:4])
+    flat = z.permute(1, 2, 3, 0, 4).flatten(3) @ weight.flatten(0, 1)  # all heads are one node
+    return flat[None]
+
+
+def take(nodes: Sequence[AttentionNode], vectors: Mapping[Slot, Tensor]) -> Tensor:
+    """Let nodes of a layer hold these vectors and what they give; returns what the heads mix."""
+    one, n = nodes[0], len(nodes)
+    pattern, z = _attend(one, vectors, _bias(nodes))
+    parts = {slot: vector.chunk(n) for slot, vector in vectors.items()}
+    for i, node in enumerate(nodes):
+        node.vectors = {slot: part[i] for slot, part in parts.items()}
+        node.pattern, node.z = pattern.chunk(n)[i], z.chunk(n)[i]
+    return z
+
+
+def _bias(nodes: Iterable[AttentionNode]) -> Float[Tensor, "head batch 1 key"] | None:
+    biases = [node.bias for node in nodes if node.bias is not None]
+    return torch.cat(biases) if biases else None
 
 
 def _project(
@@ -225,7 +279,20 @@ def _project(
     if node.where.at_heads is not None:
         extra = node.where.at_heads[:, at].repeat(x.shape[1], 1, 1)
     vectors = head_vectors(node.model, node.layer, slot, x.flatten(1, 2), extra, heads)
-    return placed_at(node, slot, vectors.unflatten(1, x.shape[1:3]), at, heads)
+    return own_at(node, slot, vectors.unflatten(1, x.shape[1:3]), at, heads)
+
+
+def own_at(
+    node: AttentionNode,
+    slot: Slot,
+    vectors: Float[Tensor, "head _ batch _ d_head"],
+    at: Int[Tensor, "place"],
+    heads: slice | list[int],
+) -> Float[Tensor, "head _ batch _ d_head"]:
+    """Vectors at some positions, as attention compares them unless heads share a norm of them."""
+    if node.model.config.qk_norm == "layer":
+        return vectors
+    return placed_at(node, slot, vectors, at, heads)
 
 
 def placed_at(

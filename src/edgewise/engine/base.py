@@ -12,26 +12,45 @@ from edgewise.circuit import Circuit
 from edgewise.graph import Graph, Node, Port, Site
 from edgewise.model import Model
 from edgewise.model.attention import Vectors
+from edgewise.model.config import ModelConfig
 from edgewise.model.outputs import Outputs
 from edgewise.model.runtime import CleanReader, Reader, run
 from edgewise.model.sent import Sent
 from edgewise.patching import Batch, CircuitReader
 
 
+def made_together(graph: Graph, config: ModelConfig, node: Node) -> tuple[Node, ...]:
+    """The nodes that are made live with a node, positions together, itself among them.
+
+    Heads that share keys and values read these at the same positions; behind a norm over all heads
+    of a layer, what one of them reads changes what all others write.
+    """
+    graph, layer = graph.whole, node.layer
+    if layer is None or node.kind == "mlp":
+        return (node,)
+    if config.mixes_heads:
+        return graph.attention_nodes(layer)
+    if graph.kv_heads is None:
+        return (node,)
+    assert node.head is not None  # only heads share keys and values
+    size = 1 if node.kind == "kv" else graph.n_heads // graph.kv_heads
+    return graph.group(graph.kv_nodes(layer)[node.head // size])
+
+
 class _Remembering:
     """Another reader, and what the nodes that matter read: by site, and node if theirs differ."""
 
-    def __init__(self, reader: Reader, circuit: Circuit | None) -> None:
+    def __init__(self, reader: Reader, circuit: Circuit | None, config: ModelConfig) -> None:
         self._reader = reader
         self.at: dict[Site | tuple[Site, int], Float[Tensor, "batch pos d_model"]] = {}
-        self._heads: dict[int | None, set[int]] = {}  # by layer, those that a kept edge feeds
+        self._heads: dict[int | None, set[int]] = {}  # by layer, those made live by a kept edge
         if circuit is not None:
-            fed = circuit.keep.any(dim=0).tolist()
-            for port, is_fed in zip(circuit.graph.receivers, fed, strict=True):
-                for node in circuit.graph.group(port.node) if is_fed else ():
+            graph, fed = circuit.graph, circuit.keep.any(dim=0).tolist()
+            for port, is_fed in zip(graph.receivers, fed, strict=True):
+                for node in made_together(graph, config, port.node) if is_fed else ():
                     if node.head is not None:
                         self._heads.setdefault(node.layer, set()).add(node.head)
-            self._n_heads = circuit.graph.n_heads
+            self._n_heads = graph.n_heads
 
     def read(self, outputs: Outputs, site: Site) -> Float[Tensor, "_port batch pos d_model"]:
         found = self._reader.read(outputs, site)
@@ -68,12 +87,12 @@ class Base:
     ) -> Base:
         """Run it: the full model, and the circuit if there is one."""
         tokens = batch.pairs.clean.to(model.device)
-        reader = _Remembering(CleanReader(), None)
+        reader = _Remembering(CleanReader(), None, model.config)
         full, outputs = run(model, tokens, real, graph, reader)
         if circuit is None:
             return cls(None, full, full, outputs.sent, reader.at)
         own = CircuitReader(circuit, batch.reference, batch.pairs, model.dtype, model.device)
-        reader = _Remembering(own, circuit)
+        reader = _Remembering(own, circuit, model.config)
         final, outputs = run(model, tokens, real, graph, reader)
         return cls(circuit, full, final, outputs.sent, reader.at)
 

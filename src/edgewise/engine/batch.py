@@ -15,17 +15,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from edgewise.circuit import Circuit
-from edgewise.engine.attention import AttentionNode, AttentionStack, HeadPort, placed_at
+from edgewise.engine.attention import AttentionStack, own_at
 from edgewise.engine.base import Base
 from edgewise.engine.changes import Changes, Into
 from edgewise.engine.consumers import Consumer
 from edgewise.engine.kl import KLLosses
+from edgewise.engine.layers import LayerStack
+from edgewise.engine.live import LiveNodes, heads_of
 from edgewise.engine.losses import AnyLosses, EstimatedLosses, LogitDiffLosses, VariantLosses
-from edgewise.engine.mlps import MlpNode
 from edgewise.engine.paths import Path
 from edgewise.engine.plans import Plan
 from edgewise.engine.reduced import ReducedProducts
@@ -63,18 +64,15 @@ class LiveBatch:
         difference = live.mapped(torch.neg) if reference is None else reference.minus(live)
         spans = None if graph.spans is None else pairs.at_spans(graph.spans).to(device)
         self._changes = Changes(difference, spans, self._base.final)
-        self._places = Places(model, real)
-        self._first = self._changes.first() if model.config.causal else 0
-        # In the order of visits: from the output backwards.
-        self._nodes: dict[Node, AttentionNode | MlpNode] = {}  # all positions together
+        first = self._changes.first() if model.config.causal else 0
+        self._live = LiveNodes(model, graph, self._base, Places(model, real), first)
         self._plan: tuple[object, Plan] | None = None  # for the port at hand, until a commit
         self._start_output(metric, pairs.answer_at.to(device))
 
     def _start_output(self, metric: Metric, answer_at: Bool[Tensor, "batch pos"]) -> None:
-        column = len(self._graph.whole.receivers) - 1
+        self._output = len(self._graph.whole.receivers) - 1
         positions = answer_at.any(dim=0).nonzero().flatten()
-        self._output = column
-        self._positions: dict[int, Int[Tensor, "place"]] = {column: positions}
+        self._live.positions[self._output] = positions
         self._answers = answer_at[:, positions]
         self._final = self._base.final[:, positions]
         self._losses = self._losses_of(metric, self._base.full[answer_at])
@@ -90,9 +88,8 @@ class LiveBatch:
     def fork(self) -> LiveBatch:
         """Another one in the same state, which then goes its own way. Tensors are shared."""
         other = copy.copy(self)
-        other._positions = dict(self._positions)
+        other._live = copy.copy(self._live)
         other._losses, other._changes = copy.copy(self._losses), copy.copy(self._changes)
-        other._nodes = {node: copy.copy(live) for node, live in self._nodes.items()}
         other._plan = None  # it would commit to this one's nodes
         return other
 
@@ -106,84 +103,11 @@ class LiveBatch:
     # --- visiting
 
     def enter(self, node: Node, keep: Bool[Tensor, "sender receiver"]) -> None:
-        """Make a node live, at all spans, once everything that reads it has its final edges.
-
-        With it the heads that share its keys and values: they share these ports' positions.
-        """
-        nodes = self._together(replace(node, span=None))
-        if node.kind == "logits" or any(one in self._nodes for one in nodes):
-            return
-        kept = self._graph.by_span(keep & ~self._graph.is_switch)
-        edges = {one: kept[:, self._graph.whole.row(one)] for one in nodes}  # [span receiver]
-        reads = {
-            one: {c: self._positions[c] for c in into.any(dim=0).nonzero().flatten().tolist()}
-            for one, into in edges.items()
-        }
-        needed = torch.cat([at for each in reads.values() for at in each.values()]).unique()
-        for one, each in reads.items():
-            if each:
-                consumers = tuple(
-                    Consumer.of(c, at, needed, _some(edges[one][:, c].tolist()))
-                    for c, at in each.items()
-                )
-                self._nodes[one] = self._made(one, consumers, needed)
-                for port in self._base.without_switch(one):
-                    alone = AttentionStack([self._attention_of(port)], ())
-                    alone.commit_vectors(self._switched_off(port))
-                    self._hold(port)
-
-    def _together(self, node: Node) -> tuple[Node, ...]:
-        graph, layer = self._graph.whole, node.layer
-        if graph.kv_heads is None or node.kind == "mlp" or layer is None:
-            return (node,)
-        assert node.head is not None  # only heads share keys and values
-        size = 1 if node.kind == "kv" else graph.n_heads // graph.kv_heads
-        return graph.group(graph.kv_nodes(layer)[node.head // size])
-
-    def _made(
-        self, node: Node, consumers: tuple[Consumer, ...], needed: Int[Tensor, "place"]
-    ) -> AttentionNode | MlpNode:
-        assert node.layer is not None  # embeddings have no ports
-        if node.kind == "mlp":
-            site = Site(node.layer, "mlp")
-            column = self._graph.whole.column(Port(node))
-            self._positions[column] = needed
-            read = self._base.read(node, site)[:, needed]
-            return MlpNode(self._model, node.layer, column, consumers, read)
-        return self._attention(node, node.layer, consumers, needed)
-
-    def _attention(
-        self, node: Node, layer: int, consumers: tuple[Consumer, ...], needed: Tensor
-    ) -> AttentionNode:
-        last = int(needed.max()) + 1 if self._model.config.causal else self.n_positions
-        keys = torch.arange(min(self._first, last - 1), last, device=needed.device)
-        ports, graph = [], self._graph.whole
-        if graph.split_qkv:
-            for slot in SLOTS:
-                column = self._column_of(node, slot)
-                ports.append(HeadPort(column, (slot,), needed if slot == "q" else keys))
-        else:
-            both = torch.cat([needed, keys]).unique()
-            ports.append(HeadPort(graph.column(Port(node)), SLOTS, both))
-        for port in ports:
-            self._positions[port.column] = port.positions
-        return AttentionNode(
-            self._model,
-            layer,
-            _heads_of(node),
-            tuple(ports),
-            consumers,
-            needed,
-            {slot: self._base.read(node, Site(layer, slot)) for slot in SLOTS},
-            self._places,
-        )
-
-    def _column_of(self, node: Node, slot: Slot) -> int:
-        """The port at which a head, or its key/value head, reads."""
-        columns, heads = self._graph.columns(Site(node.layer, slot)), self._graph.n_heads
-        if node.head is None:
-            return columns.start
-        return columns.start + node.head * (columns.stop - columns.start) // heads
+        """Make a node live, at all spans, once everything that reads it has its final edges."""
+        for one in self._live.enter(node, keep):
+            for port in self._base.without_switch(one):
+                self._given(port).commit_vectors(self._switched_off(port))
+                self._hold(port)
 
     # --- variants: removing edges into one receiver
 
@@ -196,9 +120,10 @@ class LiveBatch:
     ) -> Float[Tensor, "variant batch"]:
         """The metric of each prompt for each variant of removals of candidates from a receiver."""
         into = self._into(receiver)
-        at = self._positions[into.column]
+        at = self._live.positions[into.column]
         change = torch.cat([self._changes.along(into, at, rows, path) for path in paths])
-        return self._losses.exact(self._rows_of(self._plan_from(into.column).run(change, None)))
+        result = self._plan_from(into.column).run(change[None], None)
+        return self._losses.exact(self._rows_of(result, len(change)))
 
     def estimate_per_prompt(
         self,
@@ -210,9 +135,9 @@ class LiveBatch:
         """The same by products in bfloat16, and how far off each may be, squared."""
         assert isinstance(self._losses, EstimatedLosses)  # ACDC's settings refuse other metrics
         into = self._into(receiver)
-        plan, at = self._plan_from(into.column), self._positions[into.column]
+        plan, at = self._plan_from(into.column), self._live.positions[into.column]
         change = self._changes.along(into, at, rows, path)
-        return self._losses.estimate(self._rows_of(plan.run(change, reduced)))
+        return self._losses.estimate(self._rows_of(plan.run(change[None], reduced), len(change)))
 
     def rebase(self) -> Float[Tensor, "batch"]:
         """Estimate relative to the current state from now on; returns its metric, exactly."""
@@ -222,25 +147,25 @@ class LiveBatch:
     def commit(self, receiver: Port, rows: Sequence[int], gone: tuple[int, ...]) -> None:
         """Remove candidates, by their place in `rows`, from a receiver for good."""
         into = self._into(receiver)
-        change = self._changes.of(into, self._positions[into.column], rows, gone)[None]
-        self._settle(self._plan_from(into.column).commit(change))
+        change = self._changes.of(into, self._live.positions[into.column], rows, gone)
+        self._settle(self._plan_from(into.column).commit(change[None, None]))
 
     def per_prompt_without_switch(self, port: Port) -> Float[Tensor, "variant batch"]:
         """The metric of each prompt when a port's vectors are the reference run's."""
         alone, plan = self._behind(port)
-        (change,) = alone.change_of_vectors(self._switched_off(port))
+        change = alone.change_of_vectors(self._switched_off(port))
         return self._losses.exact(self._rows_of(plan.run(change, None)))
 
     def commit_without_switch(self, port: Port) -> None:
         """Give a port the reference run's vectors for good."""
         alone, plan = self._behind(port)
-        (change,) = alone.commit_vectors(self._switched_off(port))
+        change = alone.commit_vectors(self._switched_off(port))
         self._settle(plan.commit(change))
         self._hold(port)
 
     def _hold(self, port: Port) -> None:
         """Let nothing change the vectors of a port whose switch is off."""
-        span, live = self._into(port).span, self._attention_of(port)
+        span, live = self._into(port).span, self._live.attention(port)
         if span is not None:  # at other spans its vectors may still change
             for slot in _slots(port):
                 places = live.queries if slot == "q" else live.positions(slot)
@@ -260,24 +185,27 @@ class LiveBatch:
     def _plan_from(self, column: int) -> Plan:
         """How a change of what this port reads travels."""
         if self._plan is None or self._plan[0] != column:
-            self._plan = column, self._planned([Consumer(column)])
+            self._plan = column, self._planned([[Consumer(column)]])
         return self._plan[1]
 
-    def _behind(self, port: Port) -> tuple[AttentionStack, Plan]:
-        """A port's node alone, and how a change of what it writes travels."""
-        live = self._attention_of(port)
-        if self._plan is None or self._plan[0] != port:
-            self._plan = port, self._planned(live.consumers)
-        return AttentionStack([live], ()), self._plan[1]
+    def _given(self, port: Port) -> AttentionStack | LayerStack:
+        """What a port's node, or layer, makes of other vectors of the port."""
+        return self._live.attention_with(port).given(self._live.attention(port), _slots(port))
 
-    def _planned(self, begin: Sequence[Consumer]) -> Plan:
-        nodes = reversed(self._nodes.values())
+    def _behind(self, port: Port) -> tuple[AttentionStack | LayerStack, Plan]:
+        """The same, and how a change of what it writes travels."""
+        alone = self._given(port)
+        if self._plan is None or self._plan[0] != port:
+            self._plan = port, self._planned(alone.consumers)
+        return alone, self._plan[1]
+
+    def _planned(self, begin: Sequence[Sequence[Consumer]]) -> Plan:
         like = self._final
-        return Plan(nodes, begin, self._output, self._where, like.dtype, like.device)
+        return Plan(self._live, begin, self._output, self._where, like.dtype, like.device)
 
     def _where(self, span: int, column: int) -> Float[Tensor, "batch place"]:
         """1 where a span is, else 0, at the positions that a port reads."""
-        return self._changes.where(span, self._positions[column])
+        return self._changes.where(span, self._live.positions[column])
 
     def width(self, receiver: Port, *, is_switch: bool) -> int:
         """Numbers held per variant and prompt while removals into a receiver are evaluated."""
@@ -285,46 +213,31 @@ class LiveBatch:
             return self._behind(receiver)[1].width
         return self._plan_from(self._into(receiver).column).width
 
-    def _attention_of(self, port: Port) -> AttentionNode:
-        live = self._nodes[replace(port.node, span=None)]
-        assert isinstance(live, AttentionNode)  # only attention has switches
-        return live
-
     def _switched_off(self, port: Port) -> dict[Slot, Tensor]:
         """The reference run's vectors at the port's positions, as one variant."""
         assert port.node.layer is not None
-        heads, into, live = _heads_of(port.node), self._into(port), self._attention_of(port)
+        heads, into, live = heads_of(port.node), self._into(port), self._live.attention(port)
         result: dict[Slot, Tensor] = {}
         for slot in _slots(port):
             vectors = self._batch.reference.vectors[Site(port.node.layer, slot)]
             vectors = ungrouped(self._model.config, vectors)[heads]
-            places = live.queries if slot == "q" else self._positions[into.column]
-            off = placed_at(live, slot, vectors[:, None, :, places], places, heads)
+            places = live.queries if slot == "q" else self._live.positions[into.column]
+            off = own_at(live, slot, vectors[:, None, :, places], places, heads)
             if into.span is not None:
                 here = self._changes.where(into.span, places)[:, :, None].bool()
-                current = live.vectors[slot] if slot == "q" else live.vectors[slot][:, :, places]
+                current = live.own[slot] if slot == "q" else live.own[slot][:, :, places]
                 off = torch.where(here, off, current[:, None])
             result[slot] = off
         return result
 
     def _rows_of(
-        self, change: Float[Tensor, "variant batch answer d_model"] | None
-    ) -> Float[Tensor, "_ row d_model"]:
+        self, change: Float[Tensor, "variant batch answer d_model"] | None, variants: int = 1
+    ) -> Float[Tensor, "variant row d_model"]:
+        """What the output reads at the answers, for each variant of a change; None: no change."""
         final = self._final[None]
-        if change is not None:
-            final = final + change
+        final = final.expand(variants, -1, -1, -1) if change is None else final + change
         return final[:, self._answers]
-
-
-def _some(kept: Sequence[bool]) -> tuple[int, ...] | None:
-    """The spans at which an edge is kept; None for all."""
-    return None if all(kept) else tuple(i for i, k in enumerate(kept) if k)
 
 
 def _slots(port: Port) -> tuple[Slot, ...]:
     return SLOTS if port.slot is None else (port.slot,)
-
-
-def _heads_of(node: Node) -> slice:
-    """Which of a layer's heads an attention node is: one, or all."""
-    return slice(None) if node.head is None else slice(node.head, node.head + 1)

@@ -1,7 +1,7 @@
-"""The losses of removals where nothing can be saved: the whole circuit runs for every one.
+"""The losses of removals by runs of the whole circuit, where the engine cannot compute a model.
 
-That is so where a norm over all heads of a layer (Gemma 2, OLMo 2) lets each head's output depend
-on what all of them read: a change in one port changes every head.
+That is so where a model is spread over several devices: what the engine mixes in one product lies
+on different ones.
 """
 
 from __future__ import annotations
@@ -77,5 +77,4 @@ def removals_of(problem: Problem, base: Circuit | None = None) -> Removals | Who
 
 def is_incremental(problem: Problem) -> bool:
     """Whether the incremental evaluator knows how this problem's model computes."""
-    config = problem.model.config
-    return not (config.mixes_heads or config.logit_cap or problem.model.is_spread)
+    return not problem.model.is_spread

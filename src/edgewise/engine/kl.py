@@ -11,6 +11,13 @@ before the removals at hand, whose KL is known exactly. With X now the change si
 
 The middle term is a product with one row again, in full precision; the last is of second order in
 X, so that rounding X to bfloat16 costs a part of something small.
+
+Where logits are capped (Gemma 2), X is not linear in what changes: X = S D + R, with D the change
+before the cap, S the cap's slope at the base and R of second order in D. Then
+
+    KL(P || Q) = KL(P || B) + (E_B - E_P)[S D] + (log E_B[exp X] - E_P[X] - (E_B - E_P)[S D]),
+
+again a product with one row, and something of second order.
 """
 
 from __future__ import annotations
@@ -23,6 +30,7 @@ from edgewise.engine.budgets import logits_bytes
 from edgewise.engine.losses import by_prompt, rounding
 from edgewise.metrics import AnswerRows
 from edgewise.model.norms import Transformer, norm
+from edgewise.model.parts import soft_capped
 
 _BLOCK = {"cpu": 4096}  # columns of the unembedding at a time: what stays in a CPU's cache
 _SECOND_ORDER_ROUNDING = 2.0**-5
@@ -41,6 +49,7 @@ class KLLosses:
         self._model, self._rows, self._n_prompts = model, rows, n_prompts
         self._clean = norm(model, "ln_final", clean)
         self._unembed = model.weights["unembed.W_U"]
+        self._cap = _Cap.of(model, self._clean) if model.config.logit_cap else None
         self._log_p = rows.clean_logits.log_softmax(dim=-1)
         self._p = self._log_p.exp()
         self._expected = self._p @ self._unembed.T  # [row d_model]
@@ -57,8 +66,11 @@ class KLLosses:
 
     def _exact(self, final: Float[Tensor, "variant row d_model"]) -> Float[Tensor, "variant row"]:
         moved = norm(self._model, "ln_final", final) - self._clean
-        mean = torch.einsum("krd,rd->kr", moved, self._expected)
         change = self._changed_logits(moved)
+        if self._cap is None:
+            mean = torch.einsum("krd,rd->kr", moved, self._expected)
+        else:
+            mean = (change @ self._p[:, :, None])[..., 0].T
         total = (change.exp_() @ self._p[:, :, None])[..., 0].T
         values = total.log() - mean
         if not values.isfinite().all():  # exp overflowed: the slow way is safe
@@ -75,18 +87,29 @@ class KLLosses:
         if self._buffer is None or len(self._buffer) < k * r:
             self._buffer = moved.new_empty(size)
         flat = moved.transpose(0, 1).reshape(k * r, d)
-        return torch.mm(flat, self._unembed, out=self._buffer[: k * r]).unflatten(0, (r, k))
+        change = torch.mm(flat, self._unembed, out=self._buffer[: k * r]).unflatten(0, (r, k))
+        return change if self._cap is None else self._cap.changed_(change)
 
     # --- relative to a base
 
     def rebase(self, final: Float[Tensor, "row d_model"]) -> Float[Tensor, "batch"]:
         self._base = norm(self._model, "ln_final", final)
         moved = self._base - self._clean
-        log_b = torch.addmm(self._log_p, moved, self._unembed)
+        if self._cap is None:
+            log_b = torch.addmm(self._log_p, moved, self._unembed)
+            mean = (moved * self._expected).sum(dim=-1)
+        else:
+            change = self._changed_logits(moved[None])[:, 0]
+            log_b, mean = self._log_p + change, (change * self._p).sum(dim=-1)
+            self._at_base = _Cap.of(self._model, self._base)
         total = log_b.logsumexp(dim=-1, keepdim=True)
         self._b = log_b.sub_(total).exp_()
-        self._slope = self._b @ self._unembed.T - self._expected  # of the KL, [row d_model]
-        self._base_kl = total[:, 0] - (moved * self._expected).sum(dim=-1)
+        if self._cap is None:
+            self._slope = self._b @ self._unembed.T - self._expected  # of the KL, [row d_model]
+        else:
+            self._tilt = self._at_base.slope() * (self._b - self._p)
+            self._slope = self._tilt @ self._unembed.T
+        self._base_kl = total[:, 0] - mean
         return by_prompt(self._base_kl[None], self._rows, self._n_prompts)[0]
 
     def estimate(
@@ -105,7 +128,7 @@ class KLLosses:
     def _second_order(
         self, moved: Float[Tensor, "variant row d_model"]
     ) -> Float[Tensor, "variant row"]:
-        """log E_B[exp X] - E_B[X], from X in bfloat16 and sums in full precision."""
+        """What is of second order, from a change in bfloat16 and sums in full precision."""
         k, r, d = moved.shape
         flat = moved.transpose(0, 1).reshape(k * r, d).bfloat16()
         blocks = self._bfloat16_blocks()
@@ -118,7 +141,12 @@ class KLLosses:
             rounded = torch.mm(flat, weight, out=product[:part].view(size))
             x = copy[:part].view(size).copy_(rounded).unflatten(0, (r, k))
             share = self._b[:, columns, None]
-            mean += x @ share
+            if self._cap is None:
+                mean += x @ share
+            else:
+                mean += x @ self._tilt[:, columns, None]
+                x = self._at_base.changed_(x, columns)
+                mean += x @ self._p[:, columns, None]
             total += x.exp_() @ share
         return (total.log() - mean)[..., 0].T
 
@@ -135,3 +163,27 @@ class KLLosses:
                 block = self._unembed[:, columns].bfloat16().contiguous()
                 self._blocks.append((columns, block))
         return self._blocks
+
+
+class _Cap:
+    """A soft cap on the logits of some rows, and what it makes of changes of them."""
+
+    def __init__(self, cap: float, logits: Float[Tensor, "row vocab"]) -> None:
+        self._size, self._logits, self._capped = cap, logits, soft_capped(logits, cap)
+
+    @classmethod
+    def of(cls, model: Transformer, normed: Float[Tensor, "row d_model"]) -> _Cap:
+        """At the logits of these rows."""
+        logits, bias = normed @ model.weights["unembed.W_U"], model.weights.get("unembed.b_U")
+        return cls(model.config.logit_cap, logits if bias is None else logits + bias)
+
+    def changed_(
+        self, change: Float[Tensor, "row variant _vocab"], columns: slice = slice(None)
+    ) -> Float[Tensor, "row variant _vocab"]:
+        """Capped logits' change, from that of the logits before, which it takes the place of."""
+        change.add_(self._logits[:, None, columns]).div_(self._size).tanh_()
+        return change.mul_(self._size).sub_(self._capped[:, None, columns])
+
+    def slope(self) -> Float[Tensor, "row vocab"]:
+        """How capped logits move with those before the cap."""
+        return 1 - (self._capped / self._size).square()

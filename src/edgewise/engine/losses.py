@@ -12,6 +12,7 @@ from torch import Tensor
 from edgewise.engine.budgets import logits_bytes
 from edgewise.metrics import METRICS, AnswerRows, Metric
 from edgewise.model.norms import Transformer, norm
+from edgewise.model.parts import soft_capped
 from edgewise.model.runtime import logits_of
 
 
@@ -50,7 +51,11 @@ class EstimatedLosses(VariantLosses, Protocol):
 
 
 class LogitDiffLosses:
-    """Logit difference needs a few columns of the unembedding."""
+    """Logit difference needs a few columns of the unembedding.
+
+    Without a cap on logits they are one direction, the difference of the sides' mean columns. With
+    one, every answer's logit is capped alone, and that direction is only what estimates go by.
+    """
 
     def __init__(
         self,
@@ -60,23 +65,25 @@ class LogitDiffLosses:
         clean: Float[Tensor, "row d_model"],
     ) -> None:
         self._model, self._rows, self._n_prompts = model, rows, n_prompts
-        weight = model.weights["unembed.W_U"]
-        bias = model.weights.get("unembed.b_U")
-        sides = [_mean_column(ids, weight, bias) for ids in (rows.answers, rows.wrong)]
-        self._direction = sides[0][0] - sides[1][0]  # [row d_model]
-        self._offset = sides[0][1] - sides[1][1]  # [row]
+        self._sides = [_Side(model, ids) for ids in (rows.answers, rows.wrong)]
+        means = [side.mean() for side in self._sides]
+        self._direction = means[0][0] - means[1][0]  # [row d_model]
+        self._offset = means[0][1] - means[1][1]  # [row]
         self._base = norm(model, "ln_final", clean)
 
     def exact(self, final: Float[Tensor, "variant row d_model"]) -> Float[Tensor, "variant batch"]:
         y = norm(self._model, "ln_final", final)
         return by_prompt(self._of(y), self._rows, self._n_prompts)
 
-    def _of(self, y: Float[Tensor, "*variant row d_model"]) -> Float[Tensor, "*variant row"]:
+    def _of(self, y: Float[Tensor, "variant row d_model"]) -> Float[Tensor, "variant row"]:
+        if self._model.config.logit_cap:
+            answers, wrong = (side.capped(y) for side in self._sides)
+            return answers - wrong
         return (y * self._direction).sum(dim=-1) + self._offset
 
     def rebase(self, final: Float[Tensor, "row d_model"]) -> Float[Tensor, "batch"]:
         self._base = norm(self._model, "ln_final", final)
-        return by_prompt(self._of(self._base)[None], self._rows, self._n_prompts)[0]
+        return by_prompt(self._of(self._base[None]), self._rows, self._n_prompts)[0]
 
     def estimate(
         self, final: Float[Tensor, "variant row d_model"]
@@ -88,17 +95,27 @@ class LogitDiffLosses:
         return values, by_prompt(noise, self._rows, self._n_prompts).square()
 
 
-def _mean_column(
-    ids: Tensor | None, weight: Tensor, bias: Tensor | None
-) -> tuple[Float[Tensor, "row d_model"], Float[Tensor, "row"]]:
-    """The mean column of the unembedding over each row's ids, and the mean bias."""
-    assert ids is not None  # Problem refuses pairs without them
-    share = (ids >= 0).to(weight.dtype)
-    share = share / share.sum(dim=-1, keepdim=True)
-    index = ids.clamp(min=0)
-    column = torch.einsum("ra,rad->rd", share, weight.T[index])
-    offset = torch.zeros_like(share[:, 0]) if bias is None else (share * bias[index]).sum(dim=-1)
-    return column, offset
+class _Side:
+    """The logits of each row's answers, or of its wrong answers."""
+
+    def __init__(self, model: Transformer, ids: Tensor | None) -> None:
+        assert ids is not None  # Problem refuses pairs without them
+        weight, bias = model.weights["unembed.W_U"], model.weights.get("unembed.b_U")
+        share = (ids >= 0).to(weight.dtype)
+        self._share = share / share.sum(dim=-1, keepdim=True)  # [row answer]
+        index, self._cap = ids.clamp(min=0), model.config.logit_cap
+        self._columns = weight.T[index]  # [row answer d_model]
+        self._bias = torch.zeros_like(share) if bias is None else bias[index]
+
+    def mean(self) -> tuple[Float[Tensor, "row d_model"], Float[Tensor, "row"]]:
+        """The mean column of the unembedding over each row's answers, and the mean bias."""
+        column = torch.einsum("ra,rad->rd", self._share, self._columns)
+        return column, (self._share * self._bias).sum(dim=-1)
+
+    def capped(self, y: Float[Tensor, "variant row d_model"]) -> Float[Tensor, "variant row"]:
+        """The mean of each row's capped logits."""
+        logits = torch.einsum("krd,rad->kra", y, self._columns) + self._bias
+        return (self._share * soft_capped(logits, self._cap)).sum(dim=-1)
 
 
 class AnyLosses:

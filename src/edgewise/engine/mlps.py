@@ -29,13 +29,13 @@ class MlpNode:
         read: Float[Tensor, "batch place d_model"],
     ) -> None:
         self._model, self._layer = model, layer
-        self.columns, self.consumers = (column,), consumers
+        self.columns, self.consumers = ((column,),), (consumers,)
         self.like = ("mlp", layer, ())
         self._read = read
         self._wrote = mlp_output(model, layer, read)
         self._inner: tuple[Tensor, Tensor, Tensor] | None = None  # for estimates
 
-    def stacked(self, nodes: Sequence[MlpNode], ports: Sequence[int]) -> MlpNode:
+    def stacked(self, nodes: Sequence[MlpNode], hears: Mapping[int, tuple[int, ...]]) -> MlpNode:
         """The node itself."""
         return self
 

@@ -29,6 +29,11 @@ class Stack(Protocol):
 
     @property
     def sizes(self) -> Sizes: ...
+    @property
+    def consumers(self) -> tuple[tuple[Consumer, ...], ...]:
+        """Who reads each of its outputs."""
+        ...
+
     def change(
         self, more: Mapping[int, Change], reduced: ReducedProducts | None = None
     ) -> Change: ...
@@ -37,18 +42,21 @@ class Stack(Protocol):
 
 @runtime_checkable
 class LiveNode(Protocol):
-    """A node at its current value. Columns are those of its ports in the graph, in order."""
+    """A node at its current value, or the heads of a layer that depend on each other.
+
+    Columns are those of its ports in the graph: for each kind of port in order, one or one a head.
+    """
 
     @property
-    def columns(self) -> tuple[int, ...]: ...
-    @property
-    def consumers(self) -> tuple[Consumer, ...]: ...
+    def columns(self) -> tuple[tuple[int, ...], ...]: ...
     @property
     def like(self) -> tuple[Any, ...]:
         """Nodes of which this is equal can be stacked."""
         ...
 
-    def stacked(self, nodes: Sequence[Any], ports: Sequence[int]) -> Stack: ...
+    def stacked(self, nodes: Sequence[Any], hears: Mapping[int, tuple[int, ...]]) -> Stack:
+        """These nodes, when ports of each kind, by their place in it, read something new."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,19 +101,19 @@ class Plan:
     def __init__(
         self,
         nodes: Iterable[LiveNode],
-        begin: Sequence[Consumer],
+        begin: Sequence[Sequence[Consumer]],
         output: int,
         at_port: Callable[[int, int], Float[Tensor, "batch place"]],
         dtype: torch.dtype,
         device: torch.device,
     ) -> None:
-        """`nodes` in the order of the model's computation; `begin` hears the change itself.
+        """`nodes` in the order of the model's computation; `begin` hears the changes themselves.
 
         `at_port(span, column)` says where a span is, at the positions that a port reads.
         """
         self._dtype, self._device, self._at_port = dtype, device, at_port
         self._heard = _Heard()
-        self._heard.tell(0, [begin])
+        self._heard.tell(0, begin)
         self._steps: list[_Step] = []
         for _, alike in groupby(nodes, key=lambda node: node.like[:2]):
             self._plan(list(alike))
@@ -115,16 +123,23 @@ class Plan:
         """Steps of the nodes of one layer and kind, none of which hears another."""
         stacks: dict[Any, list[LiveNode]] = defaultdict(list)
         for node in nodes:
-            ports = tuple(i for i, c in enumerate(node.columns) if c in self._heard)
-            if ports:
-                stacks[node.like, ports].append(node)
+            hears = tuple(
+                (i, heard)
+                for i, columns in enumerate(node.columns)
+                if (heard := tuple(j for j, c in enumerate(columns) if c in self._heard))
+            )
+            if hears:
+                stacks[node.like, hears].append(node)
         steps = []
-        for (_, ports), alike in stacks.items():
-            inputs = {i: self._routes([node.columns[i] for node in alike]) for i in ports}
-            steps.append(_Step(alike[0].stacked(alike, ports), inputs))
-        for step, alike in zip(steps, stacks.values(), strict=True):
+        for (_, hears), alike in stacks.items():
+            inputs = {
+                i: self._routes([node.columns[i][j] for node in alike for j in heard])
+                for i, heard in hears
+            }
+            steps.append(_Step(alike[0].stacked(alike, dict(hears)), inputs))
+        for step in steps:
             self._steps.append(step)
-            self._heard.tell(len(self._steps), [node.consumers for node in alike])
+            self._heard.tell(len(self._steps), step.stack.consumers)
 
     def _routes(self, columns: Sequence[int]) -> list[_Route]:
         """The routes to these ports, all of which read at the same positions."""
@@ -160,23 +175,24 @@ class Plan:
         return sum(one.result for one in sizes) + max((one.passing for one in sizes), default=0)
 
     def run(
-        self, change: Float[Tensor, "variant batch place d_model"], reduced: ReducedProducts | None
+        self, change: Change, reduced: ReducedProducts | None
     ) -> Float[Tensor, "variant batch answer d_model"] | None:
-        """What the output reads more, if anything; every node stays as it is."""
+        """What the output reads more, if anything; every node stays as it is.
+
+        `change` is of each of the senders that the plan begins with.
+        """
         if not self._output:
             return None
         largest = max((sum(step.stack.sizes) for step in self._steps), default=1)
-        bytes_each = largest * change.shape[1] * change.element_size()
+        bytes_each = largest * change.shape[2] * change.element_size()
         step = max(1, step_bytes(change.device) // bytes_each)
         parts = [
             self._run(part, lambda stack, more: stack.change(more, reduced))
-            for part in change.split(step)
+            for part in change.split(step, dim=1)
         ]
         return torch.cat(parts) if len(parts) > 1 else parts[0]
 
-    def commit(
-        self, change: Float[Tensor, "1 batch place d_model"]
-    ) -> Float[Tensor, "1 batch answer d_model"] | None:
+    def commit(self, change: Change) -> Float[Tensor, "1 batch answer d_model"] | None:
         """The same for one variant, which becomes the nodes' current value. Ends the plan's use."""
         result = self._run(change, lambda stack, more: stack.commit(more))
         return result if self._output else None
@@ -184,7 +200,7 @@ class Plan:
     def _run(
         self, change: Tensor, step_with: Callable[[Stack, Mapping[int, Change]], Change]
     ) -> Tensor:
-        changes = [change[None]]
+        changes = [change]
         for step in self._steps:
             more = {port: _sum(routes, changes) for port, routes in step.inputs.items()}
             changes.append(step_with(step.stack, more))

@@ -19,7 +19,7 @@ from torch.nn import functional
 from edgewise.graph import SLOTS, Slot
 from edgewise.model.config import ModelConfig
 from edgewise.model.norms import Transformer, layer_device, norm
-from edgewise.model.parts import NORMS, project, rms_norm
+from edgewise.model.parts import NORMS, project, rms_norm, soft_capped
 from edgewise.model.rotary import Rotary
 
 Vectors = Float[Tensor, "head batch pos d_head"]
@@ -208,8 +208,7 @@ def weighted(
     bias: Float[Tensor, "... 1 key"] | None,
 ) -> Float[Tensor, "... query key"]:
     """Attention weights from scaled scores: capped, biased, masked, and adding up to one."""
-    if config.attention_cap:
-        scores = config.attention_cap * (scores / config.attention_cap).tanh()
+    scores = soft_capped(scores, config.attention_cap)
     if bias is not None:
         scores = scores + bias
     return scores.masked_fill(masked, -torch.inf).softmax(dim=-1)
@@ -251,15 +250,30 @@ def written(
     denominator it is linear, so every head has its share: its own values divided by the
     denominator that all of them make, its own matrix times the norm's weight.
     """
-    config, weight, home = model.config, model.weights[f"blocks.{layer}.attn.W_O"], z.device
-    if not config.post_norm:
+    weight, home = model.weights[f"blocks.{layer}.attn.W_O"], z.device
+    if not model.config.post_norm:
         return z, weight
     z = z.to(weight.device)
-    wide = torch.promote_types(z.dtype, torch.float32)
-    total = (z.permute(1, 2, 0, 3).flatten(2) @ weight.flatten(0, 1)).to(wide)
-    scale = (total.square().mean(dim=-1, keepdim=True) + config.eps).rsqrt()
-    if config.norm.endswith("-linearised"):
-        scale = scale.detach()
-    share = model.weights[f"blocks.{layer}.ln1_post.w"]
-    share = 1 + share.to(wide) if "offset" in config.norm else share
-    return (z.to(wide) * scale).to(home, z.dtype), (weight * share).to(weight.dtype)
+    scale = output_scale(model.config, z.permute(1, 2, 0, 3).flatten(2) @ weight.flatten(0, 1))
+    shared = (weight * output_gain(model, layer)).to(weight.dtype)
+    return (z.to(scale.dtype) * scale).to(home, z.dtype), shared
+
+
+def output_scale(
+    config: ModelConfig, total: Float[Tensor, "*rows d_model"]
+) -> Float[Tensor, "*rows 1"]:
+    """What a norm of a layer's output divides by, inverted, from the sum of its heads.
+
+    In float32 or better.
+    """
+    wide = total.to(torch.promote_types(total.dtype, torch.float32))
+    scale = (wide.square().mean(dim=-1, keepdim=True) + config.eps).rsqrt()
+    return scale.detach() if config.norm.endswith("-linearised") else scale
+
+
+def output_gain(model: Transformer, layer: int) -> Float[Tensor, "d_model"]:
+    """What a norm of a layer's output multiplies its channels by."""
+    gain = model.weights[f"blocks.{layer}.ln1_post.w"]
+    if "offset" in model.config.norm:
+        return 1 + gain.to(torch.promote_types(gain.dtype, torch.float32))
+    return gain

@@ -96,6 +96,11 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 ACTIVATIONS |= {f"{name}-linearised": linearised(f) for name, f in ACTIVATIONS.items()}
 
 
+def soft_capped(x: Tensor, cap: float) -> Tensor:
+    """c tanh(x / c), as Gemma 2 has it; x itself if the cap is 0."""
+    return cap * (x / cap).tanh() if cap else x
+
+
 def project(
     x: Float[Tensor, "#head batch pos d_model"],
     weight: Float[Tensor, "head d_model d_head"],

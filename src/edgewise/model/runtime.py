@@ -21,6 +21,7 @@ from edgewise.model.attention import Places, Vectors, attend, head_vectors, ungr
 from edgewise.model.mlps import mlp_output
 from edgewise.model.norms import Transformer, norm
 from edgewise.model.outputs import Outputs
+from edgewise.model.parts import soft_capped
 
 
 @runtime_checkable
@@ -95,9 +96,9 @@ def logits_of(
     """The final norm and the unembedding, on any rows of what the output port reads."""
     weight, home = model.weights["unembed.W_U"], final.device
     logits = norm(model, "ln_final", final.to(weight.device)) @ weight
-    bias, cap = model.weights.get("unembed.b_U"), model.config.logit_cap
+    bias = model.weights.get("unembed.b_U")
     logits = logits if bias is None else logits + bias
-    return (cap * (logits / cap).tanh() if cap else logits).to(home)
+    return soft_capped(logits, model.config.logit_cap).to(home)
 
 
 def _mixed(
