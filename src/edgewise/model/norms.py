@@ -13,6 +13,9 @@ from edgewise.model.config import ModelConfig
 from edgewise.model.parts import NORMS
 
 
+_IN_CACHE, _ON_CARD = 2**18, 2**27  # numbers of a gradient that are worked on together
+
+
 @runtime_checkable
 class Transformer(Protocol):
     """All that a run needs of a model."""
@@ -45,7 +48,33 @@ def norm_pullback(
     x: Float[Tensor, "batch pos d_model"],
     gradients: Float[Tensor, "port batch pos d_model"],
 ) -> Float[Tensor, "port batch pos d_model"]:
-    """Gradients where a norm reads x, from gradients of what it gives: one for each of many."""
-    pull = torch.func.vjp(lambda y: norm(model, name, y), x)[1]
-    (result,) = torch.vmap(pull)(gradients)
+    """Gradients where a norm reads x, from gradients g of what it gives: one for each of many.
+
+    RMSNorm's in closed form, for y = weight * n with n = x / s and h = weight * g:
+
+        dL / dx = (h - n mean(h n)) / s
+
+    without the last term if the denominator is held. Sums are in float32 or better, some ports at
+    a time, so that on a CPU they stay in its cache. LayerNorm has a kernel that does as well.
+    """
+    config = model.config
+    kind = config.norm.removesuffix("-linearised")
+    if kind == "none" or (not config.pre_norm and name.endswith(("ln1", "ln2"))):
+        return gradients
+    if kind.startswith("layernorm"):
+        pull = torch.func.vjp(lambda y: norm(model, name, y), x)[1]
+        (result,) = torch.vmap(pull)(gradients)
+        return result
+    wide = torch.promote_types(x.dtype, torch.float32)
+    x, weight = x.to(wide), model.weights.get(f"{name}.w")
+    if weight is not None:
+        weight = weight.to(wide) + (kind == "rmsnorm-offset")
+    inverse = (x.square().mean(dim=-1, keepdim=True) + config.eps).rsqrt()
+    normed, result = x * inverse, torch.empty_like(gradients)
+    at_once = max(1, (_IN_CACHE if x.device.type == "cpu" else _ON_CARD) // x.numel())
+    for some, out in zip(gradients.split(at_once), result.split(at_once), strict=True):
+        h = some.to(wide) * (1 if weight is None else weight)
+        if kind == config.norm:  # the denominator is not held
+            h = h - normed * (h * normed).mean(dim=-1, keepdim=True)
+        out.copy_(h * inverse)
     return result
