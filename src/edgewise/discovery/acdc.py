@@ -9,9 +9,9 @@
 F is the problem's loss: a metric where lower is better, its mean over all prompts. A removed edge
 carries the problem's reference. The paper prints Eq. 2 with the sign reversed; Eq. 1, its code and
 this file agree (spec section 2.5). Edges are tested incrementally unless `engine` is "plain"
-(edge_tests.py, edgewise.engine) or the model is spread over devices (engine/from_scratch.py); the
-decisions are the same. The original recomputes F(H) now and then; here the running loss is that of
-the last accepted removal, the same number because runs are deterministic.
+(edge_tests.py, edgewise.engine); the decisions are the same. The original recomputes F(H) now and
+then; here the running loss is that of the last accepted removal, the same number because runs are
+deterministic.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from edgewise.discovery.finding import Decision, Finding, OnProgress, Progress, 
 from edgewise.discovery.journal import NO_JOURNAL, Journal
 from edgewise.discovery.search import Search, Visit
 from edgewise.discovery.visits import visits
-from edgewise.engine import estimated, is_incremental
+from edgewise.engine import estimated
 from edgewise.errors import SettingError
 from edgewise.problem import Problem
 from edgewise.settings import ACDCSettings
@@ -119,13 +119,7 @@ def searched(
         )
     graph = problem.graph
     tests: EdgeTests
-    incremental = is_incremental(problem)
-    if settings.precision == "reduced" and not incremental:
-        raise SettingError(
-            f"{problem.model.name} is spread over several devices, so every removal is a run of "
-            "its own, in full precision. Use precision 'full'."
-        )
-    if settings.engine == "plain" or not incremental:
+    if settings.engine == "plain":
         tests = PlainTests(problem)
     else:
         tests = IncrementalTests(problem, settings)

@@ -43,7 +43,7 @@ from edgewise.discovery.journal import NO_JOURNAL, Journal
 from edgewise.discovery.search import Visit
 from edgewise.discovery.sequential import Betting, StagedT, looks
 from edgewise.discovery.visits import is_read, visits
-from edgewise.engine import Path, removals_of
+from edgewise.engine import Path, Removals
 from edgewise.errors import FormatError, SettingError
 from edgewise.graph import Edge, Port
 from edgewise.problem import Problem
@@ -228,7 +228,7 @@ class _Stage:
     """
 
     def __init__(self, problem: Problem) -> None:
-        self._removals = removals_of(problem)
+        self._removals = Removals(problem)
         self._candidates: list[Edge] = []
         self._known: dict[tuple[int, ...], Float[Tensor, "batch"]] = {}
 

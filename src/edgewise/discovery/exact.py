@@ -16,7 +16,7 @@ from edgewise.discovery.finding import Finding, OnProgress, Progress, ignore_pro
 from edgewise.discovery.journal import NO_JOURNAL, Journal
 from edgewise.discovery.selection import select
 from edgewise.discovery.visits import visits
-from edgewise.engine import Path, removals_of
+from edgewise.engine import Path, Removals
 from edgewise.problem import Problem
 from edgewise.settings import ExactSettings
 
@@ -31,7 +31,7 @@ def exact(
     graph, done = problem.graph, 0
     values = torch.zeros(graph.exists.shape, dtype=torch.float64)
     full = problem.loss(Circuit.full(graph))
-    removals = removals_of(problem)
+    removals = Removals(problem)
     for receiver, candidates in visits(graph, "descending"):
         removals.enter(receiver.node, graph.exists)
         most = removals.most_at_once(receiver, candidates)

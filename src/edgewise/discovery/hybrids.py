@@ -33,7 +33,7 @@ from edgewise.discovery.journal import NO_JOURNAL, Journal
 from edgewise.discovery.not_finite import naming_prompt
 from edgewise.discovery.search import Visit
 from edgewise.discovery.visits import is_read, visits
-from edgewise.engine import Path, removals_of
+from edgewise.engine import Path, Removals
 from edgewise.graph import Edge, Port
 from edgewise.problem import Problem
 from edgewise.settings import (
@@ -136,7 +136,7 @@ class _Groups:
 
     def __init__(self, problem: Problem, settings: BisectingACDCSettings) -> None:
         self._problem, self._settings = problem, settings
-        self.removals = removals_of(problem)
+        self.removals = Removals(problem)
         self.loss = problem.loss(Circuit.full(problem.graph))
 
     def decide(

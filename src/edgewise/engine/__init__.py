@@ -1,7 +1,6 @@
 """The incremental evaluator: the plain evaluator's answers with far less work."""
 
 from edgewise.engine.batch import estimated
-from edgewise.engine.from_scratch import WholeRuns, is_incremental, removals_of
 from edgewise.engine.memory import memory_bytes
 from edgewise.engine.paths import Estimate, Path
 from edgewise.engine.removals import Removals
@@ -13,10 +12,7 @@ __all__ = [
     "Path",
     "Removals",
     "Rule",
-    "WholeRuns",
     "decide",
     "estimated",
-    "is_incremental",
     "memory_bytes",
-    "removals_of",
 ]

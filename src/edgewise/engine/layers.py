@@ -215,7 +215,7 @@ class LayerStack:
         more = y[at] - before[at][:, None]
         change = written_by(len(self._writers), more, self._layer.weight[at])
         gain = self._layer.gain
-        return change if gain is None else (change * gain).to(change.dtype)
+        return change if gain is None else (change * gain.to(change.device)).to(change.dtype)
 
     def _heads(self, members: Members) -> slice | list[int]:
         """An index for the heads of some nodes."""

@@ -11,7 +11,7 @@ from torch import Tensor
 from edgewise.engine.consumers import Change, Consumer, Sizes
 from edgewise.engine.reduced import ReducedProducts
 from edgewise.model.mlps import activation, is_plain, mlp_hidden, mlp_output
-from edgewise.model.norms import Transformer, norm
+from edgewise.model.norms import Transformer, layer_device, norm
 
 # Hidden layers of more rows leave a CPU's caches, in memory fresh each time: half the speed.
 _ROWS_AT_A_TIME = {"cpu": 512}
@@ -65,7 +65,8 @@ class MlpNode:
     def _estimate(
         self, more: Float[Tensor, "_ batch _ d_model"], reduced: ReducedProducts
     ) -> Tensor:
-        if not is_plain(self._model.config, self._layer):
+        elsewhere = layer_device(self._model, self._layer) != more.device
+        if elsewhere or not is_plain(self._model.config, self._layer):
             return self._change(more)
         x, at, act = self._read + more, f"blocks.{self._layer}", activation(self._model)
         normed, hidden, active = self._inner_values()

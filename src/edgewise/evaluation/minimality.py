@@ -20,7 +20,7 @@ from torch import Tensor
 
 from edgewise.circuit import Circuit
 from edgewise.discovery import OnProgress, Progress, ignore_progress, visits
-from edgewise.engine import Path, removals_of
+from edgewise.engine import Path, Removals
 from edgewise.graph import Edge
 from edgewise.problem import Problem
 
@@ -112,7 +112,7 @@ def minimality(
     full, empty = problem.baselines()
     loss = problem.loss(base)
     effects = torch.zeros(graph.exists.shape, dtype=torch.float64)
-    removals, done = removals_of(problem, base=base), 0
+    removals, done = Removals(problem, base=base), 0
     for receiver, candidates in visits(graph, "descending"):
         kept = [edge for edge in candidates if base.keep[graph.index(edge)]]
         if not kept:

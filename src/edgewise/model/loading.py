@@ -16,6 +16,7 @@ from edgewise.model.bundled import BUNDLED, bundled_model
 from edgewise.model.checkpoints import check_tokenizer, first_line, from_pretrained
 from edgewise.model.families import family_of
 from edgewise.model.model import Model
+from edgewise.model.placement import gathered
 from edgewise.model.processing import process, steps_that_are_exact
 from edgewise.model.proof import TOLERANCES, huggingface_source, prove
 
@@ -126,7 +127,7 @@ def _from_module(
     config, weights = family.read(module)
     wrapped = as_tokenizer(tokenizer)
     check_tokenizer(wrapped, config.d_vocab, name)
-    model = Model(config, weights, name=name, tokenizer=wrapped)
+    model = Model(config, gathered(weights), name=name, tokenizer=wrapped)
     proof = prove(model, huggingface_source(module, family.final_norm(module)))
     return replace(model, proof=proof)
 

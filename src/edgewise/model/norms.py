@@ -12,7 +12,6 @@ from torch import Tensor
 from edgewise.model.config import ModelConfig
 from edgewise.model.parts import NORMS
 
-
 _IN_CACHE, _ON_CARD = 2**18, 2**27  # numbers of a gradient that are worked on together
 
 

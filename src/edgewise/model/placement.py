@@ -35,12 +35,18 @@ def moved(
     return result
 
 
+def gathered(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """With everything but layers where the token embeddings are."""
+    home = weights["embed.W_E"].device
+    return {n: t.to(home) if part_of(n) == "the stream" else t for n, t in weights.items()}
+
+
 def layers_in_turn(
     weights: Mapping[str, Tensor], devices: Sequence[torch.device]
 ) -> dict[str, torch.device]:
     """A device for each part of a model: layers in their order, of equal bytes on each device.
 
-    What is not a layer lies on the first, and counts there.
+    What is not a layer, "the stream", lies on the first, and counts there.
     """
     sizes: dict[str, int] = {}
     seen: set[int] = set()
@@ -50,7 +56,7 @@ def layers_in_turn(
             part = part_of(name)
             sizes[part] = sizes.get(part, 0) + tensor.numel() * tensor.element_size()
     layers = sorted((p for p in sizes if p.startswith("blocks.")), key=lambda p: int(p[7:]))
-    placed: dict[str, torch.device] = dict.fromkeys(("embed", "unembed"), devices[0])
+    placed: dict[str, torch.device] = {"the stream": devices[0]}
     left = sum(sizes.values())
     filled = sum(size for part, size in sizes.items() if part not in layers)
     at = 0

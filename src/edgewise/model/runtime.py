@@ -94,11 +94,10 @@ def logits_of(
     model: Transformer, final: Float[Tensor, "*rows d_model"]
 ) -> Float[Tensor, "*rows vocab"]:
     """The final norm and the unembedding, on any rows of what the output port reads."""
-    weight, home = model.weights["unembed.W_U"], final.device
-    logits = norm(model, "ln_final", final.to(weight.device)) @ weight
+    logits = norm(model, "ln_final", final) @ model.weights["unembed.W_U"]
     bias = model.weights.get("unembed.b_U")
     logits = logits if bias is None else logits + bias
-    return soft_capped(logits, model.config.logit_cap).to(home)
+    return soft_capped(logits, model.config.logit_cap)
 
 
 def _mixed(

@@ -108,15 +108,13 @@ def check_weights(config: ModelConfig, weights: Mapping[str, Tensor], source: st
         if len(found) > 1:
             raise UnsupportedModel(
                 f"{source}: {part} lies on {' and '.join(sorted(found))}. Layers may lie on "
-                "several devices, each on one, and so may the embeddings and the unembedding."
+                "several devices, each on one."
             )
 
 
 def part_of(name: str) -> str:
-    """What a tensor is computed together with: "blocks.3", "embed", or "unembed"."""
-    if name.startswith("blocks."):
-        return ".".join(name.split(".")[:2])
-    return "embed" if "embed.W_E" in name or name.startswith("pos_embed") else "unembed"
+    """What a tensor lies together with: its layer, "blocks.3", or all else, "the stream"."""
+    return ".".join(name.split(".")[:2]) if name.startswith("blocks.") else "the stream"
 
 
 _SHOWN = 12  # faults in one message: a state dict under other names has hundreds
