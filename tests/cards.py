@@ -37,7 +37,10 @@ class OnCard(Tensor):
         return self.held.tolist()
 
     def __getitem__(self, index: Any) -> Tensor:
-        return super().__getitem__(tree_map_only(list, torch.tensor, index, is_leaf=_is_list))
+        return super().__getitem__(_as_tensors(index))
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        super().__setitem__(_as_tensors(index), value)
 
     def untyped_storage(self) -> Any:
         return self.held.untyped_storage()
@@ -73,8 +76,9 @@ def cards() -> Iterator[None]:
         yield
 
 
-def _is_list(index: Any) -> bool:
-    return isinstance(index, list)  # torch would make a tensor of it on the card, unseen by us
+def _as_tensors(index: Any) -> Any:
+    """An index without lists: torch would make tensors of them on the card, unseen by us."""
+    return tree_map_only(list, torch.tensor, index, is_leaf=lambda part: isinstance(part, list))
 
 
 def _computed(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
