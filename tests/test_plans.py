@@ -34,8 +34,8 @@ def test_a_plan_in_parts_is_the_plan(monkeypatch):
     problem = ew.Problem(model, random_pairs(model), "kl", "corrupted")
     with torch.no_grad():
         batch, column = batch_in_front_of(problem, 1)
-        places = len(batch._positions[column])
-        change = torch.randn(7, len(problem.pairs), places, 8, dtype=torch.float64)
+        places = len(batch._live.positions[column])
+        change = torch.randn(1, 7, len(problem.pairs), places, 8, dtype=torch.float64)
         whole = batch._plan_from(column).run(change, None)
         monkeypatch.setattr("edgewise.engine.plans.step_bytes", lambda device: 1)
         torch.testing.assert_close(batch._plan_from(column).run(change, None), whole)

@@ -143,9 +143,8 @@ def test_tokens_of_a_folder_are_shown(capsys, folder):
     assert [len(sample["clean"]) for sample in document["samples"]] == [10, 10]
 
 
-def test_a_task_without_its_model_says_what_to_give(capsys, tmp_path):
-    if TASKS["ioi"].model in ew.model.BUNDLED:
-        pytest.skip("the default model is bundled")
+def test_a_task_without_its_model_says_what_to_give(capsys, monkeypatch):
+    monkeypatch.setattr("edgewise.tasks.catalog.BUNDLED", ())
     main_ends(2, ["discover", "--task", "ioi", "--threshold", "1"])
     assert "ioi needs a model: give one" in capsys.readouterr().err
     main_ends(
