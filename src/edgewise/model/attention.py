@@ -99,7 +99,7 @@ def head_vectors(
     at_heads: Float[Tensor, "batch pos d_model"] | None,
     heads: Heads = None,
 ) -> Vectors:
-    """The q, k or v vectors of a layer's heads from what their ports read, on its device.
+    """The q, k or v vectors of a layer's heads from what their ports read, on the stream's device.
 
     `heads` are query heads: each gets its key/value head's vector. `at_heads` are position
     embeddings that reach queries and keys only (shortformer), or None.

@@ -144,7 +144,7 @@ def _from_bridge(bridge: Any, tokenizer: Any) -> Model:
     processed = getattr(bridge, "_weights_processed", False)
     model = Model(
         config,
-        weights,
+        gathered(weights),
         name=name,
         tokenizer=wrapped,
         processing="by TransformerLens" if processed else "none",
