@@ -1,15 +1,16 @@
 """How good are the circuits ACDC finds in the bundled language model, on prompts it has not seen?
 
-Command:  python benchmarks/bench_language_tasks.py     (one core, 2 minutes, 1 GB)
-Model:    small-lm, and its untrained twin.
+Command:  python benchmarks/bench_language_tasks.py [MODEL]     (one core, 2 minutes, 1 GB)
+Model:    a bundled language model, small-lm if none is named, and its untrained twin.
 Problems: every language task with its own metric and number of prompts (20 to 100).
 
 For each task: the full and the untrained model's logit difference on held-out prompts; ACDC at
 two thresholds and its circuit's faithfulness there (0: nothing kept, 1: the full model), beside
-that of 20 random circuits of as many edges. Writes benchmarks/results/language_tasks.json and
-prints a table.
+that of 20 random circuits of as many edges. Writes benchmarks/results/language_tasks.json, for
+another model than small-lm language_tasks_MODEL.json, and prints a table.
 """
 
+import sys
 from typing import Any
 
 import torch
@@ -25,9 +26,11 @@ RANDOM = 20
 def main() -> None:
     """Measure every task, write the result, print the table."""
     torch.set_num_threads(1)
-    model, untrained = ew.load_model("small-lm"), ew.load_model("small-lm-untrained")
-    rows = {name: measured(name, model, untrained) for name in BEHAVIOURS}
-    write_result("language_tasks", model, {"tasks": rows})
+    name = sys.argv[1] if len(sys.argv) > 1 else "small-lm"
+    model, untrained = ew.load_model(name), ew.load_model(f"{name}-untrained")
+    rows = {task: measured(task, model, untrained) for task in BEHAVIOURS}
+    result = "language_tasks" if name == "small-lm" else f"language_tasks_{name.replace('-', '_')}"
+    write_result(result, model, {"model": name, "tasks": rows})
     print(table(rows))
 
 
