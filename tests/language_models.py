@@ -15,6 +15,8 @@ from edgewise.data.tokenizers import as_tokenizer
 from edgewise.tasks.language import vocabulary
 from models import random_model
 
+_BOS = "<|endoftext|>"  # GPT-2's
+
 
 class LongestWord:
     """Takes the longest word it knows, as the package says one may; spaces belong to words."""
@@ -46,10 +48,13 @@ def byte_pairs() -> transformers.PreTrainedTokenizerFast:
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
-        vocab_size=20_000, initial_alphabet=alphabet, special_tokens=["<s>"], show_progress=False
+        vocab_size=20_000,
+        initial_alphabet=alphabet,
+        special_tokens=[_BOS],
+        show_progress=False,
     )
     tokenizer.train_from_iterator([[word] for word in vocabulary()], trainer)
-    return transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>")
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=_BOS)
 
 
 def language_model(kind: str = "words", words: Sequence[str] | None = None, **config: object):

@@ -43,7 +43,7 @@ def test_prompts_are_the_examples(model, name):
         drawn = examples(name, 6, 2, split=split)
         if model.name == "random-byte-pairs" and name == "greater-than":
             continue  # fewer years are two tokens there, so others are drawn
-        start = "<bos>" if model.name == "random-words" else "<s>"
+        start = "<bos>" if model.name == "random-words" else "<|endoftext|>"
         start = start if BEHAVIOURS[name].bos else ""
         assert _texts(model, pairs.clean, pairs.real) == [start + e.clean for e in drawn]
         assert _texts(model, pairs.corrupted, pairs.real) == [start + e.corrupted for e in drawn]

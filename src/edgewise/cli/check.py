@@ -18,7 +18,10 @@ def check(
     columns: Annotated[
         str | None, typer.Option(help="The names of its columns: clean=prompt,answers=target.")
     ] = None,
-    bos: Annotated[bool, typer.Option("--bos", help="Put the BOS token before each text.")] = False,
+    bos: Annotated[
+        bool | None,
+        typer.Option("--bos/--no-bos", help="BOS before each text. Default: as the tokenizer."),
+    ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, mps.")] = None,
     json: Json = False,
 ) -> None:

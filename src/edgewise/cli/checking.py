@@ -50,7 +50,7 @@ def check_file(
     model: str | None,
     columns: str | None,
     *,
-    bos: bool,
+    bos: bool | None,
     device: str | None,
     quiet: bool,
 ) -> Checked:

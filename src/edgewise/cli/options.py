@@ -49,7 +49,11 @@ class ProblemOptions:
     data: str | None = _option("Kind of prompts, where a task has several (legal, paper).")
     template: str | None = _option("Sentences of a language task; see `edgewise tasks show NAME`.")
     corruption: str | None = _option("How a language task's prompts are corrupted; likewise.")
-    bos: bool = _option("Put the BOS token before each text of --pairs, or of a task.", False)
+    bos: bool | None = _option(
+        "BOS before each text, or not. Default: as the tokenizer does by itself, or the paper.",
+        None,
+        "--bos/--no-bos",
+    )
     split_qkv: bool | None = _option(
         "Heads read three times, or once.", None, "--split-qkv/--joined-qkv"
     )

@@ -121,7 +121,7 @@ def _task(options: ProblemOptions, load: Load) -> Task:
         data=options.data,
         template=options.template,
         corruption=options.corruption,
-        bos=options.bos or None,
+        bos=options.bos,
         metric=options.metric,
         reference=options.reference,
     )

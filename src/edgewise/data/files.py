@@ -33,7 +33,7 @@ def read_pairs(
     table: Table,
     tokenizer: Tokenizer | None,
     *,
-    bos: bool = False,
+    bos: bool | None = None,
     columns: Columns | None = None,
     padding: Padding = "right",
 ) -> Reading:
@@ -41,11 +41,13 @@ def read_pairs(
     faults = list(table.faults)
     mapped = check_columns(columns)
     records = records_of(table, mapped, faults)
-    if "spans" not in mapped:
-        records = _with_shared_spans(records, table, bos)
     rows: list[Encoded] = []
+    begun = None
     if records:
         encode = _Encoder(records[0], tokenizer, bos, table, faults)
+        begun = bool(encode.start) if encode.text else None
+        if "spans" not in mapped:
+            records = _with_shared_spans(records, table, len(encode.start))
         rows = [(r.where, encode(r)) for r in records]
     _check_span_names(rows, faults)
     good = _without_bad(rows, faults)
@@ -56,6 +58,8 @@ def read_pairs(
         good = _without_bad(good, found)
         fields, _ = _build(good, padding, table.source)
     labels = tuple(where for where, _ in good) if fields else ()
+    if fields is not None:
+        fields["bos"] = begun
     return Reading(fields, labels, tuple(in_order([*faults, *found])))
 
 
@@ -78,11 +82,11 @@ def _more_faults(rows: list[Encoded], faults: list[Fault], source: str) -> list[
     return more
 
 
-def _with_shared_spans(records: list[Record], table: Table, bos: bool) -> list[Record]:
-    """AutoCircuit counts positions without BOS."""
+def _with_shared_spans(records: list[Record], table: Table, start: int) -> list[Record]:
+    """AutoCircuit counts positions without BOS; `start` tokens stand before its."""
     if not table.spans:
         return records
-    spans = {name: [place + bos for place in places] for name, places in table.spans.items()}
+    spans = {name: [place + start for place in places] for name, places in table.spans.items()}
     return [Record(r.where, {**r.values, "spans": r.values.get("spans", spans)}) for r in records]
 
 
@@ -93,7 +97,7 @@ class _Encoder:
         self,
         first: Record,
         tokenizer: Tokenizer | None,
-        bos: bool,
+        bos: bool | None,
         table: Table,
         faults: list[Fault],
     ) -> None:
@@ -105,7 +109,8 @@ class _Encoder:
             _refuse(table, "its prompts are text; pass the model's tokenizer.")
         if not self.text and bos:
             _refuse(table, "its prompts are token ids; bos is for text. Drop it.")
-        if tokenizer is not None:
+        self.bos = bos
+        if self.text and tokenizer is not None:
             self.start = bos_ids(tokenizer, bos, table.source)
 
     def __call__(self, record: Record) -> dict[str, Any]:
@@ -123,7 +128,8 @@ class _Encoder:
 
     def _prompt(self, name: str, value: Any, where: str) -> list[int]:
         if self.text and isinstance(value, str) and self.tokenizer is not None:
-            return prompt_ids(self.tokenizer, value, self.start, where, name, self.faults)
+            start = self.start
+            return prompt_ids(self.tokenizer, value, self.bos, start, where, name, self.faults)
         if not self.text and isinstance(value, list) and all(type(v) is int for v in value):
             return value
         wanted = "text" if self.text else "token ids"

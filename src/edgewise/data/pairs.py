@@ -54,6 +54,7 @@ class PromptPairs:
     spans: Mapping[str, Bool[Tensor, "batch pos"]] | None = None
     padding: Padding = "right"
     source: str = "tokens"
+    bos: bool | None = None  # whether texts were begun with BOS; None for token ids
 
     def __post_init__(self) -> None:
         if self.spans is not None:
@@ -97,22 +98,25 @@ class PromptPairs:
         wrong: Sequence[str | int] | Sequence[Sequence[str | int]] | None = None,
         answer_positions: Any = None,
         spans: Mapping[str, Any] | None = None,
-        bos: bool = False,
+        bos: bool | None = None,
         padding: Padding = "right",
         source: str = "text",
     ) -> PromptPairs:
         """Pairs from text; every answer must be a single token (mind the leading space), or its id.
 
         `tokenizer` is a model, its tokenizer, or one of transformers. `bos` puts the tokenizer's
-        beginning-of-sequence token before each prompt; `answer_positions` and `spans` count it.
+        beginning-of-sequence token before each prompt, or not; None, what the tokenizer does by
+        itself. `answer_positions` and `spans` count it.
         A span may also be a phrase of each clean prompt: one that occurs once, or the phrase and
         which of its occurrences is meant, `("Jeffrey", 2)`. Raises `ProblemError` with every fault.
         """
         known = as_tokenizer(tokenizer)
         rows = tokens_of_text(clean, corrupted, answers, wrong, spans, known, bos, source)
-        return cls.from_tokens(
+        begun = rows.pop("bos")
+        pairs = cls.from_tokens(
             **rows, answer_positions=answer_positions, padding=padding, source=source
         )
+        return replace(pairs, bos=begun)
 
     @classmethod
     def from_file(
@@ -121,7 +125,7 @@ class PromptPairs:
         *,
         tokenizer: Any = None,
         columns: Columns | None = None,
-        bos: bool = False,
+        bos: bool | None = None,
         padding: Padding = "right",
     ) -> PromptPairs:
         """Pairs from a file of JSON lines, JSON (a list), CSV or Parquet.
@@ -143,7 +147,7 @@ class PromptPairs:
         *,
         tokenizer: Any = None,
         columns: Columns | None = None,
-        bos: bool = False,
+        bos: bool | None = None,
         padding: Padding = "right",
         source: str = "dataset",
     ) -> PromptPairs:
@@ -156,7 +160,12 @@ class PromptPairs:
 
     @classmethod
     def _of_table(
-        cls, table: Table, tokenizer: Any, columns: Columns | None, bos: bool, padding: Padding
+        cls,
+        table: Table,
+        tokenizer: Any,
+        columns: Columns | None,
+        bos: bool | None,
+        padding: Padding,
     ) -> PromptPairs:
         reading = read_pairs(
             table, as_tokenizer(tokenizer), bos=bos, columns=columns, padding=padding

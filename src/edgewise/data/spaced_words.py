@@ -25,12 +25,16 @@ def cut(text: str) -> list[str]:
 class SpacedWordTokenizer:
     """A token for each word of a list, with the space that stands before it.
 
+    The bundled models read half of their training texts with BOS, half without.
+
     >>> tokenizer = SpacedWordTokenizer(["<bos>", "Then", ",", " Mary"], bos=0)
     >>> tokenizer.encode("Then, Mary")
     [1, 2, 3]
     >>> tokenizer.decode([1, 2, 3])
     'Then, Mary'
     """
+
+    adds_bos = None
 
     def __init__(self, words: Sequence[str], bos: int | None = None) -> None:
         self.words = tuple(words)

@@ -8,7 +8,7 @@ from typing import Any
 
 from edgewise.data.faults import Fault, Label
 from edgewise.data.positions import whole
-from edgewise.data.tokens import NO_ANSWER, Tokenizer
+from edgewise.data.tokens import NO_ANSWER, Tokenizer, adds_bos
 from edgewise.errors import ProblemError
 
 Ids = list[list[int]]
@@ -22,7 +22,7 @@ def tokens_of_text(
     wrong: Any,
     spans: Any,
     tokenizer: Tokenizer | None,
-    bos: bool,
+    bos: bool | None,
     source: str,
     label: Label = lambda i: f"pair {i}",
 ) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def tokens_of_text(
 
     def prompts(texts: Sequence[str], what: str) -> Ids:
         return [
-            prompt_ids(tokenizer, text, start, label(i), what, faults)
+            prompt_ids(tokenizer, text, bos, start, label(i), what, faults)
             for i, text in enumerate(texts)
         ]
 
@@ -48,6 +48,7 @@ def tokens_of_text(
         return [answer_ids(tokenizer, v, label(i), what, faults) for i, v in enumerate(values)]
 
     result: dict[str, Any] = {
+        "bos": bool(start),
         "clean": prompts(clean, "clean"),
         "corrupted": None if corrupted is None else prompts(corrupted, "corrupted"),
         "answers": singles(answers, "answers"),
@@ -64,8 +65,13 @@ def tokens_of_text(
     return result
 
 
-def bos_ids(tokenizer: Tokenizer, bos: bool, source: str) -> list[int]:
-    """What to put before each prompt. Raises `ProblemError` if there is no such token."""
+def bos_ids(tokenizer: Tokenizer, bos: bool | None, source: str) -> list[int]:
+    """What to put before each prompt: None, what the tokenizer adds by itself.
+
+    Raises `ProblemError` if BOS is asked for and there is no such token.
+    """
+    if bos is None and adds_bos(tokenizer):
+        return list(getattr(tokenizer, "prefix", (tokenizer.bos,)))
     if not bos:
         return []
     if tokenizer.bos is None:
@@ -74,14 +80,22 @@ def bos_ids(tokenizer: Tokenizer, bos: bool, source: str) -> list[int]:
 
 
 def prompt_ids(
-    tokenizer: Tokenizer, text: Any, start: list[int], where: str, what: str, faults: list[Fault]
+    tokenizer: Tokenizer,
+    text: Any,
+    bos: bool | None,
+    start: list[int],
+    where: str,
+    what: str,
+    faults: list[Fault],
 ) -> list[int]:
-    """The ids of a prompt, after `start`."""
+    """The ids of a prompt, after `start`; a text that begins with it keeps its own."""
     ids = _encode(tokenizer, text, where, what, faults)
-    if start and ids[:1] == start:
+    if not start or ids[: len(start)] != start:
+        return start + ids
+    if bos:
         doubled = "the text begins with the BOS token already; drop bos."
         faults.append(Fault(doubled, where=where, column=what))
-    return start + ids
+    return ids
 
 
 def answer_ids(

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 from edgewise.data.tokens import Tokenizer
 
+_SAMPLE = "The"
+
 
 class WordTokenizer:
-    """A fixed list of words; texts are words between spaces. For bundled models."""
+    """A fixed list of words; texts are words between spaces. For compiled programs.
+
+    A program with BOS was compiled to read it first; its texts say it, as the first word.
+    """
+
+    adds_bos = False
 
     def __init__(self, words: Sequence[str], bos: int | None = None) -> None:
         self.words = tuple(words)
@@ -41,7 +49,10 @@ class WordTokenizer:
 
 
 class HuggingFaceTokenizer:
-    """A tokenizer of transformers, without the special tokens it may add by itself."""
+    """A tokenizer of transformers. What it adds to a text by itself is `prefix`, apart.
+
+    A suffix that it adds (EOS) is never part of a prompt: nothing would be left to predict.
+    """
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
@@ -49,6 +60,19 @@ class HuggingFaceTokenizer:
     @property
     def bos(self) -> int | None:
         return self._tokenizer.bos_token_id
+
+    @cached_property
+    def prefix(self) -> tuple[int, ...]:
+        """The ids that it puts before a text by itself: BOS, or nothing."""
+        plain = self.encode(_SAMPLE)
+        whole = list(self._tokenizer.encode(_SAMPLE, add_special_tokens=True))
+        starts = range(len(whole) - len(plain) + 1)
+        begin = next((k for k in starts if whole[k : k + len(plain)] == plain), 0)
+        return tuple(whole[:begin])
+
+    @property
+    def adds_bos(self) -> bool:
+        return bool(self.prefix)
 
     @property
     def special_ids(self) -> tuple[int, ...]:

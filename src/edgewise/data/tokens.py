@@ -15,7 +15,11 @@ NO_ANSWER = -1  # fills the rows of prompts that have fewer answers than others
 
 @runtime_checkable
 class Tokenizer(Protocol):
-    """All that prompt pairs need of a tokenizer."""
+    """All that prompt pairs need of a tokenizer.
+
+    It may also have `adds_bos`: whether it begins a text with BOS by itself, as its models were
+    trained; without it, or if it is None, they read texts with and without BOS.
+    """
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, without special tokens."""
@@ -27,6 +31,11 @@ class Tokenizer(Protocol):
     def bos(self) -> int | None:
         """The id of the beginning-of-sequence token, if there is one."""
         ...
+
+
+def adds_bos(tokenizer: Tokenizer) -> bool | None:
+    """Whether a tokenizer begins a text with BOS by itself; None where either way is usual."""
+    return getattr(tokenizer, "adds_bos", None)
 
 
 def real_positions(

@@ -42,6 +42,7 @@ class ProblemSummary:
     reference: Mapping[str, Any]
     batch_size: int | None
     target: str | None = None  # the model whose logits metrics compare with, if it is another one
+    bos: bool | None = None  # whether texts were begun with BOS; None for token ids
 
     @classmethod
     def of(cls, problem: Problem) -> ProblemSummary:
@@ -59,6 +60,7 @@ class ProblemSummary:
             reference=problem.reference.to_json(),
             batch_size=problem.batch_size,
             target=None if problem.target is None else problem.target.name,
+            bos=problem.pairs.bos,
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from random import Random
 
 from edgewise.data import PromptPairs
+from edgewise.data.tokens import adds_bos
 from edgewise.errors import SettingError
 from edgewise.graph import Graph
 from edgewise.model import Model
@@ -24,6 +25,9 @@ from edgewise.tasks.published import PUBLISHED, published_circuit
 from edgewise.tasks.task import Task, TaskRequest
 
 DEFAULT_MODEL = "small-lm"
+# GPT-2 and the papers' small models; attn-only-4l. Their tokenizers add no BOS, unless
+# TransformerLens has told them to.
+_PAPERS_BOS = ("<|endoftext|>", "<|BOS|>")
 
 
 def make_language_task(model: Model, request: TaskRequest) -> Task:
@@ -40,8 +44,8 @@ def make_language_task(model: Model, request: TaskRequest) -> Task:
         published = None  # the paper's model had another shape
     origin = {"task": behaviour.name, "model": model.name, "n": n, "seed": request.seed}
     origin |= {"template": request.template, "corruption": request.corruption}
-    if request.bos:
-        origin["bos"] = True  # asked for; otherwise the task knows
+    if request.bos is not None:
+        origin["bos"] = request.bos  # asked for; otherwise the task and the tokenizer know
     problem, test = (
         Problem(
             model,
@@ -56,9 +60,16 @@ def make_language_task(model: Model, request: TaskRequest) -> Task:
     return Task(name=behaviour.name, problem=problem, test=test, published=published)
 
 
-def _bos(model: Model, behaviour: Behaviour) -> bool:
-    """BOS where the paper has it, if the tokenizer has one."""
-    return behaviour.bos and model.tokenizer is not None and model.tokenizer.bos is not None
+def _bos(model: Model, behaviour: Behaviour) -> bool | None:
+    """BOS where the paper has it, on its tokenizer or one that has no convention of its own.
+
+    Else None: what the tokenizer adds by itself, as its model was trained.
+    """
+    tokenizer = model.tokenizer
+    if tokenizer is None or tokenizer.bos is None:
+        return None
+    papers = tokenizer.decode([tokenizer.bos]) in _PAPERS_BOS
+    return behaviour.bos if papers or adds_bos(tokenizer) is None else None
 
 
 def _pairs(
@@ -67,7 +78,7 @@ def _pairs(
     n: int,
     split: str,
     request: TaskRequest,
-    bos: bool,
+    bos: bool | None,
 ) -> PromptPairs:
     seed, template, corruption = request.seed, request.template, request.corruption
     if model.tokenizer is None:

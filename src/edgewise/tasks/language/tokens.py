@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from edgewise.data import PromptPairs, Tokenizer
-from edgewise.errors import ProblemError, SettingError
+from edgewise.data.text import bos_ids
+from edgewise.errors import ProblemError
 from edgewise.tasks.language.behaviour import Example
 
 _ANCHOR = "The"  # some tokenizers treat a text's first word in a way of its own
@@ -35,17 +37,17 @@ class Reader:
         """How many tokens a text is within a prompt; 0 if it has words the tokenizer lacks."""
         return len(self._inside(text) or ())
 
-    def pairs(self, examples: Sequence[Example], *, bos: bool, source: str) -> PromptPairs:
-        """The examples as prompt pairs with spans. Raises `ProblemError`, `SettingError`.
+    def pairs(self, examples: Sequence[Example], *, bos: bool | None, source: str) -> PromptPairs:
+        """The examples as prompt pairs with spans. Raises `ProblemError`.
 
         A span that some prompt lacks, or whose words are not tokens of their own, is left out.
         """
-        start = self._start(bos, source)
+        start = bos_ids(self._tokenizer, bos, source)
         clean = [self._prompt(e.clean, source) for e in examples]
         ends = [self._ends(e.clean_words, ids) for e, ids in zip(examples, clean, strict=True)]
         single = all(len(e.answer_at) == 1 for e in examples)
         wrong = single and all(e.wrong for e in examples)
-        return PromptPairs.from_tokens(
+        pairs = PromptPairs.from_tokens(
             [[*start, *ids] for ids in clean],
             [[*start, *self._prompt(e.corrupted, source)] for e in examples],
             answers=[self._answers(e, e.answers, source) for e in examples] if single else None,
@@ -57,13 +59,7 @@ class Reader:
             spans=_spans(examples, ends, len(start)) or None,
             source=source,
         )
-
-    def _start(self, bos: bool, source: str) -> list[int]:
-        if not bos:
-            return []
-        if self._tokenizer.bos is None:
-            raise SettingError(f"{source}: bos is asked for, but {self.name} has no BOS token.")
-        return [self._tokenizer.bos]
+        return replace(pairs, bos=bool(start))
 
     def _prompt(self, text: str, source: str) -> tuple[int, ...]:
         ids = self._ids(text)
