@@ -1,14 +1,19 @@
 """Graphs of grouped-query attention: names, counts, who reads for whom, comparison."""
 
-from itertools import product
+from collections import Counter
+from itertools import pairwise, product
 
 import pytest
 
 import edgewise as ew
 from edgewise.circuit.coarsening import coarsened, common_graph
 from edgewise.errors import SettingError, UnknownName
+from edgewise.evaluation import completeness
+from edgewise.evaluation.random_paths import RandomPaths
 from edgewise.graph import Site
-from models import random_circuit, random_model
+from edgewise.reporting.layout import lay_out
+from edgewise.reporting.moves import moves
+from models import random_circuit, random_model, random_pairs
 
 GROUPED = ew.Graph.build(2, 4, kv_heads=2)
 APART = ew.Graph.build(2, 4)
@@ -112,3 +117,49 @@ def test_nodes_and_greedy_selection_go_through_key_value_heads():
     two = ew.Circuit.of_nodes(GROUPED, ["a0.h0", "a1.h3"])
     assert "a0.h0->a1.kv1.k" in two
     assert "a0.h0->a1.kv0.k" not in two
+    assert "a0.h0->a1.kv0.k" in ew.Circuit.of_nodes(GROUPED, ["a0.h0", "a1.kv0"])
+
+
+def test_a_key_value_head_is_no_sender():
+    key = ew.Node.parse("a1.kv1")
+    with pytest.raises(UnknownName, match=r"no sender named 'a1.kv1'.*a1\.h2, a1\.h3 use it"):
+        GROUPED.row(key)
+    assert GROUPED.group(ew.Node.parse("logits")) == ()
+    for graph in (GROUPED, ew.Graph.build(2, 4, kv_heads=1, mixed_heads=True, spans=["A", "B"])):
+        for port in graph.receivers:
+            assert {*graph.fed_by(port), *graph.group(port.node)} <= set(graph.senders)
+
+
+@pytest.mark.parametrize("kv", [1, 3])
+@pytest.mark.parametrize("spans", [None, ["A", "B"]])
+def test_random_paths_go_on_from_key_value_heads_to_heads_of_their_group(kv, spans):
+    graph = ew.Graph.build(3, 6, kv_heads=kv, spans=spans)
+    paths, through = RandomPaths(graph, 0), set()
+    for _ in range(200):
+        edges = [ew.Edge(graph.senders[r], graph.receivers[c]) for r, c in paths.path()]
+        assert edges[0].sender.kind == "input"
+        assert edges[-1].receiver.node.kind == "logits"
+        for one, after in pairwise(edges):
+            assert after.sender in graph.fed_by(one.receiver)
+            through.add(one.receiver.node.kind)
+    assert through == {"head", "kv", "mlp"}
+
+
+def test_knock_outs_are_of_what_writes():
+    """Of a head that the circuit reads from, and not of the key/value head it reads through."""
+    model = random_model(n_heads=4, n_kv_heads=2)
+    circuit = ew.Circuit.of(model.graph, ["input->a0.kv1.v", "a0.h2->a1.h0.q", "a1.h0->logits"])
+    problem = ew.Problem(model, random_pairs(model), "kl")
+    found = completeness(problem, circuit, random=10, greedy=2)
+    assert {name for one in found.knock_outs for name in one.nodes} == {"a0.h2", "a1.h0"}
+    assert all(one.model > 0 for one in found.knock_outs)
+
+
+def test_attention_moves_are_drawn_from_a_key_value_head_to_its_group():
+    graph = ew.Graph.build(1, 4, kv_heads=2, spans=["A", "B"])
+    names = ["input->a0.kv1.v@A", "a0.h2->logits@A", "a0.h3->logits@B", "a0.h0->logits@B"]
+    circuit = ew.Circuit.of(graph, names)
+    entering = Counter(edge.receiver for edge in circuit.edges)
+    leaving = Counter(edge.sender for edge in circuit.edges)
+    (line,) = moves(graph, lay_out(circuit), entering, leaving)
+    assert "a0.h3 carries what a0.kv1 reads at A to B" in str(line)

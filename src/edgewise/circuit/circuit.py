@@ -17,7 +17,7 @@ from torch import Tensor
 
 from edgewise.circuit import files
 from edgewise.errors import FormatError, SettingError, UnknownName, unknown_name
-from edgewise.graph import Edge, Graph, Node, Port
+from edgewise.graph import Edge, Graph, Node, Port, Sender
 from edgewise.storage import read_json, write_json
 
 
@@ -88,7 +88,9 @@ class Circuit:
                     raise unknown_name("node", node.name, known, hint=hint)
                 kept.add(one)
         rows = torch.tensor([node in kept for node in graph.senders])
-        columns = torch.tensor([not kept.isdisjoint(graph.group(p.node)) for p in graph.receivers])
+        columns = torch.tensor(
+            [not kept.isdisjoint((p.node, *graph.group(p.node))) for p in graph.receivers]
+        )
         return cls(graph, graph.exists & rows[:, None] & columns[None, :])
 
     # --- looking
@@ -136,7 +138,7 @@ class Circuit:
         """The nodes that a kept edge touches, in canonical order."""
         # Not by way of `edges`: a large graph has millions of them.
         rows, columns = self.keep.any(dim=1).tolist(), self.keep.any(dim=0).tolist()
-        touched = {node for node, kept in zip(self.graph.senders, rows, strict=True) if kept}
+        touched: set[Node] = {s for s, kept in zip(self.graph.senders, rows, strict=True) if kept}
         touched |= {p.node for p, kept in zip(self.graph.receivers, columns, strict=True) if kept}
         return tuple(node for node in self.graph.nodes if node in touched)
 
@@ -234,7 +236,7 @@ class Circuit:
         switch = self.graph.is_switch[:, column]
         return bool((~switch | self.keep[:, column]).all())
 
-    def _live_from_inputs(self) -> set[Node]:
+    def _live_from_inputs(self) -> set[Sender]:
         live = {node for node in self.graph.senders if node.layer is None}
         additive = self.keep & ~self.graph.is_switch
         for column, port in enumerate(self.graph.receivers):  # in the order they are computed
@@ -246,12 +248,12 @@ class Circuit:
         return live
 
     def _useful_to_logits(self) -> set[Port]:
-        useful_nodes = set(self.graph.at_spans(Node(None, "logits")))
+        useful_nodes: set[Sender] = set()
         useful: set[Port] = set()
         for column in range(len(self.graph.receivers) - 1, -1, -1):
             port = self.graph.receivers[column]
             used = not useful_nodes.isdisjoint(self.graph.fed_by(port))
-            if not used or not self._open(column):
+            if not (used or port.node.kind == "logits") or not self._open(column):
                 continue
             useful.add(port)
             rows = self.keep[:, column].nonzero().flatten().tolist()

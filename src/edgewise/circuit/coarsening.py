@@ -10,7 +10,7 @@ import torch
 
 from edgewise.circuit.circuit import Circuit
 from edgewise.errors import SettingError
-from edgewise.graph import Graph, Node, Port
+from edgewise.graph import Graph, Node, Port, Sender
 
 # What a graph may tell apart, or leave together; all else must be equal.
 _GRAIN = ("split_qkv", "split_heads", "split_embed", "switches")
@@ -55,7 +55,7 @@ def coarsened(circuit: Circuit, graph: Graph) -> Circuit:
     if circuit.graph == graph:
         return circuit
     fine = circuit.graph
-    rows = torch.tensor([graph.row(_node(node, graph)) for node in fine.senders])
+    rows = torch.tensor([graph.row(Sender(_node(node, graph))) for node in fine.senders])
     columns = torch.tensor([graph.column(_port(port, graph)) for port in fine.receivers])
     kept = circuit.keep if graph.switches else circuit.keep & ~fine.is_switch
     places = kept.nonzero()

@@ -73,7 +73,7 @@ class EdgeScores:
         values = self.values.abs() if absolute else self.values
         columns_of: dict[object, list[int]] = {}
         for column, port in enumerate(self.graph.receivers):
-            for node in self.graph.fed_by(port):
+            for node in self.graph.fed_by(port) or (port.node,):
                 columns_of.setdefault(node, []).append(column)
         heap: list[tuple[float, int, int]] = []
         seen, offered = set(), set()

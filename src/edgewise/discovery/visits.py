@@ -7,7 +7,7 @@ from itertools import groupby
 
 import torch
 
-from edgewise.graph import Edge, Graph, Node, Port
+from edgewise.graph import Edge, Graph, Node, Port, Sender
 from edgewise.settings import HeadOrder
 
 
@@ -29,17 +29,17 @@ def visits(graph: Graph, head_order: HeadOrder) -> Iterator[tuple[Port, list[Edg
         ports = list(group)
         if graph.switches and ports[0].node.kind in ("head", "attention"):
             for port in ports:
-                yield port, [Edge(port.node, port)]
+                yield port, [port.switch]
         for port in ports:
             yield port, additive(port)
 
 
-def _senders_in_order(graph: Graph, head_order: HeadOrder) -> list[Node]:
+def _senders_in_order(graph: Graph, head_order: HeadOrder) -> list[Sender]:
     """Later layers first, an MLP before its layer's heads, embeddings (token first) last."""
-    order: list[Node] = []
+    order: list[Sender] = []
     for layer in range(graph.n_layers - 1, -1, -1):
         if graph.mlps:
-            order.append(Node(layer, "mlp"))
+            order.append(Sender(Node(layer, "mlp")))
         heads = graph.attention_nodes(layer)
         order += heads if head_order == "ascending" else heads[::-1]
     order += [node for node in graph.whole.senders if node.layer is None]

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from edgewise.circuit import Circuit
-from edgewise.graph import Graph, Node, Port, Site
+from edgewise.graph import Graph, Node, Port, Sender, Site
 from edgewise.model import Model
 from edgewise.model.attention import Vectors
 from edgewise.model.config import ModelConfig
@@ -19,7 +19,7 @@ from edgewise.model.sent import Sent
 from edgewise.patching import Batch, CircuitReader
 
 
-def made_together(graph: Graph, config: ModelConfig, node: Node) -> tuple[Node, ...]:
+def made_together(graph: Graph, config: ModelConfig, node: Node) -> tuple[Sender, ...]:
     """The nodes that are made live with a node, positions together, itself among them.
 
     Heads that share keys and values read these at the same positions; behind a norm over all heads
@@ -27,11 +27,11 @@ def made_together(graph: Graph, config: ModelConfig, node: Node) -> tuple[Node, 
     """
     graph, layer = graph.whole, node.layer
     if layer is None or node.kind == "mlp":
-        return (node,)
+        return graph.group(node)
     if config.mixes_heads:
         return graph.attention_nodes(layer)
     if graph.kv_heads is None:
-        return (node,)
+        return graph.group(node)
     assert node.head is not None  # only heads share keys and values
     size = 1 if node.kind == "kv" else graph.n_heads // graph.kv_heads
     return graph.group(graph.kv_nodes(layer)[node.head // size])

@@ -57,7 +57,7 @@ class LiveNodes:
             for one, into in edges.items()
         }
         needed = torch.cat([at for each in reads.values() for at in each.values()]).unique()
-        made = {
+        made: dict[Node, AttentionNode | MlpNode] = {
             one: self._made(
                 one,
                 tuple(

@@ -21,7 +21,7 @@ from edgewise.circuit import Circuit
 from edgewise.discovery import OnProgress, Progress, ignore_progress
 from edgewise.errors import unknown_name
 from edgewise.evaluation.faithfulness import Faithfulness, faithfulness
-from edgewise.graph import Node
+from edgewise.graph import Node, Sender
 from edgewise.problem import Problem
 from edgewise.settings.checks import whole
 
@@ -80,7 +80,7 @@ def knocked_out(circuit: Circuit, nodes: Iterable[Node | str]) -> Circuit:
     for name in nodes:
         node = Node.parse(name) if isinstance(name, str) else name
         for one in (node,) if node.span else graph.at_spans(node):
-            keep[graph.row(one)] = False
+            keep[graph.row(Sender(one))] = False
     return Circuit(graph, keep)
 
 
@@ -106,7 +106,8 @@ def completeness(
     """
     random, greedy = whole("random", random, 0), whole("greedy", greedy, 0)
     pool = whole("pool", pool, 1)
-    nodes = [node for node in circuit.nodes if node.layer is not None]
+    touched = set(circuit.nodes)
+    nodes = [s for s in circuit.graph.senders if s.layer is not None and s in touched]
     known = {n.name for graph in (circuit.graph, circuit.graph.whole) for n in graph.senders}
     for group, members in (groups or {}).items():
         for name in members:

@@ -21,7 +21,7 @@ from edgewise.circuit import Circuit
 from edgewise.discovery import OnProgress, Progress, ignore_progress
 from edgewise.errors import SettingError
 from edgewise.evaluation.faithfulness import normalized
-from edgewise.graph import Graph, Node
+from edgewise.graph import Graph, Sender
 from edgewise.problem import Problem
 from edgewise.settings.checks import check_choice, whole
 
@@ -165,15 +165,15 @@ def _connected(graph: Graph, n_edges: int, generator: torch.Generator) -> Circui
 class _Growth:
     """A circuit that grows by whole paths, so that every edge leads from input to output.
 
-    A node is in it if it is an embedding, the output, or on a path that was added.
+    A sender is in it if it is an embedding, or on a path that was added.
     """
 
     def __init__(self, graph: Graph, generator: torch.Generator) -> None:
         self._graph, self._generator = graph, generator
         self.keep = torch.zeros_like(graph.exists)
         self._additive = graph.exists & ~graph.is_switch
-        self._inside = {node for node in graph.nodes if node.layer is None}
-        self._columns: dict[Node, list[int]] = {}
+        self._inside = {node for node in graph.senders if node.layer is None}
+        self._columns: dict[Sender, list[int]] = {}
         for column, port in enumerate(graph.receivers):
             for node in graph.fed_by(port):
                 self._columns.setdefault(node, []).append(column)
@@ -201,7 +201,7 @@ class _Growth:
             path.append((sender, column_in))
             node = self._graph.senders[sender]
         fed = self._graph.fed_by(self._graph.receivers[column])
-        while self._inside.isdisjoint(fed):  # to where something in it reads
+        while fed and self._inside.isdisjoint(fed):  # to where something in it reads
             sender = self._pick([self._graph.row(node) for node in fed])
             column_out = self._pick(self._additive[sender].nonzero().flatten().tolist())
             path.append((sender, column_out))

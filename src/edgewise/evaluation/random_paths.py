@@ -30,9 +30,8 @@ class RandomPaths:
             port = self._graph.receivers[column]
             if port.node.kind == "logits":
                 return edges
-            switch = self._graph.row(port.node)
-            if self._graph.is_switch[switch, column]:
-                edges.append((switch, column))
+            switches = self._graph.is_switch[:, column].nonzero().flatten().tolist()
+            edges += [(switch, column) for switch in switches]
             users = self._graph.fed_by(port)  # with spans: a key is used at all of them
             row = self._graph.row(users[int(self._random.integers(len(users)))])
 

@@ -1,7 +1,7 @@
 """What can talk to what: nodes, ports, edges, their names, and the graph at a granularity."""
 
 from edgewise.graph.graph import Graph
-from edgewise.graph.names import SLOTS, Edge, Node, NodeKind, Port, Slot
+from edgewise.graph.names import SLOTS, Edge, Node, NodeKind, Port, Sender, Slot
 from edgewise.graph.shape import Site
 from edgewise.graph.spans import REST, name_fault
 
@@ -13,6 +13,7 @@ __all__ = [
     "Node",
     "NodeKind",
     "Port",
+    "Sender",
     "Site",
     "Slot",
     "name_fault",

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Bool, Shaped
@@ -28,9 +28,11 @@ from edgewise.errors import SettingError, unknown_name
 from edgewise.graph.counting import count_edges
 from edgewise.graph.describe import describe, no_such_edge
 from edgewise.graph.grouping import check_fields, fed_by, group_of
-from edgewise.graph.names import SLOTS, Edge, Node, Port, Slot
+from edgewise.graph.names import SLOTS, Edge, Node, Port, Sender, Slot
 from edgewise.graph.shape import HasShape, Site
 from edgewise.graph.spans import HasSpans, by_span, checked_spans, of_spans, span_names
+
+_Node = TypeVar("_Node", bound=Node)
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,7 @@ class Graph:
     # --- nodes, in canonical order
 
     @cached_property
-    def senders(self) -> tuple[Node, ...]:
+    def senders(self) -> tuple[Sender, ...]:
         """Everything that writes to the residual stream, in the order it is written."""
         nodes = self._embeddings + tuple(
             node for layer in range(self.n_layers) for node in self._layer(layer)
@@ -157,16 +159,17 @@ class Graph:
         nodes = (*self._embeddings, *inner, Node(None, "logits"))
         return tuple(node for one in nodes for node in self.at_spans(one))
 
-    def at_spans(self, node: Node) -> tuple[Node, ...]:
+    def at_spans(self, node: _Node) -> tuple[_Node, ...]:
         """A node at each of the graph's spans; itself if positions are together."""
         if self.spans is None:
             return (node,)
         return tuple(replace(node, span=span) for span in self.spans)
 
-    def fed_by(self, port: Port) -> tuple[Node, ...]:
-        """The nodes that use what a port reads: keys and values anywhere, all else at its own span.
+    def fed_by(self, port: Port) -> tuple[Sender, ...]:
+        """The senders that use what a port reads: keys and values anywhere, else at its own span.
 
-        For a key/value head its group of heads; for heads behind a common norm all of the layer.
+        For a key/value head its group of heads; for heads behind a common norm all of the layer;
+        none for the output.
 
         >>> graph = Graph.build(1, 1, spans=["S2", "rest"])
         >>> [node.name for node in graph.fed_by(Port.parse("a0.h0.k@S2"))]
@@ -175,27 +178,32 @@ class Graph:
         return fed_by(self, port)
 
     @property
-    def _embeddings(self) -> tuple[Node, ...]:
+    def _embeddings(self) -> tuple[Sender, ...]:
         if self.split_embed:
-            return (Node(None, "tok_embed"), Node(None, "pos_embed"))
-        return (Node(None, "input"),)
+            return (Sender(Node(None, "tok_embed")), Sender(Node(None, "pos_embed")))
+        return (Sender(Node(None, "input")),)
 
-    def attention_nodes(self, layer: int) -> tuple[Node, ...]:
+    def attention_nodes(self, layer: int) -> tuple[Sender, ...]:
         """The attention nodes of a layer, positions together: its heads, or the one whole layer."""
         if self.split_heads:
-            return tuple(Node(layer, "head", head) for head in range(self.n_heads))
-        return (Node(layer, "attention"),)
+            return tuple(Sender(Node(layer, "head", head)) for head in range(self.n_heads))
+        return (Sender(Node(layer, "attention")),)
 
     def kv_nodes(self, layer: int) -> tuple[Node, ...]:
         """The key/value heads of a layer that read for a group of heads each, if there are any."""
         return tuple(Node(layer, "kv", head) for head in range(self.kv_heads or 0))
 
-    def group(self, node: Node) -> tuple[Node, ...]:
-        """The heads that a key/value head reads for; any other node reads for itself."""
+    def group(self, node: Node) -> tuple[Sender, ...]:
+        """The senders that write what a node computes: itself; a key/value head's heads; or none.
+
+        >>> graph = Graph.build(1, 4, kv_heads=2)
+        >>> [node.name for node in graph.group(Node.parse("a0.kv1"))]
+        ['a0.h2', 'a0.h3']
+        """
         return group_of(self, node)
 
-    def _layer(self, layer: int) -> tuple[Node, ...]:
-        mlp = (Node(layer, "mlp"),) if self.mlps else ()
+    def _layer(self, layer: int) -> tuple[Sender, ...]:
+        mlp = (Sender(Node(layer, "mlp")),) if self.mlps else ()
         return self.attention_nodes(layer) + mlp
 
     # --- edges
@@ -227,8 +235,8 @@ class Graph:
         flags = torch.zeros(len(self.senders), len(self.receivers), dtype=torch.bool)
         if self.switches:
             for column, port in enumerate(self.receivers):
-                if port.node.kind in ("head", "attention"):
-                    flags[self.row(port.node), column] = True
+                for node in self.group(port.node) if port.node.kind != "mlp" else ():
+                    flags[self.row(node), column] = True
         return flags
 
     @property
@@ -249,10 +257,12 @@ class Graph:
 
     # --- layout
 
-    def row(self, sender: Node) -> int:
-        """The row of a sender in `exists` and every matrix shaped like it."""
+    def row(self, sender: Sender) -> int:
+        """The row of a sender in `exists` and every matrix shaped like it. Raises `UnknownName`."""
         if sender not in self._rows:
-            raise unknown_name("sender", sender.name, (node.name for node in self.senders))
+            heads = ", ".join(node.name for node in self.group(sender) if node != sender)
+            hint = f"A key/value head writes nothing itself; {heads} use it." if heads else ""
+            raise unknown_name("sender", sender.name, (s.name for s in self.senders), hint=hint)
         return self._rows[sender]
 
     def column(self, receiver: Port) -> int:
@@ -262,7 +272,7 @@ class Graph:
         return self._columns[receiver]
 
     @cached_property
-    def _rows(self) -> dict[Node, int]:
+    def _rows(self) -> dict[Sender, int]:
         return {node: row for row, node in enumerate(self.senders)}
 
     @cached_property

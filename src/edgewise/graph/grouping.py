@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from edgewise.errors import SettingError
-from edgewise.graph.names import Node, Port
+from edgewise.graph.names import Node, Port, Sender
 
 if TYPE_CHECKING:
     from edgewise.graph.graph import Graph
@@ -43,20 +43,22 @@ def _check_kv_heads(graph: Graph) -> None:
         )
 
 
-def group_of(graph: Graph, node: Node) -> tuple[Node, ...]:
-    """The heads that a key/value head reads for; any other node reads for itself."""
+def group_of(graph: Graph, node: Node) -> tuple[Sender, ...]:
+    """The senders that write what a node computes: itself; a key/value head's heads; or none."""
+    if node.kind == "logits":
+        return ()
     if node.kind != "kv" or node.layer is None or node.head is None or graph.kv_heads is None:
-        return (node,)
+        return (Sender(node),)
     size = graph.n_heads // graph.kv_heads
     heads = graph.attention_nodes(node.layer)[node.head * size : (node.head + 1) * size]
     return tuple(replace(head, span=node.span) for head in heads)
 
 
-def fed_by(graph: Graph, port: Port) -> tuple[Node, ...]:
-    """The nodes that use what a port reads."""
+def fed_by(graph: Graph, port: Port) -> tuple[Sender, ...]:
+    """The senders that use what a port reads; none for the output."""
     node = port.node
     if node.kind not in ("head", "kv", "attention") or node.layer is None:
-        return (node,)
+        return graph.group(node)
     nodes = graph.attention_nodes(node.layer) if graph.mixed_heads else group_of(graph, node)
     if port.slot != "q":
         return tuple(at for one in nodes for at in graph.at_spans(replace(one, span=None)))

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NewType
 
 from edgewise.errors import UnknownName
 
@@ -68,6 +68,11 @@ class Node:
         return self.name
 
 
+# A node that writes to the residual stream. Nodes of circuits and ports need not: a key/value head
+# writes nothing (`Graph.group` has the heads that do), nor does the output.
+Sender = NewType("Sender", Node)
+
+
 @dataclass(frozen=True)
 class Port:
     """Where a node reads the residual stream; `slot` is q, k or v for heads that read thrice."""
@@ -83,6 +88,11 @@ class Port:
     def part(self) -> str:
         """The name without the span."""
         return self.node.part if self.slot is None else f"{self.node.part}.{self.slot}"
+
+    @property
+    def switch(self) -> Edge:
+        """Its switch: the edge from its own node, in graphs that have switches."""
+        return Edge(Sender(self.node), self)
 
     @classmethod
     def parse(cls, text: str) -> Port:
@@ -102,7 +112,7 @@ class Edge:
     kept, the head uses the vector it computes there; removed, it uses the reference run's vector.
     """
 
-    sender: Node
+    sender: Sender
     receiver: Port
 
     @property
@@ -142,8 +152,8 @@ class Edge:
                     f"{text!r}: only heads, MLPs and embeddings send; {source.name!r} is a port. "
                     f"The switch of that port is '{source.name}->{source.node.name}'."
                 )
-            return cls(source.node, source)
-        return cls(source.node, target)
+            return source.switch
+        return cls(Sender(source.node), target)
 
     def __str__(self) -> str:
         return self.name

@@ -143,7 +143,7 @@ class _Drawing:
         return el(
             "svg",
             el("g", *bands(layout), *titles(layout)),
-            el("g", *moves(layout, self.entering, self.leaving), fill="none"),
+            el("g", *moves(self.graph, layout, self.entering, self.leaving), fill="none"),
             el(
                 "g", *self._curves(), class_="curves", style=f"--opacity:{opacity:.2f}", fill="none"
             ),
@@ -212,7 +212,7 @@ class _Drawing:
         switched = self.graph.switches and port.node.kind in ("head", "attention")
         if not box.kept or not (switched or entered):
             return letter
-        open_ = not switched or Edge(port.node, port) in self.run.circuit
+        open_ = not switched or port.switch in self.run.circuit
         state = "dot " + (colour if open_ else f"{colour} hollow")
         return join(letter, el("circle", cx=x, cy=box.bottom, r=3.4, class_=state))
 
@@ -229,7 +229,7 @@ class _Drawing:
         elif node.kind != "logits":
             lines.append(f"{count(self.leaving[node], 'edge')} out")
         if self.graph.switches and node.kind in ("head", "attention"):
-            live = [p.slot or "input" for p in ports if Edge(node, p) in self.run.circuit]
+            live = [p.slot or "input" for p in ports if p.switch in self.run.circuit]
             lines.append("switches kept: " + (", ".join(live) or "none"))
         return "\n".join(lines)
 

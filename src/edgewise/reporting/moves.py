@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from edgewise.graph import Node, Port
+from edgewise.graph import Graph, Node, Port
 from edgewise.reporting.layout import Box, Layout
 from edgewise.reporting.markup import Markup, el
 
@@ -17,27 +16,31 @@ def titles(layout: Layout) -> list[Markup]:
 
 
 def moves(
-    layout: Layout, entering: Mapping[Port, int], leaving: Mapping[Node, int]
+    graph: Graph, layout: Layout, entering: Mapping[Port, int], leaving: Mapping[Node, int]
 ) -> Iterator[Markup]:
-    """A dotted line from each head with live keys or values to the same head where it is read."""
-    places: dict[Node, list[Box]] = defaultdict(list)
-    for node, box in layout.boxes.items():
-        if node.kind in ("head", "attention") and node.span is not None:
-            places[replace(node, span=None)].append(box)
+    """A dotted line from each node with live keys or values to the heads that are read elsewhere.
+
+    These are the same head at other spans, or the group of a key/value head.
+    """
     reads = {port.node for port, n in entering.items() if n and port.slot != "q"}
-    for node, boxes in places.items():
-        for source in boxes:
-            for target in boxes:
-                if source is not target and source.node in reads and leaving.get(target.node):
-                    yield _move(node, source, target)
+    attention = ("head", "kv", "attention")
+    for source in layout.boxes.values():
+        if source.node not in reads or source.node.kind not in attention:
+            continue
+        for head in graph.group(replace(source.node, span=None)):
+            for node in graph.at_spans(head):
+                target = layout.boxes.get(node)
+                if target and leaving.get(node) and node.span != source.node.span:
+                    yield _move(source, target)
 
 
-def _move(node: Node, source: Box, target: Box) -> Markup:
+def _move(source: Box, target: Box) -> Markup:
     right = target.x > source.x
     x1 = source.x + source.width / 2 * (1 if right else -1)
     x2 = target.x - target.width / 2 * (1 if right else -1)
     y = source.y - 6
     lift = min(26.0, 10 + abs(x2 - x1) / 20)
-    tip = f"{node.name} carries what it reads at {source.node.span} to {target.node.span}"
+    who = "it" if source.node.part == target.node.part else source.node.part
+    tip = f"{target.node.part} carries what {who} reads at {source.node.span} to {target.node.span}"
     path = f"M{x1:.1f} {y:.1f}C{x1:.1f} {y - lift:.1f} {x2:.1f} {y - lift:.1f} {x2:.1f} {y:.1f}"
     return el("path", el("title", tip), d=path, class_="move")

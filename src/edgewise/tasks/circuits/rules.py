@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from edgewise.graph import Edge, Graph, Node, Port
+from edgewise.graph import Edge, Graph, Node, Port, Sender
 
 Groups = Mapping[str, tuple[str, ...]]  # what a group does -> names of its nodes
 
@@ -19,7 +19,7 @@ def wire(graph: Graph, senders: Iterable[str], receivers: Iterable[str]) -> list
     ports = [Port.parse(name) for name in receivers]
     return [
         Edge(node, port)
-        for node in map(Node.parse, senders)
+        for node in (Sender(Node.parse(name)) for name in senders)
         for port in ports
         if graph.exists[graph.row(node), graph.column(port)] and port.node != node
     ]
@@ -32,4 +32,4 @@ def ports(nodes: Iterable[str], slots: str) -> list[str]:
 
 def switches(nodes: Iterable[str], slots: str = "qkv") -> list[Edge]:
     """The switches of heads."""
-    return [Edge(port.node, port) for port in map(Port.parse, ports(nodes, slots))]
+    return [Port.parse(name).switch for name in ports(nodes, slots)]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 
 from edgewise.data import PromptPairs
 from edgewise.data.tokens import adds_bos
 from edgewise.errors import SettingError
-from edgewise.graph import Graph
 from edgewise.model import Model
 from edgewise.problem import Problem
 from edgewise.tasks.language.behaviour import Behaviour, Words, draw_examples, split_of
@@ -40,7 +40,7 @@ def make_language_task(model: Model, request: TaskRequest) -> Task:
     bos = _bos(model, behaviour) if request.bos is None else request.bos
     splits = [_pairs(model, behaviour, n, split, request, bos) for split in ("validation", "test")]
     published = published_circuit(behaviour.name) if behaviour.name in PUBLISHED else None
-    if published is not None and Graph.of(model, switches=True) != published.graph:
+    if published is not None and replace(published.graph, switches=False) != model.graph:
         published = None  # the paper's model had another shape
     origin = {"task": behaviour.name, "model": model.name, "n": n, "seed": request.seed}
     origin |= {"template": request.template, "corruption": request.corruption}
