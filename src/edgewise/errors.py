@@ -22,7 +22,10 @@ know Edgewise can catch those.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
+
+LIMIT = 480  # characters of a message that lists faults
 
 
 class EdgewiseError(Exception):
@@ -51,17 +54,75 @@ class ScoreError(SettingError):
         super().__init__(message)
 
 
+class Fault(str):
+    """What is wrong, as a sentence; `where` names the prompt (its line), `column` the field.
+
+    Both are empty for faults of the whole.
+    """
+
+    where: str
+    column: str
+
+    def __new__(cls, text: str, *, where: str = "", column: str = "") -> Fault:
+        fault = super().__new__(cls, f"{where}: {text}" if where else text)
+        fault.where, fault.column = where, column
+        return fault
+
+    @property
+    def text(self) -> str:
+        """The sentence without the place."""
+        return self.removeprefix(f"{self.where}: ") if self.where else str(self)
+
+
 class ProblemError(EdgewiseError, ValueError):
-    """Parts of a problem that do not fit each other; `faults` lists every one of them."""
+    """Parts of a problem that do not fit each other.
+
+    `faults` lists every one of them; the message has a line for each kind, and is short.
+    """
 
     def __init__(self, subject: str, faults: Sequence[str]) -> None:
         self.faults = tuple(faults)
-        if len(self.faults) == 1:
-            message = f"{subject}: {self.faults[0]}"
-        else:
-            listed = "\n".join(f"  {i + 1}. {fault}" for i, fault in enumerate(self.faults))
-            message = f"{subject}: {len(self.faults)} faults\n{listed}"
+        kinds = kinds_of(self.faults)
+        message = f"{shortened(subject, 120)}: "
+        if len(kinds) == 1:
+            super().__init__(message + shortened(kinds[0], LIMIT - len(message)))
+            return
+        message += f"{len(faults)} faults"
+        message += f" of {len(kinds)} kinds" if len(kinds) < len(faults) else ""
+        for i, kind in enumerate(kinds):
+            if i and len(message) > LIMIT - 120:
+                message += f"\n  … and {len(kinds) - i} more kinds."
+                break
+            message += f"\n  {i + 1}. {shortened(kind, 180)}"
         super().__init__(message)
+
+
+def kinds_of(faults: Iterable[str]) -> list[str]:
+    """A sentence for each kind of fault: its first, how many are like it, and the next places.
+
+    Faults are of a kind if they differ in nothing but numbers, quoted texts and places.
+    """
+    kinds: dict[tuple[str, str], list[Fault]] = {}
+    for fault in faults:
+        known = fault if isinstance(fault, Fault) else Fault(fault)
+        pattern = re.sub(r"'[^']*'|\"[^\"]*\"|\[.*\]|-?\d+", "…", known.text)
+        kinds.setdefault((known.column, pattern), []).append(known)
+    sentences = []
+    for first, *more in kinds.values():
+        places = ", ".join(fault.where for fault in more[:3] if fault.where)
+        places = f": {places}{', …' if more[3:] else ''}" if places else ""
+        like = f"and {len(more)} like it{places}" if more else ""
+        where = " ".join(filter(None, [first.where, f"({like})" if like else ""]))
+        sentences.append(f"{where}: {first.text}" if where else str(first))
+    return sentences
+
+
+def shortened(text: str, limit: int = 80) -> str:
+    """A text of at most `limit` characters, cut out of its middle: it may end in advice."""
+    if len(text) <= limit:
+        return text
+    end = (limit - 3) // 2
+    return f"{text[: limit - 3 - end]} … {text[-end:]}"
 
 
 class MetricError(EdgewiseError, ValueError):
