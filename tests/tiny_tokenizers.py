@@ -13,6 +13,7 @@ from tokenizers import (
     processors,
     trainers,
 )
+from transformers import PreTrainedTokenizerFast
 
 TEXTS = (
     "The cat saw the dog, and the dog saw Ann. Ann's hat is on the table.",
@@ -26,9 +27,7 @@ KINDS = ("byte-level", "metaspace", "prepend", "wordpiece", "characters")
 
 
 @cache
-def tiny(
-    kind: str, *, bos: bool = False, eos: bool = False
-) -> transformers.PreTrainedTokenizerFast:
+def tiny(kind: str, *, bos: bool = False, eos: bool = False) -> PreTrainedTokenizerFast:
     """A tokenizer that begins a text with `<s>`, ends it with `</s>`, or neither, by itself.
 
     byte-level: as GPT-2's. metaspace: SentencePiece's unigrams under NFKC. prepend: Llama 2's, a
