@@ -37,15 +37,40 @@ class LongestWord:
         return "".join(self.words[i] for i in ids)
 
 
-@cache
-def byte_pairs() -> transformers.PreTrainedTokenizerFast:
-    """A byte-level BPE made as GPT-2's is, of the tasks' words.
+_LLAMA3 = r"'(?:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+|\s+"
+_BYTES = pre_tokenizers.ByteLevel(add_prefix_space=False)
+# How numbers are cut: as GPT-2 does, by digit (SmolLM2), in threes (Llama 3), by digit behind a
+# space that is a token (Llama 2, Gemma), which stands before the whole text too.
+_CUTTERS = {
+    "byte-pairs": _BYTES,
+    "digits": pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), _BYTES]),
+    "threes": pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(tokenizers.Regex(_LLAMA3), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    ),
+    "sentence-pieces": pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Metaspace(prepend_scheme="first"),
+            pre_tokenizers.Punctuation(),
+            pre_tokenizers.Digits(individual_digits=True),
+        ]
+    ),
+}
 
-    Words are single tokens, years mostly two, some of them three: digits merge as they may.
+
+@cache
+def byte_pairs(cutter: str = "byte-pairs") -> transformers.PreTrainedTokenizerFast:
+    """A BPE made as the named models' are, of the tasks' words; by default as GPT-2's.
+
+    Words are single tokens, and there years mostly two, some of them three: digits merge as they
+    may.
     """
     tokenizer = tokenizers.Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.pre_tokenizer = _CUTTERS[cutter]
+    pieces = cutter == "sentence-pieces"
+    tokenizer.decoder = decoders.Metaspace() if pieces else decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
         vocab_size=20_000,
@@ -53,19 +78,20 @@ def byte_pairs() -> transformers.PreTrainedTokenizerFast:
         special_tokens=[_BOS],
         show_progress=False,
     )
-    tokenizer.train_from_iterator([[word] for word in vocabulary()], trainer)
+    groups = [f"{number:03}" for number in range(1000)] if cutter == "threes" else []
+    tokenizer.train_from_iterator([[word] for word in (*vocabulary(), *groups)], trainer)
     return transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=_BOS)
 
 
 def language_model(kind: str = "words", words: Sequence[str] | None = None, **config: object):
-    """A random model: `words`, `byte-pairs`, or `ids` (without a tokenizer)."""
+    """A random model: `words`, `ids` (without a tokenizer), or a kind of byte pairs."""
     if kind == "ids":
         return random_model(**{"d_vocab": 40, "d_vocab_out": 40, "n_ctx": 48, **config})
     if kind == "words":
         tokenizer = LongestWord(vocabulary() if words is None else words)
         size = len(tokenizer.words)
     else:
-        tokenizer = as_tokenizer(byte_pairs())
-        size = len(byte_pairs())
+        tokenizer = as_tokenizer(byte_pairs(kind))
+        size = len(byte_pairs(kind))
     shape = {"d_vocab": size, "d_vocab_out": size, "n_ctx": 48, **config}
     return replace(random_model(**shape), tokenizer=tokenizer, name=f"random-{kind}")

@@ -97,6 +97,90 @@ def test_years_that_are_not_two_tokens_are_left_out():
     assert pairs.lengths.unique().tolist() == [10]
 
 
+@pytest.mark.parametrize("kind", ["digits", "sentence-pieces", "threes"])
+def test_years_cut_otherwise_are_asked_for_the_token_of_the_tens_digit(kind):
+    model = language_model(kind)
+    for corruption in BEHAVIOURS["greater-than"].corruptions:
+        pairs = ew.load_task("greater-than", model, n=25, corruption=corruption).problem.pairs
+        decode = model.tokenizer.decode
+        for i in range(25):
+            text = decode(pairs.clean[i].tolist())
+            said = re.fullmatch(r"The \w+ lasted from the year (1[1-7])(\d\d) to (.*)", text)
+            century, digits, end = said.groups()
+            start = century + digits[0] if kind == "threes" else digits[0]
+            assert end == ("" if kind == "threes" else century), "what is asked comes next"
+            right, wrong = (
+                {decode([k]) for k in ids[i][ids[i] >= 0].tolist()}
+                for ids in (pairs.answers, pairs.wrong)
+            )
+            every = {f"{century if kind == 'threes' else ''}{k}" for k in range(10)}
+            assert right == {token for token in every if token > start}
+            assert wrong == {token for token in every if token < start}
+            # They are what the tokenizer makes of whole years.
+            later = model.tokenizer.encode(f"{text}{'' if end else century}99")
+            assert later[: len(pairs.clean[i])] == pairs.clean[i].tolist()
+            assert decode([later[len(pairs.clean[i])]]) in right
+            changed = (pairs.clean[i] != pairs.corrupted[i]).nonzero().flatten().tolist()
+            year = pairs.spans["year" if kind == "threes" else "YY"]
+            within = pairs.spans["noun"] if corruption == "random-noun" else year
+            assert set(changed) <= set(within[i].nonzero().flatten().tolist())
+            if corruption != "random-noun":
+                assert (
+                    decode(pairs.corrupted[i].tolist())[: -len(end) or None].split()[-2][2]
+                    != digits[0]
+                ), "the corrupted prompt has other answers"
+        assert (pairs.spans["END"] == pairs.answer_at).all()
+
+
+@pytest.mark.parametrize("kind", ["digits", "sentence-pieces"])
+@pytest.mark.parametrize("template", BEHAVIOURS["addition"].templates)
+def test_sums_of_digits_are_asked_for_the_tens_digit(kind, template):
+    model = language_model(kind)
+    for corruption in BEHAVIOURS["addition"].corruptions:
+        pairs = ew.load_task(
+            "addition", model, n=25, corruption=corruption, template=template
+        ).problem.pairs
+        decode, n = model.tokenizer.decode, pairs.n_positions
+        for i in range(25):
+            text = decode(pairs.clean[i].tolist())
+            first, second = map(int, text.rpartition(",")[2].rstrip("=").split("+"))
+            total = str(first + second)
+            assert decode(pairs.answers[i].tolist()) == total[0]
+            assert sorted(decode([k]) for k in pairs.wrong[i].tolist()) == [
+                digit for digit in "123456789" if digit != total[0]
+            ]
+            whole = model.tokenizer.encode(text + total)
+            assert whole[:n] == pairs.clean[i].tolist()
+            assert whole[n] == pairs.answers[i].item()
+            if corruption != "both":
+                changed = decode(pairs.corrupted[i].tolist()).rpartition(",")[2].rstrip("=")
+                assert str(sum(map(int, changed.split("+"))))[0] != total[0]
+
+
+def test_sums_stay_whole_where_numbers_are_in_threes():
+    pairs = ew.load_task("addition", language_model("threes"), n=5).problem.pairs
+    assert pairs.wrong.shape == (5, 89)
+
+
+@pytest.mark.parametrize("kind", ["digits", "sentence-pieces", "threes"])
+def test_every_task_loads_whatever_the_cut_of_numbers(kind):
+    model = language_model(kind, n_ctx=99)
+    for name in BEHAVIOURS:
+        task = ew.load_task(name, model, n=4)
+        assert task.problem.loss(ew.Circuit.full(task.problem.graph)) is not None
+
+
+def test_years_that_fit_no_cut_are_refused_with_what_would_work():
+    words = [w for w in BEHAVIOURS["greater-than"].vocabulary() if not w.strip().isdigit()]
+    whole = [f" {year}" for year in range(1100, 1800)]
+    with pytest.raises(
+        SettingError,
+        match=r"0 of 679 years .* Not so: ' 11'\+'02', .* otherwise would do, but it has of "
+        r"' '\+'1'\+'7'\+'3'\+'2': 0, ' 1'\+'7'\+'3'\+'2': 0, ' '\+'173'\+'2': 0\.",
+    ):
+        ew.load_task("greater-than", language_model(words=[*words, *whole]), n=4)
+
+
 def test_a_family_has_prompts_of_several_lengths(model):
     pairs = ew.load_task("ioi", model, n=40, template="family").problem.pairs
     assert len(pairs.lengths.unique()) > 3

@@ -53,26 +53,33 @@ class Words:
 
     def __getitem__(self, pool: Pool) -> tuple[Any, ...]:
         """The usable items, in the pool's order. Raises `SettingError` if they are too few."""
+        usable = self.usable(pool)
+        if len(usable) < pool.least:
+            raise SettingError(self.too_few(pool))
+        return usable
+
+    def usable(self, pool: Pool) -> tuple[Any, ...]:
+        """The usable items, however few."""
         key = (pool.what, len(pool.items))
         if key not in self._usable:
-            usable = tuple(x for x in pool.items if all(self._fits(run) for run in pool.forms(x)))
-            if len(usable) < pool.least:
-                raise SettingError(_too_few(pool, usable, self._reader))
-            self._usable[key] = usable
+            self._usable[key] = tuple(
+                item for item in pool.items if all(self._fits(run) for run in pool.forms(item))
+            )
         return self._usable[key]
 
-
-def _too_few(pool: Pool, usable: tuple[Any, ...], reader: str) -> str:
-    runs = [tuple(pool.forms(item)) for item in pool.items if item not in usable]
-    shown = ["+".join(map(repr, run)) for forms in runs[:8] for run in forms][:8]
-    more = " …" if len(runs) > 8 else ""
-    length = len(runs[0][0])
-    wanted = "single tokens" if length == 1 else f"{length} tokens"
-    return (
-        f"{len(usable)} of {len(pool.items)} {pool.what} are {wanted} of {reader}; the task needs "
-        f"at least {pool.least}. Not so: {', '.join(shown)}{more}. "
-        "Use a model whose tokenizer has them."
-    )
+    def too_few(self, pool: Pool) -> str:
+        """How many items of a pool are usable, and which are not, for an error."""
+        usable = self.usable(pool)
+        runs = [tuple(pool.forms(item)) for item in pool.items if item not in usable]
+        shown = ["+".join(map(repr, run)) for forms in runs[:8] for run in forms][:8]
+        more = " …" if len(runs) > 8 else ""
+        length = len(runs[0][0])
+        wanted = "single tokens" if length == 1 else f"{length} tokens"
+        return (
+            f"{len(usable)} of {len(pool.items)} {pool.what} are {wanted} of {self._reader}; the "
+            f"task needs at least {pool.least}. Not so: {', '.join(shown)}{more}. "
+            "Use a model whose tokenizer has them."
+        )
 
 
 @dataclass(frozen=True)

@@ -107,24 +107,37 @@ SPORTS = Behaviour(
 
 _NUMBERS = tuple(str(number) for number in range(10, 100))
 _NUMBER_POOL = Pool("two-digit numbers", _NUMBERS, 90, lambda digits: ((digits,),))
+_DIGIT_POOL = Pool("pairs of digits", _NUMBERS, 90, lambda digits: (tuple(digits),))
 
 
 def _draw_sum(rng: Random, words: Words, template: str) -> Filling:
-    """Two numbers whose sum has two digits, and two other such numbers beside each of them."""
-    first = rng.randint(10, 89)
-    second = rng.randint(10, 99 - first)
-    total = str(first + second)
-    new_first, new_second = _other_part(rng, first, second), _other_part(rng, second, first)
-    slots = {"first": str(first), "second": str(second)}
-    spare = {"first": str(new_first), "second": str(new_second)}
-    wrong = tuple(digits for digits in words[_NUMBER_POOL] if digits != total)
-    return Filling(slots, (total,), wrong, spare=spare)
+    """Two numbers whose sum has two digits, and two other such numbers beside each of them.
+
+    Where a tokenizer reads digit by digit, the next token is the sum's tens digit: that is asked.
+    """
+    by_digit = bool(words.usable(_DIGIT_POOL)) and not words.usable(_NUMBER_POOL)
+    shown = 1 if by_digit else 2
+    known = words[_DIGIT_POOL if by_digit else _NUMBER_POOL]
+    while True:
+        first = rng.randint(10, 89)
+        second = rng.randint(10, 99 - first)
+        others = (_others(first, second, shown), _others(second, first, shown))
+        if all(others) or not by_digit:
+            break
+    answer = str(first + second)[:shown]
+    slots = {"first": first, "second": second}
+    spare = {
+        slot: str(rng.choice(other) if other else slots[slot] + 1)
+        for slot, other in zip(slots, others, strict=True)
+    }
+    wrong = dict.fromkeys(digits[:shown] for digits in known if digits[:shown] != answer)
+    return Filling({k: str(v) for k, v in slots.items()}, (answer,), tuple(wrong), spare=spare)
 
 
-def _other_part(rng: Random, part: int, partner: int) -> int:
-    """Another number that makes a two-digit sum with its partner, if there is one."""
-    others = [k for k in range(10, 100 - partner) if k != part]
-    return rng.choice(others) if others else part + 1
+def _others(part: int, partner: int, shown: int) -> list[int]:
+    """Numbers that make a two-digit sum with the partner, whose first digits are others."""
+    total = str(part + partner)[:shown]
+    return [k for k in range(10, 100 - partner) if str(k + partner)[:shown] != total]
 
 
 def _new(*slots: str) -> Corruption:
@@ -151,5 +164,5 @@ ADDITION = Behaviour(
         "first": _new("first"),
         "both": _new("first", "second"),
     },
-    fits="tokenizers with two-digit tokens",
+    fits="tokenizers that read numbers by two digits, or by one",
 )

@@ -10,7 +10,9 @@ from edgewise.data.text import bos_ids
 from edgewise.errors import ProblemError
 from edgewise.tasks.language.behaviour import Example
 
-_ANCHOR = "The"  # some tokenizers treat a text's first word in a way of its own
+# Some tokenizers treat the beginning of a text in a way of their own: what stands before words with
+# a space, and without.
+_ANCHORS = ("The", "\n")
 
 
 class Reader:
@@ -95,9 +97,10 @@ class Reader:
 
     def _inside(self, text: str) -> tuple[int, ...] | None:
         """The tokens of a text as it stands within a prompt; None if there are none."""
-        anchor = self._ids(_ANCHOR) if text.startswith(" ") else None
+        before = _ANCHORS[0 if text.startswith(" ") else 1]
+        anchor = self._ids(before)
         if anchor:
-            ids = self._ids(_ANCHOR + text)
+            ids = self._ids(before + text)
             if ids is not None and ids[: len(anchor)] == anchor:
                 return ids[len(anchor) :]
         return self._ids(text)
@@ -129,11 +132,20 @@ def _spans(
 
 
 def _places(example: Example, ends: Sequence[int | None], name: str, shift: int) -> list[int]:
-    """Token positions of a span; empty if its words are not tokens of their own."""
+    """Token positions of a span; empty if its words are not tokens of their own.
+
+    `END` is the last token, where the answer is read, also of a word of several.
+    """
+    words = example.spans.get(name, ())
     found: list[int] = []
-    for word in example.spans.get(name, ()):
-        start, stop = (0 if word == 0 else ends[word - 1]), ends[word]
-        if start is None or stop is None:
+    start = stop = None
+    for word in words:
+        if word - 1 not in words:
+            start = 0 if word == 0 else ends[word - 1]
+        stop = ends[word]
+        if start is None or (stop is None and word + 1 not in words):
             return []
-        found += range(shift + start, shift + stop)
-    return found
+        if stop is not None:  # else one token holds the next word too
+            found += range(shift + start, shift + stop)
+            start = stop
+    return found[-1:] if name == "END" else found
