@@ -46,7 +46,9 @@ def random_pairs(
     def rows() -> list[list[int]]:
         return [torch.randint(vocab, (k,), generator=generator).tolist() for k in lengths]
 
-    ids = torch.randint(model.config.d_vocab_out, (2, len(lengths)), generator=generator)
+    n_out = model.config.d_vocab_out
+    ids = torch.randint(n_out, (2, len(lengths)), generator=generator)
+    ids[1] = torch.where(ids[0] == ids[1], (ids[1] + 1) % n_out, ids[1])
     return ew.PromptPairs.from_tokens(rows(), rows(), answers=ids[0], wrong=ids[1], **how)  # type: ignore[arg-type]
 
 

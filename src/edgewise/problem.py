@@ -180,6 +180,7 @@ def _faults(problem: Problem) -> list[str]:
     for need in problem.metric.needs:
         if getattr(pairs, need) is None:
             faults.append(f"metric {problem.metric.name!r} needs {need}, and the pairs have none.")
+    faults += _answer_faults(problem)
     if problem.metric.name == "kl" and config.d_vocab_out == 1:
         faults.append("metric 'kl' is always 0 for a model with one output; use 'l2'.")
     faults += _reference_faults(problem)
@@ -191,6 +192,21 @@ def _faults(problem: Problem) -> list[str]:
     if problem.batch_size is not None and problem.batch_size < 1:
         faults.append(f"batch_size is {problem.batch_size}; it must be at least 1, or None.")
     return faults
+
+
+def _answer_faults(problem: Problem) -> list[str]:
+    """Tokens that are a right and a wrong answer at once, for metrics that compare the two."""
+    answers, wrong = problem.pairs.answers, problem.pairs.wrong
+    if answers is None or wrong is None or "wrong" not in problem.metric.needs:
+        return []
+    both = (answers[:, :, None] == wrong[:, None, :]) & (answers != NO_ANSWER)[:, :, None]
+    if not both.any():
+        return []
+    prompt, answer, _ = both.nonzero()[0].tolist()
+    return [
+        f"pair {prompt}: token id {answers[prompt, answer].item()} is an answer and a wrong answer "
+        f"at once ({int(both.any(dim=(1, 2)).sum())} of {len(both)} pairs are like this)."
+    ]
 
 
 def _target_faults(problem: Problem) -> list[str]:

@@ -28,9 +28,9 @@ from edgewise.data import PromptPairs
 from edgewise.discovery.finding import Finding, OnProgress, Progress, ignore_progress
 from edgewise.discovery.gradients import (
     GradientReader,
+    check_gradient,
     edge_gradients,
     edge_scores,
-    flat_notes,
     run_with_gradients,
 )
 from edgewise.discovery.journal import NO_JOURNAL, Journal
@@ -87,8 +87,8 @@ def atp_star(
         done += len(pairs)
         on_progress(Progress(done, len(problem.pairs), "prompts"))
     result = EdgeScores(graph, total / len(problem.pairs), "atp-star", _MEANING)
-    notes = flat_notes(problem, "atp-star", steepness)
-    return Finding(select(result, settings), result, notes=notes)
+    check_gradient(problem, "atp-star", steepness)
+    return Finding(select(result, settings), result)
 
 
 def _correct(

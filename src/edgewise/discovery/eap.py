@@ -34,10 +34,11 @@ from edgewise.data import PromptPairs
 from edgewise.discovery.finding import Finding, OnProgress, Progress, ignore_progress
 from edgewise.discovery.gradients import (
     EdgeGradients,
+    check_gradient,
     clean_run,
     edge_gradients,
     edge_scores,
-    flat_notes,
+    is_flat,
     run_with_gradients,
 )
 from edgewise.discovery.journal import NO_JOURNAL, Journal
@@ -58,9 +59,11 @@ def eap(
     settings: EAPSettings,
     on_progress: OnProgress = ignore_progress,
     journal: Journal = NO_JOURNAL,
+    *,
+    method: str = "eap",
 ) -> Finding:
     """Scores from the gradient at the clean run. Raises `MetricError`."""
-    return _attributed(problem, settings, "eap", None, on_progress)
+    return _attributed(problem, settings, method, None, on_progress)
 
 
 def clean_corrupted(
@@ -124,8 +127,11 @@ def _attributed(
             done += 1
             on_progress(Progress(done, steps, f"{len(pairs)} prompts"))
     scores = EdgeScores(graph, total / (n_points * len(problem.pairs)), method, _MEANING)
-    notes = flat_notes(problem, method, steepness)
-    return Finding(select(scores, settings), scores, notes=notes)
+    if points is None:
+        check_gradient(problem, method, steepness)
+    flat = is_flat(problem, steepness)
+    notes = (f"The gradient is zero wherever {method} takes it: these scores are rounding noise.",)
+    return Finding(select(scores, settings), scores, notes=notes if flat else ())
 
 
 def _runs(

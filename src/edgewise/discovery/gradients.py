@@ -100,7 +100,7 @@ def run_with_gradients(
 
     `outputs` is where senders write. Without `clean_logits` the run's own are what the metric takes
     for the full model's; a problem's target comes before both. Raises `MetricError` if the metric
-    has no gradient.
+    has no gradient, or is not finite.
     """
     model, metric, reader = problem.model, problem.metric, GradientReader()
     if problem.target is not None:
@@ -111,7 +111,10 @@ def run_with_gradients(
         logits = logits_of(model, final[pairs.answer_at.to(model.device)])
         leaf = logits.detach().requires_grad_()
         rows = answer_rows(pairs, logits.detach() if clean_logits is None else clean_logits)
-        loss = metric.loss_sign * metric.per_prompt(leaf, rows, len(pairs)).sum()
+        values = metric.per_prompt(leaf, rows, len(pairs))
+        if not values.isfinite().all():
+            raise _not_finite(problem, pairs, values)
+        loss = metric.loss_sign * values.sum()
         if not loss.requires_grad:
             raise MetricError(
                 f"metric {metric.name!r} has no gradient with respect to the logits. Use kl, "
@@ -125,6 +128,17 @@ def run_with_gradients(
     work.backward_passes += 1
     senders = outputs.sent.mapped(torch.Tensor.detach)
     return GradientRun(logits.detach(), senders, reader, float(leaf.grad.abs().max()))
+
+
+def _not_finite(problem: Problem, pairs: PromptPairs, values: Tensor) -> MetricError:
+    """The error for a micro-batch, naming the prompt by its number among all."""
+    bad = int((~values.isfinite()).nonzero()[0])
+    same = (problem.pairs.clean == pairs.clean[bad]).all(dim=1)
+    return MetricError(
+        f"metric {problem.metric.name!r} is {values[bad].item()} on prompt "
+        f"{int(same.nonzero()[0])}, where a gradient is taken. Check the prompt, its answers and "
+        "the model's dtype."
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -226,12 +240,19 @@ def edge_scores(model: Model, graph: Graph, found: EdgeGradients) -> Float[Tenso
     return graph.of_spans(scores)
 
 
-def flat_notes(problem: Problem, method: str, steepness: float) -> tuple[str, ...]:
-    """A warning if the gradient vanished at every point it was taken."""
-    if steepness > 1000 * torch.finfo(problem.model.dtype).eps:
-        return ()
-    return (
-        f"The gradient of {problem.metric.name!r} is zero where {method} takes it (the full model "
-        "is its minimum), so these scores are rounding noise. Use eap-ig, clean-corrupted or "
-        "exact, or another metric such as logit-diff.",
+def is_flat(problem: Problem, steepness: float) -> bool:
+    """Whether |dL / d logit| is no more than rounding at every point where it was taken."""
+    dtype = torch.promote_types(problem.model.dtype, torch.float32)  # metrics compute in no less
+    return steepness <= 16 * torch.finfo(dtype).eps
+
+
+def check_gradient(problem: Problem, method: str, steepness: float) -> None:
+    """Raise `MetricError` if a method's scores would be rounding noise."""
+    if not is_flat(problem, steepness):
+        return
+    raise MetricError(
+        f"the gradient of {problem.metric.name!r} is zero where {method} takes it (the full model "
+        f"is the minimum of kl and l2), so its scores would be rounding noise. Use "
+        "eap-ig, clean-corrupted, exact or acdc, or another metric such as logit-diff."
+        + (" allow_zero_gradient=True ranks all the same." if method == "hisp" else "")
     )

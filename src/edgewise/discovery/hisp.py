@@ -9,8 +9,8 @@ section 4).
            code (as was run)         | sum over positions, channels of C dF / dC |
        and from prompts to a score: their mean (paper), their sum (code).
     2. Divide by the L2 norm of the layer's scores, clamped at 1e-6.
-    3. Remove units, least important first, ties in construction order: layer by layer all q, all
-       k, all v, the MLP.
+    3. Remove units, least important first; scores that differ by rounding alone tie, and ties go
+       in construction order: layer by layer all q, all k, all v, the MLP.
     4. From units to edges in one shot, as in Subnetwork Probing.
 
 In the code's reading the reference plays no part, and a head's q and k always tie: attention sees
@@ -19,7 +19,10 @@ them only through their product. With a zero reference both readings rank alike.
 Where we differ: the published sweep converts units to edges one after the other and drops a head's
 outputs too early; ours converts each set of units at once. A metric whose gradient is zero at the
 full model (kl, l2) is refused, because its ranking is rounding noise; `allow_zero_gradient` ranks
-all the same, as the published runs do.
+all the same. That reproduces the published l2 runs, whose gradients are exactly 0, but not the KL
+runs: there the order is each implementation's own rounding. The published runs take every answer
+position for an example of its own, which `PromptPairs.by_position` does; we average a prompt's
+positions first.
 """
 
 from __future__ import annotations
@@ -33,7 +36,7 @@ from torch import Tensor
 from edgewise.circuit import Circuit
 from edgewise.data import PromptPairs
 from edgewise.discovery.finding import Finding, OnProgress, Progress, ignore_progress
-from edgewise.discovery.gradients import flat_notes, run_with_gradients
+from edgewise.discovery.gradients import check_gradient, is_flat, run_with_gradients
 from edgewise.discovery.journal import NO_JOURNAL, Journal
 from edgewise.discovery.units import (
     RecordedMLPs,
@@ -71,10 +74,10 @@ def hisp_findings(
     graph = problem.graph
     sizes = [_n_kept(graph, settings) for settings in every]
     values, steepness = unit_importance(problem, every[0], on_progress)
-    order = _removal_order(values)
+    order = _removal_order(values, problem.model.dtype)
     meaning = "importance of the units that govern the edge"
     scores = unit_scores(graph, values, "hisp", meaning)
-    flat = bool(flat_notes(problem, "hisp", steepness))
+    flat = is_flat(problem, steepness)
     notes = (f"The gradient of {problem.metric.name!r} is zero: the ranking is noise.",)
     circuits = [_without(graph, order[: len(order) - size]) for size in sizes]
     return [Finding(circuit, scores, notes=notes if flat else ()) for circuit in circuits]
@@ -95,7 +98,7 @@ def hisp_circuits(problem: Problem, settings: HISPSettings) -> list[Circuit]:
 
     How many units `settings` keeps plays no part. Raises `MetricError`.
     """
-    order = _removal_order(unit_importance(problem, settings)[0])
+    order = _removal_order(unit_importance(problem, settings)[0], problem.model.dtype)
     return [_without(problem.graph, order[:k]) for k in range(len(order) + 1)]
 
 
@@ -114,13 +117,8 @@ def unit_importance(
         total += effects.abs().sum(dim=1)
         steepness, done = max(steepness, steep), done + len(pairs)
         on_progress(Progress(number, len(batches), f"{done} prompts"))
-    if flat_notes(problem, "hisp", steepness) and not settings.allow_zero_gradient:
-        raise MetricError(
-            f"the gradient of {problem.metric.name!r} is zero at the full model, its minimum, so "
-            "HISP would rank rounding noise. Use another metric such as logit-diff, or a method "
-            "that also looks elsewhere: eap-ig, clean-corrupted, exact, sp. "
-            "allow_zero_gradient=True ranks all the same, as the paper's runs do."
-        )
+    if not settings.allow_zero_gradient:
+        check_gradient(problem, "hisp", steepness)
     if settings.reading == "paper":
         total /= len(problem.pairs)
     return (_normalised(graph, total) if settings.normalise else total), steepness
@@ -157,8 +155,16 @@ def _normalised(graph: Graph, scores: Float[Tensor, "unit"]) -> Float[Tensor, "u
     return scores / squares.sqrt().clamp(min=1e-6)[layers]
 
 
-def _removal_order(scores: Float[Tensor, "unit"]) -> Int[Tensor, "unit"]:
-    return torch.sort(scores, stable=True).indices
+def _removal_order(scores: Float[Tensor, "unit"], dtype: torch.dtype) -> Int[Tensor, "unit"]:
+    """Least important first. Scores that differ by rounding alone tie: the split of prompts into
+    micro-batches must not decide between a head's q and k.
+    """
+    rounding = min(64 * torch.finfo(dtype).eps, 0.01)
+    order = torch.sort(scores, stable=True).indices
+    values = scores[order]
+    apart = values[1:] - values[:-1] > rounding * values[1:]
+    group = torch.cat([apart.new_zeros(1), apart]).cumsum(dim=0)
+    return order[torch.argsort(group * len(order) + order)]
 
 
 def _without(graph: Graph, removed: Int[Tensor, "_unit"]) -> Circuit:

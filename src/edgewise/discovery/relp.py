@@ -33,10 +33,9 @@ def relp(
 ) -> Finding:
     """Scores of the linearised backward pass. Raises `MetricError`."""
     linear = problem.with_(model=problem.model.linearised())
-    finding = eap(linear, EAPSettings(), on_progress)
+    finding = eap(linear, EAPSettings(), on_progress, method="relp")
     work = problem.evaluator(problem.graph).work  # what the other model cost was for this problem
     forward, backward = linear.passes()
     work.forward_passes += forward
     work.backward_passes += backward
-    scores = replace(finding.scores, method="relp")
-    return replace(finding, scores=scores, circuit=select(scores, settings))
+    return replace(finding, circuit=select(finding.scores, settings))

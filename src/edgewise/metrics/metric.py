@@ -58,7 +58,11 @@ class Metric:
     def per_prompt(
         self, logits: Float[Tensor, "row vocab"], rows: AnswerRows, n_prompts: int
     ) -> Float[Tensor, "batch"]:
-        """The metric of each prompt, in float32 or better. Raises `MetricError`."""
+        """The metric of each prompt, in float32 or better. Raises `MetricError`.
+
+        NaN where a logit, or one of those compared with, is not finite: a function may pass over
+        them (a KL of NaN is 0 where probabilities are compared with 0), and callers check values.
+        """
         if logits.dtype in (torch.float16, torch.bfloat16):
             logits = logits.float()
         values = self.function(logits, rows)
@@ -68,9 +72,23 @@ class Metric:
                 f"metric {self.name!r} returned {found}; it must return one number for each of the "
                 f"{len(rows.prompt)} answer positions: a tensor of shape ({len(rows.prompt)},)."
             )
-        values = values.to(logits.dtype)
+        if values.is_complex():
+            raise MetricError(f"metric {self.name!r} returned complex numbers; return real ones.")
+        finite = logits.isfinite().all(dim=-1) & rows.clean_logits.isfinite().all(dim=-1)
+        values = values.to(logits.dtype).where(finite, torch.nan)
         total = values.new_zeros(n_prompts).index_add(0, rows.prompt, values)
         return total / torch.bincount(rows.prompt, minlength=n_prompts)
+
+
+def check_repeatable(metric: Metric, rows: AnswerRows) -> None:
+    """Raise `MetricError` if a user's metric gives other numbers for the same logits."""
+    logits = rows.clean_logits.float()
+    first, second = (metric.function(logits.clone(), rows) for _ in range(2))
+    if isinstance(first, Tensor) and not torch.equal(first.nan_to_num(), second.nan_to_num()):
+        raise MetricError(
+            f"metric {metric.name!r} gives other numbers for the same logits each time it is "
+            "called, so no decision about an edge would mean anything. Seed what is random in it."
+        )
 
 
 def check_finite(name: str, values: Float[Tensor, "batch"]) -> None:
@@ -88,7 +106,7 @@ def kl(logits: Float[Tensor, "row vocab"], rows: AnswerRows) -> Float[Tensor, "r
     """KL(full model || circuit): sum of p_full (log p_full - log p_circuit) over the vocabulary."""
     full = rows.clean_logits.to(logits.dtype).log_softmax(dim=-1)
     p = full.exp()
-    # A token the model rules out (p = 0) contributes nothing, even where its logit is -inf.
+    # A token that the model all but rules out (p rounds to 0) contributes nothing.
     terms = torch.where(p > 0, p * (full - logits.log_softmax(dim=-1)), 0.0)
     return terms.sum(dim=-1)
 

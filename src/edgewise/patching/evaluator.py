@@ -16,7 +16,7 @@ from torch import Tensor
 from edgewise.circuit import Circuit
 from edgewise.data import PromptPairs
 from edgewise.graph import Graph
-from edgewise.metrics import METRICS, AnswerRows, Metric
+from edgewise.metrics import METRICS, AnswerRows, Metric, check_repeatable
 from edgewise.model.model import Model
 from edgewise.model.runtime import CleanReader, logits_of, run
 from edgewise.patching.readers import CircuitReader, ReferenceValues
@@ -62,7 +62,7 @@ class Evaluator:
             source = ReferenceSource(
                 self.model, self.graph, self._reference, self.pairs, self._batch_size, self.work
             )
-            return tuple(
+            batches = tuple(
                 Batch(
                     pairs,
                     source.values(pairs),
@@ -71,6 +71,9 @@ class Evaluator:
                 )
                 for pairs in self.pairs.batches(self._batch_size)
             )
+            if self.metric not in METRICS.values():
+                check_repeatable(self.metric, batches[0].rows)
+            return batches
 
     def references(self) -> Iterator[tuple[PromptPairs, ReferenceValues]]:
         """Every micro-batch, and what its removed edges carry: made as it goes, unless kept."""

@@ -76,7 +76,17 @@ def finished_run(
         worst_error=finding.worst_error,
         measurements={"faithfulness": faithfulness(problem, finding.circuit).to_json()},
         request=request_of(problem),
-        notes=finding.notes,
+        notes=(*finding.notes, *_constant(problem, finding)),
+    )
+
+
+def _constant(problem: Problem, finding: Finding) -> tuple[str, ...]:
+    """A note if no edge had an effect on the metric."""
+    if finding.scores.values.any() or not finding.scores.graph.n_edges:
+        return ()
+    return (
+        f"No edge changed {problem.metric.name!r}: every score is exactly 0. The metric may be "
+        "constant on these prompts, so this circuit says nothing about the model.",
     )
 
 

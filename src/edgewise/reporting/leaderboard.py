@@ -35,7 +35,7 @@ No method can reach 1 under every reference: the truth is what the weights can u
 whose sender writes the same on the other input carries the same when it is removed. Under
 corrupted references that hides many true edges from all who test or differentiate. The metric is
 l2, the squared distance from the model's own outputs, whose gradient is zero at the full model:
-methods that use no other gradient (eap, atp-star, relp; hisp refuses) score every edge zero.
+methods that use no other gradient (eap, atp-star, relp, hisp) refuse.
 """
 
 

@@ -125,7 +125,8 @@ class HISPSettings:
     )
     normalise: bool = setting("Divide scores by their layer's L2 norm.", default=True)
     allow_zero_gradient: bool = setting(
-        "Rank by rounding noise where the metric's gradient is zero, as the paper's runs do.",
+        "Rank where the metric's gradient is zero. Reproduces the paper's l2 runs (exact zeros); "
+        "with kl the order is rounding noise, here as there, and differs from the paper's.",
         default=False,
     )
 
