@@ -277,3 +277,13 @@ def test_a_note_is_printed_and_kept(capsys, tmp_path):
     out = ok(capsys, "discover", "--task", "tracr-reverse", "--method", "eap", "--out", folder)
     assert "Note: The gradient of 'l2' is zero" in " ".join(out.split())
     assert "rounding noise" in ew.Run.load(folder).notes[0]
+
+
+def test_answer_positions_pooled_from_the_command_line(tmp_path, capsys):
+    folder = tmp_path / "run"
+    problem = ("--task", "induction", "--n", "4", "--by-position")
+    ok(capsys, "discover", *problem, "--method", "magnitude", "--out", folder)
+    run = ew.Run.load(folder)
+    assert run.request["by_position"] is True
+    assert run.problem.n_prompts > 4
+    ok(capsys, "evaluate", folder)  # made again from its record

@@ -129,7 +129,9 @@ def test_ties_go_in_construction_order():
 @pytest.mark.parametrize("metric", ["kl", "l2"])
 def test_a_metric_that_is_flat_at_the_full_model(metric):
     problem = make_problem(metric=metric)
-    with pytest.raises(MetricError, match=rf"gradient of '{metric}' is zero .* logit-diff.*eap-ig"):
+    with pytest.raises(
+        MetricError, match=rf"gradient of '{metric}' is zero .*eap-ig.*logit-diff.*allow_zero"
+    ):
         ew.discover(problem, "hisp")
     run = ew.discover(problem, "hisp", allow_zero_gradient=True, units=4)
     assert run.circuit.n_edges < problem.graph.n_edges
@@ -147,8 +149,44 @@ def test_errors():
         ew.discover(make_problem(metric="accuracy"), "hisp")
 
     def broken(logits, rows):
-        scale = torch.where(rows.prompt == 1, float("nan"), 1.0)
-        return (logits[:, 0] * scale).where(rows.prompt != 1, logits[:, 0] * scale)
+        flat = (logits[:, 0] - logits[:, 0].detach()).abs().sqrt()  # 0, of slope 0 / 0
+        return logits[:, 0].where(rows.prompt != 1, flat)
 
-    with pytest.raises(MetricError, match=r"importance of a0\.h0\.q is nan on prompt 1"):
+    with pytest.raises(MetricError, match=r"importance of a0\.h0\.q is nan on prompt 0"):
         unit_importance(make_problem(metric=broken), HISPSettings())
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_the_split_into_batches_decides_no_tie(dtype):
+    """A head's q and k tie in the code's reading, up to rounding, whatever is summed first."""
+    for seed in range(4):
+        model = random_model(seed, n_layers=3).to(dtype=dtype)
+        pairs = random_pairs(model, seed, n=7)
+        settings = HISPSettings(reading="code")
+        found = [
+            hisp_circuits(ew.Problem(model, pairs, "logit-diff", batch_size=size), settings)
+            for size in (None, 1, 3)
+        ]
+        assert found[0] == found[1] == found[2]
+
+
+def test_several_answer_positions_pooled_as_in_the_original():
+    """Every position an example of its own: |effect| of each, not of a prompt's mean."""
+    model = random_model(6)
+    pairs = ew.PromptPairs.from_tokens(
+        [[1, 2, 3, 4], [5, 6, 7]], [[2, 2, 3, 1], [5, 2, 4]],
+        answers=[1, 2], wrong=[3, 4], answer_positions=[[1, 2, 3], [2]],
+    )  # fmt: skip
+    problem = ew.Problem(model, pairs, "logit-diff")
+    pooled = problem.with_(pairs=pairs.by_position())
+    assert pooled.pairs.answer_at.sum(dim=1).tolist() == [1, 1, 1, 1]
+    full = ew.Circuit.full(problem.graph)
+    rows = ew.run_circuit(problem, full)[pairs.answer_at]
+    each = rows[range(4), [1, 1, 1, 2]] - rows[range(4), [3, 3, 3, 4]]
+    assert pooled.value(full) == pytest.approx(float(each.mean()))
+    assert problem.value(full) == pytest.approx(float((each[:3].mean() + each[3]) / 2))
+    settings = HISPSettings(reading="code", normalise=False)
+    one_by_one = sum(
+        unit_importance(pooled.with_(pairs=pooled.pairs.taken([i])), settings)[0] for i in range(4)
+    )
+    torch.testing.assert_close(unit_importance(pooled, settings)[0], one_by_one)

@@ -54,6 +54,12 @@ class ProblemOptions:
         None,
         "--bos/--no-bos",
     )
+    by_position: bool = _option(
+        "Average the metric over all answer positions, as the original ACDC code, instead of over "
+        "prompts' means: every position becomes a prompt of its own.",
+        False,
+        "--by-position",
+    )
     split_qkv: bool | None = _option(
         "Heads read three times, or once.", None, "--split-qkv/--joined-qkv"
     )

@@ -43,6 +43,8 @@ def build(options: ProblemOptions, *, load: Load | None = None) -> Built:
     check_says_what(options)
     load = load or _model
     task = _task(options, load) if options.task is not None else _pairs_task(options, load)
+    if options.by_position:
+        task = replace(task, problem=_pooled(task.problem), test=_pooled(task.test))
     graph = _graph(options, task.problem)
     changes = {"graph": graph, "batch_size": options.batch_size}
     same = graph == task.problem.graph
@@ -52,6 +54,12 @@ def build(options: ProblemOptions, *, load: Load | None = None) -> Built:
         published=task.published if same else None,
         truth=task.truth if same else None,
     )
+
+
+def _pooled(problem: Problem) -> Problem:
+    """The problem with every answer position as a prompt of its own."""
+    origin = {**problem.origin, "by_position": True}
+    return problem.with_(pairs=problem.pairs.by_position(), origin=origin)
 
 
 def check_says_what(options: ProblemOptions) -> None:

@@ -246,6 +246,16 @@ class PromptPairs:
             raise SettingError(f"asked for {found}; there are rows 0 to {len(self) - 1}.")
         return self._rows(chosen)
 
+    def by_position(self) -> PromptPairs:
+        """Every answer position as a pair of its own: a mean over prompts is then one over all
+        answer positions, as in the original ACDC code, instead of one of each prompt's means.
+        """
+        prompt, position = self.answer_at.nonzero(as_tuple=True)
+        rows = self._rows(prompt.tolist())
+        single = torch.zeros_like(rows.answer_at)
+        single[torch.arange(len(prompt)), position] = True
+        return replace(rows, answer_at=single)
+
     def _rows(self, rows: slice | list[int]) -> PromptPairs:
         return replace(
             self,
