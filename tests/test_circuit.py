@@ -454,35 +454,6 @@ def test_a_place_that_cannot_be_written(tmp_path):
     assert (tmp_path / "file").read_text() == "mine"
 
 
-def eap_ig_document(graph: Graph, kept: set[str], **cfg) -> dict:
-    """A graph as EAP-IG's `Graph.to_json` writes it."""
-
-    def theirs(name: str) -> str:
-        head, _, slot = name.rpartition(".")
-        return f"{head}<{slot}>" if slot in ("q", "k", "v") else name
-
-    return {
-        "cfg": {"n_layers": graph.n_layers, "n_heads": graph.n_heads, "d_model": 8} | cfg,
-        "nodes": {"input": {"in_graph": True}},
-        "edges": {
-            theirs(edge.name): {"score": 0.5, "in_graph": edge.name in kept} for edge in graph.edges
-        },
-    }
-
-
-def test_an_eap_ig_file_is_read(tmp_path):
-    kept = {"input->a0.h1.q", "a0.h1->a1.h0.v", "a0.h0->m0", "m1->logits"}
-    path = tmp_path / "eap.json"
-    path.write_text(json.dumps(eap_ig_document(SMALL, kept)))
-    assert Circuit.load(path) == Circuit.of(SMALL, kept)
-
-
-def test_an_eap_ig_file_of_parallel_blocks():
-    graph = Graph.build(2, 2, parallel=True)
-    document = eap_ig_document(graph, {"m0->m1"}, parallel_attn_mlp=True)
-    assert Circuit.from_json(document) == Circuit.of(graph, ["m0->m1"])
-
-
 # --- a process of its own: other hash seeds, and no runtime type checks to hide behind
 
 

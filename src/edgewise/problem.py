@@ -297,12 +297,14 @@ def _graph_fault(model: Model, graph: Graph) -> str | None:
     config = model.config
     own = (config.n_layers, config.n_heads, config.has_mlps, config.parallel)
     mixed = config.mixes_heads and graph.split_heads
-    if (
-        own != (graph.n_layers, graph.n_heads, graph.mlps, graph.parallel)
-        or graph.kv_heads not in (None, config.n_kv_heads)
-        or graph.mixed_heads != mixed
+    if own != (graph.n_layers, graph.n_heads, graph.mlps, graph.parallel) or graph.kv_heads not in (
+        None,
+        config.n_kv_heads,
     ):
         return f"the graph has {graph.describe()}; {model.name} has {model.graph.describe()}."
+    if graph.mixed_heads != mixed:
+        share = "share a norm" if mixed else "share no norm"
+        return f"{model.name}'s heads {share}, unlike this graph's; use circuit.for_model(model)."
     if graph.split_embed and not config.adds_positions:
         return f"the graph has a 'pos_embed' sender; {model.name} adds no position embeddings."
     return None

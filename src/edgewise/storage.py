@@ -10,17 +10,20 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
-from edgewise.errors import FormatError, OutputError
+from edgewise.codec import parsed
+from edgewise.errors import FormatError, OutputError, shortened
 
 
 def check_format(document: Any, source: str, kind: str, version: int) -> None:
     """Refuse a document of another kind, or from a newer Edgewise. Raises `FormatError`."""
     found = document.get("format") if isinstance(document, dict) else None
     if found != kind:
-        what = f"its format is {found!r}" if found else "it does not say its format"
+        what = f"its format is {shortened(repr(found))}" if found else "it does not say its format"
         raise FormatError(f"{source}: expected a {kind!r} file, but {what}.")
     if type(document.get("version")) is not int or document["version"] < 1:
-        raise FormatError(f"{source}: the format version is {document.get('version')!r}.")
+        raise FormatError(
+            f"{source}: the format version is {shortened(repr(document.get('version')))}."
+        )
     if document["version"] > version:
         raise FormatError(
             f"{source}: written in version {document['version']} of {kind!r}; this Edgewise reads "
@@ -29,13 +32,23 @@ def check_format(document: Any, source: str, kind: str, version: int) -> None:
 
 
 def read_json(path: Path, what: str) -> Any:
-    """Parse a JSON file. Raises `FormatError` when it is missing, unreadable or broken."""
+    """Parse a JSON file, with or without a byte order mark.
+
+    Raises `FormatError` when it is missing, no regular file, unreadable or broken.
+    """
+    return parsed(read_text(path, what), f"{path}: not a {what} file; it is broken JSON")
+
+
+def read_text(path: Path, what: str) -> str:
+    """The text of a regular file. Raises `FormatError`."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        if path.exists() and not path.is_file() and not path.is_dir():  # it may have no end
+            raise OSError(0, "not a regular file")
+        return path.read_text(encoding="utf-8-sig")
     except OSError as reason:
         raise FormatError(f"cannot read the {what} file {path}: {reason.strerror}") from reason
-    except (ValueError, RecursionError) as reason:  # broken JSON or UTF-8, or absurd nesting
-        raise FormatError(f"{path}: not a {what} file; it is broken JSON: {reason}") from reason
+    except ValueError as reason:  # no UTF-8, or a name that no file can have
+        raise FormatError(f"{path}: not a {what} file; it is no text: {reason}") from reason
 
 
 def check_writable(path: Path) -> None:

@@ -5,20 +5,24 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import networkx as nx
 import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from edgewise.circuit import files
-from edgewise.errors import FormatError, SettingError, UnknownName, unknown_name
+from edgewise.circuit import files, foreign
+from edgewise.errors import SettingError, unknown_name
 from edgewise.graph import Edge, Graph, Node, Port, Sender
-from edgewise.storage import read_json, write_json
+from edgewise.graph.shape import HasShape
+from edgewise.storage import write_json
+
+if TYPE_CHECKING:
+    from edgewise.circuit.scores import EdgeScores
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +45,7 @@ class Circuit:
             )
         if self.keep.dtype != torch.bool:
             raise SettingError(f"keep holds {self.keep.dtype}; it must hold torch.bool.")
-        stray = self.keep.cpu() & ~self.graph.exists
+        stray = self.keep.cpu() > self.graph.exists
         if stray.any():
             row, column = stray.nonzero()[0].tolist()
             sender, receiver = self.graph.senders[row], self.graph.receivers[column]
@@ -103,7 +107,7 @@ class Circuit:
     @property
     def n_edges(self) -> int:
         """How many edges are kept, switches included."""
-        return int(self.keep.sum())
+        return int(torch.count_nonzero(self.keep))  # a sum would make every byte eight
 
     @property
     def weighted_edge_count(self) -> float:
@@ -269,11 +273,7 @@ class Circuit:
     @classmethod
     def from_json(cls, document: Any, *, source: str = "circuit") -> Circuit:
         """The circuit of `to_json`, or of an EAP-IG/MIB graph file. Raises `FormatError`."""
-        graph, names = files.from_json(document, source)
-        try:
-            return cls.of(graph, names)
-        except UnknownName as reason:
-            raise FormatError(f"{source}: {reason}") from reason
+        return cls(*files.from_json(document, source))
 
     def save(self, path: str | Path) -> Path:
         """Write the circuit as JSON, all of it or nothing. Raises `OutputError`."""
@@ -281,8 +281,32 @@ class Circuit:
 
     @classmethod
     def load(cls, path: str | Path) -> Circuit:
-        """Read a circuit from a file. Raises `FormatError`."""
-        return cls.from_json(read_json(Path(path), "circuit"), source=str(path))
+        """Read a circuit from our JSON, or from a graph of EAP-IG or MIB (.json, .pt).
+
+        Their edges are as in the file; scores are read by `EdgeScores.load`. Raises `FormatError`.
+        """
+        return cls(*files.load(Path(path)))
+
+    def save_for_eap_ig(
+        self, path: str | Path, *, d_model: int, scores: EdgeScores | None = None
+    ) -> Path:
+        """Write the circuit, with scores or without, as EAP-IG and MIB read it (.json or .pt).
+
+        `d_model` is the model's width, which their files hold. Raises `SettingError` for a graph
+        that EAP-IG has not, `OutputError`.
+        """
+        if scores is not None and scores.graph != self.graph:
+            raise SettingError("these scores are of another graph than the circuit.")
+        values = None if scores is None else scores.values
+        return foreign.write(Path(path), self.graph, keep=self.keep, scores=values, d_model=d_model)
+
+    def for_model(self, model: HasShape) -> Circuit:
+        """This circuit on a model whose heads share a norm, which files of others do not know of.
+
+        For any other model the same circuit.
+        """
+        mixed = model.config.mixes_heads and self.graph.split_heads
+        return Circuit(replace(self.graph, mixed_heads=mixed), self.keep)
 
     def to_networkx(self) -> nx.MultiDiGraph:
         """Nodes by name; one edge per kept edge, keyed by its slot ('q', 'k', 'v' or '').

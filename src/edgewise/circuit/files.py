@@ -1,15 +1,27 @@
-"""Circuit files: our JSON (with a format number) and the EAP-IG/MIB graph JSON, read only."""
+"""Circuit files: our JSON, with a format number, and the graph files of EAP-IG and MIB."""
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import Any, TypedDict
 
-from edgewise.errors import EdgewiseError, FormatError
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from edgewise.circuit import foreign
+from edgewise.codec import decoded
+from edgewise.errors import EdgewiseError, FormatError, shortened
 from edgewise.graph import Graph
-from edgewise.storage import check_format
+from edgewise.storage import check_format, read_json
 
 FORMAT = "edgewise-circuit"
 VERSION = 1
+
+
+class _Document(TypedDict):
+    graph: dict[str, Any]
+    edges: list[str]
 
 
 def to_json(graph: Graph, names: list[str]) -> dict[str, Any]:
@@ -17,31 +29,29 @@ def to_json(graph: Graph, names: list[str]) -> dict[str, Any]:
     return {"format": FORMAT, "version": VERSION, "graph": graph.to_json(), "edges": names}
 
 
-def from_json(document: Any, source: str) -> tuple[Graph, list[str]]:
-    """The graph and the kept edges' names in a document. Raises `FormatError`, naming `source`."""
-    if isinstance(document, dict) and "cfg" in document and "edges" in document:
-        return _from_eap_ig(document, source)
+def from_json(document: Any, source: str) -> tuple[Graph, Bool[Tensor, "sender receiver"]]:
+    """The graph and the kept edges of our document, or of EAP-IG's. Raises `FormatError`."""
+    if foreign.is_foreign(document):
+        return _kept(foreign.from_json(document, source))
     check_format(document, source, FORMAT, VERSION)
+    complaint = f"{source}: not a complete circuit file"
+    found = decoded(_Document, document, complaint)
+    graph = Graph.from_json(found["graph"], source=f"{complaint}: graph")
+    keep = torch.zeros_like(graph.exists)
     try:
-        graph = Graph.from_json(document["graph"])
-        names = document["edges"]
-    except (KeyError, TypeError, EdgewiseError) as reason:
-        raise FormatError(f"{source}: not a complete circuit file: {reason}") from reason
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise FormatError(f"{source}: not a complete circuit file: 'edges' is not a list of names")
-    return graph, names
+        for name in found["edges"]:
+            keep[graph.index(name)] = True
+    except EdgewiseError as reason:
+        raise FormatError(f"{source}: {shortened(str(reason), 240)}") from reason
+    return graph, keep
 
 
-def _from_eap_ig(document: dict[str, Any], source: str) -> tuple[Graph, list[str]]:
-    """EAP-IG's graphs are always split q/k/v, whole embeddings, with MLPs."""
-    try:
-        cfg = document["cfg"]
-        graph = Graph(
-            n_layers=int(cfg["n_layers"]),
-            n_heads=int(cfg["n_heads"]),
-            parallel=bool(cfg.get("parallel_attn_mlp", False)),
-        )
-        names = [name for name, edge in document["edges"].items() if edge["in_graph"]]
-    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as reason:
-        raise FormatError(f"{source}: not a complete EAP-IG graph file: {reason!r}") from reason
-    return graph, names
+def load(path: Path) -> tuple[Graph, Bool[Tensor, "sender receiver"]]:
+    """The graph and the kept edges of a file. Raises `FormatError`."""
+    if foreign.is_torch_file(path):
+        return _kept(foreign.from_torch(path))
+    return from_json(read_json(path, "circuit"), str(path))
+
+
+def _kept(found: foreign.ForeignGraph) -> tuple[Graph, Bool[Tensor, "sender receiver"]]:
+    return found.graph, found.kept()

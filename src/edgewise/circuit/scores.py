@@ -5,14 +5,17 @@ from __future__ import annotations
 import heapq
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from edgewise.circuit import foreign
 from edgewise.circuit.circuit import Circuit
-from edgewise.errors import ScoreError, SettingError
+from edgewise.errors import FormatError, ScoreError, SettingError
 from edgewise.graph import Edge, Graph, Node
+from edgewise.storage import read_json
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +40,35 @@ class EdgeScores:
             edge = Edge(self.graph.senders[row], self.graph.receivers[column])
             raise ScoreError(edge.name, values[row, column].item())
         object.__setattr__(self, "values", values.where(self.graph.exists, 0.0))
+
+    @classmethod
+    def load(cls, path: str | Path) -> EdgeScores:
+        """The scores in a graph file of EAP-IG or MIB (.json, .pt).
+
+        Scores of nodes are shared by the edges out of each: `top_nodes` ranks by them. Raises
+        `FormatError`, also for scores of single neurons.
+        """
+        path = Path(path)
+        if foreign.is_torch_file(path):
+            found = foreign.from_torch(path)
+        else:
+            document = read_json(path, "graph")
+            if not foreign.is_foreign(document):
+                raise FormatError(f"{path}: not a graph file of EAP-IG or MIB: it has no 'cfg'.")
+            found = foreign.from_json(document, str(path))
+        values, meaning = found.scores()
+        try:
+            return cls(found.graph, values, "eap-ig-file", meaning)
+        except ScoreError as reason:
+            raise FormatError(f"{path}: {reason}") from reason
+
+    def save_for_eap_ig(self, path: str | Path, *, d_model: int) -> Path:
+        """Write the scores as EAP-IG and MIB read them (.json or .pt), with no edge in the graph.
+
+        `d_model` is the model's width. Raises `SettingError` for a graph that EAP-IG has not,
+        `OutputError`.
+        """
+        return foreign.write(Path(path), self.graph, keep=None, scores=self.values, d_model=d_model)
 
     def of(self, edge: Edge | str) -> float:
         """The score of one edge."""

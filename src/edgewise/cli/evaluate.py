@@ -55,9 +55,8 @@ def evaluate(
     edgewise evaluate runs/reverse
     edgewise evaluate circuit.json --task tracr-reverse
     """
-    from edgewise.circuit import Circuit
     from edgewise.cli import judged, show
-    from edgewise.cli.problems import build, from_run
+    from edgewise.cli.problems import build, circuit_and_problem, from_run
     from edgewise.evaluation import curve as curve_of
     from edgewise.evaluation import evaluate as judge
     from edgewise.evaluation import recovery, score_recovery
@@ -83,8 +82,7 @@ def evaluate(
             named = problem.task is not None or problem.pairs is not None
             built = build(problem) if named else from_run(run)
         else:
-            found = Circuit.load(circuit)
-            built = build(problem)
+            found, built = circuit_and_problem(circuit, problem)
     held_out = split == "test" and built.test is not None
     on = built.test if held_out and built.test is not None else built.problem
     known = {"published": built.published, "structural truth": built.truth}

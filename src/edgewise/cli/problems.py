@@ -110,7 +110,8 @@ def circuit_and_problem(path: Path, options: ProblemOptions) -> tuple[Circuit, B
     The problem is the one that the options name; without them, the run's own made again.
     """
     if not path.is_dir():
-        return Circuit.load(path), build(options)
+        found, built = Circuit.load(path), build(options)
+        return found.for_model(built.problem.model), built
     run = Run.load(path)
     named = options.task is not None or options.pairs is not None
     return run.circuit, build(options) if named else from_run(run)

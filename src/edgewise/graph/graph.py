@@ -15,17 +15,18 @@ head ("a3.kv1"), unless the graph gives every head ports of its own (`kv_heads` 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, NotRequired, TypedDict, TypeVar
 
 import torch
 from jaxtyping import Bool, Shaped
 from torch import Tensor
 
-from edgewise.errors import SettingError, unknown_name
-from edgewise.graph.counting import count_edges
+from edgewise.codec import decoded
+from edgewise.errors import FormatError, SettingError, shortened, unknown_name
+from edgewise.graph.counting import check_size, count_edges
 from edgewise.graph.describe import describe, no_such_edge
 from edgewise.graph.grouping import check_fields, fed_by, group_of
 from edgewise.graph.names import SLOTS, Edge, Node, Port, Sender, Slot
@@ -217,7 +218,7 @@ class Graph:
         if (n := len(self.spans or "")) > 1:  # the residual stream does not leave its position
             at, to = torch.arange(len(written)) % n, torch.arange(len(read)) % n
             earlier &= at[:, None] == to[None, :]
-        return earlier | self.is_switch
+        return earlier | self.is_switch if self.switches else earlier
 
     def _written_at(self, node: Node) -> int:
         if node.layer is None:
@@ -232,11 +233,13 @@ class Graph:
     @cached_property
     def is_switch(self) -> Bool[Tensor, "sender receiver"]:
         """Which entries are switches (a head and one of its own ports). Do not write to it."""
-        flags = torch.zeros(len(self.senders), len(self.receivers), dtype=torch.bool)
-        if self.switches:
-            for column, port in enumerate(self.receivers):
-                for node in self.group(port.node) if port.node.kind != "mlp" else ():
-                    flags[self.row(node), column] = True
+        shape = len(self.senders), len(self.receivers)
+        if not self.switches:
+            return torch.zeros((), dtype=torch.bool).expand(shape)  # takes no memory
+        flags = torch.zeros(shape, dtype=torch.bool)
+        for column, port in enumerate(self.receivers):
+            for node in self.group(port.node) if port.node.kind != "mlp" else ():
+                flags[self.row(node), column] = True
         return flags
 
     @property
@@ -334,6 +337,28 @@ class Graph:
         return {name: value for name, value in fields.items() if value or name not in newer}
 
     @classmethod
-    def from_json(cls, document: dict[str, Any]) -> Graph:
-        """The graph of `to_json`. Raises `SettingError`, `TypeError`."""
-        return cls(**{**document, "spans": checked_spans(document.get("spans"))})
+    def from_json(cls, document: Any, *, source: str = "graph") -> Graph:
+        """The graph of `to_json`. Raises `FormatError`, also for one too large to be worked on."""
+        fields: Mapping[str, Any] = decoded(_Document, document, source)
+        if unknown := set(document) - set(_Document.__annotations__):
+            raise FormatError(f"{source}: a graph has no {shortened(min(unknown))!r}.")
+        try:
+            graph = cls(**{**fields, "spans": checked_spans(fields.get("spans"))})
+            check_size(graph)
+        except SettingError as reason:
+            raise FormatError(f"{source}: {shortened(str(reason), 240)}") from reason
+        return graph
+
+
+class _Document(TypedDict):
+    n_layers: int
+    n_heads: int
+    mlps: NotRequired[bool]
+    parallel: NotRequired[bool]
+    split_qkv: NotRequired[bool]
+    split_heads: NotRequired[bool]
+    split_embed: NotRequired[bool]
+    switches: NotRequired[bool]
+    spans: NotRequired[list[str] | None]
+    kv_heads: NotRequired[int | None]
+    mixed_heads: NotRequired[bool]

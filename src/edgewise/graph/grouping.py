@@ -20,7 +20,7 @@ def check_fields(graph: Graph) -> None:
         counted = name in ("n_layers", "n_heads")
         if type(value) is not (int if counted else bool):
             wanted = "a whole number" if counted else "True or False"
-            raise SettingError(f"{name} is {value!r}; it must be {wanted}.")
+            raise SettingError(f"{name} is {value!r:.80}; it must be {wanted}.")
         if counted and value < 1:
             raise SettingError(f"{name} is {value}; a graph needs at least 1.")
     _check_kv_heads(graph)
@@ -33,7 +33,7 @@ def _check_kv_heads(graph: Graph) -> None:
         return
     if type(n) is not int or not 0 < n < graph.n_heads or graph.n_heads % n:
         raise SettingError(
-            f"kv_heads is {n!r}; it must be a divisor of the {graph.n_heads} heads, less than "
+            f"kv_heads is {n!r:.80}; it must be a divisor of the {graph.n_heads} heads, less than "
             "them, or None if every head has its own keys and values."
         )
     if not graph.split_qkv or not graph.split_heads or graph.switches:
