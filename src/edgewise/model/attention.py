@@ -215,7 +215,11 @@ def weighted(
 
 
 def patterns(
-    model: Transformer, layer: int, query: Vectors, key: Vectors, places: Places
+    model: Transformer,
+    layer: int,
+    query: Vectors,
+    key: Float[Tensor, "shared batch pos d_head"],
+    places: Places,
 ) -> Float[Tensor, "head batch query key"]:
     """Every head's attention weights, from its q vectors and its key/value head's k vectors."""
     config, angles = model.config, places.angles(layer)
