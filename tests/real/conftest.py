@@ -73,7 +73,7 @@ def edgewise(folders) -> Callable[..., Done]:
 
     Files of its own are given by `files` (name -> text). Fails unless the exit code is `code`.
     """
-    results = REAL / "results" / _source_hash()
+    results = REAL / "results" / _hash_of(folders)
     for old in results.parent.glob("*"):
         if old != results:
             shutil.rmtree(old)
@@ -121,11 +121,12 @@ def _measured(arguments: tuple[str, ...], folder: Path) -> dict[str, Any]:
         }
 
 
-@cache
-def _source_hash() -> str:
-    """Of what decides a command's results: the package's own files."""
+def _hash_of(folders: dict[str, Path]) -> str:
+    """Of what decides a command's results besides the command: the package's files, the models."""
     found = hashlib.sha256()
     for file in sorted(Path(ew.__file__).parent.rglob("*")):
         if file.is_file() and "__pycache__" not in file.parts:
             found.update(str(file).encode() + b"\0" + file.read_bytes())
+    for folder in folders.values():
+        found.update(str((folder / "model.safetensors").stat().st_mtime_ns).encode())
     return found.hexdigest()[:16]
