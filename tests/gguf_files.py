@@ -10,7 +10,7 @@ import numpy as np
 from tokenizers.pre_tokenizers import ByteLevel
 
 SPECIAL = ("<begin>", "<end>")
-BYTES = [*SPECIAL, *sorted(ByteLevel.alphabet()), "Ġt", "he", "Ġthe"]  # 261 tokens
+BYTES = [*SPECIAL, *sorted(ByteLevel.alphabet()), "Ġt", "he", "Ġthe", "ĠĠ"]
 PIECES = ["<unk>", *SPECIAL, *(f"<0x{i:02X}>" for i in range(256)), "▁", "a", "b", "▁a", "ab"]
 
 
@@ -82,7 +82,7 @@ def _write_tokenizer(writer: gguf.GGUFWriter, kind: str) -> None:
     writer.add_token_list(tokens)
     writer.add_token_types([3 if token in SPECIAL else 1 for token in tokens])
     if kind == "gpt2":
-        writer.add_token_merges(["Ġ t", "h e", "Ġt he"])
+        writer.add_token_merges(["Ġ t", "h e", "Ġt he", "Ġ Ġ"])
     else:
         writer.add_token_scores([-float(i) for i in range(len(tokens))])
         writer.add_unk_token_id(0)

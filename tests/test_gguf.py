@@ -1,5 +1,7 @@
 """GGUF files: the model they were written from, their tokenizer's conventions, and refusals."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -146,13 +148,15 @@ def test_words_are_cut_as_the_file_says(tmp_path):
 
 
 def test_digits_are_cut_before_spaces_where_the_file_says_so(tmp_path):
-    plain = pieces(tmp_path, "a  12")
-    single = pieces(tmp_path, "a  12", tokenizer__ggml__pre="smollm")
-    assert plain == single == ["a", "Ġ", "Ġ", "1", "2"]
+    assert pieces(tmp_path, "a  12") == ["a", "Ġ", "Ġ", "1", "2"]
+    assert pieces(tmp_path, "a  12", tokenizer__ggml__pre="smollm") == ["a", "ĠĠ", "1", "2"]
 
 
 def test_a_file_without_a_tokenizer(tmp_path):
-    assert ew.load_model(write_gguf(tmp_path / "x.gguf", module_of(), tokenizer=None)).tokenizer is None
+    assert (
+        ew.load_model(write_gguf(tmp_path / "x.gguf", module_of(), tokenizer=None)).tokenizer
+        is None
+    )
 
 
 # --- where it is, and the command line
@@ -209,15 +213,20 @@ def test_what_must_be_installed_is_said(tmp_path, monkeypatch):
 
 
 def test_on_the_command_line(tmp_path, capsys, monkeypatch):
+    def edgewise(*arguments):
+        with pytest.raises(SystemExit) as stop:
+            main(list(arguments))
+        assert not stop.value.code, capsys.readouterr().err
+        return capsys.readouterr().out
+
     write_gguf(tmp_path / "x.gguf", module_of())
     monkeypatch.chdir(tmp_path)
-    main(["models", "check", "x.gguf"])
-    assert "all within the tolerance" in capsys.readouterr().out
-    pair = '{"clean": "the a", "corrupted": "the b", "answer": "c", "wrong": "d"}\n'
-    (tmp_path / "own.jsonl").write_text(pair)
-    asked = ["--pairs", "own.jsonl", "--model", "x.gguf", "--method", "eap", "--edges", "9"]
-    main(["discover", *asked, "--out", "run"])
+    assert "all within the tolerance" in edgewise("models", "check", "x.gguf")
+    pair = {"clean": "the a", "corrupted": "the b", "answer": "c", "wrong": "d"}
+    (tmp_path / "own.jsonl").write_text(json.dumps(pair) + "\n")
+    asked = ("--pairs", "own.jsonl", "--model", "x.gguf", "--method", "eap", "--edges", "9")
+    edgewise("discover", *asked, "--out", "run")
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
-    main(["evaluate", str(tmp_path / "run"), "--no-minimality"])
+    edgewise("evaluate", str(tmp_path / "run"), "--no-minimality")

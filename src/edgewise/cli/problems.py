@@ -14,7 +14,7 @@ from edgewise.data.columns import parse_columns
 from edgewise.data.corruption import corrupt
 from edgewise.errors import SettingError
 from edgewise.graph import Graph
-from edgewise.model import Model, load_model
+from edgewise.model import BUNDLED, Model, load_model
 from edgewise.problem import Problem
 from edgewise.record import ProblemSummary, Run
 from edgewise.tasks import Task, default_model, load_task, task_spec
@@ -180,8 +180,8 @@ def _how_loaded(options: ProblemOptions) -> dict[str, Any]:
     """What a record needs to load the model again, wherever it is read."""
     how: dict[str, Any] = {"processing": options.processing}
     if options.model is not None:
-        is_folder = Path(options.model).is_dir()
-        how["model"] = str(Path(options.model).resolve()) if is_folder else options.model
+        is_local = options.model not in BUNDLED and Path(options.model).exists()
+        how["model"] = str(Path(options.model).resolve()) if is_local else options.model
     return how
 
 

@@ -161,6 +161,8 @@ def _hub_answers() -> bool:
 def _unavailable(source: str, is_local: bool, reason: Exception) -> ModelUnavailable:
     if is_local:
         return ModelUnavailable(f"{source!r} holds no readable model: {first_line(reason)}")
+    if source.count("/") > 1 or source.startswith((".", "~", "/")):  # no hub name is like this
+        return ModelUnavailable(f"there is no folder or file {source!r}.")
     near = difflib.get_close_matches(source, BUNDLED, n=1)
     return ModelUnavailable(
         (f"Did you mean {near[0]!r}? " if near else "")
