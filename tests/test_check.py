@@ -202,7 +202,7 @@ def test_doubts_are_no_faults(capsys, tmp_path):
 def test_a_behaviour_that_the_model_does_not_show(capsys, tmp_path):
     row = {"clean": "BOS 1 2 3", "corrupted": "BOS 2 3 1", "answer": "3"}
     found = check(capsys, tmp_path, json.dumps(row))
-    assert "right on 0% of the prompts" in found["warnings"][0]["message"]
+    assert "right on 0% of 1 prompts (the most likely" in found["warnings"][-1]["message"]
     assert found["answers"]["clean"]["logit_diff"] is None
 
 

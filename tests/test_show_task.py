@@ -127,7 +127,7 @@ def test_a_run_on_a_language_task_is_made_again_from_its_record(capsys, folder, 
     out = tmp_path / "run"
     choices = ["--corruption", "swap", "--template", "family", "--n", "3", "--bos"]
     ok(capsys, "discover", "--task", "ioi", "--model", folder, *choices, "--method", "eap",
-       "--edges", "5", "--out", out, "--json")  # fmt: skip
+       "--metric", "logit-diff", "--edges", "5", "--out", out, "--json")  # fmt: skip
     origin = ew.Run.load(out).request
     assert {k: origin[k] for k in ("task", "corruption", "template", "n")} == {
         "task": "ioi", "corruption": "swap", "template": "family", "n": 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from edgewise.errors import ProblemError, SettingError
 from edgewise.graph import REST, Graph
 from edgewise.metrics import Metric, check_finite, metric_named
 from edgewise.model import Model
-from edgewise.patching import Evaluator, Reference, reference_named
+from edgewise.patching import Accuracy, Evaluator, Reference, accuracy_of, reference_named
 
 
 @dataclass(frozen=True, eq=False, init=False)
@@ -101,6 +102,26 @@ class Problem:
             full, empty = self.value(Circuit.full(graph)), self.value(Circuit.empty(graph))
             self._baselines[graph] = (full, empty)
         return self._baselines[graph]
+
+    def accuracy(self) -> Accuracy | None:
+        """How often the full model is right on the prompts, with or without BOS; computed once.
+
+        None where the prompts have no answers to judge it by. Costs a forward pass at most, and
+        another one where it is often wrong. Raises `MetricError`.
+
+        >>> import edgewise as ew
+        >>> print(ew.load_task("ioi", n=20).problem.accuracy())
+        the full model is right on 100% of 20 prompts (the best right answer beats ...).
+        """
+        return self._accuracy
+
+    @cached_property
+    def _accuracy(self) -> Accuracy | None:
+        evaluator = self._evaluators.get(self.graph)
+        kept = None
+        if self.target is None and evaluator is not None and "batches" in vars(evaluator):
+            kept = [(batch.pairs, batch.rows) for batch in evaluator.batches]
+        return accuracy_of(self.model, self.pairs, kept)
 
     def evaluator(self, graph: Graph) -> Evaluator:
         """The plain evaluator for circuits of `graph`; made once. Raises `SettingError`."""

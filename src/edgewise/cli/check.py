@@ -1,4 +1,4 @@
-"""`edgewise tasks check`: all that is wrong with a file of prompts, by line and column."""
+"""`edgewise tasks check`: all that is wrong with prompts, and how often the model is right."""
 
 from __future__ import annotations
 
@@ -8,15 +8,25 @@ from typing import Annotated
 import typer
 
 from edgewise.cli.options import Json
+from edgewise.errors import SettingError
 
 
 def check(
-    file: Annotated[Path, typer.Argument(help="A file of prompt pairs.")],
+    prompts: Annotated[str, typer.Argument(help="A file of prompt pairs, or a named task.")],
     model: Annotated[
-        str | None, typer.Option(help="The model that is to run them: its tokenizer and answers.")
+        str | None, typer.Option(help="The model that is to run them. Default: a task's own.")
     ] = None,
     columns: Annotated[
         str | None, typer.Option(help="The names of its columns: clean=prompt,answers=target.")
+    ] = None,
+    n: Annotated[int | None, typer.Option(help="How many prompts a task draws.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of a task's prompts.")] = None,
+    template: Annotated[str | None, typer.Option(help="Sentences of a language task.")] = None,
+    corruption: Annotated[
+        str | None, typer.Option(help="How a language task's prompts are corrupted.")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Kind of prompts, where a task has several.")
     ] = None,
     bos: Annotated[
         bool | None,
@@ -25,16 +35,28 @@ def check(
     device: Annotated[str | None, typer.Option(help="cpu, cuda, mps.")] = None,
     json: Json = False,
 ) -> None:
-    """List every fault of a file of prompts, and how often the model is right at all.
+    """List every fault of a file of prompts, and how often the model is right on them at all.
 
-    Exit code 2 if something must be changed before the file can be used, else 0.
+    Below 80 %, also how often with BOS before each prompt, or without where it is there. Exit
+    code 2 if something must be changed before the file can be used, else 0.
 
     edgewise tasks check pairs.jsonl --model gpt2
+    edgewise tasks check ioi --model gpt2
     """
     from edgewise.cli import show
-    from edgewise.cli.checking import check_file, print_checked
+    from edgewise.cli.checking import check_file, check_task, print_checked
 
-    found = check_file(file, model, columns, bos=bos, device=device, quiet=json)
+    file = Path(prompts)
+    choices = {"n": n, "seed": seed, "template": template, "corruption": corruption, "data": data}
+    given = {name: value for name, value in choices.items() if value is not None}
+    if file.suffix == ".py" or not (file.suffix or file.is_file()):
+        if columns is not None:
+            raise SettingError("--columns is for files; a task knows its prompts.")
+        found = check_task(prompts, model, {**given, "bos": bos}, device=device, quiet=json)
+    else:
+        if given:
+            raise SettingError(f"--{next(iter(given))} is for tasks; {prompts} has its prompts.")
+        found = check_file(file, model, columns, bos=bos, device=device, quiet=json)
     if json:
         show.as_json(found.to_json())
     else:

@@ -1,9 +1,9 @@
-"""A file of prompts, looked at as a whole: its faults, its doubts, and how a model answers it."""
+"""Prompts of a file or a task, looked at as a whole: faults, doubts, and how a model answers."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,36 +11,45 @@ import torch
 
 from edgewise.cli import show
 from edgewise.data import PromptPairs
-from edgewise.data.checks import answered, doubts, errors_of_model, last_answer_logits, misfits
+from edgewise.data.checks import doubts, misfits
 from edgewise.data.columns import parse_columns
 from edgewise.data.faults import Fault, in_order
 from edgewise.data.files import read_pairs
 from edgewise.data.tables import table_of_file
 from edgewise.model import Model, load_model
+from edgewise.patching import Accuracy, accuracy_of, judged
+from edgewise.tasks import default_model, load_task, task_spec
 
-_BATCH = 16  # prompts at a time: their logits are the size of the vocabulary
+_SHOWN = 20  # faults, or warnings, that are printed
 
 
 @dataclass(frozen=True)
 class Checked:
-    """Faults must be changed before a file can be used, warnings looked at; the model's answers."""
+    """Faults must be changed before prompts can be used, warnings looked at; the model's answers.
 
-    file: Path
+    `source` is a file, or the name of a task.
+    """
+
+    source: str
     model: str | None
     n_pairs: int
     faults: Sequence[Fault]
     warnings: Sequence[Fault]
+    accuracy: Accuracy | None
     answers: dict[str, Any] | None
 
     def to_json(self) -> dict[str, Any]:
         """The document of `edgewise tasks check --json`."""
+        low = self.accuracy is not None and self.accuracy.low
+        warnings = [*self.warnings, *([Fault(f"{self.accuracy}", column="answers")] if low else ())]
         return {
-            "file": str(self.file),
+            "file": self.source,
             "model": self.model,
             "usable": not self.faults,
             "pairs": self.n_pairs,
             "faults": [_json(fault) for fault in self.faults],
-            "warnings": [_json(warning) for warning in self.warnings],
+            "warnings": [_json(warning) for warning in warnings],
+            "accuracy": None if self.accuracy is None else self.accuracy.to_json(),
             "answers": self.answers,
         }
 
@@ -61,63 +70,97 @@ def check_file(
         loaded = None if model is None else load_model(model, device=device)
     tokenizer = None if loaded is None else loaded.tokenizer
     reading = read_pairs(table, tokenizer, bos=bos, columns=names)
-    faults: list[Fault] = list(reading.faults)
-    warnings: list[Fault] = []
-    answers = None
+    pairs = None
     if reading.fields is not None:
         pairs = PromptPairs(**reading.fields, source=str(file))
-        warnings += doubts(pairs, reading.labels, tokenizer)
+    return _checked(
+        str(file), model, loaded, pairs, reading.labels, list(reading.faults), quiet=quiet
+    )
+
+
+def check_task(
+    name: str,
+    model: str | None,
+    choices: Mapping[str, Any],
+    *,
+    device: str | None,
+    quiet: bool,
+) -> Checked:
+    """Look at a task's prompts, as `load_task` makes them. Raises `EdgewiseError` as it does."""
+    source = model or default_model(task_spec(name))
+    with show.spinner("loading", quiet=quiet):
+        loaded = load_model(source, device=device)
+        pairs = load_task(name, loaded, **choices).problem.pairs
+    labels = [f"prompt {i}" for i in range(len(pairs))]
+    return _checked(name, source, loaded, pairs, labels, [], quiet=quiet)
+
+
+def _checked(
+    source: str,
+    name: str | None,
+    model: Model | None,
+    pairs: PromptPairs | None,
+    labels: Sequence[str],
+    faults: list[Fault],
+    *,
+    quiet: bool,
+) -> Checked:
+    """What is wrong with prompts, beside `faults`, and how the model answers them."""
+    warnings: list[Fault] = []
+    accuracy = answers = None
+    if pairs is not None:
+        warnings += doubts(pairs, labels, None if model is None else model.tokenizer)
         if pairs.corrupted is not None and torch.equal(pairs.clean, pairs.corrupted):
             text = "every corrupted prompt equals its clean one, so no edge can matter."
             faults.append(Fault(text, column="corrupted"))
-        if loaded is not None:
+    if pairs is not None and model is not None:
+        config = model.config
+        sizes = {"n_tokens": config.d_vocab, "n_outputs": config.d_vocab_out}
+        unfit = misfits(pairs, labels, **sizes, n_ctx=config.n_ctx)
+        faults += unfit
+        if not unfit:
             with show.spinner("answering", quiet=quiet):
-                answers = _judge(loaded, pairs, reading.labels, faults, warnings)
-    return Checked(file, model, len(reading.labels), in_order(faults), in_order(warnings), answers)
-
-
-def _judge(
-    model: Model,
-    pairs: PromptPairs,
-    labels: Sequence[str],
-    faults: list[Fault],
-    warnings: list[Fault],
-) -> dict[str, Any] | None:
-    """How the model answers the prompts that it can take; adds to faults and warnings."""
-    config = model.config
-    unfit = misfits(
-        pairs, labels, n_tokens=config.d_vocab, n_outputs=config.d_vocab_out, n_ctx=config.n_ctx
+                accuracy, answers = _answers(model, pairs)
+    if accuracy is not None and model is not None:
+        warnings += _mistakes(accuracy, labels, model)
+    return Checked(
+        source, name, len(labels), in_order(faults), in_order(warnings), accuracy, answers
     )
-    faults += unfit
-    if unfit or pairs.answers is None:
-        return None
-    results: dict[str, Any] = {}
-    for name in ("clean", "corrupted"):
-        tokens = getattr(pairs, name)
-        if tokens is None:
-            continue
-        rows = []
-        with torch.no_grad():
-            for start in range(0, len(pairs), _BATCH):
-                part = pairs.subset(start, start + _BATCH)
-                logits = model(getattr(part, name), part.real)
-                rows.append(last_answer_logits(part, logits).float().cpu())
-        judged = answered(pairs, torch.cat(rows))
-        assert judged is not None
-        n = len(pairs)
-        results[name] = {
-            "accuracy": sum(judged.correct) / n,
-            "prefers_right": None if judged.prefers is None else sum(judged.prefers) / n,
-            "logit_diff": None if judged.difference is None else sum(judged.difference) / n,
+
+
+def _answers(model: Model, pairs: PromptPairs) -> tuple[Accuracy | None, dict[str, Any] | None]:
+    """How often the model is right, and its answers to clean and corrupted prompts in numbers."""
+    accuracy = accuracy_of(model, pairs)
+    if accuracy is None:
+        return None, None
+    each = {"clean": accuracy}
+    if pairs.corrupted is not None:
+        other = judged(model, replace(pairs, clean=pairs.corrupted))
+        each |= {} if other is None else {"corrupted": other}
+    results: dict[str, dict[str, float | None]] = {}
+    for prompts, found in each.items():
+        means = {name: values.double().mean().item() for name, values in found.values.items()}
+        results[prompts] = {
+            "accuracy": means.get("accuracy", found.share),
+            "prefers_right": means.get("fraction-correct"),
+            "logit_diff": means.get("logit-diff"),
         }
-        if name == "clean":
-            warnings += errors_of_model(pairs, labels, judged, model.tokenizer)
-    clean = results["clean"]
-    share = clean["accuracy"] if clean["prefers_right"] is None else clean["prefers_right"]
-    if share < 0.5:
-        text = f"the model is right on {share:.0%} of the prompts: it does not show this behaviour."
-        warnings.append(Fault(text, column="answers"))
-    return results
+    return accuracy, results
+
+
+def _mistakes(accuracy: Accuracy, labels: Sequence[str], model: Model) -> list[Fault]:
+    """Prompts that the model itself gets wrong: a circuit for them explains an error."""
+    found = []
+    right = accuracy.values[accuracy.metric].tolist()
+    for label, share, token in zip(labels, right, accuracy.likeliest, strict=True):
+        if share >= 0.5:
+            continue
+        name = str(token) if model.tokenizer is None else repr(model.tokenizer.decode([token]))
+        text = f"the model's own answer is {name}"
+        if accuracy.metric == "fraction-correct":
+            text += ", and it prefers a wrong answer to the right one"
+        found.append(Fault(f"{text}.", where=label, column="answers"))
+    return found
 
 
 def _json(fault: Fault) -> dict[str, Any]:
@@ -140,12 +183,16 @@ def print_checked(found: Checked) -> None:
     for title, listed in (("must be changed", found.faults), ("to look at", found.warnings)):
         if listed:
             line(f"{len(listed)} {title}:")
-        for fault in listed:
+        for fault in listed[:_SHOWN]:
             place = ", ".join(filter(None, [fault.where, fault.column]))
             line(f"  {place}: {fault.text}" if place else f"  {fault.text}")
-    line(f"{found.file}: {found.n_pairs} pairs can be used.")
+        if len(listed) > _SHOWN:
+            line(f"  … and {len(listed) - _SHOWN} more (--json lists all).")
+    line(f"{found.source}: {found.n_pairs} pairs can be used.")
     for name, answers in (found.answers or {}).items():
         line(_answers_line(name, answers, found.model))
+    if found.model is not None and not found.faults:
+        line(show.accuracy_line(found.accuracy))
 
 
 def _answers_line(name: str, answers: dict[str, Any], model: str | None) -> str:

@@ -56,6 +56,9 @@ def discover(
         check_writable(report)
     with show.spinner("loading", quiet=json):
         built = build(problem)
+        accuracy = built.problem.accuracy()
+    if not json:
+        show.say(show.accuracy_line(accuracy))
     with keeping(journal) as watched:
         with show.progress_bar(method, quiet=json) as bar:
             run = run_discovery(

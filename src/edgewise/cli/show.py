@@ -36,6 +36,12 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
     OUT.print(grid)
 
 
+def accuracy_line(accuracy: object) -> str:
+    """How often the full model is right, as a sentence; `None` where nothing says what right is."""
+    text = accuracy or "the prompts have no answers to judge the full model by."
+    return f"{text}"[:1].upper() + f"{text}"[1:]
+
+
 def number(value: float | None, digits: int = 4) -> str:
     """A number for reading: significant digits, or a dash."""
     return "–" if value is None else f"{value:.{digits}g}"

@@ -25,24 +25,34 @@ def show_task(
     data: Annotated[
         str | None, typer.Option(help="Kind of prompts, where a task has several.")
     ] = None,
+    bos: Annotated[
+        bool | None,
+        typer.Option("--bos/--no-bos", help="BOS before each prompt. Default: as the tokenizer."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the prompts.")] = 0,
     json: Json = False,
 ) -> None:
     """Show prompts of a task: clean above corrupted, token by token.
 
+    With --model, the model's own tokens, BOS included, and how often it is right on the task.
+
     edgewise tasks show ioi --n 3 --corruption swap
     """
     from edgewise.cli import show
     from edgewise.tasks import task_spec
-    from edgewise.tasks.samples import samples
+    from edgewise.tasks.samples import samples, samples_of, usual_task
 
     spec = task_spec(name)
+    choices: dict[str, Any] = {"seed": seed, "template": template, "corruption": corruption}
+    words = bool(spec.templates) and (model, data, bos) == (None, None, None)
     with show.spinner("loading", quiet=json):
-        drawn = samples(
-            name, n, seed=seed, model=model, template=template, corruption=corruption, data=data
-        )
+        task = None if words else usual_task(name, n, model, **choices, data=data, bos=bos)
+        drawn = samples(name, n, **choices) if task is None else samples_of(task)[:n]
+        accuracy = None if task is None else task.problem.accuracy()
     if json:
-        show.as_json({"task": spec.name, "samples": [sample.to_json() for sample in drawn]})
+        number = None if accuracy is None else accuracy.to_json()
+        shown = [sample.to_json() for sample in drawn]
+        show.as_json({"task": spec.name, "samples": shown, "accuracy": number})
         return
     show.OUT.print(f"[bold]{spec.name}[/bold]: {spec.summary}", highlight=False)
     for heading, known, chosen in (
@@ -58,6 +68,8 @@ def show_task(
     for sample in drawn:
         show.OUT.print()
         _print_sample(sample)
+    if task is not None:
+        show.OUT.print(f"\n{show.accuracy_line(accuracy)}", markup=False, soft_wrap=True)
 
 
 def _print_sample(sample: Sample) -> None:

@@ -1,12 +1,9 @@
-"""What may be wrong with prompts that can be used: duplicates, BOS twice, answers nobody gives."""
+"""What may be wrong with prompts that can be used: duplicates, BOS twice."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from edgewise.data.faults import Fault
@@ -71,64 +68,6 @@ def misfits(
                 text = f"it has the token id {outside[0]}; the model knows 0 to {n - 1}."
                 found.append(Fault(text, where=where, column=name))
     return found
-
-
-@dataclass(frozen=True)
-class Answered:
-    """How a model answers prompts. Logits are at each prompt's last answer position.
-
-    `correct`: the most likely token is a right answer. `prefers`: the best right answer beats the
-    best wrong one; `difference`: mean right logit minus mean wrong one. Both are None without
-    wrong answers.
-    """
-
-    likeliest: Sequence[int]
-    correct: Sequence[bool]
-    prefers: Sequence[bool] | None
-    difference: Sequence[float] | None
-
-
-def answered(pairs: PromptPairs, logits: Float[Tensor, "batch vocab"]) -> Answered | None:
-    """Judge the logits at each prompt's last answer position; None if pairs have no answers."""
-    if pairs.answers is None:
-        return None
-    likeliest = logits.argmax(dim=-1).tolist()
-    correct, prefers, difference = [], [], []
-    for i, token in enumerate(likeliest):
-        right, wrong = list(_ids(pairs.answers, i)), list(_ids(pairs.wrong, i))
-        correct.append(token in right)
-        if wrong:
-            row = logits[i].double()
-            prefers.append(bool(row[right].max() > row[wrong].max()))
-            difference.append((row[right].mean() - row[wrong].mean()).item())
-    if pairs.wrong is None:
-        return Answered(likeliest, correct, None, None)
-    return Answered(likeliest, correct, prefers, difference)
-
-
-def errors_of_model(
-    pairs: PromptPairs, labels: Sequence[str], judged: Answered, tokenizer: Tokenizer | None
-) -> list[Fault]:
-    """Prompts that the model itself gets wrong: a circuit for them explains an error."""
-    found = []
-    verdicts = judged.correct if judged.prefers is None else judged.prefers
-    for i, right in enumerate(verdicts):
-        if right:
-            continue
-        text = f"the model's own answer is {_token(judged.likeliest[i], tokenizer)}"
-        if judged.prefers is not None:
-            text += ", and it prefers a wrong answer to the right one"
-        found.append(Fault(f"{text}.", where=labels[i], column="answers"))
-    return found
-
-
-def last_answer_logits(
-    pairs: PromptPairs, logits: Float[Tensor, "batch pos vocab"]
-) -> Float[Tensor, "batch vocab"]:
-    """The logits at each prompt's last answer position."""
-    index = torch.arange(pairs.n_positions)
-    last = torch.where(pairs.answer_at, index, -1).amax(dim=1).to(logits.device)
-    return logits[torch.arange(len(pairs), device=logits.device), last]
 
 
 def _ids(rows: Tensor | None, i: int) -> tuple[int, ...]:

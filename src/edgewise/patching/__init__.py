@@ -1,5 +1,6 @@
 """What removed edges carry, and running a circuit."""
 
+from edgewise.patching.accuracy import Accuracy, accuracy_of, judged
 from edgewise.patching.evaluator import Batch, Evaluator, answer_rows
 from edgewise.patching.readers import CircuitReader, RecordingReader, ReferenceValues
 from edgewise.patching.reference import (
@@ -13,6 +14,7 @@ from edgewise.patching.reference import (
 __all__ = [
     "REFERENCE_KINDS",
     "REFERENCE_SUMMARIES",
+    "Accuracy",
     "Batch",
     "CircuitReader",
     "Evaluator",
@@ -20,6 +22,8 @@ __all__ = [
     "Reference",
     "ReferenceKind",
     "ReferenceValues",
+    "accuracy_of",
     "answer_rows",
+    "judged",
     "reference_named",
 ]

@@ -52,6 +52,12 @@ def finished_run(
 ) -> Run:
     """The run of a finding, with its circuit's faithfulness. Stops the clock."""
     seconds, forward, backward = clock.stop()
+    accuracy = problem.accuracy()
+    measurements = {"faithfulness": faithfulness(problem, finding.circuit).to_json()}
+    notes = finding.notes
+    if accuracy is not None:
+        measurements["accuracy"] = accuracy.to_json()
+        notes += (f"On these prompts {accuracy}",) if accuracy.low else ()
     return Run(
         method=method,
         settings_given=given,
@@ -74,9 +80,9 @@ def finished_run(
         started=clock.started,
         margin=finding.margin,
         worst_error=finding.worst_error,
-        measurements={"faithfulness": faithfulness(problem, finding.circuit).to_json()},
+        measurements=measurements,
         request=request_of(problem),
-        notes=(*finding.notes, *_constant(problem, finding)),
+        notes=(*notes, *_constant(problem, finding)),
     )
 
 

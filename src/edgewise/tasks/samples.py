@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from edgewise.data import NO_ANSWER, PromptPairs, Tokenizer
+from edgewise.errors import SettingError
 from edgewise.model import Model, load_model
 from edgewise.tasks.catalog import load_task, task_spec
 from edgewise.tasks.language import BEHAVIOURS, Example, examples
@@ -70,6 +71,21 @@ def samples(
         data=data,
     )
     return samples_of(task)[:n]
+
+
+def usual_task(name: str, n: int, model: Model | str | None, **choices: Any) -> Task:
+    """A task with as many prompts as it usually has, or at least `n`: enough to judge a model by.
+
+    Raises as `load_task` does.
+    """
+    behaviour = BEHAVIOURS.get(task_spec(name).name)
+    loaded = load_model(model) if isinstance(model, str) else model
+    if behaviour is None or n >= behaviour.n:
+        return load_task(name, loaded, n=None if behaviour is None else n, **choices)
+    try:
+        return load_task(name, loaded, n=behaviour.n, **choices)
+    except SettingError:  # some templates have fewer prompts
+        return load_task(name, loaded, n=n, **choices)
 
 
 def samples_of(task: Task) -> tuple[Sample, ...]:
