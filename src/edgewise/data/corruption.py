@@ -7,7 +7,6 @@ two names does that best, random tokens worst.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from edgewise.data.faults import Fault
 from edgewise.data.pairs import PromptPairs
+from edgewise.data.phrases import occurrences, swapped
 from edgewise.data.tokens import Tokenizer
 from edgewise.errors import ProblemError, SettingError
 
@@ -32,15 +32,16 @@ def swap_entities(
     """Prompts in which two words change places, everywhere.
 
     `entities` is a pair for all prompts, or one for each. Words are whole words ("Ann" is not part
-    of "Anna"). Raises `ProblemError` where one of them is missing.
+    of "Anna"); in scripts without spaces between words, wherever they stand. Raises `ProblemError`
+    where one of them is missing.
 
     >>> swap_entities(["Ann and Bob met. Bob left"], ("Ann", "Bob"))
     ['Bob and Ann met. Ann left']
     """
-    return [
-        "".join(_swapped(re.split(rf"(?<!\w)({re.escape(a)}|{re.escape(b)})(?!\w)", text), a, b))
-        for text, (a, b) in _with_both(prompts, entities, _has_word)
-    ]
+    both = _with_both(
+        prompts, entities, lambda pair, text: {pair[k] for *_, k in occurrences(text, *pair)}
+    )
+    return ["".join(swapped(text, a, b)) for text, (a, b) in both]
 
 
 def swap_tokens(
@@ -55,22 +56,15 @@ def swap_tokens(
     [[0, 7, 5, 7]]
     """
     return [
-        _swapped(row, a, b) for row, (a, b) in _with_both(prompts, entities, lambda i, r: i in r)
+        [b if token == a else a if token == b else token for token in row]
+        for row, (a, b) in _with_both(prompts, entities, lambda pair, row: {*pair} & {*row})
     ]
-
-
-def _swapped(items: Sequence[Entity], a: Entity, b: Entity) -> list[Entity]:
-    return [b if item == a else a if item == b else item for item in items]
-
-
-def _has_word(word: str, text: str) -> bool:
-    return bool(word) and re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text) is not None
 
 
 def _with_both(
     prompts: Sequence[Prompt],
     entities: Sequence[tuple[Entity, Entity]] | tuple[Entity, Entity],
-    contains: Callable[[Entity, Prompt], bool],
+    found: Callable[[tuple[Entity, Entity], Prompt], set[Entity]],
 ) -> list[tuple[Prompt, tuple[Entity, Entity]]]:
     """Each prompt with its two entities, both of which it has."""
     one = len(entities) == 2 and not isinstance(entities[0], tuple | list)
@@ -81,7 +75,7 @@ def _with_both(
         Fault(f"it does not have {entity!r}.", where=f"prompt {i}")
         for i, (prompt, pair) in enumerate(zip(prompts, pairs, strict=True))
         for entity in pair
-        if not contains(entity, prompt)
+        if entity not in found(pair, prompt)
     ]
     if faults:
         raise ProblemError("swap", faults)
