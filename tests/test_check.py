@@ -82,8 +82,8 @@ MALFORMED = [
     ("x.jsonl", ids(clean=[10**30, 1, 2]), "line 2", "which is not a token id"),
     ("x.jsonl", PAIR.replace("BOS 3 1 2", "BOS 1 2 3"), "", "every corrupted prompt equals"),
     # answers
-    ("x.jsonl", lines(PAIR.replace('"3"', '"3 1"')), "line 2", "the answer '3 1' is 2 tokens"),
-    ("x.jsonl", lines(PAIR.replace('"3"', '""')), "line 2", "the answer '' is 0 tokens"),
+    ("x.jsonl", lines(PAIR.replace('"3"', '"3 9"')), "line 2", "the model has no token '9'"),
+    ("x.jsonl", lines(PAIR.replace('"3"', '""')), "line 2", "the answer '' is no token"),
     ("x.jsonl", lines(PAIR.replace('"3"', '"three"')), "line 2", "the model has no token 'three'"),
     ("x.jsonl", lines(PAIR.replace('"3"', "[]")), "line 2", "answers is empty"),
     ("x.jsonl", lines(PAIR.replace('"2"}', "{}}")), "line 2", "'wrong' must be text or token ids"),
@@ -218,7 +218,7 @@ def test_without_answers_or_model(capsys, tmp_path):
 
 def test_every_fault_at_once_in_order(capsys, tmp_path):
     file = tmp_path / "x.jsonl"
-    bad = {"clean": "BOS 1 2 3", "corrupted": "BOS 3", "answer": "3 1"}
+    bad = {"clean": "BOS 1 2 3", "corrupted": "BOS 3", "answer": "9"}
     file.write_text(lines("{", json.dumps(bad), PAIR, PAIR.replace("1 2 3", "7")))
     code, out, _ = edgewise(capsys, "tasks", "check", file, "--model", "tracr-reverse")
     assert code == 2

@@ -93,7 +93,7 @@ def test_a_run_says_what_was_done_and_is_made_again(folders, tmp_path, capsys, a
     file.write_text(json.dumps(row))
     for flags, wanted in (([], adds), (["--bos"], True), (["--no-bos"], False)):
         out = tmp_path / f"run{len(flags)}{wanted}"
-        asked = ["--pairs", file, "--model", folders[adds], "--method", "eap", "--edges", 3]
+        asked = ["--pairs", file, "--model", folders[adds], "--method", "eap-ig", "--edges", 3]
         assert command("discover", *asked, *flags, "--out", out) == 0
         run = ew.Run.load(out)
         assert run.problem.bos is wanted

@@ -200,7 +200,11 @@ def _faults(problem: Problem) -> list[str]:
             faults += _id_faults(ids, ids != NO_ANSWER, what, config.d_vocab_out)
     for need in problem.metric.needs:
         if getattr(pairs, need) is None:
-            faults.append(f"metric {problem.metric.name!r} needs {need}, and the pairs have none.")
+            whole = " as whole answers are scored; use nll, match-nll, accuracy or kl"
+            why = whole if need == "wrong" and pairs.whole_answers else ""
+            faults.append(
+                f"metric {problem.metric.name!r} needs {need}, and the pairs have none{why}."
+            )
     faults += _answer_faults(problem)
     if problem.metric.name == "kl" and config.d_vocab_out == 1:
         faults.append("metric 'kl' is always 0 for a model with one output; use 'l2'.")

@@ -32,6 +32,9 @@ def check(
         bool | None,
         typer.Option("--bos/--no-bos", help="BOS before each text. Default: as the tokenizer."),
     ] = None,
+    chat: Annotated[
+        bool, typer.Option("--chat", help="Each text is the user's turn in the chat template.")
+    ] = False,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, mps.")] = None,
     json: Json = False,
 ) -> None:
@@ -52,11 +55,13 @@ def check(
     if file.suffix == ".py" or not (file.suffix or file.is_file()):
         if columns is not None:
             raise SettingError("--columns is for files; a task knows its prompts.")
-        found = check_task(prompts, model, {**given, "bos": bos}, device=device, quiet=json)
+        found = check_task(
+            prompts, model, {**given, "bos": bos, "chat": chat}, device=device, quiet=json
+        )
     else:
         if given:
             raise SettingError(f"--{next(iter(given))} is for tasks; {prompts} has its prompts.")
-        found = check_file(file, model, columns, bos=bos, device=device, quiet=json)
+        found = check_file(file, model, columns, bos=bos, chat=chat, device=device, quiet=json)
     if json:
         show.as_json(found.to_json())
     else:

@@ -60,6 +60,7 @@ def check_file(
     columns: str | None,
     *,
     bos: bool | None,
+    chat: bool,
     device: str | None,
     quiet: bool,
 ) -> Checked:
@@ -69,7 +70,7 @@ def check_file(
     with show.spinner("loading", quiet=quiet):
         loaded = None if model is None else load_model(model, device=device)
     tokenizer = None if loaded is None else loaded.tokenizer
-    reading = read_pairs(table, tokenizer, bos=bos, columns=names)
+    reading = read_pairs(table, tokenizer, bos=bos, chat=chat, columns=names)
     pairs = None
     if reading.fields is not None:
         pairs = PromptPairs(**reading.fields, source=str(file))

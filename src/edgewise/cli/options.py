@@ -54,6 +54,11 @@ class ProblemOptions:
         None,
         "--bos/--no-bos",
     )
+    chat: bool = _option(
+        "Each text is the user's turn in the tokenizer's chat template. Default: the bare text.",
+        False,
+        "--chat",
+    )
     by_position: bool = _option(
         "Average the metric over all answer positions, as the original ACDC code, instead of over "
         "prompts' means: every position becomes a prompt of its own.",
@@ -183,7 +188,7 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
 
 # Options of a problem that a sweep takes one value of.
 _ONE_VALUE = (
-    *("columns", "bos", "split_qkv", "split_heads", "split_embed", "switches", "spans"),
+    *("columns", "bos", "chat", "split_qkv", "split_heads", "split_embed", "switches", "spans"),
     *("batch_size", "device", "processing"),
 )
 

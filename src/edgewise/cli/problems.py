@@ -131,6 +131,7 @@ def _task(options: ProblemOptions, load: Load) -> Task:
         template=options.template,
         corruption=options.corruption,
         bos=options.bos,
+        chat=options.chat,
         metric=options.metric,
         reference=options.reference,
     )
@@ -151,9 +152,15 @@ def _pairs_task(options: ProblemOptions, load: Load) -> Task:
     columns = parse_columns(options.columns) if options.columns is not None else None
     model = load(options, options.model)
     pairs = PromptPairs.from_file(
-        options.pairs, tokenizer=model.tokenizer, columns=columns, bos=options.bos
+        options.pairs,
+        tokenizer=model.tokenizer,
+        columns=columns,
+        bos=options.bos,
+        chat=options.chat,
     )
     origin: dict[str, Any] = {"pairs": str(Path(options.pairs).resolve()), "bos": options.bos}
+    if options.chat:
+        origin["chat"] = True
     if options.columns is not None:
         origin["columns"] = options.columns
     if options.corrupt is not None:

@@ -7,9 +7,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from edgewise.data.answers import (
+    Answers,
+    begins_as_wrong,
+    id_rows,
+    notes_of,
+    whole_answer_faults,
+    with_whole_answers,
+)
 from edgewise.data.faults import Fault, Label
 from edgewise.data.positions import answer_mask, listed, span_masks, tensor_if_array, whole
-from edgewise.data.tokens import NO_ANSWER, Padding
+from edgewise.data.tokens import NO_ANSWER, AnswerTokens, Padding
 from edgewise.errors import ProblemError
 
 Ids = list[list[int]]
@@ -57,8 +65,11 @@ def build_pairs(
         empty = [i for i, row in enumerate(clean_rows) if not row]
         text = "the clean prompt is empty."
         faults += [Fault(text, where=label(i), column="clean") for i in empty]
-    answer_ids = _answer_rows(answers, n, "answers", label, faults)
-    wrong_ids = _answer_rows(wrong, n, "wrong", label, faults)
+    right = _answer_rows(answers, n, "answers", label, faults)
+    others = _answer_rows(wrong, n, "wrong", label, faults)
+    alike = begins_as_wrong(right, others)
+    if right is not None and alike:
+        faults += whole_answer_faults(right, alike, answer_positions, label)
     # Positions stay where the user put them: a batch padded by the user keeps its width.
     width = given_width
     kept = torch.tensor([len(row) for row in clean_rows])
@@ -66,15 +77,17 @@ def build_pairs(
     masks = span_masks(spans, kept, width, padding, label, faults)
     if faults:
         raise ProblemError(source, faults)
-    return {
+    fields = {
         "clean": _padded(clean_rows, width, padding),
         "corrupted": None if corrupted_rows is None else _padded(corrupted_rows, width, padding),
         "lengths": kept,
         "answer_at": answer_at,
-        "answers": answer_ids,
-        "wrong": wrong_ids,
+        "answers": id_rows(right),
+        "wrong": id_rows(others),
         "spans": masks,
+        "notes": tuple(notes_of(right, others, alike)),
     }
+    return with_whole_answers(fields, right, padding) if right and alike else fields
 
 
 def _id_rows(rows: Any, what: str, label: Label, faults: list[str]) -> Ids | None:
@@ -158,7 +171,9 @@ def _length_faults(clean: Ids, corrupted: Ids, label: Label) -> list[str]:
     ]
 
 
-def _answer_rows(answers: Any, n: int, what: str, label: Label, faults: list[str]) -> Tensor | None:
+def _answer_rows(
+    answers: Any, n: int, what: str, label: Label, faults: list[str]
+) -> Answers | None:
     if answers is None:
         return None
     values = answers.tolist() if isinstance(answers, Tensor) else answers
@@ -170,18 +185,25 @@ def _answer_rows(answers: Any, n: int, what: str, label: Label, faults: list[str
     if len(rows) != n:
         faults.append(f"there are {len(rows)} {what} for {n} prompts.")
         return None
-    ids: Ids = []
+    found: Answers = []
     for i, row in enumerate(rows):
-        known = [whole(v) for v in row]
-        if None in known:
-            text = f"{what} has {row[known.index(None)]!r}, not a token id."
+        tokens = [_tokens(v) for v in row]
+        odd = [v for v, ids in zip(row, tokens, strict=True) if not ids]
+        given = [ids for ids in tokens if ids != (NO_ANSWER,)]
+        if odd:
+            text = f"{what} has {odd[0]!r}, not a token id."
             faults.append(Fault(text, where=label(i), column=what))
-        elif not [v for v in known if v != NO_ANSWER]:
+        elif not given:
             faults.append(Fault(f"{what} is empty.", where=label(i), column=what))
-        once = dict.fromkeys(v or 0 for v in known)  # an answer given twice would count twice
-        ids.append(list(once))
-    width = max(len(row) for row in ids)
-    return torch.tensor([row + [NO_ANSWER] * (width - len(row)) for row in ids]).reshape(n, width)
+        found.append(given)
+    return found
+
+
+def _tokens(value: Any) -> AnswerTokens:
+    if isinstance(value, AnswerTokens):
+        return value
+    known = whole(value)
+    return AnswerTokens([] if known is None else [known])
 
 
 def _padded(rows: Ids, width: int, padding: Padding) -> Tensor:

@@ -15,7 +15,7 @@ def doubts(
     pairs: PromptPairs, labels: Sequence[str], tokenizer: Tokenizer | None = None
 ) -> list[Fault]:
     """Warnings about pairs, in their order; `labels` says where each stands."""
-    found: list[Fault] = []
+    found = [Fault(note, column="answers") for note in pairs.notes]
     first: dict[object, str] = {}
     bos = None if tokenizer is None else tokenizer.bos
     for i, where in enumerate(labels):

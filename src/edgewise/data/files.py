@@ -10,8 +10,8 @@ from edgewise.data.build import build_pairs
 from edgewise.data.columns import Columns, Record, check_columns, records_of
 from edgewise.data.faults import Fault, in_order
 from edgewise.data.tables import Table
-from edgewise.data.text import answer_ids, bos_ids, prompt_ids, span_places
-from edgewise.data.tokens import Padding, Tokenizer
+from edgewise.data.text import Prompt, TextReader
+from edgewise.data.tokens import AnswerTokens, Padding, Tokenizer
 from edgewise.errors import ProblemError
 
 Encoded = tuple[str, dict[str, Any]]  # where a row stands, and its columns as ids
@@ -34,6 +34,7 @@ def read_pairs(
     tokenizer: Tokenizer | None,
     *,
     bos: bool | None = None,
+    chat: bool = False,
     columns: Columns | None = None,
     padding: Padding = "right",
 ) -> Reading:
@@ -42,12 +43,12 @@ def read_pairs(
     mapped = check_columns(columns)
     records = records_of(table, mapped, faults)
     rows: list[Encoded] = []
-    begun = None
     if records:
-        encode = _Encoder(records[0], tokenizer, bos, table, faults)
-        begun = bool(encode.start) if encode.text else None
+        encode = _Encoder(
+            records[0], TextReader(tokenizer, table.source, bos=bos, chat=chat), table, faults
+        )
         if "spans" not in mapped:
-            records = _with_shared_spans(records, table, len(encode.start))
+            records = _with_shared_spans(records, table, len(encode.reader.start))
         rows = [(r.where, encode(r)) for r in records]
     _check_span_names(rows, faults)
     good = _without_bad(rows, faults)
@@ -58,8 +59,9 @@ def read_pairs(
         good = _without_bad(good, found)
         fields, _ = _build(good, padding, table.source)
     labels = tuple(where for where, _ in good) if fields else ()
-    if fields is not None:
-        fields["bos"] = begun
+    if fields is not None and encode.text:
+        fields["bos"] = encode.reader.begins_with_bos(good[0][1]["clean"])
+        fields["chat"] = chat
     return Reading(fields, labels, tuple(in_order([*faults, *found])))
 
 
@@ -96,22 +98,19 @@ class _Encoder:
     def __init__(
         self,
         first: Record,
-        tokenizer: Tokenizer | None,
-        bos: bool | None,
+        reader: TextReader,
         table: Table,
         faults: list[Fault],
     ) -> None:
         self.text = isinstance(first.values["clean"], str)
-        self.tokenizer, self.faults, self.cells = tokenizer, faults, table.cells
+        self.reader, self.faults, self.cells = reader, faults, table.cells
         self.first = first.where
-        self.start: list[int] = []
-        if self.text and tokenizer is None:
+        self.prompt = Prompt([])
+        if self.text and reader.tokenizer is None:
             _refuse(table, "its prompts are text; pass the model's tokenizer.")
-        if not self.text and bos:
-            _refuse(table, "its prompts are token ids; bos is for text. Drop it.")
-        self.bos = bos
-        if self.text and tokenizer is not None:
-            self.start = bos_ids(tokenizer, bos, table.source)
+        if not self.text and (reader.bos or reader.chat):
+            asked = "bos" if reader.bos else "chat"
+            _refuse(table, f"its prompts are token ids; {asked} is for text. Drop it.")
 
     def __call__(self, record: Record) -> dict[str, Any]:
         row: dict[str, Any] = {}
@@ -121,16 +120,18 @@ class _Encoder:
             elif name in ("answers", "wrong"):
                 row[name] = self._answers(name, value, record.where)
             elif name == "spans":
-                row[name] = self._spans(value, row["clean"], record.where)
+                row[name] = self._spans(value, record.where)
             else:
                 row[name] = value
         return row
 
     def _prompt(self, name: str, value: Any, where: str) -> list[int]:
-        if self.text and isinstance(value, str) and self.tokenizer is not None:
-            start = self.start
-            return prompt_ids(self.tokenizer, value, self.bos, start, where, name, self.faults)
+        if self.text and isinstance(value, str):
+            read = self.reader.prompt(value, where, name, self.faults)
+            self.prompt = read if name == "clean" else self.prompt
+            return read.ids
         if not self.text and isinstance(value, list) and all(type(v) is int for v in value):
+            self.prompt = Prompt(value) if name == "clean" else self.prompt
             return value
         wanted = "text" if self.text else "token ids"
         text = f"{name!r} must be {wanted}, as the clean prompts are."
@@ -140,20 +141,20 @@ class _Encoder:
         self.faults.append(Fault(text, where=where, column=name))
         return []
 
-    def _answers(self, name: str, value: Any, where: str) -> list[int]:
+    def _answers(self, name: str, value: Any, where: str) -> list[AnswerTokens]:
         if self.cells and not self.text:
             several = value if isinstance(value, list) else [value]
             value = [int(v) if _is_number(v) else v for v in several]
-        return answer_ids(self.tokenizer, value, where, name, self.faults)
+        return self.reader.answers(value, self.prompt, where, name, self.faults)
 
-    def _spans(self, value: Any, clean: list[int], where: str) -> dict[str, Any]:
+    def _spans(self, value: Any, where: str) -> dict[str, Any]:
         given = value if isinstance(value, Mapping) else {}
         named = {k: v for k, v in given.items() if v is not None}  # Arrow has None for no such name
         if not named:
             text = f"'spans' must map names to positions, not {value!r:.60}."
             self.faults.append(Fault(text, where=where, column="spans"))
         return {
-            str(name): span_places(self.tokenizer, name, place, clean, where, self.faults)
+            str(name): self.reader.span(name, place, self.prompt, where, self.faults)
             for name, place in named.items()
         }
 

@@ -19,9 +19,9 @@ from edgewise.data.build import build_pairs
 from edgewise.data.columns import Columns
 from edgewise.data.files import read_pairs
 from edgewise.data.tables import Table, table_of_file, table_of_rows
-from edgewise.data.text import tokens_of_text
+from edgewise.data.text import TextReader, tokens_of_text
 from edgewise.data.tokenizers import as_tokenizer
-from edgewise.data.tokens import NO_ANSWER, Padding, real_positions
+from edgewise.data.tokens import NO_ANSWER, AnswerTokens, Padding, real_positions
 from edgewise.errors import ProblemError, SettingError
 from edgewise.graph import REST
 
@@ -32,6 +32,7 @@ Answers = (
     | np.ndarray
     | Sequence[int]
     | Sequence[Sequence[int]]
+    | Sequence[Sequence[AnswerTokens]]
 )
 
 
@@ -55,6 +56,9 @@ class PromptPairs:
     padding: Padding = "right"
     source: str = "tokens"
     bos: bool | None = None  # whether texts were begun with BOS; None for token ids
+    chat: bool = False  # whether texts are the user's turn in the tokenizer's chat template
+    notes: tuple[str, ...] = ()  # what to know of the prompts before trusting a result
+    whole_answers: bool = False  # answers are the tokens of one answer, one for each position
 
     def __post_init__(self) -> None:
         if self.spans is not None:
@@ -99,24 +103,27 @@ class PromptPairs:
         answer_positions: Any = None,
         spans: Mapping[str, Any] | None = None,
         bos: bool | None = None,
+        chat: bool = False,
         padding: Padding = "right",
         source: str = "text",
     ) -> PromptPairs:
-        """Pairs from text; every answer must be a single token (mind the leading space), or its id.
+        """Pairs from text; answers are text (mind the leading space) or ids, one or several.
 
         `tokenizer` is a model, its tokenizer, or one of transformers. `bos` puts the tokenizer's
         beginning-of-sequence token before each prompt, or not; None, what the tokenizer does by
-        itself. `answer_positions` and `spans` count it.
+        itself. `chat` makes each prompt the user's turn in the tokenizer's chat template, which
+        says itself where BOS is. `answer_positions` and `spans` count BOS and the template.
         A span may also be a phrase of each clean prompt: one that occurs once, or the phrase and
-        which of its occurrences is meant, `("Jeffrey", 2)`. Raises `ProblemError` with every fault.
+        which of its occurrences is meant, `("Jeffrey", 2)`; it is every token of the phrase.
+        An answer of several tokens is scored by its first, unless a wrong one begins alike: then
+        as a whole (`notes` says which). Raises `ProblemError` with every fault.
         """
-        known = as_tokenizer(tokenizer)
-        rows = tokens_of_text(clean, corrupted, answers, wrong, spans, known, bos, source)
-        begun = rows.pop("bos")
+        reader = TextReader(as_tokenizer(tokenizer), source, bos=bos, chat=chat)
+        rows = tokens_of_text(clean, corrupted, answers, wrong, spans, reader, source)
         pairs = cls.from_tokens(
             **rows, answer_positions=answer_positions, padding=padding, source=source
         )
-        return replace(pairs, bos=begun)
+        return replace(pairs, chat=chat, bos=reader.begins_with_bos(rows["clean"][0]))
 
     @classmethod
     def from_file(
@@ -126,6 +133,7 @@ class PromptPairs:
         tokenizer: Any = None,
         columns: Columns | None = None,
         bos: bool | None = None,
+        chat: bool = False,
         padding: Padding = "right",
     ) -> PromptPairs:
         """Pairs from a file of JSON lines, JSON (a list), CSV or Parquet.
@@ -138,7 +146,7 @@ class PromptPairs:
         alone, unless they look misspelt. Raises `FormatError` or `ProblemError`, with every fault
         and its line.
         """
-        return cls._of_table(table_of_file(Path(path)), tokenizer, columns, bos, padding)
+        return cls._of_table(table_of_file(Path(path)), tokenizer, columns, bos, chat, padding)
 
     @classmethod
     def from_dataset(
@@ -148,6 +156,7 @@ class PromptPairs:
         tokenizer: Any = None,
         columns: Columns | None = None,
         bos: bool | None = None,
+        chat: bool = False,
         padding: Padding = "right",
         source: str = "dataset",
     ) -> PromptPairs:
@@ -156,7 +165,7 @@ class PromptPairs:
         Rows, `columns` and faults are those of `from_file`; a fault names its row, from 0.
         """
         table = table_of_rows(dataset, source)
-        return cls._of_table(table, tokenizer, columns, bos, padding)
+        return cls._of_table(table, tokenizer, columns, bos, chat, padding)
 
     @classmethod
     def _of_table(
@@ -165,10 +174,11 @@ class PromptPairs:
         tokenizer: Any,
         columns: Columns | None,
         bos: bool | None,
+        chat: bool,
         padding: Padding,
     ) -> PromptPairs:
         reading = read_pairs(
-            table, as_tokenizer(tokenizer), bos=bos, columns=columns, padding=padding
+            table, as_tokenizer(tokenizer), bos=bos, chat=chat, columns=columns, padding=padding
         )
         if reading.faults or reading.fields is None:
             raise ProblemError(table.source, reading.faults)
@@ -194,6 +204,15 @@ class PromptPairs:
         """True at tokens of a prompt, False at padding."""
         return real_positions(self.lengths, self.n_positions, self.padding)
 
+    @property
+    def asked(self) -> Int[Tensor, "row answer"] | None:
+        """The right answers of each answer position, in the prompts' order."""
+        prompt, _ = self.answer_at.nonzero(as_tuple=True)
+        if self.answers is None or not self.whole_answers:
+            return None if self.answers is None else self.answers[prompt]
+        nth = self.answer_at.cumsum(dim=1)[self.answer_at] - 1
+        return self.answers[prompt].gather(1, nth[:, None])
+
     @cached_property
     def sha256(self) -> str:
         """A content hash: the same for equal pairs on every machine, whatever their padding."""
@@ -207,6 +226,8 @@ class PromptPairs:
             for ids in (self.answers, self.wrong):
                 kept = ids[index][ids[index] != NO_ANSWER].tolist() if ids is not None else None
                 digest.update(str(kept).encode())
+            if self.whole_answers:
+                digest.update(b"whole")
             for name, mask in sorted((self.spans or {}).items()):
                 places = mask[index][at].nonzero().flatten().tolist()
                 digest.update(f"{name!r}: {places}".encode())
@@ -254,7 +275,7 @@ class PromptPairs:
         rows = self._rows(prompt.tolist())
         single = torch.zeros_like(rows.answer_at)
         single[torch.arange(len(prompt)), position] = True
-        return replace(rows, answer_at=single)
+        return replace(rows, answer_at=single, answers=self.asked, whole_answers=False)
 
     def _rows(self, rows: slice | list[int]) -> PromptPairs:
         return replace(

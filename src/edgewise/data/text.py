@@ -1,18 +1,241 @@
-"""Prompts, answers and spans from text: every answer a single token, every fault at once."""
+"""Prompts, answers and spans from text: as the tokenizer reads them, every fault at once."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from edgewise.data.faults import Fault, Label
+from edgewise.data.phrases import divides, occurrences, token_ranges, tokens_at
 from edgewise.data.positions import whole
-from edgewise.data.tokens import NO_ANSWER, Tokenizer, adds_bos
+from edgewise.data.tokens import NO_ANSWER, AnswerTokens, Tokenizer, adds_bos
 from edgewise.errors import ProblemError
 
 Ids = list[list[int]]
 ANSWER_NAMES = {"answers": "answer", "wrong": "wrong answer"}
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt's token ids, and the text that they are, if it was text.
+
+    The first `n_before` ids stand before the text (BOS). The user's own text, `given`, begins at
+    character `at` of it: a chat template stands around it.
+    """
+
+    ids: list[int]
+    n_before: int = 0
+    text: str = ""
+    given: str = ""
+    at: int = 0
+
+
+class TextReader:
+    """Texts as one tokenizer reads them: begun with BOS or not, in a chat template or not."""
+
+    def __init__(
+        self, tokenizer: Tokenizer | None, source: str, *, bos: bool | None, chat: bool = False
+    ) -> None:
+        """Raises `ProblemError` if there is no such token, or no such template."""
+        self.tokenizer, self.bos, self.chat = tokenizer, bos, chat
+        self.start: list[int] = []
+        self._known: dict[str, list[int] | None] = {}
+        if tokenizer is not None and chat:
+            fault = _chat_fault(tokenizer, bos)
+            if fault:
+                raise ProblemError(source, [fault])
+        elif tokenizer is not None:
+            self.start = _bos_ids(tokenizer, bos, source)
+
+    def prompt(self, text: Any, where: str, what: str, faults: list[Fault]) -> Prompt:
+        """A text's tokens, after BOS or inside the template; one that has BOS keeps its own."""
+        if not isinstance(text, str):
+            faults.append(Fault(f"{text!r:.60} is not text.", where=where, column=what))
+            return Prompt([])
+        around, at = self._in_template(text, where, what, faults) if self.chat else (text, 0)
+        ids = self._encode(around, where, what, faults)
+        start = self.start
+        if start and ids[: len(start)] == start:
+            if self.bos:
+                doubled = "the text begins with the BOS token already; drop bos."
+                faults.append(Fault(doubled, where=where, column=what))
+            start = []
+        return Prompt(start + ids, len(start), around, text, at)
+
+    def _in_template(
+        self, text: str, where: str, what: str, faults: list[Fault]
+    ) -> tuple[str, int]:
+        """A text as the user's turn of a chat, and where it begins there; templates may trim it."""
+        assert self.tokenizer is not None
+        mark = "\ue000"  # private use: no template has it
+        try:
+            around = self.tokenizer.in_chat(text)  # type: ignore[attr-defined]  # it has a template
+            at = self.tokenizer.in_chat(mark).find(mark)  # type: ignore[attr-defined]
+        except Exception as reason:  # whatever a template raises
+            fault = f"the chat template refuses it: {type(reason).__name__}: {reason}"
+            faults.append(Fault(fault, where=where, column=what))
+            return text, 0
+        if around.startswith(text, at):
+            return around, at
+        if not around.startswith(text.strip(), at):
+            fault = "the chat template does not leave the text as it is."
+            faults.append(Fault(fault, where=where, column=what))
+        return around, at - (len(text) - len(text.lstrip()))
+
+    def begins_with_bos(self, first: Sequence[int]) -> bool:
+        """Whether prompts are begun with BOS, by us or by the template; `first` is one of them."""
+        bos = None if self.tokenizer is None else self.tokenizer.bos
+        return bool(self.start) or (self.chat and list(first[:1]) == [bos])
+
+    # --- answers
+
+    def answers(
+        self, value: Any, prompt: Prompt, where: str, what: str, faults: list[Fault]
+    ) -> list[AnswerTokens]:
+        """The tokens of one answer or several, each a token id or a text."""
+        several = list(value) if isinstance(value, list | tuple) else [value]
+        return [self._answer(one, prompt, where, what, faults) for one in several]
+
+    def _answer(
+        self, value: Any, prompt: Prompt, where: str, what: str, faults: list[Fault]
+    ) -> AnswerTokens:
+        name = ANSWER_NAMES[what]
+        known = whole(value)
+        if known is not None and not isinstance(value, str):
+            return AnswerTokens([known])
+        if isinstance(value, list | tuple):
+            text = (
+                f"{what!r} has a list in a list. If it has an answer for each position: pairs "
+                f'cannot hold that; leave it out (columns={{"{what}": None}}, --columns {what}=) '
+                "and use kl."
+            )
+        elif not isinstance(value, str):
+            text = f"{what!r} must be text or token ids, not {value!r:.60}."
+        elif self.tokenizer is None:
+            text = f"the {name} {value!r:.60} is text; pass the model's tokenizer, or token ids."
+        else:
+            return self._answer_text(value, prompt, where, what, faults)
+        faults.append(Fault(text, where=where, column=what))
+        return AnswerTokens([NO_ANSWER])
+
+    def _answer_text(
+        self, text: str, prompt: Prompt, where: str, what: str, faults: list[Fault]
+    ) -> AnswerTokens:
+        """An answer as it stands behind its prompt; alone, where it would run into its last word.
+
+        A reply begins a line of a chat: no space stands before it.
+        """
+        text = text.lstrip(" ") if self.chat and prompt.text[-1:].isspace() else text
+        n_faults = len(faults)
+        alone = self._encode(text, where, what, faults)
+        behind = self._behind(prompt, text)
+        ids = behind if behind and (len(alone) != 1 or len(behind) == 1) else alone
+        if len(faults) > n_faults or len(ids) == 1:
+            return AnswerTokens(ids or [NO_ANSWER])
+        respaced = text[1:] if text.startswith(" ") else f" {text}"
+        fault = ""
+        if not ids:
+            fault = f"the {ANSWER_NAMES[what]} {text!r} is no token."
+        elif not behind and self._is_single(respaced, prompt):
+            how = "without its" if text.startswith(" ") else "with a"
+            fault = (
+                f"the {ANSWER_NAMES[what]} {text!r:.60} is {len(ids)} tokens {self.pieces(ids)}; "
+                f"{how} leading space it is a single one: {respaced!r:.60}."
+            )
+        if fault:
+            faults.append(Fault(fault, where=where, column=what))
+        return AnswerTokens(ids or [NO_ANSWER], text)
+
+    def _is_single(self, text: str, prompt: Prompt) -> bool:
+        ids = self._ids(text)
+        return ids is not None and 1 in (len(ids), len(self._behind(prompt, text) or ()))
+
+    def _behind(self, prompt: Prompt, text: str) -> list[int] | None:
+        """The tokens of a text as it goes on after a prompt; None where it would run into it."""
+        words = prompt.text.rstrip().rpartition(" ")[0]
+        last = prompt.text[len(words) :]  # no tokenizer looks further back than a word
+        numbers = last[-1:].isdecimal() and text[:1].isdecimal()
+        if not last or (divides(last + text, len(last)) and not numbers):
+            return None
+        before, both = self._ids(last), self._ids(last + text)
+        if before is None or both is None or both[: len(before)] != before:
+            return None
+        return both[len(before) :]
+
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        """Tokens as they read, alone."""
+        return [] if self.tokenizer is None else [self.tokenizer.decode([i]) for i in ids]
+
+    # --- spans
+
+    def span(self, name: str, given: Any, prompt: Prompt, where: str, faults: list[Fault]) -> Any:
+        """The positions of one prompt's span: indices as they are, a phrase where it is found.
+
+        A phrase is a text that occurs once, or a text and which occurrence is meant.
+        """
+        pair = isinstance(given, list | tuple) and len(given) == 2 and isinstance(given[0], str)
+        if not isinstance(given, str) and not pair:
+            return given
+        phrase, nth = (given[0], whole(given[1])) if pair else (given, None)
+        text = None
+        if pair and (nth is None or nth == 0 or isinstance(given[1], str)):
+            text = f"span {name!r} is {given!r}; the second part must say which occurrence, from 1."
+        elif self.tokenizer is None:
+            text = f"span {name!r} is the text {phrase!r:.60}; pass the model's tokenizer."
+        elif not phrase.strip():
+            text = f"span {name!r} is an empty text."
+        if text or self.tokenizer is None:
+            faults.append(Fault(text or "", where=where, column="spans"))
+            return [0]
+        found = phrase_places(self.tokenizer, prompt, phrase)
+        n = len(found)
+        if n == 0:
+            text = f"span {name!r}: the clean prompt does not have {phrase!r:.60}."
+        elif nth is None and n > 1:
+            text = (
+                f"span {name!r}: {phrase!r:.60} is there {n} times. "
+                f'["{phrase}", 2] takes the second; there are also positions.'
+            )
+        elif nth is not None and abs(nth) > n:
+            text = f"span {name!r}: {phrase!r:.60} is there {n} times, not {abs(nth)}."
+        if text:
+            faults.append(Fault(text, where=where, column="spans"))
+            return [0]
+        chosen = 1 if nth is None else nth
+        return found[chosen - 1 if chosen > 0 else chosen]
+
+    # --- tokens
+
+    def _encode(self, text: str, where: str, what: str, faults: list[Fault]) -> list[int]:
+        assert self.tokenizer is not None
+        try:
+            return list(self.tokenizer.encode(text))
+        except (KeyError, TypeError, ValueError) as reason:
+            faults.append(Fault(f"{reason!s}", where=where, column=what))
+            return []
+
+    def _ids(self, text: str) -> list[int] | None:
+        """The same, of a text that may have none; kept, as prompts share words and answers."""
+        if text not in self._known:
+            faults: list[Fault] = []
+            ids = self._encode(text, "", "", faults)
+            self._known[text] = None if faults else ids
+        return self._known[text]
+
+
+def phrase_places(tokenizer: Tokenizer, prompt: Prompt, phrase: str) -> list[list[int]]:
+    """The positions of every occurrence of a phrase in a prompt: every token of it.
+
+    It is found in the text that was given, where the tokenizer says which characters a token is;
+    else in what the tokens decode to.
+    """
+    text, ranges = token_ranges(tokenizer, prompt.text, prompt.ids[prompt.n_before :])
+    at, given = (prompt.at, prompt.given) if text == prompt.text else (0, text)
+    return [
+        [prompt.n_before + k for k in tokens_at(ranges, at + start, at + stop)]
+        for start, stop, _ in occurrences(given, phrase.strip())
+    ]
 
 
 def tokens_of_text(
@@ -21,43 +244,43 @@ def tokens_of_text(
     answers: Any,
     wrong: Any,
     spans: Any,
-    tokenizer: Tokenizer | None,
-    bos: bool | None,
+    reader: TextReader,
     source: str,
     label: Label = lambda i: f"pair {i}",
 ) -> dict[str, Any]:
     """The ids of prompts and answers, the positions of spans. Raises `ProblemError`, all faults."""
-    if tokenizer is None:
+    if reader.tokenizer is None:
         raise ProblemError(source, ["prompts of text need a tokenizer; pass the model."])
     given = {"clean": clean, "corrupted": corrupted, "answers": answers, "wrong": wrong}
     for what, texts in given.items():
         if isinstance(texts, str):
             raise ProblemError(source, [f"{what} is one text; it must be a list of texts."])
     faults: list[Fault] = []
-    start = bos_ids(tokenizer, bos, source)
 
-    def prompts(texts: Sequence[str], what: str) -> Ids:
-        return [
-            prompt_ids(tokenizer, text, bos, start, label(i), what, faults)
-            for i, text in enumerate(texts)
-        ]
+    def prompts(texts: Sequence[str], what: str) -> list[Prompt]:
+        return [reader.prompt(text, label(i), what, faults) for i, text in enumerate(texts)]
 
-    def singles(values: Any, what: str) -> Ids | None:
+    def tokens(values: Any, what: str) -> Any:
         if values is None:
             return None
-        return [answer_ids(tokenizer, v, label(i), what, faults) for i, v in enumerate(values)]
+        behind = [*read, *[Prompt([])] * (len(values) - len(read))]  # too many is told later
+        return [
+            reader.answers(v, prompt, label(i), what, faults)
+            for i, (v, prompt) in enumerate(zip(values, behind, strict=False))
+        ]
 
+    read = prompts(clean, "clean")
+    twins = None if corrupted is None else prompts(corrupted, "corrupted")
     result: dict[str, Any] = {
-        "bos": bool(start),
-        "clean": prompts(clean, "clean"),
-        "corrupted": None if corrupted is None else prompts(corrupted, "corrupted"),
-        "answers": singles(answers, "answers"),
-        "wrong": singles(wrong, "wrong"),
+        "clean": [prompt.ids for prompt in read],
+        "corrupted": None if twins is None else [prompt.ids for prompt in twins],
+        "answers": tokens(answers, "answers"),
+        "wrong": tokens(wrong, "wrong"),
+        "spans": spans,
     }
-    result["spans"] = spans
     if isinstance(spans, Mapping):
         result["spans"] = {
-            name: _span_of_each(tokenizer, name, places, result["clean"], label, faults)
+            name: _span_of_each(reader, name, places, read, label, faults)
             for name, places in spans.items()
         }
     if faults:
@@ -65,7 +288,24 @@ def tokens_of_text(
     return result
 
 
-def bos_ids(tokenizer: Tokenizer, bos: bool | None, source: str) -> list[int]:
+def _span_of_each(
+    reader: TextReader,
+    name: str,
+    places: Any,
+    prompts: Sequence[Prompt],
+    label: Label,
+    faults: list[Fault],
+) -> Any:
+    if isinstance(places, str):
+        places = [places] * len(prompts)
+    if not isinstance(places, list | tuple) or len(places) != len(prompts):
+        return places  # a mask, an index for all, or a fault that is found with the others
+    return [
+        reader.span(name, place, prompts[i], label(i), faults) for i, place in enumerate(places)
+    ]
+
+
+def _bos_ids(tokenizer: Tokenizer, bos: bool | None, source: str) -> list[int]:
     """What to put before each prompt: None, what the tokenizer adds by itself.
 
     Raises `ProblemError` if BOS is asked for and there is no such token.
@@ -79,157 +319,13 @@ def bos_ids(tokenizer: Tokenizer, bos: bool | None, source: str) -> list[int]:
     return [tokenizer.bos]
 
 
-def prompt_ids(
-    tokenizer: Tokenizer,
-    text: Any,
-    bos: bool | None,
-    start: list[int],
-    where: str,
-    what: str,
-    faults: list[Fault],
-) -> list[int]:
-    """The ids of a prompt, after `start`; a text that begins with it keeps its own."""
-    ids = _encode(tokenizer, text, where, what, faults)
-    if not start or ids[: len(start)] != start:
-        return start + ids
-    if bos:
-        doubled = "the text begins with the BOS token already; drop bos."
-        faults.append(Fault(doubled, where=where, column=what))
-    return ids
-
-
-def answer_ids(
-    tokenizer: Tokenizer | None, value: Any, where: str, what: str, faults: list[Fault]
-) -> list[int]:
-    """The ids of one answer or several, each a token id or the text of one token."""
-    several = list(value) if isinstance(value, list | tuple) else [value]
-    return [_answer(tokenizer, one, where, what, faults) for one in several]
-
-
-def _answer(
-    tokenizer: Tokenizer | None, value: Any, where: str, what: str, faults: list[Fault]
-) -> int:
-    name = ANSWER_NAMES[what]
-    known = whole(value)
-    if known is not None and not isinstance(value, str):
-        return known
-    if isinstance(value, list | tuple):
-        text = (
-            f"{what!r} has a list in a list. If it has an answer for each position: pairs cannot "
-            f'hold that; leave it out (columns={{"{what}": None}}, --columns {what}=) and use kl.'
+def _chat_fault(tokenizer: Tokenizer, bos: bool | None) -> str:
+    if not getattr(tokenizer, "chat_template", None):
+        name = getattr(tokenizer, "name", type(tokenizer).__name__)
+        return (
+            f"chat is asked for, but the tokenizer ({name}) has no chat template; models tuned to "
+            "chat have one (…-Instruct, -Chat, -it). Drop chat, or give the tokenizer a template."
         )
-        faults.append(Fault(text, where=where, column=what))
-    elif not isinstance(value, str):
-        text = f"{what!r} must be text or token ids, not {value!r:.60}."
-        faults.append(Fault(text, where=where, column=what))
-    elif tokenizer is None:
-        text = f"the {name} {value!r:.60} is text; pass the model's tokenizer, or token ids."
-        faults.append(Fault(text, where=where, column=what))
-    else:
-        return _single(tokenizer, value, where, what, faults)
-    return NO_ANSWER
-
-
-def _encode(
-    tokenizer: Tokenizer, text: Any, where: str, what: str, faults: list[Fault]
-) -> list[int]:
-    if not isinstance(text, str):
-        faults.append(Fault(f"{text!r} is not text.", where=where, column=what))
-        return []
-    try:
-        return list(tokenizer.encode(text))
-    except (KeyError, TypeError, ValueError) as reason:
-        faults.append(Fault(f"{reason!s}", where=where, column=what))
-        return []
-
-
-def _single(tokenizer: Tokenizer, text: str, where: str, what: str, faults: list[Fault]) -> int:
-    n_faults = len(faults)
-    ids = _encode(tokenizer, text, where, what, faults)
-    if len(ids) == 1:
-        return ids[0]
-    if len(faults) == n_faults:
-        pieces = [tokenizer.decode([i]) for i in ids]
-        long = (
-            f"the {ANSWER_NAMES[what]} {text!r} is {len(ids)} tokens {pieces}. "
-            "It must be a single one (is a leading space missing?)."
-        )
-        faults.append(Fault(long, where=where, column=what))
-    return NO_ANSWER
-
-
-# --- spans
-
-
-def span_places(
-    tokenizer: Tokenizer | None,
-    name: str,
-    given: Any,
-    ids: list[int],
-    where: str,
-    faults: list[Fault],
-) -> Any:
-    """The positions of one prompt's span: indices as they are, a phrase where it is found.
-
-    A phrase is a text that occurs once, or a text and which occurrence is meant.
-    """
-    pair = isinstance(given, list | tuple) and len(given) == 2 and isinstance(given[0], str)
-    if not isinstance(given, str) and not pair:
-        return given
-    phrase, nth = (given[0], whole(given[1])) if pair else (given, None)
-    text = None
-    if pair and (nth is None or nth == 0 or isinstance(given[1], str)):
-        text = f"span {name!r} is {given!r}; the second part must say which occurrence, from 1."
-    elif tokenizer is None:
-        text = f"span {name!r} is the text {phrase!r:.60}; pass the model's tokenizer."
-    elif not phrase.strip():
-        text = f"span {name!r} is an empty text."
-    if text or tokenizer is None:
-        faults.append(Fault(text or "", where=where, column="spans"))
-        return [0]
-    found = phrase_places(tokenizer, ids, phrase)
-    n = len(found)
-    if n == 0:
-        text = f"span {name!r}: the clean prompt does not have {phrase!r:.60}."
-    elif nth is None and n > 1:
-        text = (
-            f"span {name!r}: {phrase!r:.60} is there {n} times. "
-            f'["{phrase}", 2] takes the second; there are also positions.'
-        )
-    elif nth is not None and abs(nth) > n:
-        text = f"span {name!r}: {phrase!r:.60} is there {n} times, not {abs(nth)}."
-    if text:
-        faults.append(Fault(text, where=where, column="spans"))
-        return [0]
-    chosen = 1 if nth is None else nth
-    return found[chosen - 1 if chosen > 0 else chosen]
-
-
-def phrase_places(tokenizer: Tokenizer, ids: Sequence[int], phrase: str) -> list[list[int]]:
-    """The token positions of every occurrence of a phrase, as whole words, in a prompt."""
-    text = tokenizer.decode(ids)
-    starts, ends = [], []
-    for k in range(len(ids)):
-        # A character may be several tokens: until its last one it decodes to a stand-in.
-        starts.append(len(tokenizer.decode(ids[:k]).rstrip("\ufffd")))
-        ends.append(len(tokenizer.decode(ids[: k + 1])))
-    words = phrase.strip()
-    before = r"(?<!\w)" if re.match(r"\w", words) else ""
-    after = r"(?!\w)" if re.search(r"\w$", words) else ""
-    matches = re.finditer(before + re.escape(words) + after, text)
-    return [
-        [k for k in range(len(ids)) if starts[k] < m.end() and ends[k] > m.start()] for m in matches
-    ]
-
-
-def _span_of_each(
-    tokenizer: Tokenizer, name: str, places: Any, rows: Ids, label: Label, faults: list[Fault]
-) -> Any:
-    if isinstance(places, str):
-        places = [places] * len(rows)
-    if not isinstance(places, list | tuple) or len(places) != len(rows):
-        return places  # a mask, an index for all, or a fault that is found with the others
-    return [
-        span_places(tokenizer, name, place, rows[i], label(i), faults)
-        for i, place in enumerate(places)
-    ]
+    if bos is not None:
+        return "chat and bos are both asked for; a chat template says where BOS is. Drop bos."
+    return ""

@@ -74,6 +74,35 @@ class HuggingFaceTokenizer:
     def adds_bos(self) -> bool:
         return bool(self.prefix)
 
+    def offsets(self, text: str) -> list[tuple[int, int]] | None:
+        """Which characters of a text each token is; None from tokenizers that cannot say.
+
+        A space that the tokenizer puts before a text by itself is none of its characters.
+        """
+        if not getattr(self._tokenizer, "is_fast", False):
+            return None
+        found = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        ranges = zip(found["input_ids"], found["offset_mapping"], strict=True)
+        return [
+            (low, high if text[low:high].isspace() or self.decode([i]).strip() else low)
+            for i, (low, high) in ranges
+        ]
+
+    @property
+    def name(self) -> str:
+        return type(self._tokenizer).__name__
+
+    @property
+    def chat_template(self) -> str | None:
+        return getattr(self._tokenizer, "chat_template", None)
+
+    def in_chat(self, text: str) -> str:
+        """A text as the user's turn in the chat template, up to where the reply begins."""
+        turn = [{"role": "user", "content": text}]
+        return str(
+            self._tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
+        )
+
     @property
     def special_ids(self) -> tuple[int, ...]:
         return tuple(self._tokenizer.all_special_ids)

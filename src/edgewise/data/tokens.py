@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal, Protocol, runtime_checkable
 
 import torch
@@ -31,6 +31,17 @@ class Tokenizer(Protocol):
     def bos(self) -> int | None:
         """The id of the beginning-of-sequence token, if there is one."""
         ...
+
+
+class AnswerTokens(tuple[int, ...]):
+    """The tokens of one answer, in order, and its text if it was text."""
+
+    text: str
+
+    def __new__(cls, ids: Iterable[int], text: str = "") -> AnswerTokens:
+        made = super().__new__(cls, ids)
+        made.text = text
+        return made
 
 
 def adds_bos(tokenizer: Tokenizer) -> bool | None:

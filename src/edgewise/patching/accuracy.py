@@ -84,10 +84,11 @@ def accuracy_of(model: Model, pairs: PromptPairs, kept: Rows | None = None) -> A
     """How often the model is right on prompts; None without answers to judge it by.
 
     A forward pass, unless its clean logits are `kept`; another one, with BOS put before each prompt
-    or taken away, where the share is below `LOW`. Raises `MetricError`.
+    or taken away, where the share is below `LOW` (not in a chat: its template says where BOS is).
+    Raises `MetricError`.
     """
     found = judged(model, pairs, kept)
-    if found is None or not found.low or found.bos is None:
+    if found is None or not found.low or found.bos is None or pairs.chat:
         return found
     other = _without_bos(pairs) if found.bos else _with_bos(pairs, model)
     again = None if other is None else judged(model, other)

@@ -140,9 +140,10 @@ def answer_rows(pairs: PromptPairs, clean_logits: Float[Tensor, "row vocab"]) ->
     """What a metric may look at, on the device of the logits."""
     device = clean_logits.device
     prompt, _ = pairs.answer_at.nonzero(as_tuple=True)
+    answers = pairs.asked
     return AnswerRows(
         prompt=prompt.to(device),
         clean_logits=clean_logits,
-        answers=None if pairs.answers is None else pairs.answers[prompt].to(device),
+        answers=None if answers is None else answers.to(device),
         wrong=None if pairs.wrong is None else pairs.wrong[prompt].to(device),
     )

@@ -82,7 +82,7 @@ def finished_run(
         worst_error=finding.worst_error,
         measurements=measurements,
         request=request_of(problem),
-        notes=(*notes, *_constant(problem, finding)),
+        notes=(*problem.pairs.notes, *notes, *_constant(problem, finding)),
     )
 
 

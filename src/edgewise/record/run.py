@@ -43,6 +43,7 @@ class ProblemSummary:
     batch_size: int | None
     target: str | None = None  # the model whose logits metrics compare with, if it is another one
     bos: bool | None = None  # whether texts were begun with BOS; None for token ids
+    chat: bool = False  # whether they are the user's turn in the tokenizer's chat template
 
     @classmethod
     def of(cls, problem: Problem) -> ProblemSummary:
@@ -61,6 +62,7 @@ class ProblemSummary:
             batch_size=problem.batch_size,
             target=None if problem.target is None else problem.target.name,
             bos=problem.pairs.bos,
+            chat=problem.pairs.chat,
         )
 
 

@@ -106,6 +106,7 @@ def load_task(
     template: str | None = None,
     corruption: str | None = None,
     bos: bool | None = None,
+    chat: bool = False,
     metric: str | Metric | None = None,
     reference: str | Reference | None = None,
 ) -> Task:
@@ -114,8 +115,9 @@ def load_task(
     `model` defaults to the one the task is made for. `n` prompts are drawn with `seed`; `data`
     picks the kind of prompts where a task has several (compiled programs of the paper: "legal"
     token ids, or the "paper"'s own). Language tasks have a choice of sentences (`template`), of
-    ways to corrupt them (`corruption`), and of BOS before each prompt (`bos`); what the paper does
-    is the default. `metric` and `reference` default to the task's. Raises `UnknownName`,
+    ways to corrupt them (`corruption`), and of BOS before each prompt (`bos`), and of the
+    tokenizer's chat template around it (`chat`); what the paper and the tokenizer do is the
+    default. `metric` and `reference` default to the task's. Raises `UnknownName`,
     `SettingError`, `ProblemError`.
 
     >>> load_task("tracr-reverse").published.n_edges
@@ -132,9 +134,12 @@ def load_task(
         "template": _choice(spec, "template", template, spec.templates),
         "corruption": _choice(spec, "corruption", corruption, spec.corruptions),
     }
-    if bos is not None and spec.make is not make_language_task:
-        raise SettingError(f"{spec.name} has no choice of bos; its prompts are as they are.")
-    request = TaskRequest(spec, n, seed, metric=metric, reference=reference, bos=bos, **chosen)
+    if (bos is not None or chat) and spec.make is not make_language_task:
+        asked = "chat" if chat else "bos"
+        raise SettingError(f"{spec.name} has no choice of {asked}; its prompts are as they are.")
+    request = TaskRequest(
+        spec, n, seed, metric=metric, reference=reference, bos=bos, chat=chat, **chosen
+    )
     if not isinstance(model, Model):
         model = load_model(model or default_model(spec))
     return spec.make(model, request)

@@ -64,3 +64,4 @@ class TaskRequest:
     template: str
     corruption: str
     bos: bool | None
+    chat: bool = False

@@ -37,7 +37,8 @@ def make_language_task(model: Model, request: TaskRequest) -> Task:
     """
     behaviour = BEHAVIOURS[request.spec.name]
     n = behaviour.n if request.n is None else request.n
-    bos = _bos(model, behaviour) if request.bos is None else request.bos
+    papers = request.bos is None and not request.chat  # a template says where BOS is
+    bos = _bos(model, behaviour) if papers else request.bos
     splits = [_pairs(model, behaviour, n, split, request, bos) for split in ("validation", "test")]
     published = published_circuit(behaviour.name) if behaviour.name in PUBLISHED else None
     if published is not None and replace(published.graph, switches=False) != model.graph:
@@ -46,6 +47,8 @@ def make_language_task(model: Model, request: TaskRequest) -> Task:
     origin |= {"template": request.template, "corruption": request.corruption}
     if request.bos is not None:
         origin["bos"] = request.bos  # asked for; otherwise the task and the tokenizer know
+    if request.chat:
+        origin["chat"] = True
     problem, test = (
         Problem(
             model,
@@ -82,7 +85,7 @@ def _pairs(
 ) -> PromptPairs:
     seed, template, corruption = request.seed, request.template, request.corruption
     if model.tokenizer is None:
-        if behaviour is INDUCTION:
+        if behaviour is INDUCTION and not request.chat:
             return _induction_of_ids(model, n, seed, split, template, corruption)
         raise SettingError(
             f"{behaviour.name} is a task of text, and {model.name} has no tokenizer. Load the "
@@ -91,7 +94,7 @@ def _pairs(
     reader = Reader(model.tokenizer, f"{model.name}'s tokenizer")
     words = Words(reader.fits, reader.length, reader.name)
     drawn = draw_examples(behaviour, n, seed, split, template, corruption, words)
-    return reader.pairs(drawn, bos=bos, source=behaviour.name)
+    return reader.pairs(drawn, bos=bos, chat=request.chat, source=behaviour.name)
 
 
 def _induction_of_ids(

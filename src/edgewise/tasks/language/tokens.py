@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from edgewise.data import PromptPairs, Tokenizer
-from edgewise.data.text import bos_ids
+from edgewise.data.faults import Fault
+from edgewise.data.phrases import token_ranges
+from edgewise.data.text import Prompt, TextReader
+from edgewise.data.tokens import AnswerTokens
 from edgewise.errors import ProblemError
 from edgewise.tasks.language.behaviour import Example
 
@@ -39,61 +42,64 @@ class Reader:
         """How many tokens a text is within a prompt; 0 if it has words the tokenizer lacks."""
         return len(self._inside(text) or ())
 
-    def pairs(self, examples: Sequence[Example], *, bos: bool | None, source: str) -> PromptPairs:
+    def pairs(
+        self, examples: Sequence[Example], *, bos: bool | None, chat: bool = False, source: str
+    ) -> PromptPairs:
         """The examples as prompt pairs with spans. Raises `ProblemError`.
 
         A span that some prompt lacks, or whose words are not tokens of their own, is left out.
         """
-        start = bos_ids(self._tokenizer, bos, source)
-        clean = [self._prompt(e.clean, source) for e in examples]
-        ends = [self._ends(e.clean_words, ids) for e, ids in zip(examples, clean, strict=True)]
+        reader = TextReader(self._tokenizer, source, bos=bos, chat=chat)
+        faults: list[Fault] = []
+
+        def prompt(i: int, what: str) -> Prompt:
+            return reader.prompt(getattr(examples[i], what), f"prompt {i}", what, faults)
+
+        def answers(what: str) -> list[list[AnswerTokens]]:
+            return [
+                reader.answers(list(getattr(e, what)), clean[i], f"prompt {i}", what, faults)
+                for i, e in enumerate(examples)
+            ]
+
+        clean = [prompt(i, "clean") for i in range(len(examples))]
+        corrupted = [prompt(i, "corrupted") for i in range(len(examples))]
+        ends = [self._ends(e.clean_words, p) for e, p in zip(examples, clean, strict=True)]
         single = all(len(e.answer_at) == 1 for e in examples)
-        wrong = single and all(e.wrong for e in examples)
+        right = answers("answers") if single else None
+        others = answers("wrong") if single and all(e.wrong for e in examples) else None
+        if faults:
+            raise ProblemError(f"{source} with {self.name}", faults)
+        places = [
+            [_stop(end, i + 1) - 1 for i in e.answer_at]
+            for e, end in zip(examples, ends, strict=True)
+        ]
+        at_ends = all(at == [len(p.ids) - 1] for at, p in zip(places, clean, strict=True))
         pairs = PromptPairs.from_tokens(
-            [[*start, *ids] for ids in clean],
-            [[*start, *self._prompt(e.corrupted, source)] for e in examples],
-            answers=[self._answers(e, e.answers, source) for e in examples] if single else None,
-            wrong=[self._answers(e, e.wrong, source) for e in examples] if wrong else None,
-            answer_positions=[
-                [len(start) + _stop(end, i) - 1 for i in e.answer_at]
-                for e, end in zip(examples, ends, strict=True)
-            ],
-            spans=_spans(examples, ends, len(start)) or None,
+            [p.ids for p in clean],
+            [p.ids for p in corrupted],
+            answers=right,
+            wrong=others,
+            answer_positions=None if at_ends else places,
+            spans=_spans(examples, ends) or None,
             source=source,
         )
-        return replace(pairs, bos=bool(start))
+        return replace(pairs, bos=reader.begins_with_bos(clean[0].ids), chat=chat)
 
-    def _prompt(self, text: str, source: str) -> tuple[int, ...]:
-        ids = self._ids(text)
-        if ids is None:
-            raise ProblemError(source, [f"{self.name} cannot read {text!r}."])
-        return ids
+    def _ends(self, words: Sequence[str], prompt: Prompt) -> list[int | None]:
+        """How many tokens there are before the words, and up to each word's end.
 
-    def _answers(self, example: Example, answers: Sequence[str], source: str) -> list[int]:
-        """Ids of single-token answers, as they stand behind the prompt's last word."""
-        last = example.clean_words[-1]
-        before = self._ids(last) or ()
-        found = []
-        for answer in answers:
-            both = self._ids(last + answer) or ()
-            behind = both[len(before) :] if both[: len(before)] == before else ()
-            ids = behind if len(behind) == 1 else self._inside(answer) or ()
-            if len(ids) != 1:
-                raise ProblemError(source, [f"{answer!r} is not a single token of {self.name}."])
-            found.append(ids[0])
-        return found
-
-    def _ends(self, words: Sequence[str], ids: tuple[int, ...]) -> list[int | None]:
-        """How many tokens there are up to each word's end; None where a token crosses it."""
-        alone = [self._ids(words[0]), *(self._inside(word) for word in words[1:])]
-        if sum((part or () for part in alone), ()) == ids:
-            ends, total = [], 0
-            for part in alone:
-                total += len(part or ())
-                ends.append(total)
-            return [*ends]
-        parts = [self._ids("".join(words[:k])) for k in range(1, len(words) + 1)]
-        return [len(p) if p is not None and p == ids[: len(p)] else None for p in parts]
+        None where a token crosses it. The last word's end is the prompt's, where the answer is
+        read: a chat template goes on behind it.
+        """
+        ids = prompt.ids[prompt.n_before :]
+        _, ranges = token_ranges(self._tokenizer, prompt.text, ids)
+        at, ends = prompt.at, []
+        for word in ("", *words):
+            at += len(word)
+            before = sum(low < at for low, _ in ranges)
+            crossed = any(low < at < high for low, high in ranges)
+            ends.append(None if crossed else prompt.n_before + before)
+        return [*ends[:-1], len(prompt.ids)]
 
     def _inside(self, text: str) -> tuple[int, ...] | None:
         """The tokens of a text as it stands within a prompt; None if there are none."""
@@ -120,18 +126,18 @@ def _stop(ends: Sequence[int | None], word: int) -> int:
 
 
 def _spans(
-    examples: Sequence[Example], ends: Sequence[Sequence[int | None]], shift: int
+    examples: Sequence[Example], ends: Sequence[Sequence[int | None]]
 ) -> dict[str, list[list[int]]]:
     """For each span that every prompt has: its token positions in each prompt."""
     spans: dict[str, list[list[int]]] = {}
     for name in examples[0].spans:
-        places = [_places(e, end, name, shift) for e, end in zip(examples, ends, strict=True)]
+        places = [_places(e, end, name) for e, end in zip(examples, ends, strict=True)]
         if all(places):
             spans[name] = places
     return spans
 
 
-def _places(example: Example, ends: Sequence[int | None], name: str, shift: int) -> list[int]:
+def _places(example: Example, ends: Sequence[int | None], name: str) -> list[int]:
     """Token positions of a span; empty if its words are not tokens of their own.
 
     `END` is the last token, where the answer is read, also of a word of several.
@@ -141,11 +147,11 @@ def _places(example: Example, ends: Sequence[int | None], name: str, shift: int)
     start = stop = None
     for word in words:
         if word - 1 not in words:
-            start = 0 if word == 0 else ends[word - 1]
-        stop = ends[word]
+            start = ends[word]
+        stop = ends[word + 1]
         if start is None or (stop is None and word + 1 not in words):
             return []
         if stop is not None:  # else one token holds the next word too
-            found += range(shift + start, shift + stop)
+            found += range(start, stop)
             start = stop
     return found[-1:] if name == "END" else found
