@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from edgewise.circuit import Circuit
+from edgewise.circuit import Circuit, Found, circuit_of
 from edgewise.data import NO_ANSWER, PromptPairs
 from edgewise.errors import ProblemError, SettingError
 from edgewise.graph import REST, Graph
@@ -81,17 +81,18 @@ class Problem:
             f"{self.reference.kind} reference, {self.graph.n_edges} edges)"
         )
 
-    def per_prompt(self, circuit: Circuit) -> Float[Tensor, "batch"]:
+    def per_prompt(self, circuit: Found) -> Float[Tensor, "batch"]:
         """The metric of each prompt when the model runs as `circuit`. Raises `MetricError`."""
+        circuit = circuit_of(circuit)
         values = self.evaluator(circuit.graph).per_prompt(circuit)
         check_finite(self.metric.name, values)
         return values
 
-    def value(self, circuit: Circuit) -> float:
+    def value(self, circuit: Found) -> float:
         """The metric, in its own unit and direction: its mean over prompts."""
         return self.per_prompt(circuit).double().mean().item()
 
-    def loss(self, circuit: Circuit) -> float:
+    def loss(self, circuit: Found) -> float:
         """The metric as a loss: lower is better. The only place where direction is applied."""
         return self.metric.loss_sign * self.value(circuit)
 
@@ -160,12 +161,28 @@ class Problem:
         return type(self)(**parts | changes)
 
 
-def run_circuit(problem: Problem, circuit: Circuit) -> Float[Tensor, "batch pos vocab"]:
+def run_circuit(problem: Problem, circuit: Found) -> Float[Tensor, "batch pos vocab"]:
     """Logits [batch pos vocab] on the clean prompts when only the circuit's edges are live.
 
     Every removed edge carries the problem's reference. Logits at padding mean nothing.
     """
-    return problem.evaluator(circuit.graph).logits(circuit)
+    found = problem_and_circuit(problem, circuit, "run_circuit")
+    return problem.evaluator(found.graph).logits(found)
+
+
+def check_is_problem(problem: object, caller: str) -> None:
+    """Raise `SettingError` for what is no problem, such as a task."""
+    if not isinstance(problem, Problem):
+        hint = " Pass task.problem, or task.test." if hasattr(problem, "problem") else ""
+        raise SettingError(f"{caller} takes a Problem, not a {type(problem).__name__}.{hint}")
+
+
+def problem_and_circuit(problem: object, circuit: object, caller: str) -> Circuit:
+    """The circuit, or the run's, of the first two arguments of `caller`. Raises `SettingError`."""
+    if isinstance(circuit, Problem):
+        raise SettingError(f"{caller} takes the problem first: {caller}(problem, circuit).")
+    check_is_problem(problem, caller)
+    return circuit_of(circuit, f"the circuit of {caller}")
 
 
 def _check_kinds(model: object, pairs: object, batch_size: object, target: object) -> None:

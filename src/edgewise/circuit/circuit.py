@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import networkx as nx
 import torch
@@ -16,7 +16,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from edgewise.circuit import files, foreign
-from edgewise.errors import SettingError, unknown_name
+from edgewise.errors import SettingError, quoted, unknown_name
 from edgewise.graph import Edge, Graph, Node, Port, Sender
 from edgewise.graph.shape import HasShape
 from edgewise.storage import write_json
@@ -68,6 +68,10 @@ class Circuit:
     @classmethod
     def of(cls, graph: Graph, edges: Iterable[Edge | str]) -> Circuit:
         """The circuit of the edges named. Raises `UnknownName` for one that does not exist."""
+        if not isinstance(graph, Graph):
+            raise SettingError(f"graph is a {type(graph).__name__}: Circuit.of(graph, edges).")
+        if isinstance(edges, str):
+            raise SettingError(f"edges is one name, {quoted(edges)}; pass a list of edges.")
         keep = torch.zeros_like(graph.exists)
         for edge in edges:
             keep[graph.index(edge)] = True
@@ -183,13 +187,13 @@ class Circuit:
             keep[self.graph.index(edge)] = kept
         return type(self)(self.graph, keep)
 
-    def __and__(self, other: Circuit) -> Circuit:
+    def __and__(self, other: Found) -> Circuit:
         return self._combined(other, "&", lambda a, b: a & b)
 
-    def __or__(self, other: Circuit) -> Circuit:
+    def __or__(self, other: Found) -> Circuit:
         return self._combined(other, "|", lambda a, b: a | b)
 
-    def __sub__(self, other: Circuit) -> Circuit:
+    def __sub__(self, other: Found) -> Circuit:
         return self._combined(other, "-", lambda a, b: a & ~b)
 
     def complement(self) -> Circuit:
@@ -197,8 +201,9 @@ class Circuit:
         return type(self)(self.graph, self.graph.exists & ~self.keep)
 
     def _combined(
-        self, other: Circuit, sign: str, rule: Callable[[Tensor, Tensor], Tensor]
+        self, other: Found, sign: str, rule: Callable[[Tensor, Tensor], Tensor]
     ) -> Circuit:
+        other = circuit_of(other, f"what is after {sign}")
         if self.graph != other.graph:
             raise SettingError(
                 f"circuit {sign} circuit needs one graph, but they have\n"
@@ -326,3 +331,22 @@ class Circuit:
                 into = edge.receiver.node.name
                 result.add_edge(edge.sender.name, into, key=slot, name=edge.name)
         return result
+
+
+@runtime_checkable
+class HasCircuit(Protocol):
+    """A run, and whatever else holds a circuit."""
+
+    @property
+    def circuit(self) -> Circuit: ...
+
+
+Found = Circuit | HasCircuit
+
+
+def circuit_of(found: object, what: str = "the circuit") -> Circuit:
+    """The circuit itself, or a run's. Raises `SettingError` for anything else."""
+    circuit = found if isinstance(found, Circuit) else getattr(found, "circuit", None)
+    if not isinstance(circuit, Circuit):
+        raise SettingError(f"{what} is a {type(found).__name__}; pass a Circuit, or a Run.")
+    return circuit

@@ -11,13 +11,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Any, Protocol, runtime_checkable
 
-from edgewise.circuit import Circuit, EdgeScores, coarsened, common_graph
+from edgewise.circuit import Circuit, EdgeScores, Found, circuit_of, coarsened, common_graph
 from edgewise.discovery import OnProgress, Progress, ignore_progress
 from edgewise.errors import SettingError, unknown_name
 from edgewise.evaluation.agreement import jaccard, spearman
 from edgewise.evaluation.comparison import Comparison, GroupPresence, Judgement, Pair, Prompts
 from edgewise.evaluation.faithfulness import faithfulness
-from edgewise.evaluation.recovery import HasCircuit
 from edgewise.graph import Graph
 from edgewise.problem import Problem
 
@@ -40,7 +39,6 @@ class HasRecord(Protocol):
     def problem(self) -> Any: ...
 
 
-Found = Circuit | HasCircuit
 Problems = Mapping[str, Problem | None] | Sequence[Problem | None] | Problem
 
 
@@ -132,12 +130,7 @@ def _default_names(items: Sequence[Found]) -> list[str]:
 
 
 def _circuit(name: str, item: object) -> Circuit:
-    if isinstance(item, Circuit):
-        return item
-    circuit = getattr(item, "circuit", None)
-    if not isinstance(circuit, Circuit):
-        raise SettingError(f"{name} is a {type(item).__name__}; compare takes circuits and runs.")
-    return circuit
+    return circuit_of(item, name)
 
 
 def _problems(problems: Problems, names: tuple[str, ...]) -> dict[str, Problem]:

@@ -16,12 +16,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, get_args, runtime_checkable
 
-from edgewise.circuit import Circuit, EdgeScores
+from edgewise.circuit import Circuit, EdgeScores, Found, circuit_of
 from edgewise.discovery import OnProgress, Progress, ignore_progress
 from edgewise.errors import SettingError
 from edgewise.evaluation.faithfulness import Faithfulness, faithfulness
-from edgewise.evaluation.recovery import HasCircuit
-from edgewise.problem import Problem
+from edgewise.problem import Problem, check_is_problem
 from edgewise.settings.checks import check_choice, share, whole
 from edgewise.settings.selection import By, Select
 
@@ -144,7 +143,7 @@ def area(x: Sequence[float], y: Sequence[float]) -> float:
 
 def curve(
     problem: Problem,
-    found: EdgeScores | HasScores | Iterable[Circuit | HasCircuit],
+    found: EdgeScores | HasScores | Iterable[Found],
     *,
     shares: Sequence[float] | None = None,
     sizes: Sequence[int] | None = None,
@@ -168,6 +167,7 @@ def curve(
     >>> [(point.n_edges, round(point.loss, 3)) for point in found.pareto]
     [(0, 0.148), (8, 0.0)]
     """
+    check_is_problem(problem, "curve")
     if isinstance(found, EdgeScores | HasScores):
         scores = scores_of(found)
         check_choice("selection", select, get_args(Select))
@@ -180,8 +180,8 @@ def curve(
     else:
         if shares is not None or sizes is not None:
             raise SettingError("circuits have their sizes; shares and sizes are for scores.")
-        items = list(found)
-        circuits = [item if isinstance(item, Circuit) else item.circuit for item in items]
+        items = [found] if isinstance(found, Circuit) else list(found)
+        circuits = [circuit_of(item) for item in items]
         wanted = [(None, circuit) for circuit in sorted(circuits, key=lambda c: c.n_edges)]
         methods = dict.fromkeys(getattr(item, "method", "given circuits") for item in items)
         source, selection = ", ".join(methods), "as found"

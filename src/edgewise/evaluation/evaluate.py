@@ -6,16 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
-from edgewise.circuit import Circuit
+from edgewise.circuit import Circuit, Found
 from edgewise.discovery import OnProgress, Progress, ignore_progress
 from edgewise.errors import SettingError
 from edgewise.evaluation.completeness import Completeness, completeness
 from edgewise.evaluation.faithfulness import Faithfulness, faithfulness
 from edgewise.evaluation.minimality import Minimality, minimality
 from edgewise.evaluation.random_circuits import RandomBand, RandomKind, random_band
-from edgewise.evaluation.recovery import HasCircuit
 from edgewise.evaluation.verdict import sentences
-from edgewise.problem import Problem
+from edgewise.problem import Problem, problem_and_circuit
 from edgewise.settings.checks import check_choice, whole
 
 # Whether the circuit was found on these prompts, on others, or whether nobody said.
@@ -77,7 +76,7 @@ class Evaluation:
 
 def evaluate(
     problem: Problem,
-    circuit: Circuit | HasCircuit,
+    circuit: Found,
     *,
     split: Split = "given",
     random: int = 20,
@@ -103,10 +102,7 @@ def evaluate(
     >>> print(evaluate(task.test, task.published, random=5).verdict[0])
     The circuit (15 of 106 edges) keeps 100 % of the effect on 6 prompts.
     """
-    found = circuit if isinstance(circuit, Circuit) else circuit.circuit
-    if not isinstance(problem, Problem):
-        hint = " Pass task.test." if hasattr(problem, "problem") else ""
-        raise SettingError(f"evaluate takes a Problem, not a {type(problem).__name__}.{hint}")
+    found = problem_and_circuit(problem, circuit, "evaluate")
     check_choice("split", split, get_args(Split))
     random, knock_outs = whole("random", random, 0), whole("knock_outs", knock_outs, 0)
     for kind in kinds:

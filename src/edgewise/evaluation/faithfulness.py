@@ -8,8 +8,8 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from edgewise.circuit import Circuit
-from edgewise.problem import Problem
+from edgewise.circuit import Found
+from edgewise.problem import Problem, problem_and_circuit
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,12 +92,13 @@ class Faithfulness:
         }
 
 
-def faithfulness(problem: Problem, circuit: Circuit) -> Faithfulness:
-    """The circuit's metric beside the full model's and the empty circuit's, with its spread.
+def faithfulness(problem: Problem, circuit: Found) -> Faithfulness:
+    """A circuit's metric, or a run's, beside the full model's and the empty circuit's.
 
     Costs a forward pass over the prompts, and once two more for the full model and the empty
     circuit. Raises `MetricError`.
     """
+    circuit = problem_and_circuit(problem, circuit, "faithfulness")
     graph, metric = circuit.graph, problem.metric
     per_prompt = problem.per_prompt(circuit)
     full, empty = problem.baselines(graph)

@@ -18,11 +18,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from edgewise.circuit import Circuit
+from edgewise.circuit import Circuit, Found
 from edgewise.discovery import OnProgress, Progress, ignore_progress, visits
 from edgewise.engine import Path, Removals
 from edgewise.graph import Edge
-from edgewise.problem import Problem
+from edgewise.problem import Problem, problem_and_circuit
 
 _ROUNDING = 128  # units in the last place of the loss: what sums in another order may differ by
 
@@ -94,7 +94,7 @@ class Minimality:
 
 
 def minimality(
-    problem: Problem, circuit: Circuit, *, on_progress: OnProgress = ignore_progress
+    problem: Problem, circuit: Found, *, on_progress: OnProgress = ignore_progress
 ) -> Minimality:
     """What each edge adds to a circuit: the rise of the loss when it alone is removed.
 
@@ -106,6 +106,7 @@ def minimality(
     >>> found.needed, found.idle
     (15, 0)
     """
+    circuit = problem_and_circuit(problem, circuit, "minimality")
     if problem.graph != circuit.graph:
         problem = problem.with_(graph=circuit.graph)
     graph, sign, base = circuit.graph, problem.metric.loss_sign, circuit.without_unread()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from edgewise.circuit import Circuit, EdgeScores
+from edgewise.circuit import EdgeScores, Found
 from edgewise.errors import SettingError
 from edgewise.evaluation.curves import HasScores, scores_of
 from edgewise.evaluation.recovery import check_published
@@ -42,7 +42,7 @@ class ScoreRecovery:
 
 
 def score_recovery(
-    scores: EdgeScores | HasScores, published: Circuit | None, *, by: By = "absolute"
+    scores: EdgeScores | HasScores, published: Found | None, *, by: By = "absolute"
 ) -> ScoreRecovery:
     """ROC AUC and average precision of edge scores, or of a run's, against a known circuit.
 

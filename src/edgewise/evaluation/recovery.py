@@ -9,20 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Set
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, get_args, runtime_checkable
+from typing import Any, Literal, get_args
 
-from edgewise.circuit import Circuit
+from edgewise.circuit import Circuit, Found, circuit_of
 from edgewise.errors import SettingError
 from edgewise.evaluation.paper_nodes import check_has_paper_nodes, n_paper_nodes, paper_nodes
 from edgewise.settings.checks import check_choice
 
 NodeCounting = Literal["plain", "paper"]
-
-
-@runtime_checkable
-class HasCircuit(Protocol):
-    @property
-    def circuit(self) -> Circuit: ...
 
 
 @dataclass(frozen=True)
@@ -101,8 +95,8 @@ class Recovery:
 
 
 def recovery(
-    found: Circuit | HasCircuit | Iterable[Circuit | HasCircuit],
-    published: Circuit | None,
+    found: Found | Iterable[Found],
+    published: Found | None,
     *,
     nodes: NodeCounting = "plain",
 ) -> Recovery:
@@ -114,8 +108,10 @@ def recovery(
     """
     check_choice("node counting", nodes, get_args(NodeCounting))
     published = check_published(published)
-    items = [found] if isinstance(found, Circuit) or hasattr(found, "circuit") else list(found)
-    circuits = [item if isinstance(item, Circuit) else item.circuit for item in items]
+    items = (
+        list(found) if isinstance(found, Iterable) and not isinstance(found, Circuit) else [found]
+    )
+    circuits = [circuit_of(item) for item in items]
     if not circuits:
         raise SettingError("there are no circuits to compare with the published one.")
     for circuit in circuits:
@@ -136,14 +132,14 @@ def recovery(
     )
 
 
-def check_published(published: Circuit | None) -> Circuit:
+def check_published(published: Found | None) -> Circuit:
     """A circuit to compare with. Raises `SettingError` if there is none."""
-    if not isinstance(published, Circuit):
+    if published is None:
         raise SettingError(
-            f"the published circuit is {published!r}; pass a Circuit. Not every task has a "
-            "published one: see task.published and task.truth."
+            "the published circuit is None; pass a Circuit. Not every task has a published one: "
+            "see task.published and task.truth."
         )
-    return published
+    return circuit_of(published, "the published circuit")
 
 
 def _point(circuit: Circuit, published: Circuit, counting: NodeCounting) -> RecoveryPoint:
@@ -168,12 +164,10 @@ def _confusion(found: Set[Any], published: Set[Any], total: int) -> Confusion:
     )
 
 
-def against_known(
-    found: Circuit | HasCircuit, published: Circuit | None, truth: Circuit | None
-) -> dict[str, Any]:
+def against_known(found: Found, published: Circuit | None, truth: Circuit | None) -> dict[str, Any]:
     """Measurements for a record: recovery of what is known of the circuit, on the same graph."""
     known = {"recovery": published, "recovery_of_truth": truth}
-    circuit = found if isinstance(found, Circuit) else found.circuit
+    circuit = circuit_of(found)
     return {
         name: recovery(circuit, answer).to_json()
         for name, answer in known.items()

@@ -313,6 +313,11 @@ class Graph:
         """(row, column) of an edge, given as an `Edge` or a name. Raises `UnknownName`."""
         if isinstance(edge, str):
             edge = Edge.parse(edge)
+        if not isinstance(edge, Edge):
+            raise SettingError(
+                f"an edge is an Edge or its name, not a {type(edge).__name__}; several are passed "
+                "one by one: circuit.without(*edges)."
+            )
         if edge.sender in self._rows and edge.receiver in self._columns:
             row, column = self._rows[edge.sender], self._columns[edge.receiver]
             if self.exists[row, column]:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from edgewise.discovery import NO_JOURNAL, OnProgress, ignore_progress, method_named
-from edgewise.problem import Problem
-from edgewise.record.finish import Clock, check_is_problem, finished_run
+from edgewise.problem import Problem, check_is_problem
+from edgewise.record.finish import Clock, finished_run
 from edgewise.record.journal import unfinished
 from edgewise.record.run import Run
 

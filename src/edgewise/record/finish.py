@@ -8,18 +8,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from edgewise.discovery import Finding
-from edgewise.errors import SettingError
 from edgewise.evaluation import faithfulness
 from edgewise.problem import Problem
 from edgewise.record.environment import environment, peak_memory_bytes
 from edgewise.record.run import Cost, ProblemSummary, Run
-
-
-def check_is_problem(problem: object, caller: str) -> None:
-    """Raise `SettingError` for what is no problem, such as a task."""
-    if not isinstance(problem, Problem):
-        hint = " Pass task.problem." if hasattr(problem, "problem") else ""
-        raise SettingError(f"{caller} takes a Problem, not a {type(problem).__name__}.{hint}")
 
 
 class Clock:

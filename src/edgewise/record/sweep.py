@@ -16,9 +16,9 @@ from edgewise.discovery import (
     shares_work,
 )
 from edgewise.errors import SettingError
-from edgewise.problem import Problem
+from edgewise.problem import Problem, check_is_problem
 from edgewise.record.discover import discover
-from edgewise.record.finish import Clock, check_is_problem, finished_run
+from edgewise.record.finish import Clock, finished_run
 from edgewise.record.run import Run
 
 

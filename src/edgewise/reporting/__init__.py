@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from edgewise.errors import SettingError
@@ -41,7 +41,13 @@ def report(
         if groups is not None:
             raise SettingError("groups are for runs; a comparison has those of compare(groups=…).")
         return write_text(_other_page(runs), Path(path))
-    chosen = [runs] if isinstance(runs, Run) else list(runs)
+    chosen = list(runs) if isinstance(runs, Iterable) and not isinstance(runs, str) else [runs]
+    for run in chosen:
+        if not isinstance(run, Run):
+            raise SettingError(
+                f"report takes runs, or a comparison, a sweep and the like, not a "
+                f"{type(run).__name__}, and then the file to write: report(runs, path)."
+            )
     if not chosen:
         raise SettingError("there are no runs to report on; pass at least one.")
     given = None if groups is None else checked(groups, chosen)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from edgewise.circuit import Circuit
+from edgewise.circuit import Found, circuit_of
 from edgewise.evaluation.roles import Role, head_roles
 from edgewise.problem import Problem
 from edgewise.tasks.published import groups_on
@@ -36,13 +36,14 @@ ROLES: Mapping[str, tuple[Role, ...]] = {
 }
 
 
-def node_groups(problem: Problem, circuit: Circuit) -> dict[str, Any] | None:
+def node_groups(problem: Problem, circuit: Found) -> dict[str, Any] | None:
     """What the nodes of a task's circuit do, as a run keeps it under `measurements["groups"]`.
 
     The published groups if they were found in this very model; else the roles of its heads by what
     they do on the problem's prompts (`ROLES`). None where neither says anything: for other tasks,
     for whole attention layers, for prompts without the places or answers that the roles speak of.
     """
+    circuit = circuit_of(circuit)
     task, model = str(problem.origin.get("task", "")), problem.model
     published = groups_on(task, model.name, circuit.graph)
     if published is not None:
