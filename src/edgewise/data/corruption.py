@@ -20,6 +20,7 @@ from edgewise.data.pairs import PromptPairs
 from edgewise.data.phrases import occurrences, swapped
 from edgewise.data.tokens import Tokenizer
 from edgewise.errors import ProblemError, SettingError
+from edgewise.settings.checks import check_seed
 
 Entity = TypeVar("Entity", str, int)
 Prompt = TypeVar("Prompt")
@@ -198,6 +199,4 @@ def _places(pairs: PromptPairs, at: str | Tensor | None) -> Tensor:
 
 
 def _generator(seed: int) -> torch.Generator:
-    if isinstance(seed, bool) or not 0 <= seed < 2**63:
-        raise SettingError(f"seed is {seed!r}; it must be between 0 and 2**63 - 1.")
-    return torch.Generator().manual_seed(seed)
+    return torch.Generator().manual_seed(check_seed(seed))

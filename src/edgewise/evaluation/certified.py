@@ -59,8 +59,8 @@ from edgewise.evaluation.resampling import (
     replicated,
 )
 from edgewise.graph import Edge, Graph
-from edgewise.problem import Problem
-from edgewise.settings.checks import chance, whole
+from edgewise.problem import Problem, check_is_problem
+from edgewise.settings.checks import chance, check_seed, whole
 from edgewise.storage import check_format, read_json, write_json
 
 FORMAT, VERSION = "edgewise-certified", 1
@@ -227,11 +227,12 @@ def certify(
     >>> found.exact, found.kept(deletions=1).n_edges  # all 20 subsamples of 3 of 6 prompts
     (True, 15)
     """
+    check_is_problem(problem, "certify")
     chosen = method_named(method)
     given = {name.removeprefix("method_"): value for name, value in settings.items()}
     resolved = chosen.resolve(given)
     check_enough(problem, "voting over subsamples")
-    n, seed, level = whole("n", n, 1), whole("seed", seed, 0), chance("level", level)
+    n, seed, level = whole("n", n, 1), check_seed(seed), chance("level", level)
     n_prompts = len(problem.pairs)
     size = n_prompts // 2 if size is None else whole("size", size, 1)
     if size >= n_prompts:

@@ -17,13 +17,13 @@ from typing import Any, Literal
 
 import torch
 
-from edgewise.circuit import Circuit
+from edgewise.circuit import Circuit, Found
 from edgewise.discovery import OnProgress, Progress, ignore_progress
 from edgewise.errors import unknown_name
 from edgewise.evaluation.faithfulness import Faithfulness, faithfulness
 from edgewise.graph import Node, Sender
-from edgewise.problem import Problem
-from edgewise.settings.checks import whole
+from edgewise.problem import Problem, problem_and_circuit
+from edgewise.settings.checks import check_seed, whole
 
 How = Literal["random", "greedy", "group"]
 
@@ -86,7 +86,7 @@ def knocked_out(circuit: Circuit, nodes: Iterable[Node | str]) -> Circuit:
 
 def completeness(
     problem: Problem,
-    circuit: Circuit,
+    circuit: Found,
     *,
     random: int = 10,
     greedy: int = 0,
@@ -104,6 +104,7 @@ def completeness(
     Costs a forward pass and two for each set tried. Raises `SettingError`, `UnknownName`,
     `MetricError`.
     """
+    circuit = problem_and_circuit(problem, circuit, "completeness")
     random, greedy = whole("random", random, 0), whole("greedy", greedy, 0)
     pool = whole("pool", pool, 1)
     touched = set(circuit.nodes)
@@ -113,7 +114,7 @@ def completeness(
         for name in members:
             if name not in known:
                 raise unknown_name(f"node (of group {group!r})", name, known)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(check_seed(seed))
     drawn = _random_sets(nodes, random, generator)
     trial = _Trials(problem, circuit, on_progress)
     trial.total = 1 + len(drawn) + len(groups or {})

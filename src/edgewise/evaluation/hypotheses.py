@@ -38,7 +38,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from edgewise.circuit import Circuit
+from edgewise.circuit import Circuit, Found
 from edgewise.discovery import OnProgress, ignore_progress
 from edgewise.discovery.sequential import StagedT
 from edgewise.errors import SettingError
@@ -48,13 +48,13 @@ from edgewise.evaluation.hypothesis_results import HypothesisTest, HypothesisTes
 from edgewise.evaluation.independence import Values, independence
 from edgewise.evaluation.proportions import Correction, corrected
 from edgewise.evaluation.resampling import about
-from edgewise.problem import Problem, run_circuit
-from edgewise.settings.checks import chance, whole
+from edgewise.problem import Problem, problem_and_circuit, run_circuit
+from edgewise.settings.checks import chance, check_seed, whole
 
 
 def hypothesis_tests(
     problem: Problem,
-    circuit: Circuit,
+    circuit: Found,
     *,
     alpha: float = 0.05,
     epsilon: float = 0.1,
@@ -79,13 +79,14 @@ def hypothesis_tests(
     >>> found.of("sufficiency").rejected
     True
     """
+    circuit = problem_and_circuit(problem, circuit, "hypothesis_tests")
     alpha, quantile = chance("alpha", alpha), chance("quantile", quantile)
     if not 0 < epsilon < 0.5:
         raise SettingError(f"epsilon is {epsilon!r}; it must be above 0 and below 0.5.")
     n_random = whole("n_random", n_random, 1)
     n_permutations = whole("n_permutations", n_permutations, 1)
     corrected([], correction)  # refuse another word before any work
-    bench = Bench(problem, circuit, seed, n_random, on_progress)
+    bench = Bench(problem, circuit, check_seed(seed), n_random, on_progress)
     chosen = bench.chosen_edges(max_edges)
     raw = [
         _equivalence(bench, epsilon),

@@ -17,13 +17,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from edgewise.circuit import Circuit
+from edgewise.circuit import Circuit, Found
 from edgewise.discovery import OnProgress, Progress, ignore_progress
 from edgewise.errors import SettingError
 from edgewise.evaluation.faithfulness import normalized
 from edgewise.graph import Graph, Sender
-from edgewise.problem import Problem
-from edgewise.settings.checks import check_choice, whole
+from edgewise.problem import Problem, problem_and_circuit
+from edgewise.settings.checks import check_choice, check_seed, whole
 
 RandomKind = Literal["uniform", "connected"]
 _RESTARTS = 20  # of growing a connected circuit that got stuck an edge or two before its size
@@ -100,7 +100,7 @@ class RandomBand:
 
 def random_band(
     problem: Problem,
-    circuit: Circuit,
+    circuit: Found,
     *,
     n: int = 20,
     kind: RandomKind = "uniform",
@@ -111,7 +111,7 @@ def random_band(
 
     Raises `SettingError`, `UnknownName`, `MetricError`.
     """
-    n = whole("n", n, 1)
+    circuit, n = problem_and_circuit(problem, circuit, "random_band"), whole("n", n, 1)
     full, empty = problem.baselines(circuit.graph)
     values = []
     drawn = random_circuits(circuit.graph, circuit.n_edges, n, kind=kind, seed=seed)
@@ -135,7 +135,10 @@ def random_circuits(
 ) -> Iterator[Circuit]:
     """`n` random circuits of `n_edges` edges. Raises `SettingError`, `UnknownName`."""
     check_choice("kind of random circuit", kind, get_args(RandomKind))
-    n_edges, generator = whole("n_edges", n_edges, 0), torch.Generator().manual_seed(seed)
+    n_edges, generator = (
+        whole("n_edges", n_edges, 0),
+        torch.Generator().manual_seed(check_seed(seed)),
+    )
     if n_edges > graph.n_edges:
         raise SettingError(f"asked for {n_edges} edges; the graph has {graph.n_edges}.")
     draw = _uniform if kind == "uniform" else _connected

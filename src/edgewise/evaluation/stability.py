@@ -41,8 +41,8 @@ from edgewise.evaluation.resampling import (
 )
 from edgewise.evaluation.variation import Over, checked_over, varied
 from edgewise.graph import Edge
-from edgewise.problem import Problem
-from edgewise.settings.checks import chance, positive, share, whole
+from edgewise.problem import Problem, check_is_problem
+from edgewise.settings.checks import chance, check_seed, positive, share, whole
 from edgewise.storage import check_format, read_json, write_json
 
 FORMAT, VERSION = "edgewise-stability", 1
@@ -238,12 +238,13 @@ def stability(
     >>> found.core.n_edges
     8
     """
+    check_is_problem(problem, "stability")
     chosen = method_named(method)
     given = {name.removeprefix("method_"): value for name, value in settings.items()}
     resolved = chosen.resolve(given)
     n, seed, varying = (
         whole("n", n, 2),
-        whole("seed", seed, 0),
+        check_seed(seed),
         checked_over(over, chosen, resolved),
     )
     core, noise, level = share("core", core), share("noise", noise), chance("level", level)

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgewise.circuit import Circuit
-from edgewise.errors import EdgewiseError, SettingError, unknown_name
+from edgewise.errors import EdgewiseError, SettingError, quoted, unknown_name
 from edgewise.leaderboards.cell import Cell
 from edgewise.model import PROGRAMS
 from edgewise.patching import Reference
 from edgewise.problem import Problem
+from edgewise.settings.checks import check_seed
 from edgewise.sweeps import named_task
 from edgewise.sweeps.identity import content_of
 
@@ -31,6 +32,7 @@ ABOUT_REFERENCES = {
 }
 QUICK_PROGRAMS = ("or-gate", "tracr-reverse", "tracr-sort", "tracr-xproportion")
 QUICK_REFERENCES = ("zero", "corrupted")
+_MOST_SEEDS = 10_000
 _NO_EFFECT = 1e-9  # between full model and empty circuit, in the metric's unit (l2)
 
 
@@ -93,13 +95,16 @@ def _known(kind: str, asked: Sequence[str] | None, known: Sequence[str]) -> tupl
 def check_seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:
     """How many seeds, from 0 on, or which. Raises `SettingError`."""
     if isinstance(seeds, int) and not isinstance(seeds, bool):
-        wanted: Sequence[int] = range(seeds)
+        wanted: Sequence[int] = range(seeds if seeds <= _MOST_SEEDS else 0)
     else:
         wanted = seeds if isinstance(seeds, Sequence) else ()
     chosen = tuple(dict.fromkeys(wanted))
     for seed in chosen:
-        if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-            raise SettingError(f"seed {seed!r} is not a whole number of at least 0.")
+        if not isinstance(seed, int) or isinstance(seed, bool):
+            raise SettingError(f"seed {quoted(seed)} is not a whole number of at least 0.")
+        check_seed(seed)
     if not chosen:
-        raise SettingError(f"seeds is {seeds!r}; pass how many (at least 1), or which.")
+        raise SettingError(
+            f"seeds is {quoted(seeds)}; pass how many (1 to {_MOST_SEEDS:,}), or which."
+        )
     return chosen

@@ -13,7 +13,7 @@ import torch
 
 from edgewise.errors import SettingError
 from edgewise.model.model import Model
-from edgewise.settings.checks import whole
+from edgewise.settings.checks import check_seed
 
 # Each is permuted for itself: along heads, or along the neurons of an MLP.
 _ALONG_HEADS = ("attn.W_Q", "attn.W_K", "attn.W_V", "attn.b_Q", "attn.b_K", "attn.b_V")
@@ -35,7 +35,7 @@ def reset_network(model: Model, seed: int) -> Model:
     >>> reset_network(model, 1).name
     'or-gate-reset-1'
     """
-    seed = whole("seed", seed, 0)
+    seed = check_seed(seed)
     generator = torch.Generator().manual_seed(seed)
     weights, config = dict(model.weights), model.config
     if any(config.experts):

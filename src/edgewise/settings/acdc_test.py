@@ -10,6 +10,7 @@ from edgewise.settings.acdc import HeadOrder
 from edgewise.settings.checks import (
     chance,
     check_choice,
+    check_seed,
     not_negative,
     positive,
     setting,
@@ -77,6 +78,6 @@ class TestedACDCSettings:
                     f"bound is {self.bound}; it must be above the threshold, {self.threshold}."
                 )
         object.__setattr__(self, "first", whole("first", self.first, 2))
-        object.__setattr__(self, "seed", whole("seed", self.seed, 0))
+        object.__setattr__(self, "seed", check_seed(self.seed))
         check_choice("undecided", self.undecided, get_args(Undecided))
         check_choice("head order", self.head_order, get_args(HeadOrder))

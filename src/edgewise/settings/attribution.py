@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from edgewise.settings.checks import check_choice, setting, whole
+from edgewise.settings.checks import check_choice, check_seed, setting, whole
 from edgewise.settings.selection import SelectionSettings
 
 Over = Literal["inputs", "activations"]
@@ -72,4 +72,4 @@ class RandomSettings(SelectionSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "seed", whole("seed", self.seed, 0))
+        object.__setattr__(self, "seed", check_seed(self.seed))

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import field
 from typing import Any
 
-from edgewise.errors import SettingError, unknown_name
+from edgewise.errors import SettingError, quoted, unknown_name
 
 
 def setting(help_text: str, **options: Any) -> Any:
@@ -19,7 +19,7 @@ def number(value: Any) -> float:
     """A number of Python, NumPy or torch as a float; nan if it is none."""
     try:
         return float(value) if not isinstance(value, str | bool) else math.nan
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return math.nan
 
 
@@ -27,7 +27,7 @@ def positive(name: str, value: Any, unit: str = "in the loss's unit") -> float:
     """A positive, finite number. Raises `SettingError`."""
     found = number(value)
     if not (math.isfinite(found) and found > 0):
-        raise SettingError(f"{name} is {value!r}; it must be a positive number, {unit}.")
+        raise SettingError(f"{name} is {quoted(value)}; it must be a positive number, {unit}.")
     return found
 
 
@@ -35,7 +35,7 @@ def not_negative(name: str, value: Any) -> float:
     """A finite number of at least 0. Raises `SettingError`."""
     found = number(value)
     if not (math.isfinite(found) and found >= 0):
-        raise SettingError(f"{name} is {value!r}; it must be a number of at least 0.")
+        raise SettingError(f"{name} is {quoted(value)}; it must be a number of at least 0.")
     return found
 
 
@@ -43,7 +43,7 @@ def share(name: str, value: Any) -> float:
     """A number between 0 and 1. Raises `SettingError`."""
     found = number(value)
     if not 0 <= found <= 1:
-        raise SettingError(f"{name} is {value!r}; it must be between 0 and 1.")
+        raise SettingError(f"{name} is {quoted(value)}; it must be between 0 and 1.")
     return found
 
 
@@ -51,7 +51,7 @@ def chance(name: str, value: Any) -> float:
     """A probability that leaves both open: above 0, below 1. Raises `SettingError`."""
     found = number(value)
     if not 0 < found < 1:
-        raise SettingError(f"{name} is {value!r}; it must be above 0 and below 1.")
+        raise SettingError(f"{name} is {quoted(value)}; it must be above 0 and below 1.")
     return found
 
 
@@ -59,8 +59,17 @@ def whole(name: str, value: Any, least: int) -> int:
     """A whole number of at least `least`. Raises `SettingError`."""
     found = number(value)
     if not (found == found // 1 and found >= least):
-        raise SettingError(f"{name} is {value!r}; it must be a whole number of at least {least}.")
-    return int(found)
+        raise SettingError(
+            f"{name} is {quoted(value)}; it must be a whole number of at least {least}."
+        )
+    return int(value) if isinstance(value, int) else int(found)  # of large ones floats lose digits
+
+
+def check_seed(seed: Any, name: str = "seed") -> int:
+    """A seed that every generator takes. Raises `SettingError`."""
+    if not 0 <= number(seed) < 2**63:
+        raise SettingError(f"{name} is {quoted(seed)}; it must be between 0 and 2**63 - 1.")
+    return whole(name, seed, 0)
 
 
 def check_flags(settings: object, *names: str) -> None:
@@ -68,7 +77,7 @@ def check_flags(settings: object, *names: str) -> None:
     for name in names:
         value = getattr(settings, name)
         if not isinstance(value, bool):
-            raise SettingError(f"{name} is {value!r}; it must be True or False.")
+            raise SettingError(f"{name} is {quoted(value)}; it must be True or False.")
 
 
 def check_choice(what: str, value: object, choices: Iterable[str]) -> None:

@@ -10,6 +10,7 @@ from edgewise.settings.checks import (
     chance,
     check_choice,
     check_flags,
+    check_seed,
     not_negative,
     positive,
     setting,
@@ -35,7 +36,7 @@ class TrainingSettings:
         object.__setattr__(self, "steps", whole("steps", self.steps, 1))
         rate = positive("learning_rate", self.learning_rate, "per step")
         object.__setattr__(self, "learning_rate", rate)
-        object.__setattr__(self, "seed", whole("seed", self.seed, 0))
+        object.__setattr__(self, "seed", check_seed(self.seed))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from edgewise.errors import SettingError, unknown_name
+from edgewise.errors import SettingError, quoted, unknown_name
 from edgewise.metrics import Metric
 from edgewise.model import BUNDLED, Model, load_model
 from edgewise.model.programs import PROGRAMS, bundled_program
 from edgewise.patching import Reference
+from edgewise.settings.checks import check_seed
 from edgewise.tasks.custom import custom_names, custom_spec
 from edgewise.tasks.language import BEHAVIOURS, examples
 from edgewise.tasks.language.load import DEFAULT_MODEL, make_language_task
@@ -126,9 +127,8 @@ def load_task(
     spec = task_spec(name)
     for what, value in (("n", n), ("seed", seed)):
         if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
-            raise SettingError(f"{what} is {value!r}; it must be a whole number.")
-    if not 0 <= seed < 2**63:
-        raise SettingError(f"seed is {seed}; it must be between 0 and 2**63 - 1.")
+            raise SettingError(f"{what} is {quoted(value)}; it must be a whole number.")
+    check_seed(seed)
     chosen = {
         "data": _choice(spec, "kind of data", data, spec.data),
         "template": _choice(spec, "template", template, spec.templates),
