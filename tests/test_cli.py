@@ -54,10 +54,10 @@ def test_discover_evaluate_report(capsys, tmp_path):
     assert other.read_bytes() == page.read_bytes()
     named = tmp_path / "groups.json"
     named.write_text('{"reverser": ["a3.h0"]}')
-    ok(capsys, "report", run, "--out", other, "--groups", named)
+    ok(capsys, "report", run, "--out", other, "--groups", named, "--force")
     assert "reverser (1)" in other.read_text()
     named.write_text('{"reverser": ["a9.h0"]}')
-    code, _, err = edgewise(capsys, "report", run, "--out", other, "--groups", named)
+    code, _, err = edgewise(capsys, "report", run, "--out", other, "--groups", named, "--force")
     assert code == 2
     assert "a9.h0" in err
 

@@ -88,12 +88,12 @@ def test_a_place_that_cannot_be_written_is_found_before_work(monkeypatch, tmp_pa
     def full(*arguments, **keywords):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("tempfile.TemporaryDirectory", full)
+    monkeypatch.setattr("tempfile.TemporaryFile", full)
     with pytest.raises(OutputError, match="cannot write to .*: No space left on device"):
         check_output_folder(tmp_path / "run")
 
 
-@pytest.mark.parametrize("what", ["os.fdopen", "pathlib.Path.write_bytes", "json.dumps"])
+@pytest.mark.parametrize("what", ["pathlib.Path.replace", "pathlib.Path.write_bytes", "json.dumps"])
 def test_a_write_that_breaks_off_leaves_nothing(what, run, monkeypatch, tmp_path):
     def full(*arguments, **keywords):
         raise OSError(28, "No space left on device")

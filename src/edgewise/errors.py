@@ -31,6 +31,11 @@ LIMIT = 480  # characters of a message that lists faults
 class EdgewiseError(Exception):
     """Base of every error that Edgewise raises on purpose."""
 
+    longest = 1000  # characters: what a message quotes may come from anybody's file
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(shortened(message, self.longest))
+
 
 class UnknownName(EdgewiseError, ValueError):
     """A name that Edgewise does not know; the message suggests the nearest ones."""
@@ -125,12 +130,24 @@ def shortened(text: str, limit: int = 80) -> str:
     return f"{text[: limit - 3 - end]} … {text[-end:]}"
 
 
+def quoted(value: object) -> str:
+    """A value from outside in quotes, or as Python writes it, shortened."""
+    if isinstance(value, str):
+        return repr(shortened(value))
+    try:
+        return shortened(repr(value))
+    except (ValueError, RecursionError):  # a whole number of more digits than Python writes
+        return f"a {type(value).__name__}"
+
+
 class MetricError(EdgewiseError, ValueError):
     """A metric returned something that is not a finite number per prompt."""
 
 
 class FormatError(EdgewiseError, ValueError):
     """A file that is broken, of another kind, or written by a newer Edgewise."""
+
+    longest = 500
 
 
 class OutputError(EdgewiseError):
@@ -160,15 +177,15 @@ class ModelUnavailable(ModelError):
 def unknown_name(kind: str, asked: str, known: Iterable[str], *, hint: str = "") -> UnknownName:
     """The error for a name that is not in `known`: near misses first, else the first few names."""
     names = list(known)
-    near = difflib.get_close_matches(asked, names, n=3, cutoff=0.5)
+    near = difflib.get_close_matches(asked[:200], names, n=3, cutoff=0.5)
     if near:
         advice = f"Did you mean {_listed(near)}?"
     elif len(names) <= 20:
         advice = f"Known: {_listed(names)}." if names else "" if hint else "There are none."
     else:
         advice = f"There are {len(names)}, such as {_listed(names[:3])}."
-    return UnknownName(" ".join(filter(None, [f"no {kind} named {asked!r}.", advice, hint])))
+    return UnknownName(" ".join(filter(None, [f"no {kind} named {quoted(asked)}.", advice, hint])))
 
 
 def _listed(names: Sequence[str]) -> str:
-    return ", ".join(repr(name) for name in names)
+    return ", ".join(map(quoted, names))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
+import stat
 import tempfile
 import time
 from contextlib import suppress
@@ -51,14 +53,74 @@ def read_text(path: Path, what: str) -> str:
         raise FormatError(f"{path}: not a {what} file; it is no text: {reason}") from reason
 
 
-def check_writable(path: Path) -> None:
-    """Raise `OutputError` unless a file could be written there. Call it before the work starts."""
-    if path.is_dir():
-        raise OutputError(f"cannot write {path}: it is a folder.")
+def check_output_file(path: Path | None, *, overwrite: bool = True) -> None:
+    """Raise `OutputError` unless a file can be written there; None is no file.
+
+    Call it before the work starts. Without `overwrite` a file that exists is refused.
+    """
+    if path is None:
+        return
+    target = _target(path)
+    if not overwrite and os.path.lexists(path):
+        raise OutputError(f"{path} exists. Choose another name, or add --force to replace it.")
     try:
-        tempfile.TemporaryFile(dir=path.parent).close()
+        probe(target.parent)
     except OSError as reason:
         raise OutputError(f"cannot write {path}: {reason.strerror}.") from reason
+
+
+def check_output_files(*paths: Path | None, overwrite: bool) -> None:
+    """`check_output_file` for each, and no two of them the same. Raises `OutputError`."""
+    for path in paths:
+        check_output_file(path, overwrite=overwrite)
+    places = [os.path.realpath(path) for path in paths if path is not None]
+    if len(set(places)) < len(places):
+        raise OutputError(f"two outputs have the same name, {places[0]}. Choose another for one.")
+
+
+def check_output_place(folder: Path | None) -> None:
+    """Raise `OutputError` unless the folder is one, or can be made, that takes files."""
+    if folder is None:
+        return
+    target = Path(os.path.realpath(folder))
+    try:
+        with suppress(FileNotFoundError):
+            target.lstat()
+        there = next(place for place in (target, *target.parents) if os.path.lexists(place))
+        probe(there)
+    except OSError as reason:
+        raise OutputError(
+            f"cannot write to {shortened(str(folder))}: {reason.strerror}."
+        ) from reason
+
+
+def probe(folder: Path) -> None:
+    """Raise `OSError` unless a file can be made, and a little written, in a folder."""
+    with tempfile.TemporaryFile(dir=folder) as file:
+        file.write(bytes(4096))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _target(path: Path) -> Path:
+    """Where writing to a path ends: links are followed.
+
+    Raises `OutputError` for anything but a file that may be replaced or a name that is free.
+    """
+    target = Path(os.path.realpath(path))
+    try:
+        found = target.lstat()
+    except FileNotFoundError:
+        return target
+    except OSError as reason:
+        raise OutputError(f"cannot write {shortened(str(path))}: {reason.strerror}.") from reason
+    if stat.S_ISDIR(found.st_mode):
+        raise OutputError(f"cannot write {path}: it is a folder.")
+    if not stat.S_ISREG(found.st_mode):
+        raise OutputError(f"cannot write {path}: it is not a file (a device, a pipe or a loop).")
+    if not os.access(target, os.W_OK):
+        raise OutputError(f"cannot write {path}: the file is read-only.")
+    return target
 
 
 def write_json(document: Any, path: Path) -> Path:
@@ -68,25 +130,31 @@ def write_json(document: Any, path: Path) -> Path:
 
 def write_text(text: str, path: Path) -> Path:
     """Write a text file in one step. Raises `OutputError` and leaves an old file as it was."""
-    return write_bytes(text.encode(), path)
+    return write_bytes(text.encode(errors="replace"), path)  # a path may hold half a character
 
 
 def write_bytes(data: bytes, path: Path) -> Path:
-    """Write a file in one step. Raises `OutputError` and leaves an old file as it was."""
+    """Write a file in one step. Raises `OutputError` and leaves an old file as it was.
+
+    A new file has the mode that the umask gives, one that is replaced keeps its own; a link stays
+    one, and what it names is written.
+    """
+    target = _target(path)
+    temporary = target.with_name(f".{target.name[:50]}.{secrets.token_hex(4)}")
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
-            with os.fdopen(handle, "wb") as file:
+            with temporary.open("xb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())  # or a power cut could leave the new name on an empty file
-            os.chmod(temporary, 0o644)  # mkstemp makes private files
-            os.replace(temporary, path)
+            with suppress(FileNotFoundError):
+                temporary.chmod(stat.S_IMODE(target.stat().st_mode))
+            temporary.replace(target)
         except BaseException:
-            Path(temporary).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
             raise
     except OSError as reason:
-        raise OutputError(f"cannot write {path}: {reason.strerror}") from reason
+        raise OutputError(f"cannot write {shortened(str(path))}: {reason.strerror}") from reason
     return path
 
 
@@ -100,7 +168,7 @@ class LineFile:
 
     def __init__(self, path: Path, *, work: str = "work") -> None:
         self._path = path
-        self._file = path.open("a+b")
+        self._file = _target(path).open("a+b")
         try:
             self._lock(work)
             self._file.seek(0)

@@ -179,7 +179,7 @@ def print_checked(found: Checked) -> None:
     """Faults and warnings, one a line, and how the model answers."""
 
     def line(text: str) -> None:  # whole: it may be searched for, and holds the user's brackets
-        show.OUT.print(text, markup=False, soft_wrap=True)
+        show.OUT.print(text, soft_wrap=True)
 
     for title, listed in (("must be changed", found.faults), ("to look at", found.warnings)):
         if listed:

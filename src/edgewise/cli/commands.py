@@ -8,7 +8,14 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from edgewise.cli.options import Json, ProblemOptions, choices_of, with_problem, with_settings
+from edgewise.cli.options import (
+    Force,
+    Json,
+    ProblemOptions,
+    choices_of,
+    with_problem,
+    with_settings,
+)
 from edgewise.errors import SettingError
 
 
@@ -26,6 +33,7 @@ def discover(
     estimate: Annotated[
         bool, typer.Option("--estimate", help="Say what the run will take, and do no more (acdc).")
     ] = False,
+    force: Force = False,
     json: Json = False,
 ) -> None:
     """Find a circuit.
@@ -42,7 +50,7 @@ def discover(
     from edgewise.record import check_output_folder
     from edgewise.record import discover as run_discovery
     from edgewise.reporting import report as write_report
-    from edgewise.storage import check_writable
+    from edgewise.storage import check_output_file
     from edgewise.tasks import node_groups
 
     resolved = method_named(method).resolve(settings)  # refuse before anything is loaded
@@ -50,10 +58,9 @@ def discover(
         _estimate(problem, method, resolved, json=json)
         return
     if out is not None:
-        check_output_folder(out)
+        check_output_folder(out, overwrite=force)
     journal = journal_beside(out, resume=resume, quiet=json)
-    if report is not None:
-        check_writable(report)
+    check_output_file(report, overwrite=force)
     with show.spinner("loading", quiet=json):
         built = build(problem)
         accuracy = built.problem.accuracy()
@@ -68,7 +75,7 @@ def discover(
         groups = node_groups(built.problem, run.circuit)
         run = run if groups is None else run.with_(measurements={"groups": groups})
         if out is not None and journal is not None:
-            save(run, out, journal)
+            save(run, out, journal, overwrite=force)
     if report is not None:
         write_report([run], report)
     if json:
@@ -102,6 +109,7 @@ def report(
         Path | None,
         typer.Option(help="JSON file of groups of nodes to label: a name, a list of nodes each."),
     ] = None,
+    force: Force = False,
     json: Json = False,
 ) -> None:
     """Write one self-contained HTML page about one or more runs.
@@ -111,14 +119,15 @@ def report(
     from edgewise.cli import show
     from edgewise.record import Run
     from edgewise.reporting import report as write_report
-    from edgewise.storage import read_json
+    from edgewise.storage import check_output_file, read_json
 
+    check_output_file(out, overwrite=force)
     given = None if groups is None else read_json(groups, "groups")
     path = write_report([Run.load(folder) for folder in runs], out, groups=given)
     if json:
         show.as_json({"report": str(path), "runs": [str(folder) for folder in runs]})
     else:
-        show.OUT.print(f"wrote {path}")
+        show.wrote(path)
 
 
 def methods(json: Json = False) -> None:
@@ -139,7 +148,7 @@ def methods(json: Json = False) -> None:
         show.as_json(rows)
         return
     for row in rows:
-        show.OUT.print(f"[bold]{row['name']}[/bold]  {row['summary']}")
+        show.OUT.print(show.bold(row["name"]), row["summary"], sep="  ")
         for key in ("paper", "returns", "cost", "when"):
             show.OUT.print(f"  {key:8} {row[key]}")
         for setting in row["settings"]:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from edgewise.cli.options import Json, ProblemOptions, with_problem, with_settings
+from edgewise.cli.options import AllowCode, Force, Json, ProblemOptions, with_problem, with_settings
 
 
 @with_problem
@@ -42,6 +42,8 @@ def compare(
     yes: Annotated[
         bool, typer.Option("--yes", help="Find as many circuits as --over asks for.")
     ] = False,
+    force: Force = False,
+    allow_code: AllowCode = False,
     json: Json = False,
 ) -> None:
     """Compare circuits: edges, nodes and groups, scores, faithfulness.
@@ -55,17 +57,19 @@ def compare(
     from edgewise.cli import comparing, show
     from edgewise.cli.comparison import print_comparison
     from edgewise.reporting import report as write_report
-    from edgewise.storage import check_writable
+    from edgewise.storage import check_output_file, check_output_place
 
-    if report is not None:
-        check_writable(report)
+    check_output_file(report, overwrite=force)
+    check_output_place(out)
     if over:
         comparing.refuse_given_circuits(found, names)
         asked = comparing.Asked(problem, over, method or "acdc", settings, out, cross, yes)
         comparison, runs = comparing.find_and_compare(asked, quiet=json)
     else:
         comparing.refuse_finding(settings, method=method, out=out, yes=yes)
-        comparison = comparing.compare_given(found or [], names, problem, cross=cross, quiet=json)
+        comparison = comparing.compare_given(
+            found or [], names, problem, cross=cross, allow_code=allow_code, quiet=json
+        )
         runs = {}
     if report is not None:
         write_report(comparison, report)
@@ -74,6 +78,4 @@ def compare(
         show.as_json(comparison.to_json() | where)
         return
     print_comparison(comparison)
-    for path in (out, report):
-        if path is not None:
-            show.OUT.print(f"wrote {path}")
+    show.wrote(out, report)

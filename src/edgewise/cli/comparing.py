@@ -14,7 +14,7 @@ from edgewise.cli.options import ProblemOptions
 from edgewise.cli.problems import Built, build, check_says_what, from_run, loading_once
 from edgewise.cli.unfinished import Stopped
 from edgewise.discovery import method_named
-from edgewise.errors import SettingError, unknown_name
+from edgewise.errors import SettingError, quoted, unknown_name
 from edgewise.evaluation import Comparison, compare
 from edgewise.graph import Graph
 from edgewise.problem import Problem
@@ -52,6 +52,7 @@ def compare_given(
     options: ProblemOptions,
     *,
     cross: bool,
+    allow_code: bool,
     quiet: bool,
 ) -> Comparison:
     """Compare run folders and circuit files. Raises `EdgewiseError` before any model is loaded."""
@@ -67,7 +68,7 @@ def compare_given(
     problems: dict[str, Problem] | None = None
     if named or cross:
         with show.spinner("loading", quiet=quiet):
-            problems = _problems(items, options, named=named)
+            problems = _problems(items, options, named=named, allow_code=allow_code)
     tasks = {item.request.get("task") for item in loaded if isinstance(item, Run)}
     task = options.task or (tasks.pop() if len(tasks) == 1 else None)
     models = {item.problem.model for item in loaded if isinstance(item, Run)}
@@ -83,7 +84,11 @@ def compare_given(
 
 
 def _problems(
-    items: Mapping[str, Run | Circuit], options: ProblemOptions, *, named: bool
+    items: Mapping[str, Run | Circuit],
+    options: ProblemOptions,
+    *,
+    named: bool,
+    allow_code: bool,
 ) -> dict[str, Problem]:
     """The held-out problem of each: the one that the options name, or those of the runs."""
     if named:
@@ -95,7 +100,7 @@ def _problems(
                 f"{name} is a circuit file, which does not say what problem it is of. Leave "
                 "--cross out, or say a problem for all with --task or --pairs."
             )
-        problems[name] = _held_out(from_run(item, load=load))
+        problems[name] = _held_out(from_run(item, allow_code=allow_code, load=load))
     return problems
 
 
@@ -112,7 +117,9 @@ def _names(paths: Sequence[Path], names: str | None) -> list[str]:
             labels = [str(path) for path in paths]
     for label in labels:
         if labels.count(label) > 1:
-            raise SettingError(f"{label!r} comes twice; give every circuit a name with --names.")
+            raise SettingError(
+                f"{quoted(label)} comes twice; give every circuit a name with --names."
+            )
     return labels
 
 
@@ -216,7 +223,7 @@ def _value(axis: str, text: str) -> Any:
     try:
         return int(text)
     except ValueError:
-        raise SettingError(f"--over seed: {text!r} is not a whole number.") from None
+        raise SettingError(f"--over seed: {quoted(text)} is not a whole number.") from None
 
 
 def _variants(asked: Asked, over: Mapping[str, list[Any] | None]) -> dict[str, Built]:

@@ -34,7 +34,7 @@ def print_comparison(comparison: Comparison) -> None:
     show.OUT.print()
     _print_shared(comparison)
     for note in comparison.notes:
-        show.OUT.print(f"Note: {note}", markup=False)
+        show.OUT.print(f"Note: {note}")
 
 
 def _print_circuits(comparison: Comparison) -> None:
@@ -119,18 +119,16 @@ def _print_groups(comparison: Comparison) -> None:
 
 def _print_title(title: str) -> None:
     """Not the table's own, which would be broken to its width."""
-    show.OUT.print(f"\n[italic]{title}[/italic]")
+    show.OUT.print(f"\n{title}", style="italic")
 
 
 def _print_shared(comparison: Comparison) -> None:
     shared, n = comparison.shared, len(comparison.names)
     edges, nodes = [e.name for e in shared.edges], [n.name for n in comparison.shared_nodes]
-    show.OUT.print(
-        f"In all {n}: {_some(edges, 'edge')}\nIn all {n}: {_some(nodes, 'node')}", markup=False
-    )
+    show.OUT.print(f"In all {n}: {_some(edges, 'edge')}\nIn all {n}: {_some(nodes, 'node')}")
     for name in comparison.names:
         only = [edge.name for edge in comparison.only(name).edges]
-        show.OUT.print(f"Only in {name}: {_some(only, 'edge')}", markup=False)
+        show.OUT.print(f"Only in {name}: {_some(only, 'edge')}")
 
 
 def _some(names: Sequence[str], what: str) -> str:

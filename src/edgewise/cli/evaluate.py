@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from edgewise.cli.options import Json, ProblemOptions, with_problem
-from edgewise.errors import SettingError
+from edgewise.cli.options import AllowCode, Force, Json, ProblemOptions, with_problem
+from edgewise.errors import SettingError, quoted
 
 _SPLITS = ("test", "discovery")
 _COUNTINGS = ("plain", "paper")
@@ -45,6 +45,8 @@ def evaluate(
     report: Annotated[
         Path | None, typer.Option(help="HTML file for a report of the run and its evaluation.")
     ] = None,
+    force: Force = False,
+    allow_code: AllowCode = False,
     json: Json = False,
 ) -> None:
     """Say how good a circuit is, on prompts that discovery has not seen where there are any.
@@ -63,26 +65,25 @@ def evaluate(
     from edgewise.record import Run
     from edgewise.reporting import report as write_report
     from edgewise.settings.checks import check_choice, whole
-    from edgewise.storage import check_writable
+    from edgewise.storage import check_output_file
 
     if split not in _SPLITS:
-        raise SettingError(f"split is {split!r}; it must be 'test' or 'discovery'.")
+        raise SettingError(f"split is {quoted(split)}; it must be 'test' or 'discovery'.")
     check_choice("node counting", nodes, _COUNTINGS)
     for name, number in (("random", random), ("knock-outs", knock_outs), ("greedy", greedy)):
         whole(f"--{name}", number, 0)
     if (curve or report is not None) and circuit.is_file():
         raise SettingError("--curve and --report need a run folder; a circuit file has no scores.")
-    if report is not None:
-        check_writable(report)
+    check_output_file(report, overwrite=force)
     run = None
     with show.spinner("loading", quiet=json):
         if circuit.is_dir():
             run = Run.load(circuit)
             found = run.circuit
             named = problem.task is not None or problem.pairs is not None
-            built = build(problem) if named else from_run(run)
+            built = build(problem) if named else from_run(run, allow_code=allow_code)
         else:
-            found, built = circuit_and_problem(circuit, problem)
+            found, built = circuit_and_problem(circuit, problem, allow_code=allow_code)
     held_out = split == "test" and built.test is not None
     on = built.test if held_out and built.test is not None else built.problem
     known = {"published": built.published, "structural truth": built.truth}
@@ -113,5 +114,4 @@ def evaluate(
         show.as_json(judged.as_json(result, against, ranks, sizes))
     else:
         judged.print_evaluation(result, against, ranks, sizes)
-        if report is not None:
-            show.OUT.print(f"wrote {report}", soft_wrap=True)
+        show.wrote(report)

@@ -48,7 +48,6 @@ def print_evaluation(
         f"{faith.n_edges} of {faith.n_edges_total} edges, on {result.n_prompts} {result.split} "
         f"prompts of {result.source}, {result.reference} reference",
         soft_wrap=True,
-        markup=False,
     )
     _print_faithfulness(faith)
     for band in result.random:
@@ -63,7 +62,7 @@ def print_evaluation(
         _print_recovery(name, found, ranks.get(name))
     show.OUT.print()
     for sentence in result.verdict:
-        show.OUT.print(sentence, markup=False, soft_wrap=True)
+        show.OUT.print(sentence, soft_wrap=True)
 
 
 def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from edgewise.cli import show
@@ -36,7 +35,7 @@ def print_stability(found: Stability, *files: Path | None) -> None:
         f"{show.number(min(losses))} to {show.number(max(losses))} ({found.split} prompts). "
         f"{found.n} replicates of {found.about['n_prompts']} prompts, seed {found.seed}."
     )
-    _wrote(files)
+    show.wrote(*files)
 
 
 def print_certified(found: Certified, *files: Path | None) -> None:
@@ -64,7 +63,7 @@ def print_certified(found: Certified, *files: Path | None) -> None:
         f"{found.kept(1).n_edges} edges stay kept and {found.removed(1).n_edges} stay removed; "
         f"about {found.abstained(1).n_edges} nothing is certified ({how}; seed {found.seed})."
     )
-    _wrote(files)
+    show.wrote(*files)
 
 
 def print_tests(found: HypothesisTests, *files: Path | None) -> None:
@@ -84,19 +83,13 @@ def print_tests(found: HypothesisTests, *files: Path | None) -> None:
     columns = ("test", "statistic", "p", f"p, {found.correction}", "n", "verdict")
     show.table(title, columns, rows)
     for test in found.tests:
-        show.OUT.print(f"{test.name}: {test.verdict}.", markup=False)
+        show.OUT.print(f"{test.name}: {test.verdict}.")
     for test in found.tests:
         if test.note and test.passed is not None:
-            show.OUT.print(f"Note on {test.name}: {test.note}", markup=False)
+            show.OUT.print(f"Note on {test.name}: {test.note}")
     edges = found.superfluous.edges
     if edges:
         names = ", ".join(edge.name for edge in edges[:_ROWS])
         show.OUT.print(f"{len(edges)} edges matter no more than random ones: {names}")
     show.OUT.print(f"Error rate {found.alpha:g}, seed {found.seed}.")
-    _wrote(files)
-
-
-def _wrote(files: Sequence[Path | None]) -> None:
-    for path in files:
-        if path is not None:
-            show.OUT.print(f"wrote {path}", soft_wrap=True)
+    show.wrote(*files)

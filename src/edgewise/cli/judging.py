@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from edgewise.cli.options import Json, ProblemOptions, with_problem, with_settings
-from edgewise.errors import SettingError
+from edgewise.cli.options import AllowCode, Force, Json, ProblemOptions, with_problem, with_settings
+from edgewise.errors import SettingError, quoted
 from edgewise.settings.checks import check_choice
 
 Out = Annotated[Path | None, typer.Option(help="JSON file to write the result into.")]
@@ -45,6 +45,7 @@ def stability(
     out: Out = None,
     report: Report = None,
     journal: KeptIn = None,
+    force: Force = False,
     json: Json = False,
 ) -> None:
     """Say how stable a method's circuit is over prompts, order of heads, thresholds or seeds.
@@ -55,12 +56,11 @@ def stability(
     from edgewise.cli.problems import build
     from edgewise.evaluation import stability as measure
     from edgewise.reporting import report as write_report
-    from edgewise.storage import check_writable
+    from edgewise.storage import check_output_file, check_output_files
 
     _resolve(method, settings)
-    for path in (out, report):
-        if path is not None:
-            check_writable(path)
+    check_output_files(out, report, overwrite=force)
+    check_output_file(journal)
     with show.spinner("loading", quiet=json):
         built = build(problem)
     with show.progress_bar("replicates", quiet=json) as on_progress:
@@ -103,6 +103,7 @@ def certify(
     draw_seed: Seed = 0,
     out: Out = None,
     journal: KeptIn = None,
+    force: Force = False,
     json: Json = False,
 ) -> None:
     """Say which decisions about edges no deletion of a few prompts can turn.
@@ -112,11 +113,11 @@ def certify(
     from edgewise.cli import judgements, show
     from edgewise.cli.problems import build
     from edgewise.evaluation import certify as vote
-    from edgewise.storage import check_writable
+    from edgewise.storage import check_output_file, check_output_files
 
     _resolve(method, settings)
-    if out is not None:
-        check_writable(out)
+    check_output_files(out, overwrite=force)
+    check_output_file(journal)
     with show.spinner("loading", quiet=json):
         built = build(problem)
     with show.progress_bar("subsamples", quiet=json) as on_progress:
@@ -164,6 +165,8 @@ def test(
     draw_seed: Seed = 0,
     out: Out = None,
     report: Report = None,
+    force: Force = False,
+    allow_code: AllowCode = False,
     json: Json = False,
 ) -> None:
     """Test a circuit: equivalence, independence, minimality, sufficiency, partial necessity.
@@ -174,16 +177,14 @@ def test(
     from edgewise.cli.problems import circuit_and_problem
     from edgewise.evaluation import hypothesis_tests
     from edgewise.reporting import report as write_report
-    from edgewise.storage import check_writable
+    from edgewise.storage import check_output_files
 
     if split not in ("test", "discovery"):
-        raise SettingError(f"split is {split!r}; it must be 'test' or 'discovery'.")
+        raise SettingError(f"split is {quoted(split)}; it must be 'test' or 'discovery'.")
     check_choice("correction", correction, ("holm", "benjamini-hochberg", "none"))
-    for path in (out, report):
-        if path is not None:
-            check_writable(path)
+    check_output_files(out, report, overwrite=force)
     with show.spinner("loading", quiet=json):
-        found, built = circuit_and_problem(circuit, problem)
+        found, built = circuit_and_problem(circuit, problem, allow_code=allow_code)
     held_out = split == "test" and built.test is not None
     on = built.test if held_out and built.test is not None else built.problem
     with show.progress_bar("testing", quiet=json) as on_progress:

@@ -43,7 +43,9 @@ def leaderboard(
     edgewise leaderboard --method mine:find --method usual --out boards/mine
     """
     from edgewise.cli import leading
+    from edgewise.storage import check_output_place
 
+    check_output_place(out)
     asked = leading.parse(method, program, reference, seeds, quick=quick)
     if leading.run(asked, out, json=json):
         raise typer.Exit(1)

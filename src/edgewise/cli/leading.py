@@ -97,9 +97,8 @@ def _print(board: Leaderboard, files: Sequence[str]) -> None:
             if n:
                 why = next(c.why for c in board.answered if c.method == row.method and c.why)
                 text = f"{row.method} {what} {n} of {row.n_problems} problems: {why}"
-                show.OUT.print(text, markup=False)
-    for path in files:
-        show.OUT.print(f"wrote {path}", soft_wrap=True)
+                show.OUT.print(text)
+    show.wrote(*files)
 
 
 def _row(row: Standing, references: Sequence[str]) -> list[str]:

@@ -58,9 +58,13 @@ app.add_typer(tasks.app, name="tasks")
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line. Exit code 0 on success, 2 on an expected error, 130 on Ctrl-C.
 
-    1 says that points of a sweep, or methods of a leaderboard, failed. Usage errors (a wrong flag,
-    a word for a number) are typer's to report; it exits with 2 as well.
+    1 says that points of a sweep, or methods of a leaderboard, failed, or that Edgewise has a
+    fault. Usage errors (a wrong flag, a word for a number) are typer's to report; it exits with 2
+    as well.
     """
+    from edgewise.cli import show
+
+    show.accept_any_text()
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     given = [argument for argument in given if argument != "--debug"]
@@ -71,6 +75,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         _print_error(error, as_json="--json" in given)
         raise SystemExit(2) from None
+    except Exception as error:
+        if debug:
+            raise
+        from edgewise.cli.unexpected import explained
+
+        message, code = explained(error)
+        _print_error(EdgewiseError(message), as_json="--json" in given)
+        raise SystemExit(code) from None
     except SystemExit as stop:
         if stop.code == 130:
             typer.echo(f"edgewise: {getattr(stop, 'message', 'interrupted.')}", err=True)
@@ -78,10 +90,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _print_error(error: EdgewiseError, *, as_json: bool) -> None:
+    from edgewise.cli import show
+
     message = " ".join([str(error), *getattr(error, "__notes__", ())])
     if as_json:
         typer.echo(json.dumps({"error": {"kind": type(error).__name__, "message": message}}))
-    typer.echo(f"edgewise: {message}", err=True)
+    show.say(f"edgewise: {message}")
 
 
 if __name__ == "__main__":

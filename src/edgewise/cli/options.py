@@ -13,6 +13,11 @@ import typer
 from edgewise.settings import SETTINGS
 
 Json = Annotated[bool, typer.Option("--json", help="Print results as JSON, and nothing else.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace output files that exist.")]
+AllowCode = Annotated[
+    bool,
+    typer.Option("--allow-code", help="Run the Python file that a run's record names as its task."),
+]
 
 
 def _option(help_text: str, default: Any = None, flags: str | None = None) -> Any:

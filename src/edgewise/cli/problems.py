@@ -12,12 +12,13 @@ from edgewise.cli.options import ProblemOptions
 from edgewise.data import PromptPairs
 from edgewise.data.columns import parse_columns
 from edgewise.data.corruption import corrupt
-from edgewise.errors import SettingError
+from edgewise.errors import SettingError, shortened
 from edgewise.graph import Graph
 from edgewise.model import BUNDLED, Model, load_model
 from edgewise.problem import Problem
 from edgewise.record import ProblemSummary, Run
 from edgewise.tasks import Task, default_model, load_task, task_spec
+from edgewise.tasks.custom import is_task_file
 
 _GRAPH_OPTIONS = ("split_qkv", "split_heads", "split_embed", "switches", "ungroup_heads")
 
@@ -83,14 +84,23 @@ def loading_once(*, at_most: int | None = None) -> Load:
     return load
 
 
-def from_run(run: Run, *, load: Load | None = None) -> Built:
-    """The problem of a run, made again from what its record says was asked."""
+def from_run(run: Run, *, allow_code: bool, load: Load | None = None) -> Built:
+    """The problem of a run, made again from what its record says was asked.
+
+    A task that is a Python file would be run: only with `allow_code`. Raises `EdgewiseError`.
+    """
     known = {f.name for f in fields(ProblemOptions)}
     request = run.request
     if "task" not in request and "pairs" not in request:
         raise SettingError(
             "the run does not say how its problem was made (its prompts came from Python). "
             "Add --task or --pairs to say it."
+        )
+    if is_task_file(request.get("task")) and not allow_code:
+        raise SettingError(
+            f"the run's record names a Python file as its task, {shortened(request['task'])}, and "
+            "loading it would run it. If you trust that file, add --allow-code; or say the problem "
+            "with --task or --pairs."
         )
     built = build(ProblemOptions(**{k: v for k, v in request.items() if k in known}), load=load)
     again = ProblemSummary.of(built.problem)
@@ -104,7 +114,9 @@ def from_run(run: Run, *, load: Load | None = None) -> Built:
     return built
 
 
-def circuit_and_problem(path: Path, options: ProblemOptions) -> tuple[Circuit, Built]:
+def circuit_and_problem(
+    path: Path, options: ProblemOptions, *, allow_code: bool
+) -> tuple[Circuit, Built]:
     """The circuit of a run folder or a file, and the problem to judge it on.
 
     The problem is the one that the options name; without them, the run's own made again.
@@ -114,7 +126,7 @@ def circuit_and_problem(path: Path, options: ProblemOptions) -> tuple[Circuit, B
         return found.for_model(built.problem.model), built
     run = Run.load(path)
     named = options.task is not None or options.pairs is not None
-    return run.circuit, build(options) if named else from_run(run)
+    return run.circuit, build(options) if named else from_run(run, allow_code=allow_code)
 
 
 def _task(options: ProblemOptions, load: Load) -> Task:

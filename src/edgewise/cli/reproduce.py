@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from edgewise.cli.options import Json
-from edgewise.errors import SettingError
+from edgewise.errors import SettingError, quoted
 
 
 def reproduce(
@@ -50,7 +50,9 @@ def reproduce(
     from edgewise.cli.unfinished import Stopped
     from edgewise.reproduce import reproduce as work
     from edgewise.reproduce.page import verdict
+    from edgewise.storage import check_output_place
 
+    check_output_place(out)
     try:
         with show.progress_bar("reproducing", quiet=json) as bar:
             made = work(
@@ -76,11 +78,10 @@ def reproduce(
     _print_areas(results.areas())
     show.OUT.print(verdict(results))
     for name, reason in results.refused.items():
-        show.OUT.print(f"Not here: {name}. {reason}", markup=False)
+        show.OUT.print(f"Not here: {name}. {reason}")
     if results.left:
         show.OUT.print(f"{len(results.left)} cells not begun in {minutes:g} minutes.")
-    for path in files.values():
-        show.OUT.print(f"wrote {path}", soft_wrap=True)
+    show.wrote(*files.values())
 
 
 def _names(given: list[str] | None) -> list[str]:
@@ -93,7 +94,7 @@ def _places(given: list[str] | None) -> dict[str, str]:
     for text in given or []:
         task, sign, place = text.partition("=")
         if not (sign and place):
-            raise SettingError(f"--model is {text!r}; say of which task: --model ioi={text}")
+            raise SettingError(f"--model is {quoted(text)}; say of which task: --model ioi={text}")
         places[task] = place
     return places
 

@@ -72,13 +72,11 @@ def print_run(run: Run, out: Path | None, report: Path | None) -> None:
         + ("" if run.margin is None else f", closest decision {run.margin:.2g} from the threshold")
     )
     for note in run.notes:
-        show.OUT.print(f"Note: {note}", markup=False)
+        show.OUT.print(f"Note: {note}")
     interval = thresholds(run)
     if interval is not None:
-        show.OUT.print(f"same circuit for thresholds in {interval}", markup=False)
-    for path in (out, report):
-        if path is not None:
-            show.OUT.print(f"wrote {path}")
+        show.OUT.print(f"same circuit for thresholds in {interval}")
+    show.wrote(out, report)
 
 
 def forecast_json(found: Forecast) -> dict[str, Any]:

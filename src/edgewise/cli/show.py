@@ -2,18 +2,57 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from threading import Event, Thread
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
-OUT = Console(highlight=False)
-ERR = Console(stderr=True, highlight=False)
+
+class _Plain(Console):
+    """A console that shows texts as they are: names and paths hold brackets, and worse."""
+
+    def __init__(self, *, stderr: bool = False) -> None:
+        super().__init__(stderr=stderr, highlight=False, markup=False, emoji=False)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(visible(text), **options)
+
+
+OUT = _Plain()
+ERR = _Plain(stderr=True)
+
+_CONTROLS = {i: f"\\x{i:02x}" for i in (*range(32), *range(127, 160)) if chr(i) not in "\n\t"}
+_PLAINER = {"…": "...", "–": "-", "·": ".", "⏎": "\\n", "⇥": "\\t", "×": "x", "→": "->"}
+_FIRST_SECONDS, _EVERY_SECONDS = 1.5, 10.0  # between the lines that stand for a bar
+
+
+def visible(text: str) -> str:
+    """The text with its control characters, which could move the cursor, spelled out."""
+    return text.translate(_CONTROLS)
+
+
+def accept_any_text() -> None:
+    """Let stdout and stderr print what their encoding lacks in other characters."""
+    codecs.register_error("edgewise", _plainer)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="edgewise")
+
+
+def _plainer(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    lacking = error.object[error.start : error.end]
+    return "".join(_PLAINER.get(character, "?") for character in lacking), error.end
 
 
 def as_json(document: Any) -> None:
@@ -23,7 +62,19 @@ def as_json(document: Any) -> None:
 
 def say(sentence: str) -> None:
     """A line on stderr, never broken: it may hold a path to copy."""
-    ERR.print(sentence, soft_wrap=True, markup=False)
+    ERR.print(sentence, soft_wrap=True)
+
+
+def wrote(*paths: object) -> None:
+    """A line for each file or folder that was written; None is none."""
+    for path in paths:
+        if path is not None:
+            OUT.print(f"wrote {path}", soft_wrap=True)
+
+
+def bold(name: str) -> Text:
+    """A name that begins a line."""
+    return Text(visible(name), style="bold")
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
@@ -51,22 +102,32 @@ def number(value: float | None, digits: int = 4) -> str:
 def progress_bar(
     title: str, *, quiet: bool, tells_time: bool = False
 ) -> Iterator[Callable[[Any], None]]:
-    """A bar on stderr for a method's progress; nothing at all when `quiet`.
+    """A bar on stderr for a method's progress, lines if it is no terminal; nothing when `quiet`.
 
     `tells_time`: the messages say how long it will take, and the bar does not guess.
     """
+    if quiet or not ERR.is_terminal or ERR.is_dumb_terminal:
+        told = [""]
+
+        def note(step: Any) -> None:
+            total = f" of {step.total:,}" if step.total else ""
+            told[:] = [f": {step.done:,}{total} {step.message}".rstrip()]
+
+        with nullcontext() if quiet else _lines(lambda: f"{title}{told[0]}"):
+            yield note
+        return
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         *([] if tells_time else [TimeRemainingColumn()]),
-        TextColumn("{task.fields[message]}"),
+        TextColumn("{task.fields[message]}", markup=False),
     )
-    with Progress(*columns, console=ERR, disable=quiet, transient=True) as bar:
+    with Progress(*columns, console=ERR, transient=True) as bar:
         task = bar.add_task(title, total=None, message="")
 
         def on_progress(step: Any) -> None:
-            bar.update(task, completed=step.done, total=step.total, message=step.message)
+            bar.update(task, completed=step.done, total=step.total, message=visible(step.message))
 
         yield on_progress
 
@@ -76,6 +137,29 @@ def spinner(title: str, *, quiet: bool) -> Iterator[None]:
     """A sign of life on stderr for work of unknown length, such as loading a model."""
     if quiet:
         yield
-        return
-    with ERR.status(title):
+    elif ERR.is_terminal and not ERR.is_dumb_terminal:
+        with ERR.status(Text(title)):
+            yield
+    else:
+        with _lines(lambda: title):
+            yield
+
+
+@contextmanager
+def _lines(state: Callable[[], str]) -> Iterator[None]:
+    """Say how it stands after a second or two, and then now and then."""
+    start, ended = time.monotonic(), Event()
+
+    def tell() -> None:
+        seconds = _FIRST_SECONDS
+        while not ended.wait(seconds):
+            say(f"{state()} ({time.monotonic() - start:.0f} s)")
+            seconds = _EVERY_SECONDS
+
+    thread = Thread(target=tell, daemon=True)
+    thread.start()
+    try:
         yield
+    finally:
+        ended.set()
+        thread.join()

@@ -54,7 +54,7 @@ def show_task(
         shown = [sample.to_json() for sample in drawn]
         show.as_json({"task": spec.name, "samples": shown, "accuracy": number})
         return
-    show.OUT.print(f"[bold]{spec.name}[/bold]: {spec.summary}", highlight=False)
+    show.OUT.print(show.bold(spec.name), spec.summary, sep=": ")
     for heading, known, chosen in (
         ("templates", dict.fromkeys(spec.templates, ""), template),
         ("corruptions", spec.corruptions, corruption),
@@ -64,7 +64,7 @@ def show_task(
         for i, (key, summary) in enumerate(known.items()):
             mark = "*" if key == chosen or (chosen is None and i == 0) else " "
             text = f"  {mark} {key}" + (f": {summary}" if summary else "")
-            show.OUT.print(text, markup=False, highlight=False)
+            show.OUT.print(text)
     for sample in drawn:
         show.OUT.print()
         _print_sample(sample)
@@ -158,9 +158,9 @@ def print_tasks(rows: list[dict[str, Any]]) -> None:
     from edgewise.cli import show
 
     for row in rows:
-        show.OUT.print(f"[bold]{row['name']}[/bold]  {row['summary']}")
+        show.OUT.print(show.bold(row["name"]), row["summary"], sep="  ")
         if "error" in row:
-            show.OUT.print(f"  cannot be loaded: {row['error']}", markup=False, soft_wrap=True)
+            show.OUT.print(f"  cannot be loaded: {row['error']}", soft_wrap=True)
             continue
         facts = [row["metric"], row["fits"]]
         if row["published_edges"]:
@@ -168,7 +168,7 @@ def print_tasks(rows: list[dict[str, Any]]) -> None:
         lines = {**row["example"], "measured": "; ".join(facts)}
         for label, text in lines.items():
             if text:
-                show.OUT.print(f"  {label:9}  {_one_line(text)}", markup=False, soft_wrap=True)
+                show.OUT.print(f"  {label:9}  {_one_line(text)}", soft_wrap=True)
 
 
 def _one_line(text: str) -> str:

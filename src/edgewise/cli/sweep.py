@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from edgewise.cli.options import Json, Typed, with_values
+from edgewise.cli.options import Force, Json, Typed, with_values
 
 
 @with_values
@@ -34,6 +34,7 @@ def sweep(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Load every problem, list the points, find nothing.")
     ] = False,
+    force: Force = False,
     json: Json = False,
 ) -> None:
     """Find circuits in all combinations of what is given, and judge them on held-out prompts.
@@ -49,7 +50,10 @@ def sweep(
     edgewise sweep --task ioi --method eap,eap-ig --edges 10,50,200 --seed 0,1,2 --out sweeps/b
     """
     from edgewise.cli import sweeping
+    from edgewise.storage import check_output_file, check_output_place
 
+    check_output_file(report, overwrite=force)
+    check_output_place(out)
     asked = sweeping.parse(typed, method or ["acdc"])
     if dry_run:
         sweeping.list_points(asked, out, json=json)

@@ -19,7 +19,6 @@ from edgewise.cli.values import parse_values
 from edgewise.discovery import method_named
 from edgewise.errors import SettingError, unknown_name
 from edgewise.reporting import report as write_report
-from edgewise.storage import check_writable
 from edgewise.sweeps import SETTING, Sweep, grid, plan, setting_names, sweep_grid
 from edgewise.sweeps.folder import read_rows
 from edgewise.tasks import Task, task_spec
@@ -131,8 +130,6 @@ def run(asked: Asked, out: Path, how: How, *, json: bool, report: Path | None = 
 
     `report` is an HTML page to write about it.
     """
-    if report is not None:
-        check_writable(report)
     with _stopping(out), show.progress_bar("sweep", quiet=json, tells_time=True) as bar:
         sweep = sweep_grid(
             asked.methods,
@@ -155,8 +152,7 @@ def run(asked: Asked, out: Path, how: How, *, json: bool, report: Path | None = 
         show.as_json({**counts, "out": str(out), "files": written, "points": rows})
     else:
         _print(asked, sweep, rows, written)
-        if report is not None:
-            show.OUT.print(f"wrote {report}", soft_wrap=True)
+        show.wrote(report)
     return len(failed)
 
 
@@ -173,14 +169,13 @@ def _print(
             "and precision of the edges kept."
         )
     for error, n in Counter(row["error"] for row in failed).items():
-        show.OUT.print(f"{_points(n)} failed: {error}", markup=False)
+        show.OUT.print(f"{_points(n)} failed: {error}")
     others = len(sweep.rows) - len(rows)
     beside = f" The folder has {_points(others)} beside." if others else ""
     show.OUT.print(f"{_points(len(rows))}, {len(failed)} failed.{beside}")
-    for path in written:
-        show.OUT.print(f"wrote {path}", soft_wrap=True)
+    show.wrote(*written)
     if len(written) == 1:
-        show.OUT.print("For Parquet: pip install 'edgewise[data]'.", markup=False)
+        show.OUT.print("For Parquet: pip install 'edgewise[data]'.")
 
 
 def _varying(asked: Asked, rows: Sequence[Mapping[str, Any]]) -> list[str]:

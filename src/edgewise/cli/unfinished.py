@@ -72,10 +72,10 @@ def keeping(journal: Path | None) -> Iterator[Callable[[OnProgress], OnProgress]
         ) from None
 
 
-def save(run: Run, out: Path, journal: Path) -> None:
+def save(run: Run, out: Path, journal: Path, *, overwrite: bool) -> None:
     """Write the run, and only then remove its journal. Raises `OutputError`."""
     try:
-        run.save(out)
+        run.save(out, overwrite=overwrite)
     except OutputError as reason:
         kept = work_kept(journal)
         if not kept:

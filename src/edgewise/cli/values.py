@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from types import UnionType
 from typing import Any, get_args, get_origin
 
-from edgewise.errors import SettingError
+from edgewise.errors import SettingError, quoted, shortened
 
 _RANGE = re.compile(r"([^:]+):([^:]+):(\d+)(log|lin)")
 _DIGITS = 10  # of the values of a range: enough, and the same on every machine
@@ -24,7 +24,7 @@ def parse_values(name: str, texts: Sequence[str], annotation: Any) -> list[Any]:
     found: list[Any] = []
     for word in (part.strip() for text in texts for part in text.split(",")):
         if not word:
-            raise SettingError(f"--{name} {','.join(texts)} has a value that is empty.")
+            raise SettingError(f"--{name} {shortened(','.join(texts))} has a value that is empty.")
         match = _RANGE.fullmatch(word) if kind in (int, float) else None
         found += _range(name, word, kind, *match.groups()) if match else [_one(name, word, kind)]
     return list(dict.fromkeys(found))
@@ -42,25 +42,27 @@ def _one(name: str, word: str, kind: type) -> Any:
     if kind is bool:
         known = {"true": True, "false": False}
         if word.lower() not in known:
-            raise SettingError(f"--{name}: {word!r} is neither true nor false.")
+            raise SettingError(f"--{name}: {quoted(word)} is neither true nor false.")
         return known[word.lower()]
     try:
         return kind(word)
     except ValueError:
         what = "a whole number" if kind is int else "a number"
         raise SettingError(
-            f"--{name}: {word!r} is not {what}, nor a range such as 1:100:3log or 0:9:10lin."
+            f"--{name}: {quoted(word)} is not {what}, nor a range such as 1:100:3log or 0:9:10lin."
         ) from None
 
 
 def _range(name: str, word: str, kind: type, first: str, last: str, n: str, how: str) -> list[Any]:
     low, high, count = (float(_one(name, first, kind)), float(_one(name, last, kind)), int(n))
     if count < 2:
-        raise SettingError(f"--{name}: the range {word!r} has {count} values; it needs at least 2.")
+        raise SettingError(
+            f"--{name}: the range {quoted(word)} has {count} values; it needs at least 2."
+        )
     if how == "log":
         if not (low > 0 and high > 0):
             raise SettingError(
-                f"--{name}: the range {word!r} is logarithmic; its ends must be above 0."
+                f"--{name}: the range {quoted(word)} is logarithmic; its ends must be above 0."
             )
         low, high = math.log(low), math.log(high)
     steps = [low + (high - low) * i / (count - 1) for i in range(count)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import resource
 import subprocess
 import sys
 from functools import cache
@@ -32,13 +31,17 @@ def environment(model: Model) -> dict[str, Any]:
 
 
 def peak_memory_bytes(device: torch.device) -> int:
-    """The most memory the process has held so far (on a GPU: torch on that device)."""
+    """The most memory the process has held so far (on a GPU: torch on that device); 0: not told."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     if sys.platform == "linux":  # ru_maxrss also counts what the launching process once held
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024
+    try:
+        import resource  # not on Windows
+    except ImportError:
+        return 0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in KiB
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
-import tempfile
 from dataclasses import asdict
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 from safetensors import SafetensorError
@@ -14,45 +15,67 @@ from safetensors.torch import load_file, save
 
 from edgewise.circuit import Circuit, EdgeScores
 from edgewise.discovery import Decision, read_trace
-from edgewise.errors import EdgewiseError, FormatError, OutputError
+from edgewise.errors import EdgewiseError, FormatError, OutputError, shortened
 from edgewise.record.run import Cost, ProblemSummary, Run
-from edgewise.storage import check_format, read_json
+from edgewise.storage import check_format, check_output_place, read_json
 
 FORMAT = "edgewise-run"
 VERSION = 1
+_FILES = {"run.json", "circuit.json", "trace.jsonl", "scores.safetensors"}
 
 
-def check_output_folder(folder: Path) -> None:
-    """Raise `OutputError` unless a run could be written there. Call it before the work starts."""
-    if (folder / "run.json").exists():
-        raise OutputError(
-            f"{folder} already holds a run. Choose another folder, or remove it first."
-        )
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        what = "is not empty" if folder.is_dir() else "is a file"
-        raise OutputError(f"{folder} {what}. Choose a new folder for the run.")
+def check_output_folder(folder: Path, *, overwrite: bool = False) -> None:
+    """Raise `OutputError` unless a run could be written there. Call it before the work starts.
+
+    With `overwrite` the folder may hold a run, and nothing else.
+    """
+    target = Path(os.path.realpath(folder))
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryDirectory(dir=folder.parent, prefix=".edgewise-").cleanup()
+        there = {path.name for path in target.iterdir()} if target.is_dir() else set()
+        if "run.json" in there and not overwrite:
+            raise OutputError(
+                f"{folder} already holds a run. Choose another folder, or add --force (in Python "
+                "overwrite=True) to replace it."
+            )
+        if strange := there - (_FILES if _holds_run(target) else set()):
+            raise OutputError(
+                f"{folder} is not empty: it holds {min(strange)}. Choose a new folder for the run."
+            )
+        if target.exists() and not target.is_dir():
+            raise OutputError(f"{folder} is a file. Choose a new folder for the run.")
     except OSError as reason:
-        raise OutputError(f"cannot write to {folder.parent}: {reason.strerror}.") from reason
+        where = shortened(str(folder))
+        raise OutputError(f"cannot write to {where}: {reason.strerror}.") from reason
+    check_output_place(folder.parent)
+    target.parent.mkdir(parents=True, exist_ok=True)
 
 
-def save_run(run: Run, folder: Path) -> Path:
-    """Write a run into a new or empty folder. Raises `OutputError`."""
-    check_output_folder(folder)
-    partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+def _holds_run(folder: Path) -> bool:
     try:
+        return bool(read_json(folder / "run.json", "run")["format"] == FORMAT)
+    except (FormatError, KeyError, TypeError):
+        return False
+
+
+def save_run(run: Run, folder: Path, *, overwrite: bool = False) -> Path:
+    """Write a run into a new or empty folder, or in the place of a run. Raises `OutputError`."""
+    check_output_folder(folder, overwrite=overwrite)
+    target = Path(os.path.realpath(folder))  # a link stays one
+    partial, old = (target.with_name(f".{target.name[:50]}.{token_hex(4)}") for _ in range(2))
+    try:
+        partial.mkdir(parents=True)
         _write(run, partial)
-        partial.chmod(0o755)
-        if folder.exists():
-            folder.rmdir()
-        partial.rename(folder)
+        if target.exists():
+            target.rename(old)
+        partial.rename(target)
     except BaseException as reason:
         shutil.rmtree(partial, ignore_errors=True)
+        if old.exists():
+            old.rename(target)
         if isinstance(reason, OSError | EdgewiseError):
             raise OutputError(f"cannot write the run to {folder}: {_why(reason)}") from reason
         raise
+    shutil.rmtree(old, ignore_errors=True)
     return folder
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from edgewise.discovery import FileJournal
 from edgewise.discovery.journal import STATE_FILE
-from edgewise.errors import FormatError, OutputError
+from edgewise.errors import EdgewiseError, FormatError, OutputError
 from edgewise.problem import Problem
 from edgewise.record.run import ProblemSummary
 from edgewise.storage import check_format, read_json, write_json
@@ -81,11 +81,19 @@ def work_kept(folder: str | Path) -> str | None:
 
 
 def remove_unfinished(folder: str | Path) -> None:
-    """Remove such a folder, once the run it became is safe. Files of others in it stay."""
-    with suppress(OSError):
+    """Remove such a folder, once the run it became is safe. Files of others in it stay.
+
+    A link, or a folder whose header is not of an unfinished run, is left alone.
+    """
+    folder = Path(folder)
+    with suppress(OSError, EdgewiseError):
+        if folder.is_symlink() or not folder.is_dir():
+            return
+        if (folder / _HEADER).exists():
+            check_format(read_json(folder / _HEADER, "journal"), str(folder), FORMAT, VERSION)
         for name in (_TRACE, STATE_FILE, f".{STATE_FILE}", _HEADER):
-            (Path(folder) / name).unlink(missing_ok=True)
-        Path(folder).rmdir()
+            (folder / name).unlink(missing_ok=True)
+        folder.rmdir()
 
 
 def _asked(problem: Problem, method: str, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -122,11 +122,14 @@ class Run:
             request={**self.request, **(request or {})},
         )
 
-    def save(self, folder: str | Path) -> Path:
-        """Write the run into a new or empty folder, all of it or nothing. Raises `OutputError`."""
+    def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
+        """Write the run into a new or empty folder, all of it or nothing. Raises `OutputError`.
+
+        With `overwrite` it may take the place of another run, which is gone once this is written.
+        """
         from edgewise.record.folder import save_run  # folder.py builds Run objects
 
-        return save_run(self, Path(folder))
+        return save_run(self, Path(folder), overwrite=overwrite)
 
     @classmethod
     def load(cls, folder: str | Path) -> Run:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from edgewise.discovery import OnProgress, Progress, ignore_progress, method_named
 from edgewise.errors import EdgewiseError, OutputError, SettingError
-from edgewise.problem import Problem
+from edgewise.problem import Problem, check_is_problem
 from edgewise.record.discover import discover
-from edgewise.record.finish import check_is_problem
 from edgewise.record.folder import check_output_folder
 from edgewise.record.journal import SAME_BASELINE, remove_unfinished
 from edgewise.record.run import ProblemSummary, Run
@@ -64,13 +64,21 @@ def run_folders(problems: Mapping[str, Problem], out: Path) -> dict[str, Path]:
     """The folder of each problem's run. Raises `OutputError`."""
     if (out / "run.json").exists():
         raise OutputError(f"{out} holds a run. Choose a folder for several runs.")
-    folders = {name: out / re.sub(r"[^\w.=-]+", "-", name).strip("-.") for name in problems}
+    folders = {name: out / _folder_name(name) for name in problems}
     if len({str(folder).lower() for folder in folders.values()}) < len(folders):
         raise OutputError(f"the names {', '.join(problems)} do not all give different folders.")
     for folder in folders.values():
         if not (folder / "run.json").exists():
             check_output_folder(folder)
     return folders
+
+
+def _folder_name(name: str) -> str:
+    """The name with what a file system may not take as dashes; hashed where little is left."""
+    plain = re.sub(r"[^\w.=-]+", "-", name).strip("-.")
+    if 0 < len(plain.encode()) <= 120:
+        return plain
+    return f"{plain[:30]}-{sha256(name.encode()).hexdigest()[:12]}".strip("-")
 
 
 def finished_runs(

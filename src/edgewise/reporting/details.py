@@ -80,6 +80,7 @@ def _cost(run: Run) -> list[tuple[str, str | Markup]]:
     tested = f"{cost.edge_tests:,}"
     if cost.taken_over:
         tested += f", {cost.taken_over:,} of them before a stop; time and passes are since then"
+    peak = f"{cost.peak_memory_bytes / 1e6:,.0f} MB" if cost.peak_memory_bytes else "not known"
     return [
         ("time", seconds(cost.seconds)),
         ("forward passes", f"{cost.forward_passes:,}"),
@@ -87,7 +88,7 @@ def _cost(run: Run) -> list[tuple[str, str | Markup]]:
         ("backward passes", f"{cost.backward_passes:,}"),
         ("edges tested", tested),
         ("edges removed untested", f"{cost.edges_skipped:,}"),
-        ("peak memory", f"{cost.peak_memory_bytes / 1e6:,.0f} MB"),
+        ("peak memory", peak),
         ("started", run.started),
     ]
 

@@ -27,7 +27,7 @@ from edgewise.reproduce.grid import LANGUAGE, SCALES, Cell, Scale, Subject, cell
 from edgewise.reproduce.page import page
 from edgewise.reproduce.published import METHODS
 from edgewise.reproduce.results import Results
-from edgewise.storage import check_format, check_writable, read_json, write_json, write_text
+from edgewise.storage import check_format, check_output_file, read_json, write_json, write_text
 
 PAGE, DATA, POINTS, CELLS = "reproduce.html", "reproduce.json", "points.csv", "cells"
 
@@ -111,8 +111,8 @@ def _made(folder: Path) -> Path:
     except OSError as reason:
         raise OutputError(f"cannot make {folder}: {reason.strerror}.") from reason
     for name in (PAGE, DATA, POINTS):
-        check_writable(folder / name)
-    check_writable(folder / CELLS / "cell.json")
+        check_output_file(folder / name)
+    check_output_file(folder / CELLS / "cell.json")
     return folder
 
 

@@ -11,6 +11,7 @@ points.jsonl, points.parquet   the journal as a table, made anew whenever a swee
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from edgewise.errors import FormatError, OutputError
+from edgewise.errors import FormatError, OutputError, quoted
 from edgewise.record import remove_unfinished
 from edgewise.storage import (
     LineFile,
@@ -146,13 +147,23 @@ def rows_of(lines: Iterable[bytes], source: Path) -> dict[str, Row]:
     for number, line in enumerate(lines, start=1):
         try:
             row = json.loads(line)
+            _check_names(row)
             rows[row["key"]] = row
-        except (ValueError, KeyError, TypeError) as reason:
+        except (ValueError, KeyError, TypeError, RecursionError) as reason:
             raise FormatError(
                 f"{source}, line {number}: not a finished point: {reason}. Remove the line to have "
                 "the point computed again."
             ) from reason
     return rows
+
+
+def _check_names(row: Row) -> None:
+    """Raise `ValueError` unless the names of a row that become paths stay in the folder."""
+    if not re.fullmatch("[0-9a-f]{16}", row["key"]):
+        raise ValueError(f"its key is {quoted(row['key'])}, not 16 hexadecimal digits")
+    file = row.get("circuit_file")
+    if file is not None and not re.fullmatch(rf"{_CIRCUITS}/[0-9a-f]+\.json", file):
+        raise ValueError(f"its circuit_file is {quoted(file)}, not {_CIRCUITS}/ID.json")
 
 
 def _check_header(folder: Path) -> None:

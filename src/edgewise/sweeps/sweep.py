@@ -12,7 +12,7 @@ from typing import Any
 
 from edgewise.circuit import Circuit
 from edgewise.discovery import OnProgress, Progress, ignore_progress
-from edgewise.errors import OutputError, SettingError, unknown_name
+from edgewise.errors import OutputError, SettingError, quoted, unknown_name
 from edgewise.model import Model, load_model
 from edgewise.sweeps.columns import RESERVED, SETTING, Row, in_order
 from edgewise.sweeps.compute import Computer, Job, Load, about, jobs_of, plan
@@ -138,11 +138,15 @@ def _check(over: Mapping[str, Any], workers: int | None) -> None:
         raise SettingError("say what to work on: over={'task': ['ioi', 'greater-than']}.")
     for name in over:
         if name in RESERVED - {"task", "model", "metric", "reference", "processing", "dtype"}:
-            raise SettingError(f"{name!r} is a column of the results; call the option otherwise.")
+            raise SettingError(
+                f"{quoted(name)} is a column of the results; call the option otherwise."
+            )
         if name.startswith(SETTING):
             raise unknown_name("option of a problem", name, ())
     if workers is not None and (not isinstance(workers, int) or workers < 1):
-        raise SettingError(f"workers is {workers!r}; it must be a whole number of at least 1.")
+        raise SettingError(
+            f"workers is {quoted(workers)}; it must be a whole number of at least 1."
+        )
 
 
 def _computed(

@@ -121,12 +121,17 @@ def _check_disjoint(name: str, discovery: PromptPairs, test: PromptPairs) -> Non
         raise ProblemError(f"task {name}", faults)
 
 
+def is_task_file(name: object) -> bool:
+    """Whether a task's name is a Python file, which is run to load the task."""
+    return isinstance(name, str) and name.endswith(".py")
+
+
 def custom_spec(name: str) -> TaskSpec | None:
     """The task of a Python file or of an entry point; None if `name` is neither.
 
     Raises `FormatError` for a file or package that does not give a task.
     """
-    if name.endswith(".py"):
+    if is_task_file(name):
         path = Path(name).resolve()
         return _recorded(_task_of(_run_file(path), str(path)), str(path))
     found = [point for point in entry_points(group=GROUP) if point.name == name]
