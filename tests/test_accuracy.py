@@ -67,6 +67,9 @@ def test_the_other_convention_is_what_it_would_be(model, bos, padding):
     assert again.accuracy().share == pytest.approx(found.other_bos)
     said = f"{'without' if bos else 'with'} BOS: {found.other_bos:.0%} (--{'no-' * bos}bos)"
     assert said in str(found)
+    of_ids = ew.Problem(model, replace(pairs, bos=None), "kl").accuracy()
+    assert of_ids.other_bos == found.other_bos
+    assert "bos)" not in str(of_ids), "token ids are as they are given"
 
 
 def test_a_model_that_is_right_is_asked_once(model):

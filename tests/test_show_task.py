@@ -1,14 +1,17 @@
 """`edgewise tasks` and `edgewise tasks show`: prompts to look at, as text and as JSON."""
 
+import copy
 import json
+from dataclasses import replace
 
 import pytest
 
 import edgewise as ew
 from edgewise.cli.main import main
+from edgewise.data.tokenizers import as_tokenizer
 from edgewise.tasks import TASKS
 from edgewise.tasks.language import BEHAVIOURS
-from edgewise.tasks.samples import samples, samples_of
+from edgewise.tasks.samples import samples, samples_of, usual_task
 from language_models import byte_pairs, language_model
 
 
@@ -162,3 +165,20 @@ def test_a_task_without_its_model_says_what_to_give(capsys, monkeypatch):
         ],
     )
     assert "--corruption is for tasks" in capsys.readouterr().err
+
+
+def test_the_chat_template_and_its_bos_are_tokens_to_be_seen(capsys):
+    template = "{{ bos_token }}User: {{ messages[0]['content'] }}\nReply:"
+    tokenizer = copy.deepcopy(byte_pairs())
+    tokenizer.chat_template = template
+    model = replace(language_model("byte-pairs", n_ctx=64), tokenizer=as_tokenizer(tokenizer))
+    task = usual_task("ioi", 2, model, seed=3, chat=True)
+    assert len(task.problem.pairs) == BEHAVIOURS["ioi"].n
+    (sample, _), (plain,) = samples_of(task)[:2], samples("ioi", 1, seed=3)
+    assert sample.clean[0] == tokenizer.bos_token
+    assert "".join(sample.clean[1:]) == f"User: {''.join(plain.clean)}\nReply:"
+    assert sample.answer_at == (len(sample.clean) - 1,)
+    assert task.problem.accuracy().other_bos is None, "the template says where BOS is"
+    with pytest.raises(SystemExit):
+        main(["tasks", "show", "ioi", "--chat"])
+    assert "has no chat template" in capsys.readouterr().err

@@ -29,6 +29,9 @@ def show_task(
         bool | None,
         typer.Option("--bos/--no-bos", help="BOS before each prompt. Default: as the tokenizer."),
     ] = None,
+    chat: Annotated[
+        bool, typer.Option("--chat", help="Each prompt is the user's turn in the chat template.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Seed of the prompts.")] = 0,
     json: Json = False,
 ) -> None:
@@ -44,9 +47,10 @@ def show_task(
 
     spec = task_spec(name)
     choices: dict[str, Any] = {"seed": seed, "template": template, "corruption": corruption}
-    words = bool(spec.templates) and (model, data, bos) == (None, None, None)
+    words = bool(spec.templates) and (model, data, bos, chat) == (None, None, None, False)
     with show.spinner("loading", quiet=json):
-        task = None if words else usual_task(name, n, model, **choices, data=data, bos=bos)
+        given = {**choices, "data": data, "bos": bos, "chat": chat}
+        task = None if words else usual_task(name, n, model, **given)
         drawn = samples(name, n, **choices) if task is None else samples_of(task)[:n]
         accuracy = None if task is None else task.problem.accuracy()
     if json:

@@ -34,14 +34,15 @@ class Accuracy:
     where they have right ones alone, next-token where the answer is read within the prompt, as in
     induction. `values` has the mean of that and other metrics for each prompt, `likeliest` each
     prompt's most likely token. `bos` is whether all prompts begin with BOS, or none does (None: the
-    tokenizer has none, or some do). `other_bos` is the share under the other convention, where it
-    was tried.
+    tokenizer has none, or some do), and `of_text` whether that was for us to choose. `other_bos` is
+    the share under the other convention, where it was tried.
     """
 
     metric: str
     values: Mapping[str, Float[Tensor, "batch"]]
     likeliest: tuple[int, ...]
     bos: bool | None
+    of_text: bool
     other_bos: float | None = None
 
     @property
@@ -61,7 +62,7 @@ class Accuracy:
         )
         if self.other_bos is not None:
             text += f"; {'without' if self.bos else 'with'} BOS: {self.other_bos:.0%}"
-            text += f" (--{'no-' if self.bos else ''}bos)"
+            text += f" (--{'no-' if self.bos else ''}bos)" if self.of_text else ""
         hint = ". Where it is wrong, a circuit explains mistakes" if self.low else ""
         return f"{text}{hint}."
 
@@ -118,7 +119,8 @@ def judged(model: Model, pairs: PromptPairs, kept: Rows | None = None) -> Accura
     whole = {name: torch.cat(parts) for name, parts in values.items()}
     name = next(iter(whole))
     check_finite(name, whole[name])
-    return Accuracy(name, whole, tuple(likeliest), _begins_with_bos(model, pairs))
+    begins = _begins_with_bos(model, pairs)
+    return Accuracy(name, whole, tuple(likeliest), begins, of_text=pairs.bos is not None)
 
 
 def _predicts_tokens(model: Model) -> bool:
