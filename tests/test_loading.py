@@ -102,14 +102,6 @@ def test_a_wrong_tensor_does_not_pass(name):
         prove(ew.Model(model.config, wrong, name="wrong"), source)
 
 
-def test_nan_does_not_pass():
-    module = gpt2()
-    with torch.no_grad():
-        module.transformer.h[0].mlp.c_fc.bias[0] = float("nan")
-    with pytest.raises(ProofFailed, match="by nan relative"):
-        ew.load_model(module)
-
-
 # --- refusals
 
 
