@@ -4,9 +4,10 @@ import pytest
 import torch
 import transformers
 
+import cards as pretend
 import edgewise as ew
-from cards import CARDS, cards
-from edgewise.errors import SettingError, UnsupportedModel
+from cards import CARDS, OnCard, cards
+from edgewise.errors import ProofFailed, SettingError, UnsupportedModel
 from edgewise.model.placement import layers_in_turn
 from hf import loaded
 from models import SHAPES, random_circuit, random_model, random_pairs
@@ -135,6 +136,47 @@ def test_tied_weights_stay_tied():
     embed, unembed = there.weights["embed.W_E"], there.weights["unembed.W_U"]
     assert embed.untyped_storage().data_ptr() == unembed.untyped_storage().data_ptr()
     assert {str(t.device) for t in there.weights.values()} == {"lazy:0", "lazy:1"}
+
+
+# --- the proof is repeated where a model goes
+
+
+def test_a_model_proves_itself_again_where_it_goes(tmp_path):
+    model = random_model()
+    assert "moved" not in model.to(device="cpu").proof
+    for there in (model.to(device=CARDS[1]), spread(model), model.to(dtype=torch.float32)):
+        moved = there.proof["moved"]
+        assert moved["relative_error"] <= moved["tolerance"]
+    assert spread(model).proof["moved"]["devices"] == "lazy:0, lazy:1"
+    placed = ew.load_model(tiny_folder(tmp_path), device=["lazy:0", "lazy:1"])
+    assert placed.proof["moved"]["devices"] == "lazy:0, lazy:1"
+    assert placed.proof["relative_errors"], "what was proved at load stays"
+
+
+@pytest.mark.parametrize("operation", ["bmm", "_safe_softmax", "gelu"])
+def test_a_device_that_computes_wrong_numbers_is_refused(operation, monkeypatch):
+    def wrong(func, args, kwargs):
+        found = computed(func, args, kwargs)
+        is_wrong = func.overloadpacket.__name__ == operation and isinstance(found, OnCard)
+        return OnCard(found.held * 1.01, found.device) if is_wrong else found
+
+    computed = pretend._computed
+    monkeypatch.setattr(pretend, "_computed", wrong)
+    model = random_model()
+    message = (
+        r"on lazy:1 in float64 its logits differ from those on cpu in float64 by .* device='cpu'"
+    )
+    with pytest.raises(ProofFailed, match=message):
+        model.to(device=CARDS[1])
+    with pytest.raises(ProofFailed, match=r"on lazy:0, lazy:1 in float64"):
+        spread(model)
+
+
+def test_a_module_that_came_on_an_unproven_device_is_compared_with_a_cpu(monkeypatch):
+    module, _ = loaded("llama")
+    assert "moved" not in ew.load_model(module).proof
+    monkeypatch.setattr("edgewise.model.loading.UNPROVEN", {"cpu"})
+    assert ew.load_model(module).proof["moved"]["relative_error"] == 0
 
 
 # --- asking for devices

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
@@ -25,9 +25,9 @@ _SAMPLE = "When Mary and John went to the store, John gave a drink to 1234 other
 
 
 def from_pretrained(
-    source: str, dtype: torch.dtype | None, devices: list[torch.device] | Literal["auto"]
+    source: str, dtype: torch.dtype | None, *, everywhere: bool = False
 ) -> tuple[Any, Any]:
-    """Module and tokenizer of a folder, GGUF file or hub name, on the device if it is one.
+    """Module and tokenizer of a folder, GGUF file or hub name, on the CPU or `everywhere`.
 
     The weights of a GGUF file become float32 unless a dtype is asked for. Raises `ModelError`,
     `SettingError`.
@@ -52,7 +52,7 @@ def from_pretrained(
     if file is not None:
         file.correct(config)
     _check_not_quantised(source, config)
-    if devices == "auto" and find_spec("accelerate") is None:
+    if everywhere and find_spec("accelerate") is None:
         raise SettingError("device='auto' needs accelerate: pip install 'edgewise[cards]'.")
     try:
         with _quiet():  # what is missing or misshapen is an error below
@@ -61,7 +61,7 @@ def from_pretrained(
                 dtype=dtype or ("auto" if file is None else torch.float32),
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,
-                **({"device_map": "auto"} if devices == "auto" else {}),
+                **({"device_map": "auto"} if everywhere else {}),
                 **({} if file is None else {"config": config, **unpacked()}),
                 **options,
             )
@@ -70,8 +70,6 @@ def from_pretrained(
     _check_complete(source, found)
     if file is not None:
         file.settle(module)
-    # In place, before anything is made of it: a second copy may not fit.
-    module = module.to(devices[0]) if len(devices) == 1 else module
     try:
         if file is not None:
             return module, file.tokenizer()
@@ -107,7 +105,7 @@ def _check_not_quantised(source: str, config: Any) -> None:
         raise UnsupportedModel(
             f"the checkpoint {source!r} is quantised ({getattr(method, 'value', method)}), and "
             "packed matrices cannot be split into heads. Load the unquantised one, with "
-            "dtype='bfloat16' if memory is short."
+            "dtype='bfloat16' if memory is short, or a GGUF file, which is unpacked as it is read."
         )
 
 

@@ -16,9 +16,17 @@ from edgewise.model.bundled import BUNDLED, bundled_model
 from edgewise.model.checkpoints import check_tokenizer, first_line, from_pretrained
 from edgewise.model.families import family_of
 from edgewise.model.model import Model
-from edgewise.model.placement import gathered
+from edgewise.model.placement import gathered, moved
 from edgewise.model.processing import process, steps_that_are_exact
-from edgewise.model.proof import TOLERANCES, huggingface_source, prove
+from edgewise.model.proof import (
+    TOLERANCES,
+    UNPROVEN,
+    huggingface_source,
+    probed,
+    prove,
+    proved_again,
+)
+from edgewise.model.wrapped import check_plain, unwrapped
 
 Processing = Literal["none", "transformer-lens"]
 
@@ -33,15 +41,17 @@ def load_model(
 ) -> Model:
     """A model that has proved itself equal to its source.
 
-    `source`: the name of a bundled model, a folder, a hub name, or a module of transformers (whose
-    parameters are shared, not copied: training it changes the model). Also a TransformerBridge or
+    `source`: the name of a bundled model, a folder, a GGUF file (or a folder that holds one), a hub
+    name, or a module of transformers (whose parameters are shared, not copied: training it changes
+    the model; torch.compile and data parallelism may wrap it). Also a TransformerBridge or
     HookedTransformer of TransformerLens, or nanoGPT's checkpoint, a dictionary that you have read
-    yourself. `dtype` and `device` default to the source's own. Several devices share the layers of
-    a model that is larger than one of them; "auto" lets transformers and accelerate place a
-    checkpoint over all there are, without a copy in the CPU's memory (`pip install
-    'edgewise[cards]'`). `processing="transformer-lens"` rewrites the weights as TransformerLens
-    does by default (`edgewise.model.process`). Raises `ModelError`: unsupported, unreachable, or
-    not proved; and `SettingError` for devices that this machine has not.
+    yourself. `dtype` and `device` default to the source's own, and to float32 for a GGUF file.
+    Several devices share the layers of a model that is larger than one of them; "auto" lets
+    transformers and accelerate place a checkpoint over all there are, without a copy in the CPU's
+    memory (`pip install 'edgewise[cards]'`). `processing="transformer-lens"` rewrites the weights
+    as TransformerLens does by default (`edgewise.model.process`). Raises `ModelError`: unsupported,
+    unreachable, or not proved, there or on the device asked for; and `SettingError` for devices
+    that this machine has not.
 
     >>> load_model("tracr-reverse").config.n_layers
     4
@@ -54,14 +64,21 @@ def load_model(
     elif isinstance(source, Mapping) or hasattr(source, "cfg"):
         model = _from_state(source, tokenizer)
     elif not isinstance(source, str | Path):
-        model = _from_module(source, type(source).__name__, tokenizer)
+        module = unwrapped(source)
+        model = _from_module(module, type(module).__name__, tokenizer)
     elif str(source) in BUNDLED:
         model = bundled_model(str(source))
         if tokenizer is not None:
             model = replace(model, tokenizer=as_tokenizer(tokenizer))
     else:
-        module, found = from_pretrained(str(source), dtype, places)
-        model = _from_module(module, str(source), tokenizer or found)
+        module, found = from_pretrained(str(source), dtype, everywhere=places == "auto")
+        tokenizer = tokenizer or found
+        model = _from_module(module, str(source), tokenizer)
+        if len(places) == 1 and places[0] != model.device:
+            there, expected = places[0], probed(model)
+            del model  # the module moves in place: a second copy may not fit
+            model = _from_module(module.to(there), str(source), tokenizer)
+            model = proved_again(model, expected)
     model = _placed(model, dtype, places)
     if processing == "none":
         return model
@@ -122,14 +139,20 @@ def _from_module(
     name: str,
     tokenizer: Any,
 ) -> Model:
+    if isinstance(module, torch.nn.Module):
+        check_plain(module, name)
     family = family_of(module)
-    _check_floating(module, name)
     config, weights = family.read(module)
     wrapped = as_tokenizer(tokenizer)
     check_tokenizer(wrapped, config.d_vocab, name)
     model = Model(config, gathered(weights), name=name, tokenizer=wrapped)
     proof = prove(model, huggingface_source(module, family.final_norm(module)))
-    return replace(model, proof=proof)
+    model = replace(model, proof=proof)
+    if model.device.type not in UNPROVEN:
+        return model
+    # It came as it is, and its source computes there too: what both get wrong, only a CPU shows.
+    home = replace(model, weights=moved(model.weights, None, lambda _: "cpu"))
+    return proved_again(model, probed(home))
 
 
 def _from_bridge(bridge: Any, tokenizer: Any) -> Model:
@@ -137,7 +160,7 @@ def _from_bridge(bridge: Any, tokenizer: Any) -> Model:
     name = getattr(bridge.cfg, "model_name", None) or type(bridge).__name__
     plain = bridges.unwrapped(bridge.original_model)
     bridges.refuse_hooks(bridge, name)
-    _check_floating(plain, name)
+    check_plain(plain, name)
     config, weights, final_norm = bridges.read(bridge, plain)
     wrapped = as_tokenizer(tokenizer or getattr(bridge, "tokenizer", None))
     check_tokenizer(wrapped, config.d_vocab, name)
@@ -182,14 +205,3 @@ def _from_state(source: Any, tokenizer: Any) -> Model:
         name=name,
         tokenizer=tokenizer or getattr(source, "tokenizer", None),
     )
-
-
-def _check_floating(module: Any, name: str) -> None:
-    """Raise `UnsupportedModel` if some parameters are not numbers that can be taken apart."""
-    for key, parameter in module.named_parameters():
-        if parameter.dtype not in TOLERANCES or parameter.is_meta:
-            kind = "on the meta device" if parameter.is_meta else f"of {parameter.dtype}"
-            raise UnsupportedModel(
-                f"{name}: {key} is {kind}, which cannot be split into heads and run. Load the "
-                "model in float32, bfloat16 or float16, not quantised and not offloaded."
-            )

@@ -59,11 +59,14 @@ class Model:
         `state_dict` has the names of `edgewise.model.weights.schema` (TransformerLens's), or those
         of a nanoGPT checkpoint, whose `model_args` are then the config. With `source`, your module
         or a function from tokens [batch pos] to logits, the model proves itself equal to it.
-        Tensors are shared, not copied. Raises `UnsupportedModel`, `ProofFailed`.
+        Tensors are shared, not copied. Raises `UnsupportedModel`, `ProofFailed`, and
+        `ModelUnavailable` for tensors that hold NaN or infinity.
         """
         from edgewise.model.proof import prove_logits  # it runs models, so it imports them
+        from edgewise.model.wrapped import check_finite
 
         shape, weights = translated(config, state_dict)
+        check_finite(weights, name)
         model = cls(shape, weights, name=name, tokenizer=as_tokenizer(tokenizer))
         return model if source is None else replace(model, proof=prove_logits(model, source))
 
@@ -83,7 +86,12 @@ class Model:
 
     @property
     def n_parameters(self) -> int:
-        return sum(tensor.numel() for tensor in self.weights.values())
+        """How many numbers there are; tied embeddings are one matrix."""
+        sizes = {
+            (t.untyped_storage().data_ptr(), t.storage_offset(), t.numel()): t.numel()
+            for t in self.weights.values()
+        }
+        return sum(sizes.values())
 
     def __call__(
         self, tokens: Int[Tensor, "batch pos"], real: Bool[Tensor, "batch pos"] | None = None
@@ -105,15 +113,18 @@ class Model:
     def to(
         self, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None
     ) -> Model:
-        """This model in another dtype or on another device; what shared memory still does."""
-        return replace(self, weights=moved(self.weights, dtype, lambda _: device))
+        """This model in another dtype or on another device; what shared memory still does.
+
+        It proves itself again there. Raises `ProofFailed` where its logits come out differently.
+        """
+        return self._moved(moved(self.weights, dtype, lambda _: device))
 
     def spread(self, devices: Sequence[torch.device | str]) -> Model:
         """This model over several devices: neighbouring layers together, by their sizes.
 
         The first device holds the embeddings, the unembedding, and the residual streams: what the
-        layers elsewhere read and write travels, weights do not. Raises `SettingError` if there are
-        no devices, or more than layers.
+        layers elsewhere read and write travels, weights do not. It proves itself again there.
+        Raises `SettingError` if there are no devices, or more than layers, and `ProofFailed`.
         """
         if not 0 < len(devices) <= self.config.n_layers:
             raise SettingError(
@@ -121,7 +132,17 @@ class Model:
                 "as many as there are layers."
             )
         place = layers_in_turn(self.weights, [torch.device(device) for device in devices])
-        return replace(self, weights=moved(self.weights, None, lambda name: place[part_of(name)]))
+        return self._moved(moved(self.weights, None, lambda name: place[part_of(name)]))
+
+    def _moved(self, weights: Mapping[str, Tensor]) -> Model:
+        from edgewise.model.proof import probed, proved_again  # it runs models
+
+        there = replace(self, weights=weights)
+        same = all(
+            tensor.dtype == weights[name].dtype and tensor.device == weights[name].device
+            for name, tensor in self.weights.items()
+        )
+        return there if same else proved_again(there, probed(self))
 
     @property
     def is_spread(self) -> bool:

@@ -1,7 +1,8 @@
 """A loaded model proves itself: its logits are the source model's, or loading fails.
 
 On one small seeded batch with padding on the left, this compares (1) logits, (2) the final residual
-stream, and (3) the sum of all single sender outputs and constant biases with that stream.
+stream, and (3) the sum of all single sender outputs and constant biases with that stream. A model
+that then moves to another device or dtype proves there that it still computes these logits.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from math import isfinite
 from typing import Any
 
 import torch
@@ -24,6 +26,9 @@ from edgewise.model.runtime import CleanReader, logits_of, run
 
 # Largest relative difference allowed: max |ours - source| / max |source|, at real positions.
 TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 0.05, torch.float16: 0.02}
+# Devices that have computed wrong numbers without an error: nothing on them counts as proved until
+# a CPU agrees.
+UNPROVEN = frozenset({"mps"})
 _ANGLES = 1e-6  # in float64, between angles of rotations in float64 and in float32
 
 Source = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -47,6 +52,8 @@ def prove(model: Model, source: Source) -> dict[str, Any]:
         "final residual stream": _error(final, expected_stream, real),
         "sum of sender outputs": _error(parts, expected_stream, real),
     }
+    if not all(map(isfinite, errors.values())):
+        _check_finite(model, tokens, real)
     return _checked(model, errors, tokens)
 
 
@@ -72,9 +79,92 @@ def prove_logits(model: Model, source: Callable[[Tensor], Tensor]) -> dict[str, 
     tolerance = _ANGLES if angles else TOLERANCES[model.dtype]
     error = _error(logits, expected, real)
     if not error <= tolerance:  # NaN is no agreement either
+        _check_finite(model, tokens, torch.ones_like(tokens, dtype=torch.bool))
         agreeing = _agreeing(model, tokens, expected, real, tolerance)
         raise ProofFailed(_own_mistake(model, error, tolerance, agreeing))
     return _checked(model, {"logits": error}, tokens, tolerance=tolerance)
+
+
+@dataclass(frozen=True, eq=False)
+class Probed:
+    """Logits of a proved model on the proof's batch, on the CPU, and what they were computed in."""
+
+    logits: Float[Tensor, "batch pos vocab"]
+    dtype: torch.dtype
+    devices: str
+
+
+def probed(model: Model) -> Probed:
+    """What `model` computes, to compare it with what it computes elsewhere."""
+    with torch.no_grad():
+        return Probed(model(*_probe(model)).cpu(), model.dtype, _devices(model))
+
+
+def proved_again(model: Model, before: Probed) -> Model:
+    """The model, whose `proof["moved"]` says how far its logits are from those `before` it moved.
+
+    Allowed is what its dtype allows, and twice as much from one dtype to a coarser one, where
+    weights are rounded, too. Raises `ProofFailed`.
+    """
+    tokens, real = _probe(model)
+    with torch.no_grad():
+        logits = model(tokens, real)
+    coarser = max(TOLERANCES[model.dtype], TOLERANCES[before.dtype])
+    tolerance = coarser if model.dtype == before.dtype else 2 * coarser
+    error, devices = _error(logits, before.logits, real), _devices(model)
+    if not error <= tolerance:
+        _check_finite(model, tokens, real)
+        there, here = (
+            f"{place} in {str(dtype).removeprefix('torch.')}"
+            for place, dtype in ((devices, model.dtype), (before.devices, before.dtype))
+        )
+        advice = (
+            "Rounding alone does this; load it in float32."
+            if devices == before.devices
+            else f"{devices} computes something else there: use device='cpu', or another version "
+            "of torch."
+        )
+        raise ProofFailed(
+            f"{model.name}: on {there} its logits differ from those on {here} by {error:.2g} "
+            f"relative, above {tolerance:.0e}. {advice}"
+        )
+    moved = {"devices": devices, "tolerance": tolerance, "relative_error": error}
+    return replace(model, proof={**model.proof, "moved": moved})
+
+
+def _devices(model: Model) -> str:
+    return ", ".join(sorted({str(tensor.device) for tensor in model.weights.values()}))
+
+
+def _check_finite(model: Model, tokens: Tensor, real: Bool[Tensor, "batch pos"]) -> None:
+    """Raise `ProofFailed` that names where the first number of a run is that is not finite."""
+    with torch.no_grad():
+        places = (
+            p for p, values in _on_the_way(model, tokens, real) if not values.isfinite().all()
+        )
+        place = next(places, None)
+    if place is None:
+        return
+    advice = (
+        "float16 ends at 65,504: load the model with dtype='bfloat16' or 'float32'."
+        if model.dtype == torch.float16
+        else "Its weights are too large for it."
+    )
+    raise ProofFailed(
+        f"{model.name} computes numbers that are not finite in "
+        f"{str(model.dtype).removeprefix('torch.')}, first in {place}. {advice}"
+    )
+
+
+def _on_the_way(
+    model: Model, tokens: Tensor, real: Bool[Tensor, "batch pos"]
+) -> Iterator[tuple[str, Tensor]]:
+    """What a run computes, in its order, at real positions: names and values."""
+    final, outputs = run(model, tokens, real, model.graph, CleanReader())
+    for row, sender in enumerate(outputs.graph.senders):
+        yield f"the output of {sender}", outputs.sent.total([row])[real]
+        yield f"the residual stream behind {sender}", outputs.sent.total(range(row + 1))[real]
+    yield "the logits", logits_of(model, final)[real]
 
 
 def _own_mistake(model: Model, error: float, tolerance: float, agreeing: str | None) -> str:
