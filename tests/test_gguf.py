@@ -224,7 +224,7 @@ def test_on_the_command_line(tmp_path, capsys, monkeypatch):
     assert "all within the tolerance" in edgewise("models", "check", "x.gguf")
     pair = {"clean": "the a", "corrupted": "the b", "answer": "c", "wrong": "d"}
     (tmp_path / "own.jsonl").write_text(json.dumps(pair) + "\n")
-    asked = ("--pairs", "own.jsonl", "--model", "x.gguf", "--method", "eap", "--edges", "9")
+    asked = ("--pairs", "own.jsonl", "--model", "x.gguf", "--method", "eap-ig", "--edges", "9")
     edgewise("discover", *asked, "--out", "run")
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
