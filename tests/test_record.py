@@ -149,9 +149,9 @@ BREAKAGES = {
     "no circuit": (lambda f: (f / "circuit.json").unlink(), "cannot read the circuit file"),
     "another circuit": (lambda f: _other_circuit(f), "One of them was changed"),
     "a trace of nonsense": (lambda f: (f / "trace.jsonl").write_text("null\n"), "line 1"),
-    "no scores": (lambda f: (f / "scores.safetensors").unlink(), "not a complete run folder"),
-    "broken scores": (lambda f: (f / "scores.safetensors").write_text("x"), "not a complete run"),
-    "no trace": (lambda f: (f / "trace.jsonl").unlink(), "not a complete run folder"),
+    "no scores": (lambda f: (f / "scores.safetensors").unlink(), "cannot read the scores"),
+    "broken scores": (lambda f: (f / "scores.safetensors").write_text("x"), "not a scores file"),
+    "no trace": (lambda f: (f / "trace.jsonl").unlink(), "cannot read the trace file"),
     "broken trace": (lambda f: (f / "trace.jsonl").write_text("{}\n"), "trace.jsonl, line 1"),
 }
 

@@ -89,7 +89,8 @@ def test_a_key_of_a_sweep_is_not_a_path(tmp_path, run, key):
 def test_a_circuit_of_a_sweep_is_in_its_folder(tmp_path, file):
     with SweepFolder(tmp_path):
         pass
-    row = {"key": "0" * 16, "status": "done", "circuit_file": file}
+    row = {"key": "0" * 16, "status": "done", "task": "ioi", "method": "eap", "n_edges": 1}
+    row["circuit_file"] = file
     (tmp_path / "journal.jsonl").write_text(json.dumps(row) + "\n")
     with pytest.raises(FormatError, match="circuit_file"):
         read_rows(tmp_path)

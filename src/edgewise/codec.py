@@ -16,6 +16,7 @@ T = TypeVar("T")
 
 _LARGEST = sys.float_info.max
 Finite = Annotated[float, msgspec.Meta(ge=-_LARGEST, le=_LARGEST)]  # neither NaN nor infinite
+Chance = Annotated[float, msgspec.Meta(gt=0, lt=1)]
 Count = Annotated[int, msgspec.Meta(ge=0)]
 Scalar = str | int | float | bool | None
 Plain = Mapping[str, Scalar | list[Any]]  # settings, environments, requests: of any names

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from edgewise.circuit import Circuit
 from edgewise.cli.options import ProblemOptions
+from edgewise.codec import decoded
 from edgewise.data import PromptPairs
 from edgewise.data.columns import parse_columns
 from edgewise.data.corruption import corrupt
@@ -89,20 +90,20 @@ def from_run(run: Run, *, allow_code: bool, load: Load | None = None) -> Built:
 
     A task that is a Python file would be run: only with `allow_code`. Raises `EdgewiseError`.
     """
-    known = {f.name for f in fields(ProblemOptions)}
     request = run.request
     if "task" not in request and "pairs" not in request:
         raise SettingError(
             "the run does not say how its problem was made (its prompts came from Python). "
             "Add --task or --pairs to say it."
         )
-    if is_task_file(request.get("task")) and not allow_code:
+    options = decoded(ProblemOptions, dict(request), "run.json: request")
+    if is_task_file(options.task) and not allow_code:
         raise SettingError(
-            f"the run's record names a Python file as its task, {shortened(request['task'])}, and "
+            f"the run's record names a Python file as its task, {shortened(str(options.task))}: "
             "loading it would run it. If you trust that file, add --allow-code; or say the problem "
             "with --task or --pairs."
         )
-    built = build(ProblemOptions(**{k: v for k, v in request.items() if k in known}), load=load)
+    built = build(options, load=load)
     again = ProblemSummary.of(built.problem)
     for name in ("pairs_sha256", "metric", "reference"):
         if getattr(again, name) != getattr(run.problem, name):

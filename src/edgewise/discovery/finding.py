@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from edgewise.circuit import Circuit, EdgeScores
+from edgewise.codec import Count, Finite, decoded
+from edgewise.errors import FormatError, UnknownName, shortened
 from edgewise.graph import Edge
 
 Verdict = Literal["above", "below", "undecided"]
@@ -35,20 +37,6 @@ class Evidence:
         found = {name: end if math.isfinite(end) else None for name, end in ends.items()}
         return {**asdict(self), **found}
 
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Evidence:
-        """The evidence of `to_json`. Raises `KeyError`, `TypeError`, `ValueError`."""
-        if data["verdict"] not in get_args(Verdict):
-            raise ValueError(f"verdict is {data['verdict']!r}")
-        return cls(
-            p_above=float(data["p_above"]),
-            p_below=float(data["p_below"]),
-            low=-math.inf if data["low"] is None else float(data["low"]),
-            high=math.inf if data["high"] is None else float(data["high"]),
-            n_prompts=int(data["n_prompts"]),
-            verdict=data["verdict"],
-        )
-
 
 @dataclass(frozen=True)
 class Decision:
@@ -71,19 +59,38 @@ class Decision:
         return line if self.evidence is None else {**line, "evidence": self.evidence.to_json()}
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Decision:
-        """The decision of a line. Raises `KeyError`, `TypeError`, `ValueError`."""
-        kept = data["kept"]
-        if not isinstance(kept, bool):
-            raise TypeError(f"kept is {kept!r}, neither true nor false")
-        evidence = data.get("evidence")
-        return cls(
-            Edge.parse(data["edge"]),
-            float(data["delta"]),
-            kept,
-            float(data["loss"]),
-            None if evidence is None else Evidence.from_json(evidence),
-        )
+    def from_json(cls, data: Any, source: str) -> Decision:
+        """The decision of a line. Raises `FormatError`, naming `source` and the field."""
+        line = decoded(_Line, data, source)
+        evidence = None
+        if line.evidence is not None:
+            fields = vars(line.evidence)
+            low, high = fields["low"], fields["high"]
+            ends = -math.inf if low is None else low, math.inf if high is None else high
+            evidence = Evidence(**{**fields, "low": ends[0], "high": ends[1]})
+        try:
+            return cls(Edge.parse(line.edge), line.delta, line.kept, line.loss, evidence)
+        except UnknownName as reason:
+            raise FormatError(f"{source}: {shortened(str(reason), 240)}") from reason
+
+
+@dataclass(frozen=True)
+class _EvidenceLine:
+    p_above: Finite
+    p_below: Finite
+    low: Finite | None
+    high: Finite | None
+    n_prompts: Count
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class _Line:
+    edge: str
+    delta: Finite
+    kept: bool
+    loss: Finite
+    evidence: _EvidenceLine | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,8 +13,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from edgewise.codec import parsed
 from edgewise.discovery.finding import Decision
-from edgewise.errors import FormatError, OutputError
+from edgewise.errors import FormatError, OutputError, UnknownName, shortened
 from edgewise.graph import Graph
 from edgewise.storage import LineFile
 
@@ -113,11 +114,12 @@ class FileJournal:
             return None
         try:
             with safe_open(self._state_path, framework="pt") as file:
-                numbers = json.loads(file.metadata()["numbers"])
+                numbers = dict(json.loads(file.metadata()["numbers"]))
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (OSError, SafetensorError, ValueError, KeyError, TypeError) as reason:
-            raise FormatError(f"{STATE_FILE} is not a state: {reason}") from reason
-        return tensors, {name: int(number) for name, number in numbers.items()}
+            return tensors, {name: int(number) for name, number in numbers.items()}
+        except (OSError, SafetensorError, ValueError, LookupError, TypeError) as reason:
+            why = shortened(str(reason), 240)
+            raise FormatError(f"{STATE_FILE} is not a state: {why}") from reason
 
     def save_state(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, int]) -> None:
         """Replace the state, unless that was done a moment ago. Raises `OutputError`."""
@@ -150,10 +152,11 @@ def read_trace(
     """
     result = []
     for number, line in enumerate(lines, start=1):
-        try:
-            result.append(Decision.from_json(json.loads(line)))
-            if graph is not None:
+        complaint = f"{source}, line {number}: not a decision"
+        result.append(Decision.from_json(parsed(line, complaint), complaint))
+        if graph is not None:
+            try:
                 graph.index(result[-1].edge)
-        except (ValueError, KeyError, TypeError, AttributeError) as reason:
-            raise FormatError(f"{source}, line {number}: not a decision: {reason}") from reason
+            except UnknownName as reason:
+                raise FormatError(f"{complaint}: {shortened(str(reason), 240)}") from reason
     return tuple(result)

@@ -41,17 +41,20 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
 from edgewise.circuit import Circuit
+from edgewise.codec import Chance, Count, Plain, decoded
 from edgewise.discovery import OnProgress, ignore_progress, method_named
 from edgewise.errors import FormatError, SettingError
 from edgewise.evaluation.resampling import (
+    About,
     Finder,
     Replicate,
     about,
@@ -184,15 +187,21 @@ class Certified:
     def from_json(cls, document: Any, *, source: str = "certified") -> Certified:
         """The result of `to_json`. Raises `FormatError`."""
         check_format(document, source, FORMAT, VERSION)
-        plain = ("about", "method", "settings", "seed", "size", "level", "exact", "n")
-        try:
-            full = Circuit.full(Graph.from_json(document["graph"]))
-            counts = torch.zeros(full.keep.shape, dtype=torch.int64)
-            for edge, count in zip(full.edges, document["counts"], strict=True):
-                counts[full.graph.index(edge)] = int(count)
-            return cls(**{name: document[name] for name in plain}, full=full, counts=counts)
-        except (KeyError, TypeError, ValueError) as reason:
-            raise FormatError(f"{source}: not a complete file of votes: {reason}") from reason
+        complaint = f"{source}: not a complete file of votes"
+        found = decoded(_Document, document, complaint)
+        graph = Graph.from_json(found.graph, source=f"{complaint}: graph")
+        if len(found.counts) != graph.n_edges or max(found.counts) > found.n:
+            raise FormatError(
+                f"{complaint}: it must count at most {found.n:,} votes for each of "
+                f"{graph.n_edges:,} edges."
+            )
+        if found.size >= found.about["n_prompts"]:
+            raise FormatError(f"{complaint}: size {found.size:,} is not less than its prompts.")
+        counts = torch.zeros(graph.exists.T.shape, dtype=torch.int64)
+        counts[graph.exists.T] = torch.tensor(found.counts)
+        fields = {k: v for k, v in vars(found).items() if k not in ("graph", "counts")}
+        fields["about"] = document["about"]
+        return cls(**fields, full=Circuit.full(graph), counts=counts.T)
 
     def save(self, path: str | Path) -> Path:
         """Write it as JSON, all of it or nothing. Raises `OutputError`."""
@@ -202,6 +211,22 @@ class Certified:
     def load(cls, path: str | Path) -> Certified:
         """Read it from a file. Raises `FormatError`."""
         return cls.from_json(read_json(Path(path), "certified"), source=str(path))
+
+
+@dataclass(frozen=True)
+class _Document:
+    """What a file of votes holds."""
+
+    about: About
+    method: str
+    settings: Plain
+    seed: int
+    size: Annotated[int, msgspec.Meta(ge=1)]
+    level: Chance
+    exact: bool
+    n: Annotated[int, msgspec.Meta(ge=1)]
+    graph: dict[str, Any]
+    counts: list[Count]
 
 
 def certify(

@@ -10,11 +10,13 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
+import msgspec
 import torch
 
 from edgewise.circuit import Circuit, EdgeScores
+from edgewise.codec import Count, Finite, decoded, parsed
 from edgewise.discovery import (
     NO_JOURNAL,
     Method,
@@ -26,11 +28,19 @@ from edgewise.discovery import (
 from edgewise.discovery.search import Visit
 from edgewise.discovery.selection import select
 from edgewise.errors import FormatError, OutputError, SettingError
+from edgewise.graph import Graph
 from edgewise.problem import Problem
 from edgewise.storage import check_format, write_text
 
 # Their scores are means over prompts of numbers that depend on one prompt each.
 _MEANS_OVER_PROMPTS = ("eap", "eap-ig", "clean-corrupted", "exact", "atp-star", "relp")
+
+
+class About(TypedDict):
+    """What is read of the problem in files about resampled prompts."""
+
+    source: str
+    n_prompts: Annotated[int, msgspec.Meta(ge=2, le=1_000_000)]
 
 
 def about(problem: Problem) -> dict[str, Any]:
@@ -126,12 +136,37 @@ class Replicate:
         kept = [places[edge.name] for edge in self.circuit.edges]
         return {"index": self.index, "drawn": dict(self.drawn), "edges": kept, "loss": self.loss}
 
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any], full: Circuit) -> Replicate:
-        """The replicate of a line. Raises `KeyError`, `TypeError`, `ValueError`, `IndexError`."""
-        edges = [full.edges[int(place)] for place in data["edges"]]
-        loss = None if data["loss"] is None else float(data["loss"])
-        return cls(int(data["index"]), data["drawn"], Circuit.of(full.graph, edges), loss)
+
+@dataclass(frozen=True)
+class ReplicateLine:
+    """A replicate as files hold it."""
+
+    index: Count
+    drawn: Mapping[str, Any]
+    edges: list[Count]
+    loss: Finite | None = None
+
+
+# Each replicate has a mask of them.
+_MOST_PAIRS = 16_000_000
+
+
+def circuits_of(graph: Graph, edges: Sequence[Sequence[int]], source: str) -> list[Circuit]:
+    """Circuits by the places of their edges among the graph's. Raises `FormatError`."""
+    exists = graph.exists
+    if exists.numel() > _MOST_PAIRS:
+        raise FormatError(f"{source}: its graph is too large for one circuit after the other.")
+    there, result = exists.T.nonzero(), []
+    for places in edges:
+        if places and max(places) >= len(there):
+            raise FormatError(
+                f"{source}: edge {max(places)} of a graph of {len(there):,} edges is not there."
+            )
+        columns, rows = there[torch.tensor(places, dtype=torch.int64)].T
+        keep = torch.zeros_like(exists)
+        keep[rows, columns] = True
+        result.append(Circuit(graph, keep))
+    return result
 
 
 def places_of(full: Circuit) -> dict[str, int]:
@@ -178,10 +213,8 @@ def _kept(path: Path, header: dict[str, Any], full: Circuit) -> dict[int, Replic
         whole, _, half = path.read_text(encoding="utf-8").rpartition("\n")
     except (OSError, UnicodeDecodeError) as reason:
         raise FormatError(f"{path}: cannot read it as a journal: {reason}") from reason
-    try:
-        first, *lines = [json.loads(line) for line in whole.splitlines()] or [None]
-    except ValueError as reason:
-        raise FormatError(f"{path}: not a journal of replicates: {reason}") from reason
+    complaint = f"{path}: not a journal of replicates"
+    first, *lines = [parsed(line, complaint) for line in whole.splitlines()] or [None]
     check_format(first, str(path), _FORMAT, _VERSION)
     for name, value in header.items():
         if first.get(name) != value:
@@ -191,11 +224,12 @@ def _kept(path: Path, header: dict[str, Any], full: Circuit) -> dict[int, Replic
             )
     if half:  # what a killed process left of a line
         write_text(whole + "\n", path)
-    try:
-        found = [Replicate.from_json(line, full) for line in lines]
-    except (KeyError, TypeError, ValueError, IndexError) as reason:
-        raise FormatError(f"{path}: not a replicate: {reason!r}") from reason
-    return {replicate.index: replicate for replicate in found}
+    found = [decoded(ReplicateLine, line, f"{path}: not a replicate") for line in lines]
+    circuits = circuits_of(full.graph, [line.edges for line in found], f"{path}: not a replicate")
+    return {
+        line.index: Replicate(line.index, line.drawn, circuit, line.loss)
+        for line, circuit in zip(found, circuits, strict=True)
+    }
 
 
 def _append(path: Path, line: Mapping[str, Any]) -> None:

@@ -20,22 +20,27 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from edgewise.circuit import Circuit
+from edgewise.codec import Chance, Finite, Plain, decoded
 from edgewise.discovery import OnProgress, ignore_progress, method_named
-from edgewise.errors import FormatError, SettingError
+from edgewise.errors import SettingError
 from edgewise.evaluation.jaccard_spread import JaccardSpread
 from edgewise.evaluation.proportions import Interval, proportion_interval
 from edgewise.evaluation.resampling import (
+    About,
     Finder,
     Replicate,
+    ReplicateLine,
     about,
     check_enough,
+    circuits_of,
     places_of,
     replicated,
 )
@@ -183,20 +188,19 @@ class Stability:
 
     @classmethod
     def from_json(cls, document: Any, *, source: str = "stability") -> Stability:
-        """The result of `to_json`. Raises `FormatError`."""
+        """The result of `to_json`. Raises `FormatError`, naming the field at fault."""
         check_format(document, source, FORMAT, VERSION)
-        plain = ("about", "method", "settings", "seed", "spread", "level", "interval")
-        try:
-            circuit = Circuit.from_json(document["circuit"], source=source)
-            full = Circuit.full(circuit.graph)
-            return cls(
-                **{name: document[name] for name in (*plain, "core_at", "noise_at", "split")},
-                over=tuple(document["over"]),
-                circuit=circuit,
-                replicates=tuple(Replicate.from_json(r, full) for r in document["replicates"]),
-            )
-        except (KeyError, TypeError, ValueError, IndexError) as reason:
-            raise FormatError(f"{source}: not a complete stability file: {reason}") from reason
+        complaint = f"{source}: not a complete stability file"
+        found = decoded(_Document, document, complaint)
+        circuit = Circuit.from_json(document["circuit"], source=f"{source}: circuit")
+        circuits = circuits_of(circuit.graph, [r.edges for r in found.replicates], complaint)
+        replicates = [
+            Replicate(r.index, r.drawn, each, r.loss)
+            for r, each in zip(found.replicates, circuits, strict=True)
+        ]
+        about = document["about"]  # all that it says
+        fields = {**vars(found), "about": about, "circuit": circuit}
+        return cls(**fields | {"replicates": tuple(replicates)})
 
     def save(self, path: str | Path) -> Path:
         """Write it as JSON, all of it or nothing. Raises `OutputError`."""
@@ -206,6 +210,25 @@ class Stability:
     def load(cls, path: str | Path) -> Stability:
         """Read it from a file. Raises `FormatError`."""
         return cls.from_json(read_json(Path(path), "stability"), source=str(path))
+
+
+@dataclass(frozen=True)
+class _Document:
+    """What a stability file holds; the circuit is read on its own."""
+
+    about: About
+    method: str
+    settings: Plain
+    over: tuple[Over, ...]
+    seed: int
+    spread: Finite
+    level: Chance
+    interval: Interval
+    core_at: Finite
+    noise_at: Finite
+    split: str
+    circuit: dict[str, Any]
+    replicates: Annotated[list[ReplicateLine], msgspec.Meta(min_length=2)]
 
 
 def stability(

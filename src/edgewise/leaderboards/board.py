@@ -17,6 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from edgewise.codec import Scalar, decoded
 from edgewise.discovery import OnProgress, Progress, ignore_progress
 from edgewise.errors import EdgewiseError, FormatError, OutputError, SettingError
 from edgewise.leaderboards.cell import AREAS, COLUMNS, Cell
@@ -109,11 +110,12 @@ class Leaderboard:
     def from_json(cls, document: Any, *, source: str = "leaderboard") -> Leaderboard:
         """The leaderboard of `to_json`. Raises `FormatError`."""
         check_format(document, source, FORMAT, VERSION)
-        try:
-            rows = [dict(zip(document["columns"], r, strict=True)) for r in document["cells"]]
-            return cls(_in_order(map(Cell.from_json, rows)))
-        except (KeyError, TypeError, ValueError) as reason:
-            raise FormatError(f"{source}: a broken cell: {reason}") from reason
+        complaint = f"{source}: a broken cell"
+        found = decoded(_Document, document, complaint)
+        if any(len(row) != len(found.columns) for row in found.cells):
+            raise FormatError(f"{complaint}: it has not {len(found.columns)} columns.")
+        rows = (dict(zip(found.columns, row, strict=True)) for row in found.cells)
+        return cls(_in_order(Cell.from_json(row, complaint) for row in rows))
 
     def save(self, folder: str | Path) -> list[Path]:
         """Write leaderboard.json, leaderboard.csv and cells.csv. Raises `OutputError`."""
@@ -132,6 +134,14 @@ class Leaderboard:
     def load(cls, folder: str | Path) -> Leaderboard:
         """What a folder holds, also while it is being written. Raises `FormatError`."""
         return cls(_in_order(current(read_cells(Path(folder)))))
+
+
+@dataclass(frozen=True)
+class _Document:
+    """What leaderboard.json holds; standings follow from the cells."""
+
+    columns: list[str]
+    cells: list[list[Scalar]]
 
 
 def leaderboard(

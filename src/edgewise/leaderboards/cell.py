@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
+
+from edgewise.codec import Finite, decoded
+from edgewise.errors import FormatError, shortened
+from edgewise.model import PROGRAMS
 
 Status = Literal["done", "refused", "failed", "left out"]
 # The first is what methods are ranked by: it says how much of what stands high is true. The paper's
@@ -35,14 +38,14 @@ class Cell:
     n_prompts: int = 0
     n_edges: int = 0
     n_true: int = 0
-    average_precision: float | None = None
-    pessimistic_auc: float | None = None
-    roc_auc: float | None = None
+    average_precision: Finite | None = None
+    pessimistic_auc: Finite | None = None
+    roc_auc: Finite | None = None
     n_circuits: int | None = None  # None for scores
     forward_passes: int = 0
     backward_passes: int = 0
     removals: int = 0  # evaluated on their own, each less than a forward pass
-    seconds: float = 0.0
+    seconds: Finite = 0.0
 
     @property
     def place(self) -> tuple[str, str, int, str]:
@@ -59,9 +62,22 @@ class Cell:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, row: Mapping[str, Any]) -> Cell:
-        """The cell of `to_json`. Raises `KeyError`, `TypeError`."""
-        return cls(**{name: row[name] for name in COLUMNS})
+    def from_json(cls, row: Any, source: str) -> Cell:
+        """The cell of `to_json`. Raises `FormatError`, naming `source` and the field."""
+        from edgewise.leaderboards.problems import REFERENCES  # problems.py makes cells
+
+        cell = decoded(cls, row, source)
+        for name, value, known in (
+            ("program", cell.program, PROGRAMS),
+            ("reference", cell.reference, REFERENCES),
+        ):
+            if value not in known:
+                raise FormatError(
+                    f"{source}: {name} is {shortened(repr(value))}, which is not one."
+                )
+        if cell.method and None in (getattr(cell, area) for area in AREAS):
+            raise FormatError(f"{source}: a method's cell has no {' or '.join(AREAS)}.")
+        return cell
 
 
 COLUMNS = tuple(field.name for field in fields(Cell))

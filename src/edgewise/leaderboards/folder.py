@@ -12,7 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from edgewise.errors import FormatError, OutputError
+from edgewise.codec import parsed
+from edgewise.errors import FormatError, OutputError, shortened
 from edgewise.leaderboards.cell import Cell
 from edgewise.storage import LineFile, check_format
 
@@ -107,21 +108,19 @@ def _header() -> dict[str, object]:
 def _cells(lines: Sequence[bytes], source: Path) -> list[Cell]:
     cells = []
     for number, line in enumerate(lines, start=1):
-        try:
-            row = json.loads(line)
-            if number > 1:
-                cells.append(Cell.from_json(row))
-        except (ValueError, KeyError, TypeError) as reason:
-            raise FormatError(
-                f"{source}, line {number}: not a finished cell: {reason}. Remove the line to have "
-                "the cell computed again."
-            ) from reason
-        if number == 1:
-            check_format(row, str(source), FORMAT, VERSION)
-            if row.get("edgewise") != version("edgewise"):
-                raise OutputError(
-                    f"{source} was written by Edgewise {row.get('edgewise')}, and this is "
-                    f"{version('edgewise')}; numbers of two versions do not mix. Choose a new "
-                    "folder."
-                )
+        complaint = f"{source}, line {number}: not a finished cell"
+        row = parsed(line, complaint)
+        if number > 1:
+            try:
+                cells.append(Cell.from_json(row, complaint))
+            except FormatError as reason:
+                why = f"{reason} Remove the line to have the cell computed again."
+                raise FormatError(why) from reason
+            continue
+        check_format(row, str(source), FORMAT, VERSION)
+        if row.get("edgewise") != version("edgewise"):
+            raise OutputError(
+                f"{source} was written by Edgewise {shortened(str(row.get('edgewise')))}, and this "
+                f"is {version('edgewise')}; numbers of two versions do not mix. Choose another."
+            )
     return cells

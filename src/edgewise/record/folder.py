@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
@@ -14,10 +14,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from edgewise.circuit import Circuit, EdgeScores
-from edgewise.discovery import Decision, read_trace
+from edgewise.codec import Finite, Plain, decoded
+from edgewise.discovery import METHODS, read_trace
 from edgewise.errors import EdgewiseError, FormatError, OutputError, shortened
+from edgewise.graph import Graph
+from edgewise.record.measured import Measurements
 from edgewise.record.run import Cost, ProblemSummary, Run
-from edgewise.storage import check_format, check_output_place, read_json
+from edgewise.storage import check_format, check_output_place, read_json, read_text
 
 FORMAT = "edgewise-run"
 VERSION = 1
@@ -115,39 +118,63 @@ def _document(run: Run) -> dict[str, Any]:
     }
 
 
+@dataclass(frozen=True)
+class _Scores:
+    method: str
+    meaning: str
+
+
+@dataclass(frozen=True)
+class _Document:
+    """What run.json holds."""
+
+    method: str
+    settings_given: Plain
+    settings: Plain
+    problem: ProblemSummary
+    circuit_id: str
+    scores: _Scores
+    cost: Cost
+    environment: Plain
+    started: str
+    measurements: Measurements
+    request: Plain
+    margin: Finite | None = None
+    notes: tuple[str, ...] = ()
+    worst_error: Finite | None = None
+
+
 def load_run(folder: Path) -> Run:
-    """Read a run folder. Raises `FormatError`, naming the file at fault."""
+    """Read a run folder. Raises `FormatError`, naming the file and the field at fault."""
     source = folder / "run.json"
     document = read_json(source, "run")
     check_format(document, str(source), FORMAT, VERSION)
+    found = decoded(_Document, document, f"{source}: not a complete run folder")
+    if found.method in METHODS:
+        decoded(METHODS[found.method].settings, dict(found.settings), f"{source}: settings")
     circuit = Circuit.load(folder / "circuit.json")
-    if circuit.id != document.get("circuit_id"):
+    if circuit.id != found.circuit_id:
         raise FormatError(
             f"{folder}: circuit.json holds circuit {circuit.id}, but run.json is about "
-            f"{document.get('circuit_id')}. One of them was changed."
+            f"{shortened(found.circuit_id)}. One of them was changed."
         )
+    trace = read_text(folder / "trace.jsonl", "trace").splitlines()
+    fields = {**vars(found), "measurements": document["measurements"]}
+    del fields["circuit_id"]
+    return Run(
+        **fields | {"scores": _scores(folder / "scores.safetensors", circuit.graph, found.scores)},
+        circuit=circuit,
+        trace=read_trace(trace, str(folder / "trace.jsonl"), circuit.graph),
+    )
+
+
+def _scores(path: Path, graph: Graph, about: _Scores) -> EdgeScores:
+    if not path.is_file():
+        raise FormatError(f"cannot read the scores file {path}: there is no such file.")
     try:
-        values = load_file(folder / "scores.safetensors")["values"]
-        return Run(
-            method=document["method"],
-            settings_given=document["settings_given"],
-            settings=document["settings"],
-            problem=ProblemSummary(**document["problem"]),
-            circuit=circuit,
-            scores=EdgeScores(circuit.graph, values, **document["scores"]),
-            trace=_trace(folder / "trace.jsonl"),
-            cost=Cost(**document["cost"]),
-            environment=document["environment"],
-            started=document["started"],
-            margin=document["margin"],
-            notes=tuple(document.get("notes", ())),
-            worst_error=document.get("worst_error"),
-            measurements=document["measurements"],
-            request=document["request"],
-        )
-    except (KeyError, TypeError, ValueError, OSError, SafetensorError) as reason:
-        raise FormatError(f"{folder}: not a complete run folder: {reason}") from reason
-
-
-def _trace(path: Path) -> tuple[Decision, ...]:
-    return read_trace(path.read_text(encoding="utf-8").splitlines(), str(path))
+        values = load_file(path)["values"]
+        if not values.is_floating_point():
+            raise FormatError(f"it holds {values.dtype}")
+        return EdgeScores(graph, values, about.method, about.meaning)
+    except (KeyError, ValueError, OSError, SafetensorError) as reason:
+        raise FormatError(f"{path}: not a scores file: {shortened(str(reason), 240)}") from reason

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgewise.circuit import Circuit, EdgeScores
+from edgewise.codec import Count, Finite
 from edgewise.discovery import Decision, threshold_interval
 from edgewise.problem import Problem
 
@@ -16,14 +17,14 @@ from edgewise.problem import Problem
 class Cost:
     """What a run cost. Peak memory is the process's (or, on a GPU, the device's), in bytes."""
 
-    seconds: float
-    forward_passes: int
-    backward_passes: int
-    edge_tests: int
-    edges_skipped: int
-    peak_memory_bytes: int
-    variants: int = 0  # edge removals evaluated by the method, those in vain included
-    taken_over: int = 0  # tests that a stopped run had done; time, passes, variants are since then
+    seconds: Finite
+    forward_passes: Count
+    backward_passes: Count
+    edge_tests: Count
+    edges_skipped: Count
+    peak_memory_bytes: Count
+    variants: Count = 0  # edge removals evaluated by the method, those in vain included
+    taken_over: Count = 0  # tests a stopped run had done; time, passes, variants are since then
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class ProblemSummary:
     model_config: Mapping[str, Any]
     processing: str
     source: str  # of the prompt pairs
-    n_prompts: int
+    n_prompts: Count
     pairs_sha256: str
     metric: str
     unit: str

@@ -6,9 +6,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from types import UnionType
-from typing import Any, get_args, get_type_hints
+from typing import Any, Literal, get_args, get_type_hints
 
+import msgspec
+
+from edgewise.codec import Finite, Scalar, decoded
 from edgewise.discovery import METHODS
+from edgewise.errors import FormatError, shortened
 from edgewise.evaluation import Faithfulness
 from edgewise.record import Run
 from edgewise.sweeps.grid import Point
@@ -82,6 +86,35 @@ COLUMNS = (*_STATUS, *_PROBLEM, *_FOUND, *_COST)
 VOLATILE = frozenset(column.name for column in _COST)
 RESERVED = frozenset(column.name for column in COLUMNS)
 _BY_NAME = {column.name: column for column in COLUMNS}
+
+# A column as it is read; all but these may be null or missing.
+_READ: dict[str, Any] = {c.name: Finite if c.kind is float else c.kind for c in COLUMNS}
+_READ["status"] = Literal["done", "failed"]
+_OF_DONE = ("task", "method", "circuit_file", "n_edges")
+
+
+def _row_type(name: str, needed: Sequence[str]) -> type[msgspec.Struct]:
+    return msgspec.defstruct(
+        name,
+        [(n, kind) if n in needed else (n, kind | None, None) for n, kind in _READ.items()],
+        kw_only=True,
+    )
+
+
+_ROWS = {
+    True: _row_type("Done", ("key", "status", *_OF_DONE)),
+    False: _row_type("Row", ("key", "status")),
+}
+
+
+def checked_row(document: Any, source: str) -> Row:
+    """A row of a sweep's journal, every column of its type. Raises `FormatError`."""
+    row = decoded(dict, document, source)
+    decoded(_ROWS[row.get("status") == "done"], row, source)
+    for name, value in row.items():
+        if not isinstance(value, Scalar):
+            raise FormatError(f"{source}: {shortened(name)} is a {type(value).__name__}.")
+    return row
 
 
 def described(name: str, options: Mapping[str, Any], task: Task | None) -> Row:

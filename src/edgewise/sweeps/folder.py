@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from edgewise.codec import parsed
 from edgewise.errors import FormatError, OutputError, quoted
 from edgewise.record import remove_unfinished
 from edgewise.storage import (
@@ -28,7 +29,7 @@ from edgewise.storage import (
     wait_until_nobody_holds,
     write_json,
 )
-from edgewise.sweeps.columns import Row
+from edgewise.sweeps.columns import Row, checked_row
 from edgewise.sweeps.tables import LINES, PARQUET, write_tables
 
 FORMAT = "edgewise-sweep"
@@ -145,15 +146,15 @@ def rows_of(lines: Iterable[bytes], source: Path) -> dict[str, Row]:
     """The last row of every point, by its key. Raises `FormatError`, naming the line."""
     rows: dict[str, Row] = {}
     for number, line in enumerate(lines, start=1):
+        complaint = f"{source}, line {number}: not a finished point"
         try:
-            row = json.loads(line)
+            row = checked_row(parsed(line, complaint), complaint)
             _check_names(row)
-            rows[row["key"]] = row
-        except (ValueError, KeyError, TypeError, RecursionError) as reason:
-            raise FormatError(
-                f"{source}, line {number}: not a finished point: {reason}. Remove the line to have "
-                "the point computed again."
-            ) from reason
+        except ValueError as reason:
+            why = reason if isinstance(reason, FormatError) else f"{complaint}: {reason}"
+            why = f"{why}. Remove the line to have the point computed again."
+            raise FormatError(why) from reason
+        rows[row["key"]] = row
     return rows
 
 
