@@ -187,8 +187,10 @@ class _Growth:
         while left:
             before = left
             for i in torch.randperm(len(places), generator=self._generator).tolist():
+                if not left:
+                    return True
                 row, column = places[i].tolist()
-                if left and not self.keep[row, column]:
+                if not self.keep[row, column]:
                     left -= self._add(row, column, left)
             if left == before:
                 return False
