@@ -86,14 +86,16 @@ def forecast_json(found: Forecast) -> dict[str, Any]:
 
 def print_forecast(found: Forecast) -> None:
     """What a run will take, and what that is known from."""
-    bound = "about " if found.finished else "at most "
+    bound = "at most " if found.at_most else "about "
     show.OUT.print(
         f"{bound}{_duration(found.seconds)}, and at most {found.memory_bytes / 1e6:,.0f} MB beside "
         f"the model: {found.edge_tests:,} edge tests, {found.edges_kept:,} edges kept"
     )
     show.OUT.print(
-        f"(From the first seconds of the run, and all of it with {found.pilot_prompts} of the "
-        "prompts. Expect it within a factor of two.)"
+        f"(The whole run, made for this: {found.sampled_tests} tests.)"
+        if found.finished
+        else f"(From every edge's attribution, and the first {found.sampled_tests} tests of the "
+        "run. Expect it within a factor of two.)"
     )
 
 

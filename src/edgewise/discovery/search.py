@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 
@@ -61,16 +61,6 @@ class Search:
     def done(self) -> int:
         """Edges decided so far."""
         return len(self.trace) + self.skipped
-
-    @property
-    def n_live_ports(self) -> int:
-        """Ports that something still reads, at any span, as far as the search has come."""
-        live = {
-            replace(port, node=replace(port.node, span=None))
-            for port in self._graph.receivers
-            if is_read(self._graph, self._keep, port, is_switch=False)
-        }
-        return len(live)
 
     @property
     def loss(self) -> float:
