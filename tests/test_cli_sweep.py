@@ -40,9 +40,10 @@ def test_a_grid_of_everything(capsys, tmp_path):
 
 
 def test_points_that_fail_are_said_and_are_exit_code_1(capsys, tmp_path):
-    command = (*GATES, "--method", "eap", "--edges", "3,500", "--out", tmp_path / "x")
+    command = (*GATES, "--method", "exact", "--edges", "3,500", "--out", tmp_path / "x")
     code, out, err = edgewise(capsys, *command)
-    assert (code, err.strip()) == (1, "")
+    assert code == 1
+    assert all(line.endswith(" s)") for line in err.splitlines())  # progress, if it took long
     assert "2 points failed: asked for 500 edges" in out
     assert "4 points, 2 failed." in out
 

@@ -69,16 +69,7 @@ def test_the_command_line_prints_no_markup():
                 assert node.func.id not in ("print", "Console"), (file.name, node.lineno)
 
 
-def command(*arguments, encoding="utf-8", **options):
-    """The command as its own process."""
-    line = [sys.executable, "-m", "edgewise.cli.main", *map(str, arguments)]
-    import os
-
-    environment = {**os.environ, "PYTHONIOENCODING": encoding}
-    return subprocess.run(line, capture_output=True, env=environment, **options)
-
-
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252", "utf-8"])
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
 def test_every_encoding_gets_some_characters(monkeypatch, tmp_path, encoding):
     raw = io.BytesIO()
     for name in ("stdout", "stderr"):
@@ -88,9 +79,7 @@ def test_every_encoding_gets_some_characters(monkeypatch, tmp_path, encoding):
         ["discover", *TASK, "--out", folder],
         ["evaluate", folder, *FEW],
         ["discover", "--task", "日本\udcff", "--threshold", "1"],
-        ["tasks"],
         ["methods"],
-        ["models"],
         ["discover", "--help"],
         ["tasks", "show", "or-gate"],
     ):
@@ -151,10 +140,9 @@ def test_an_exception_in_a_users_function_is_one_line(capsys, tmp_path, pairs, m
 
 def test_a_fault_of_our_own_is_one_line(capsys, monkeypatch):
     monkeypatch.setitem(TASKS, "broken", None)
-    code, _, err = edgewise(capsys, "tasks")
+    code, out, err = edgewise(capsys, "tasks", "--json")
     assert (code, err.count("\n")) == (1, 1)
     assert "a fault in Edgewise" in err
-    code, out, _ = edgewise(capsys, "tasks", "--json")
     assert "Error: " in json.loads(out)["error"]["message"]
 
 

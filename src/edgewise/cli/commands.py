@@ -123,7 +123,8 @@ def report(
 
     check_output_file(out, overwrite=force)
     given = None if groups is None else read_json(groups, "groups")
-    path = write_report([Run.load(folder) for folder in runs], out, groups=given)
+    with show.spinner("drawing", quiet=json):
+        path = write_report([Run.load(folder) for folder in runs], out, groups=given)
     if json:
         show.as_json({"report": str(path), "runs": [str(folder) for folder in runs]})
     else:

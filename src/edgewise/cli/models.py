@@ -87,7 +87,8 @@ def check(
     from edgewise.evaluation.model_check import check_model
     from edgewise.model import load_model
 
-    found = check_model(load_model(name, dtype=dtype, device=device))
+    with show.spinner("checking", quiet=json):
+        found = check_model(load_model(name, dtype=dtype, device=device))
     if json:
         show.as_json(
             {

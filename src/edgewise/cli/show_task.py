@@ -73,7 +73,7 @@ def show_task(
         show.OUT.print()
         _print_sample(sample)
     if task is not None:
-        show.OUT.print(f"\n{show.accuracy_line(accuracy)}", markup=False, soft_wrap=True)
+        show.OUT.print(f"\n{show.accuracy_line(accuracy)}", soft_wrap=True)
 
 
 def _print_sample(sample: Sample) -> None:

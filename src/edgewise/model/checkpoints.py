@@ -36,7 +36,9 @@ def from_pretrained(
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     is_local, file = Path(source).exists(), gguf_file(source)
-    offline = {"local_files_only": True} if is_local or not _hub_answers() else {}
+    offline = {"trust_remote_code": False}  # else it asks whether to run code beside the weights
+    if is_local or not _hub_answers():
+        offline["local_files_only"] = True
     place, options = source, dict[str, Any](offline)
     if file is not None:
         place, options["gguf_file"] = str(file.path.parent), file.path.name
