@@ -7,9 +7,9 @@ import torch
 import transformers
 
 import edgewise as ew
-from edgewise.data import PromptPairs
+from edgewise.data import PromptPairs, random_tokens, shuffled
 from edgewise.data.checks import doubts
-from edgewise.errors import ProblemError
+from edgewise.errors import ProblemError, SettingError
 from edgewise.evaluation import faithfulness
 from language_models import LongestWord
 from models import random_model
@@ -100,6 +100,15 @@ def test_nll_is_minus_the_mean_log_probability_of_the_whole_answer(model):
         ew.Problem(model, pairs, "logit-diff", "zero")
 
 
+def test_whole_answers_stay_behind_corrupted_prompts():
+    pairs = pairs_of([" Paris Rome", " Rome"], [" Paris dog", " dog"])
+    noisy = random_tokens(pairs, len(tiny("byte-level")), seed=1)
+    assert (noisy.corrupted == pairs.clean)[0, -pairs.forced[0].sum() :].all()
+    assert (noisy.corrupted != pairs.clean)[pairs.real & ~pairs.forced].all()
+    with pytest.raises(SettingError, match="whole answers stand behind the prompts"):
+        shuffled(pairs)
+
+
 def test_whole_answers_that_cannot_be_scored():
     with pytest.raises(ProblemError, match="pair 1: it has 2 right answers; as pair 0 has one"):
         pairs_of([" Paris Rome", [" Rome", " dog"]], [" Paris dog", " cat"])
@@ -135,6 +144,9 @@ def test_the_hint_names_the_spelling_that_is_one_token():
     tokenizer = LongestWord(["Ann", " saw", "dog", " ", "do", "g"])
     ids = tokenizer.encode(" dog")
     assert len(ids) == 2
+    assert pieces("t") != pieces(" t")
+    (note,) = pairs_of(["t", " dog"]).notes
+    assert note.startswith("1 answer runs into the prompt's last word, such as 't'; ' t' is a tok")
     with pytest.raises(ProblemError, match="' dog' is 2 tokens .*; without its leading space it"):
         PromptPairs.from_dataset([{"clean": [1, 2], "answers": [" dog"]}], tokenizer=tokenizer)
     assert PromptPairs.from_text(["Ann saw"], tokenizer=tokenizer, answers=[" dog"]).notes

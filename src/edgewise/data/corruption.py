@@ -87,8 +87,13 @@ def shuffled(pairs: PromptPairs, *, seed: int = 0) -> PromptPairs:
     """These pairs, each corrupted with the clean prompt of another, of equal length.
 
     No prompt gets its own text, not even from a duplicate. Raises `ProblemError`, naming every
-    prompt that has no partner.
+    prompt that has no partner; `SettingError` for whole answers, which are part of prompts.
     """
+    if pairs.whole_answers:
+        raise SettingError(
+            f"whole answers stand behind the prompts of {pairs.source}; those of another prompt "
+            "would take their place. Give corrupted prompts, or use random tokens."
+        )
     generator = _generator(seed)
     corrupted = pairs.clean.clone()
     faults: list[Fault] = []
@@ -131,7 +136,7 @@ def random_tokens(
     drawn = torch.tensor(sorted(set(ids) - set(special)))
     if len(drawn) < 2:
         raise SettingError(f"{len(drawn)} tokens to draw from; there must be at least 2.")
-    chosen = pairs.real & _places(pairs, at)
+    chosen = pairs.real & _places(pairs, at) & ~pairs.forced
     for token in special:
         chosen = chosen & (pairs.clean != token)
     nothing = (~chosen.any(dim=1)).nonzero().flatten().tolist()

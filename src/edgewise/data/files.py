@@ -62,6 +62,7 @@ def read_pairs(
     if fields is not None and encode.text:
         fields["bos"] = encode.reader.begins_with_bos(good[0][1]["clean"])
         fields["chat"] = chat
+        fields["notes"] = (*encode.reader.notes, *fields["notes"])
     return Reading(fields, labels, tuple(in_order([*faults, *found])))
 
 

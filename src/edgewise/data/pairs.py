@@ -123,7 +123,8 @@ class PromptPairs:
         pairs = cls.from_tokens(
             **rows, answer_positions=answer_positions, padding=padding, source=source
         )
-        return replace(pairs, chat=chat, bos=reader.begins_with_bos(rows["clean"][0]))
+        begun = reader.begins_with_bos(rows["clean"][0])
+        return replace(pairs, bos=begun, chat=chat, notes=(*reader.notes, *pairs.notes))
 
     @classmethod
     def from_file(
@@ -212,6 +213,12 @@ class PromptPairs:
             return None if self.answers is None else self.answers[prompt]
         nth = self.answer_at.cumsum(dim=1)[self.answer_at] - 1
         return self.answers[prompt].gather(1, nth[:, None])
+
+    @property
+    def forced(self) -> Bool[Tensor, "batch pos"]:
+        """Where a whole answer's own tokens stand in its prompt, given to predict the next."""
+        later = self.answer_at & (self.answer_at.cumsum(dim=1) > 1)
+        return later if self.whole_answers else torch.zeros_like(later)
 
     @cached_property
     def sha256(self) -> str:

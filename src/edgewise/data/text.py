@@ -41,6 +41,7 @@ class TextReader:
         self.tokenizer, self.bos, self.chat = tokenizer, bos, chat
         self.start: list[int] = []
         self._known: dict[str, list[int] | None] = {}
+        self._run_on: dict[str, str] = {}  # answers that do, and as they would not
         if tokenizer is not None and chat:
             fault = _chat_fault(tokenizer, bos)
             if fault:
@@ -131,13 +132,16 @@ class TextReader:
         alone = self._encode(text, where, what, faults)
         behind = self._behind(prompt, text)
         ids = behind if behind and (len(alone) != 1 or len(behind) == 1) else alone
-        if len(faults) > n_faults or len(ids) == 1:
-            return AnswerTokens(ids or [NO_ANSWER])
         respaced = text[1:] if text.startswith(" ") else f" {text}"
+        other = None if behind else self._single(respaced, prompt)
+        if len(faults) > n_faults or len(ids) == 1:
+            if prompt.text and other not in (None, *ids):
+                self._run_on[text] = respaced
+            return AnswerTokens(ids or [NO_ANSWER])
         fault = ""
         if not ids:
             fault = f"the {ANSWER_NAMES[what]} {text!r} is no token."
-        elif not behind and self._is_single(respaced, prompt):
+        elif other is not None:
             how = "without its" if text.startswith(" ") else "with a"
             fault = (
                 f"the {ANSWER_NAMES[what]} {text!r:.60} is {len(ids)} tokens {self.pieces(ids)}; "
@@ -147,9 +151,25 @@ class TextReader:
             faults.append(Fault(fault, where=where, column=what))
         return AnswerTokens(ids or [NO_ANSWER], text)
 
-    def _is_single(self, text: str, prompt: Prompt) -> bool:
-        ids = self._ids(text)
-        return ids is not None and 1 in (len(ids), len(self._behind(prompt, text) or ()))
+    def _single(self, text: str, prompt: Prompt) -> int | None:
+        """The one token that an answer is, behind its prompt or alone; None if it is several."""
+        for ids in (self._behind(prompt, text), self._ids(text)):
+            if ids is not None and len(ids) == 1:
+                return ids[0]
+        return None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What to know of the answers read so far: some may lack their space."""
+        if not self._run_on:
+            return ()
+        text, respaced = next(iter(self._run_on.items()))
+        n = len(self._run_on)
+        runs = "1 answer runs" if n == 1 else f"{n} different answers run"
+        return (
+            f"{runs} into the prompt's last word, such as {text!r:.60}; {respaced!r:.60} is a "
+            "token too. Is a leading space missing?",
+        )
 
     def _behind(self, prompt: Prompt, text: str) -> list[int] | None:
         """The tokens of a text as it goes on after a prompt; None where it would run into it."""
