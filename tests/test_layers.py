@@ -7,9 +7,10 @@ from pathlib import Path
 import edgewise
 
 PACKAGE = Path(edgewise.__file__).parent
-# Top to bottom; each may import what stands before it. The first four are for everyone.
+# Top to bottom; each may import what stands before it. The first five are for everyone.
 LAYERS = [
     "errors",
+    "blame",
     "codec",
     "storage",
     "settings",

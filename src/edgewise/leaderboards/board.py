@@ -17,6 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from edgewise.blame import explained
 from edgewise.codec import Scalar, decoded
 from edgewise.discovery import OnProgress, Progress, ignore_progress
 from edgewise.errors import EdgewiseError, FormatError, OutputError, SettingError
@@ -285,7 +286,7 @@ def _asked(entrant: Entrant, found: Posed) -> tuple[Cell, Exception | None]:
         status="done" if wrong is None else "refused" if refused else "failed",
         method=entrant.name,
         how=entrant.how,
-        why="" if wrong is None else _explained(wrong),
+        why="" if wrong is None else explained(wrong),
         problem_id=found.problem_id,
         method_id=entrant.identity,
         n_prompts=len(problem.pairs),
@@ -301,11 +302,6 @@ def _asked(entrant: Entrant, found: Posed) -> tuple[Cell, Exception | None]:
 
 def _with_areas(cell: Cell, areas: Areas) -> Cell:
     return replace(cell, n_circuits=areas.n_circuits, **{n: getattr(areas, n) for n in AREAS})
-
-
-def _explained(reason: Exception) -> str:
-    text = str(reason)
-    return text if isinstance(reason, EdgewiseError) else f"{type(reason).__name__}: {text}"
 
 
 def _in_order(cells: Iterable[Cell]) -> tuple[Cell, ...]:

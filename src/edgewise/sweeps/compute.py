@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from edgewise.blame import explained
 from edgewise.discovery import OnProgress, Progress, ignore_progress, method_named
 from edgewise.errors import OutputError
 from edgewise.evaluation import against_known, faithfulness
@@ -17,7 +18,7 @@ from edgewise.problem import Problem
 from edgewise.record import Run, discover, runs_together
 from edgewise.sweeps.columns import Row, asked, described, found
 from edgewise.sweeps.folder import Outcome
-from edgewise.sweeps.grid import Point, explained
+from edgewise.sweeps.grid import Point
 from edgewise.sweeps.identity import content_of, key_of
 from edgewise.tasks import Task
 

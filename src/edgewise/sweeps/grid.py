@@ -8,7 +8,7 @@ from itertools import product
 from typing import Any
 
 from edgewise.discovery import method_named, shares_work
-from edgewise.errors import EdgewiseError, SettingError
+from edgewise.errors import SettingError
 from edgewise.record import several
 
 _PLAIN = (str, int, float, bool, type(None))
@@ -105,10 +105,3 @@ def setting_names(methods: Iterable[str]) -> list[str]:
     """The settings of any of these methods, in their order. Raises `UnknownName`."""
     names = [f.name for name in methods for f in fields(method_named(name).settings)]
     return list(dict.fromkeys(names))
-
-
-def explained(reason: BaseException) -> str:
-    """An error in one line, with its notes."""
-    notes = getattr(reason, "__notes__", ())
-    text = " ".join([str(reason), *notes]).strip() or type(reason).__name__
-    return text if isinstance(reason, EdgewiseError) else f"{type(reason).__name__}: {text}"
