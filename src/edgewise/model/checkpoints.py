@@ -127,13 +127,18 @@ def _check_complete(source: str, found: Any) -> None:
 
 
 def check_tokenizer(tokenizer: Tokenizer | None, d_vocab: int, name: str) -> None:
-    """Raise `UnsupportedModel` if a tokenizer gives ids that a model has no embedding for."""
+    """Raise `UnsupportedModel` if a tokenizer fails, or gives ids that a model does not embed."""
     if tokenizer is None:
         return
     try:
         ids = tokenizer.encode(_SAMPLE)
     except ValueError:  # it has few words, and none of these
         ids = []
+    except Exception as reason:  # transformers takes any value for its settings
+        raise UnsupportedModel(
+            f"{name}'s tokenizer cannot encode a sentence; are its files as they were? "
+            f"({first_line(reason)})"
+        ) from reason
     largest = max(ids, default=0)
     if largest >= d_vocab:
         raise UnsupportedModel(
