@@ -150,7 +150,7 @@ def test_an_unreachable_hub_names_the_bundled_models(monkeypatch):
 
     monkeypatch.setattr(transformers.AutoConfig, "from_pretrained", unreachable)
     with pytest.raises(
-        ModelUnavailable, match=r"No model 'gpt2': .* use a bundled one: .*tracr-reverse"
+        ModelUnavailable, match=r"No model 'gpt2': .* use a bundled one, such as small-lm"
     ):
         ew.load_model("gpt2")
 
@@ -159,6 +159,9 @@ def test_offline_mode_is_one_line_too():
     with pytest.raises(ModelUnavailable) as caught:
         ew.load_model("some-user/some-model-nobody-has")
     assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 500
+    with pytest.raises(ModelUnavailable, match=r"there is no folder or file '\./no/such'"):
+        ew.load_model("./no/such")
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ import edgewise as ew
 
 REPOSITORY = Path(__file__).parents[2]
 REAL = Path(os.environ.get("EDGEWISE_REAL", REPOSITORY / ".real")).resolve()
-MODELS = ("smollm2", "gemma3")
+MODELS = {"smollm2": "SmolLM2-135M-Instruct.gguf", "gemma3": "gemma-3-270m.gguf"}
 
 
 @pytest.hookimpl(tryfirst=True)  # before markers choose what runs
@@ -60,6 +60,12 @@ def folders() -> dict[str, Path]:
     if missing:
         pytest.fail(f"no {' and '.join(missing)} below {REAL}: run `make real`, which fetches them")
     return {name: REAL / name for name in MODELS}
+
+
+@pytest.fixture(scope="session")
+def gguf_files(folders) -> dict[str, Path]:
+    """The files that the folders were made of."""
+    return {name: REAL / "raw" / file for name, file in MODELS.items()}
 
 
 @pytest.fixture(scope="session")

@@ -48,3 +48,8 @@ def test_acdc_on_own_prompts_tested_and_resampled(edgewise, folders, name):
     asked = ["--pairs", "own.jsonl", "--model", folders[name], *HOW, "--replicates", "3"]
     by = ["--method", "eap-ig", "--edges", "200", "--over", "prompts", "--json"]
     assert edgewise("stability", *by, *asked, files={"own.jsonl": JSONL}).json()
+
+
+@MODELS
+def test_a_gguf_file_holds_what_circuits_rest_on(edgewise, gguf_files, name):
+    assert edgewise("models", "check", gguf_files[name], "--json").json()["holds"]

@@ -45,6 +45,21 @@ def test_loads_and_proves_itself(loaded, name):
     assert model.tokenizer.decode(model.tokenizer.encode(CLEAN[0])) == CLEAN[0]
 
 
+@pytest.mark.parametrize(("name", "adds_bos"), [("smollm2", False), ("gemma3", True)])
+def test_the_tokenizer_keeps_its_convention(loaded, name, adds_bos):
+    assert loaded(name).tokenizer.adds_bos is adds_bos
+    digits = loaded(name).tokenizer.encode("1732")
+    assert len(digits) == 4, "numbers are cut into digits"
+
+
+def test_a_gguf_file_is_the_folder_made_of_it(loaded, gguf_files):
+    model, folder = ew.load_model(gguf_files["smollm2"]), loaded("smollm2")
+    tokens = torch.tensor([folder.tokenizer.encode(CLEAN[0])])
+    assert model.tokenizer.encode(CLEAN[0]) == tokens[0].tolist()
+    assert torch.equal(model(tokens), folder(tokens))
+    assert model.n_parameters == folder.n_parameters == 134_515_008  # tied, counted once
+
+
 def test_logits_are_the_sources_with_padding_on_the_left_too(real):
     model, source, *_ = real
     prompts = [model.tokenizer.encode(text) for text in CLEAN]

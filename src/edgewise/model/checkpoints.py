@@ -172,11 +172,12 @@ def _unavailable(source: str, is_local: bool, reason: Exception) -> ModelUnavail
     return ModelUnavailable(
         (f"Did you mean {near[0]!r}? " if near else "")
         + f"No model {source!r}: it is not bundled, not a folder, and the Hugging Face hub did not "
-        f"give it ({first_line(reason)}). Without a network, use a bundled one: "
-        f"{', '.join(BUNDLED)}."
+        f"give it ({first_line(reason)}). Without a network, use a bundled one, such as small-lm; "
+        "`edgewise models` lists them."
     )
 
 
 def first_line(reason: Exception) -> str:
     """The first line of an error's message, or its kind."""
-    return next(iter(str(reason).strip().splitlines()), type(reason).__name__)
+    line = next(iter(str(reason).strip().splitlines()), type(reason).__name__)
+    return line if len(line) <= 200 else f"{line[:199]}…"
