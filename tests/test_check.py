@@ -52,9 +52,9 @@ MALFORMED = [
     ("x.json", "[" + PAIR + "\n" + PAIR + "]", "line 2, column 1", "not JSON: Expecting ','"),
     ("x.json", "[" + PAIR + ",\n5]", "line 2", "expected an object like"),
     ("x.json", "[" + PAIR, "line 1, column 79", "not JSON: Expecting ','"),
-    ("x.json", '{\n"data": []}', "line 1", "expected a list of objects, or an object that has"),
+    ("x.json", '{\n"data": []}', "line 1", "it has no 'clean'; its columns are 'data'"),
     ("x.json", "[]", "", "there are no prompts"),
-    ("x.json", '"BOS 1"', "line 1", "expected a list of objects"),
+    ("x.json", '"BOS 1"', "line 1", "expected an object like"),
     # not CSV
     ("x.csv", HEAD + CELLS + "BOS 1,BOS 2\n", "line 3", "it has 2 cells; the header has 4"),
     ("x.csv", HEAD + CELLS + '"BOS 1,BOS 2,3,2\n', "line 3", "not CSV: unexpected end of data"),
@@ -89,7 +89,8 @@ MALFORMED = [
     ("x.jsonl", lines(PAIR.replace('"2"}', "{}}")), "line 2", "'wrong' must be text or token ids"),
     ("x.jsonl", lines(PAIR.replace('"3"', "[[0, 1]]")), "line 2", "has a list in a list"),
     ("x.jsonl", ids(answer=3), "line 2", "token id 3; the model knows 0 to 2"),
-    ("x.csv", "clean,correct_idx\nBOS 1,x\n", "line 2", "'correct_idx' has 'x', which is not"),
+    ("x.csv", "clean,answer_ids\nBOS 1,x\n", "line 2", "'answer_ids' has 'x', which is not"),
+    ("x.csv", "clean,correct_idx\nBOS 1,1\n", "line 2", "'1' is not the last two digits of a year"),
     ("x.jsonl", lines(PAIR[:-1] + ', "answer_positions": 1}'), "line 1", "no 'answer_positions'"),
     ("x.jsonl", PAIR[:-1] + ', "answer_positions": 9}', "line 1", "answer position 9 is outside"),
     ("x.jsonl", PAIR[:-1] + ', "answer_positions": []}', "line 1", "it has no answer position"),
@@ -100,7 +101,7 @@ MALFORMED = [
     ("x.jsonl", spans('{"a": ["1", 2]}'), "line 1", "'1' is there 1 times, not 2"),
     ("x.jsonl", spans('{"a": ["1", "x"]}'), "line 1", "must say which occurrence"),
     ("x.jsonl", spans('{"a": 1, "b": "1"}'), "line 1", "position 1 is in spans 'a' and 'b'"),
-    ("x.jsonl", spans('{"a": 1}', '{"b": 1}'), "line 2", "it has no span 'a', which line 1 has"),
+    ("x.jsonl", spans('{"a": 1}', '{"b": 1}'), "line 2", "it has no span 'a'; 1 of 2 prompts"),
     ("x.jsonl", spans('{"a": 1}', '{"a": []}'), "line 2", "it has no position of span 'a'"),
     ("x.jsonl", spans('{"a": 1}', '["a"]'), "line 2", "'spans' must map names to positions"),
     ("x.jsonl", spans('{"a": null}'), "line 1", "'spans' must map names"),
@@ -222,11 +223,11 @@ def test_every_fault_at_once_in_order(capsys, tmp_path):
     file.write_text(lines("{", json.dumps(bad), PAIR, PAIR.replace("1 2 3", "7")))
     code, out, _ = edgewise(capsys, "tasks", "check", file, "--model", "tracr-reverse")
     assert code == 2
-    assert [line.split(":")[0].strip() for line in out.splitlines()[1:6]] == [
+    assert [line.split(":")[0].strip() for line in out.splitlines()[2:7]] == [
         "line 2, column 2",
-        "line 3, wrong",
+        "line 3",
         "line 3, answers",
-        "line 3, corrupted",
+        "line 3",
         "line 5, clean",
     ]
 

@@ -212,7 +212,7 @@ def test_pairs_of_a_users_own(capsys, tmp_path):
     file.write_text('{"clean": "BOS 1 2 9", "corrupted": "BOS 3 1"}\n')
     code, _, err = edgewise(capsys, "discover", *arguments, "--threshold", "0.01")
     assert code == 2
-    assert "line 1: the model has no token '9'" in err
+    assert "line 1, clean: the model has no token '9'" in err
 
 
 def test_a_run_saved_from_python_needs_its_problem_named(capsys, tmp_path):

@@ -228,11 +228,11 @@ def test_one_fault_is_told_once():
         ({"clean": [[1, 2]], "answer_positions": [-3]}, "position -3 is outside its 2 tokens"),
         (
             {"clean": [[1, 2], [3]], "answer_positions": torch.ones(2, 2, dtype=torch.bool)},
-            "pair 1: an answer position is padding",
+            "pair 1, answer_positions: an answer position is padding",
         ),
         (
             {"clean": [[1, 2]], "answer_positions": torch.zeros(1, 2, dtype=torch.bool)},
-            "pair 0: it has no answer position",
+            "pair 0, answer_positions: it has no answer position",
         ),
         (
             {"clean": [[1, 2]], "answer_positions": torch.ones(1, 3, dtype=torch.bool)},
@@ -449,7 +449,7 @@ def test_bos_goes_before_every_prompt_and_no_answer():
 
 
 def test_bos_twice_or_without_one():
-    with pytest.raises(ProblemError, match="pair 0: the text begins with the BOS token already"):
+    with pytest.raises(ProblemError, match="pair 0, clean: the text begins with the BOS"):
         PromptPairs.from_text(["<bos>ab"], tokenizer=Letters(), bos=True)
     with pytest.raises(ProblemError, match="the tokenizer has no BOS token"):
         PromptPairs.from_text(["ab"], tokenizer=Letters(bos=None), bos=True)
@@ -551,9 +551,9 @@ def test_broken_lines_are_named_by_line_and_column(tmp_path):
         pairs_of(tmp_path, '{"clean": [1]}', '{"clean": [1,}', "", "[1]", "5", "null")
     assert caught.value.faults == (
         "line 2, column 14: not JSON: Expecting value.",
-        'line 4: expected an object like {"clean": …}.',
-        'line 5: expected an object like {"clean": …}.',
-        'line 6: expected an object like {"clean": …}.',
+        'line 4: expected an object like {"clean": …}, not [1].',
+        'line 5: expected an object like {"clean": …}, not 5.',
+        'line 6: expected an object like {"clean": …}, not None.',
     )
 
 
@@ -571,10 +571,10 @@ def test_broken_lines_are_named_by_line_and_column(tmp_path):
         (['{"clean": [[1]]}'], "line 1: 'clean' must be token ids"),
         (['{"clean": [true]}'], "line 1: 'clean' must be token ids"),
         (['{"clean": [1.0]}'], "line 1: 'clean' must be token ids"),
-        (["", '{"clean": [1], "answers": "yes"}'], "line 2: no token for 'yes'"),
+        (["", '{"clean": [1], "answers": "yes"}'], "line 2, answers: no token for 'yes'"),
         (['{"clean": [1], "corrupted": "a"}'], "line 1: 'corrupted' must be token ids"),
-        (['{"clean": "a"}', '{"clean": "zz"}'], "line 2: no token for 'zz'"),
-        (["", '{"clean": "a", "answers": "az"}'], "line 2: no token for 'z'"),
+        (['{"clean": "a"}', '{"clean": "zz"}'], "line 2, clean: no token for 'zz'"),
+        (["", '{"clean": "a", "answers": "az"}'], "line 2, answers: no token for 'z'"),
         # Faults found after the lines were read are named by line as well:
         (["", '{"clean": [1, 2], "corrupted": [1]}'], "line 2: clean has 2 tokens, corrupted 1"),
         (["", '{"clean": []}'], "line 2: the clean prompt is empty"),
@@ -613,7 +613,7 @@ def test_files_that_cannot_be_read(tmp_path):
     with pytest.raises(FormatError, match="Is a directory"):
         PromptPairs.from_file(tmp_path)
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(FormatError, match=r"binary: not UTF-8 text"):
+    with pytest.raises(FormatError, match="line 1 has the byte 0x.., which is not UTF-8"):
         PromptPairs.from_file(tmp_path / "binary")
 
 

@@ -194,7 +194,7 @@ def test_two_columns_for_one_thing_are_refused():
 
 
 def test_answers_as_text_or_ids_for_prompts_of_either_kind():
-    rows = [{"clean": "ab", "answers": [4, " no"]}]
+    rows = [{"clean": "ab", "answer_ids": [4, 5]}]
     assert PromptPairs.from_dataset(rows, tokenizer=Letters()).answers.tolist() == [[4, 5]]
     rows = [{"clean": [1, 2], "answers": " no"}]
     assert PromptPairs.from_dataset(rows, tokenizer=Letters()).answers.tolist() == [[5]]

@@ -43,7 +43,7 @@ def test_a_text_that_begins_with_bos_keeps_it():
 
 def test_files_rows_and_shared_spans_follow_and_say_so(tmp_path):
     tokenizer = tiny("byte-level", bos=True)
-    rows = [{"clean": TEXT, "answers": 3, "spans": {"first": 0}}]
+    rows = [{"clean": TEXT, "answer_ids": 3, "spans": {"first": 0}}]
     for options in ({}, {"bos": True}, {"bos": False}):
         pairs = PromptPairs.from_dataset(rows, tokenizer=tokenizer, **options)
         assert pairs.bos is options.get("bos", True)

@@ -62,15 +62,17 @@ class ScoreError(SettingError):
 class Fault(str):
     """What is wrong, as a sentence; `where` names the prompt (its line), `column` the field.
 
-    Both are empty for faults of the whole.
+    `whole`: it concerns all prompts, so that none can be used. `where` is where it was seen, if
+    anywhere.
     """
 
     where: str
     column: str
+    whole: bool
 
-    def __new__(cls, text: str, *, where: str = "", column: str = "") -> Fault:
+    def __new__(cls, text: str, *, where: str = "", column: str = "", whole: bool = False) -> Fault:
         fault = super().__new__(cls, f"{where}: {text}" if where else text)
-        fault.where, fault.column = where, column
+        fault.where, fault.column, fault.whole = where, column, whole or not where
         return fault
 
     @property
@@ -95,10 +97,11 @@ class ProblemError(EdgewiseError, ValueError):
         message += f"{len(faults)} faults"
         message += f" of {len(kinds)} kinds" if len(kinds) < len(faults) else ""
         for i, kind in enumerate(kinds):
-            if i and len(message) > LIMIT - 120:
+            room = LIMIT - 30 - len(message)
+            if i and room < 80:
                 message += f"\n  … and {len(kinds) - i} more kinds."
                 break
-            message += f"\n  {i + 1}. {shortened(kind, 180)}"
+            message += f"\n  {i + 1}. {shortened(kind, min(room, 180))}"
         super().__init__(message)
 
 
@@ -111,13 +114,16 @@ def kinds_of(faults: Iterable[str]) -> list[str]:
     for fault in faults:
         known = fault if isinstance(fault, Fault) else Fault(fault)
         pattern = re.sub(r"'[^']*'|\"[^\"]*\"|\[.*\]|-?\d+", "…", known.text)
+        pattern = re.sub("…(, …)+", "…", pattern)
         kinds.setdefault((known.column, pattern), []).append(known)
     sentences = []
     for first, *more in kinds.values():
-        places = ", ".join(fault.where for fault in more[:3] if fault.where)
-        places = f": {places}{', …' if more[3:] else ''}" if places else ""
+        others = list(dict.fromkeys(f.where for f in more if f.where not in ("", first.where)))
+        places = f": {', '.join([*others[:3], *(['…'] if others[3:] else [])])}" if others else ""
         like = f"and {len(more)} like it{places}" if more else ""
-        where = " ".join(filter(None, [first.where, f"({like})" if like else ""]))
+        column = "" if first.column.rstrip("s") in first.text else first.column
+        place = ", ".join(filter(None, [first.where, column]))
+        where = " ".join(filter(None, [place, f"({like})" if like else ""]))
         sentences.append(f"{where}: {first.text}" if where else str(first))
     return sentences
 

@@ -35,6 +35,9 @@ def check(
     chat: Annotated[
         bool, typer.Option("--chat", help="Each text is the user's turn in the chat template.")
     ] = False,
+    skip_faulty: Annotated[
+        bool, typer.Option("--skip-faulty", help="Leave out prompts that cannot be used.")
+    ] = False,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, mps.")] = None,
     json: Json = False,
 ) -> None:
@@ -53,15 +56,25 @@ def check(
     choices = {"n": n, "seed": seed, "template": template, "corruption": corruption, "data": data}
     given = {name: value for name, value in choices.items() if value is not None}
     if file.suffix == ".py" or not (file.suffix or file.is_file()):
-        if columns is not None:
-            raise SettingError("--columns is for files; a task knows its prompts.")
+        if columns is not None or skip_faulty:
+            name = "skip-faulty" if columns is None else "columns"
+            raise SettingError(f"--{name} is for files; a task knows its prompts.")
         found = check_task(
             prompts, model, {**given, "bos": bos, "chat": chat}, device=device, quiet=json
         )
     else:
         if given:
             raise SettingError(f"--{next(iter(given))} is for tasks; {prompts} has its prompts.")
-        found = check_file(file, model, columns, bos=bos, chat=chat, device=device, quiet=json)
+        found = check_file(
+            file,
+            model,
+            columns,
+            bos=bos,
+            chat=chat,
+            skip_faulty=skip_faulty,
+            device=device,
+            quiet=json,
+        )
     if json:
         show.as_json(found.to_json())
     else:

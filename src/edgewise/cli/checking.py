@@ -16,18 +16,20 @@ from edgewise.data.columns import parse_columns
 from edgewise.data.faults import Fault, in_order
 from edgewise.data.files import read_pairs
 from edgewise.data.tables import table_of_file
+from edgewise.errors import kinds_of
 from edgewise.model import Model, load_model
 from edgewise.patching import Accuracy, accuracy_of, judged
 from edgewise.tasks import default_model, load_task, task_spec
 
-_SHOWN = 20  # faults, or warnings, that are printed
+_SHOWN = 20  # kinds of faults, or warnings, that are printed
 
 
 @dataclass(frozen=True)
 class Checked:
     """Faults must be changed before prompts can be used, warnings looked at; the model's answers.
 
-    `source` is a file, or the name of a task.
+    `source` is a file, or the name of a task. `layout` says how a file's columns are read,
+    `left_out` what is wrong with prompts of it that are left out, as was asked.
     """
 
     source: str
@@ -37,6 +39,8 @@ class Checked:
     warnings: Sequence[Fault]
     accuracy: Accuracy | None
     answers: dict[str, Any] | None
+    layout: str | None = None
+    left_out: Sequence[Fault] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The document of `edgewise tasks check --json`."""
@@ -47,6 +51,8 @@ class Checked:
             "model": self.model,
             "usable": not self.faults,
             "pairs": self.n_pairs,
+            "layout": self.layout,
+            "left_out": [_json(fault) for fault in self.left_out],
             "faults": [_json(fault) for fault in self.faults],
             "warnings": [_json(warning) for warning in warnings],
             "accuracy": None if self.accuracy is None else self.accuracy.to_json(),
@@ -61,6 +67,7 @@ def check_file(
     *,
     bos: bool | None,
     chat: bool,
+    skip_faulty: bool,
     device: str | None,
     quiet: bool,
 ) -> Checked:
@@ -71,12 +78,13 @@ def check_file(
         loaded = None if model is None else load_model(model, device=device)
     tokenizer = None if loaded is None else loaded.tokenizer
     reading = read_pairs(table, tokenizer, bos=bos, chat=chat, columns=names)
+    left_out = [f for f in reading.faults if skip_faulty and not f.whole and reading.labels]
+    faults = [fault for fault in reading.faults if fault not in left_out]
     pairs = None
     if reading.fields is not None:
         pairs = PromptPairs(**reading.fields, source=str(file))
-    return _checked(
-        str(file), model, loaded, pairs, reading.labels, list(reading.faults), quiet=quiet
-    )
+    found = _checked(str(file), model, loaded, pairs, reading.labels, faults, quiet=quiet)
+    return replace(found, layout=reading.layout.sentence, left_out=left_out)
 
 
 def check_task(
@@ -176,19 +184,25 @@ def _json(fault: Fault) -> dict[str, Any]:
 
 
 def print_checked(found: Checked) -> None:
-    """Faults and warnings, one a line, and how the model answers."""
+    """The layout of a file; faults and warnings, a line a kind; how the model answers."""
 
     def line(text: str) -> None:  # whole: it may be searched for, and holds the user's brackets
         show.OUT.print(text, soft_wrap=True)
 
-    for title, listed in (("must be changed", found.faults), ("to look at", found.warnings)):
+    if found.layout is not None:
+        line(found.layout)
+    for title, listed in (
+        ("must be changed", found.faults),
+        ("left out", found.left_out),
+        ("to look at", found.warnings),
+    ):
+        kinds = kinds_of(listed)
         if listed:
             line(f"{len(listed)} {title}:")
-        for fault in listed[:_SHOWN]:
-            place = ", ".join(filter(None, [fault.where, fault.column]))
-            line(f"  {place}: {fault.text}" if place else f"  {fault.text}")
-        if len(listed) > _SHOWN:
-            line(f"  … and {len(listed) - _SHOWN} more (--json lists all).")
+        for kind in kinds[:_SHOWN]:
+            line(f"  {kind}")
+        if len(kinds) > _SHOWN:
+            line(f"  … and {len(kinds) - _SHOWN} more kinds (--json lists all).")
     line(f"{found.source}: {found.n_pairs} pairs can be used.")
     for name, answers in (found.answers or {}).items():
         line(_answers_line(name, answers, found.model))

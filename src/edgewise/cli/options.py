@@ -38,6 +38,9 @@ class ProblemOptions:
         "The names that --pairs has its columns under: clean=prompt,answers=target; "
         "nothing after = leaves one out."
     )
+    skip_faulty: bool = _option(
+        "Leave out prompts of --pairs that cannot be used, and say which.", False
+    )
     corrupt: str | None = _option(
         "Corrupted prompts for --pairs without: shuffle, random, or random:SPAN."
     )
@@ -193,7 +196,8 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
 
 # Options of a problem that a sweep takes one value of.
 _ONE_VALUE = (
-    *("columns", "bos", "chat", "split_qkv", "split_heads", "split_embed", "switches", "spans"),
+    *("columns", "skip_faulty", "bos", "chat", "split_qkv", "split_heads", "split_embed"),
+    *("switches", "spans"),
     *("batch_size", "device", "processing"),
 )
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgewise.circuit import Circuit
+from edgewise.cli import show
 from edgewise.cli.options import ProblemOptions
 from edgewise.codec import decoded
 from edgewise.data import PromptPairs
@@ -132,9 +133,10 @@ def circuit_and_problem(
 
 def _task(options: ProblemOptions, load: Load) -> Task:
     assert options.task is not None
-    for name in ("columns", "corrupt"):
+    for name in ("columns", "skip_faulty", "corrupt"):
         if getattr(options, name):
-            raise SettingError(f"--{name} is for --pairs; a task knows its prompts.")
+            flag = name.replace("_", "-")
+            raise SettingError(f"--{flag} is for --pairs; a task knows its prompts.")
     task = load_task(
         options.task,
         load(options, options.model or default_model(task_spec(options.task))),
@@ -170,12 +172,17 @@ def _pairs_task(options: ProblemOptions, load: Load) -> Task:
         columns=columns,
         bos=options.bos,
         chat=options.chat,
+        faulty="skip" if options.skip_faulty else "refuse",
     )
+    if pairs.left_out:
+        show.say(pairs.left_out_sentence)
     origin: dict[str, Any] = {"pairs": str(Path(options.pairs).resolve()), "bos": options.bos}
     if options.chat:
         origin["chat"] = True
     if options.columns is not None:
         origin["columns"] = options.columns
+    if options.skip_faulty:
+        origin["skip_faulty"] = True
     if options.corrupt is not None:
         seed = options.seed or 0
         pairs = corrupt(

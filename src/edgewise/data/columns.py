@@ -1,4 +1,8 @@
-"""What the columns of a table mean: clean, corrupted, answers, wrong, answer_positions, spans."""
+"""What the columns of a table mean: clean, corrupted, answers, wrong, answer_positions, spans.
+
+A user's column map comes first, then Edgewise's own names, then a layout of another package, which
+is taken as a whole or not at all. The choice is made once, from all columns of the table.
+"""
 
 from __future__ import annotations
 
@@ -6,23 +10,23 @@ import ast
 import difflib
 import json
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from edgewise.data.faults import Fault
-from edgewise.data.rivals import ID_COLUMNS, translated
+from edgewise.data.layouts import (
+    FOREIGN,
+    ID_SPELLINGS,
+    SPELLINGS,
+    Layout,
+    RowFault,
+    Values,
+    shared_spans,
+)
 from edgewise.data.tables import Row, Table
-from edgewise.errors import SettingError, unknown_name
+from edgewise.errors import SettingError, shortened, unknown_name
 
-SPELLINGS = {  # our name for a column: the spellings it is read from
-    "clean": ("clean",),
-    "corrupted": ("corrupted", "corrupt"),
-    "answers": ("answers", "answer"),
-    "wrong": ("wrong", "wrong_answers", "wrong_answer"),
-    "answer_positions": ("answer_positions", "answer_position"),
-    "spans": ("spans",),
-}
 Columns = Mapping[str, str | None]
 
 
@@ -48,107 +52,195 @@ def parse_columns(text: str) -> dict[str, str | None]:
     return columns
 
 
-def check_columns(columns: Columns | None) -> dict[str, str | None]:
-    """A column map under our names. Raises `UnknownName` or `SettingError`."""
+def layout_of(table: Table, columns: Columns | None, faults: list[Fault]) -> Layout:
+    """The layout of a table. Raises `UnknownName` or `SettingError` for a map without sense."""
+    mapped, ids = _checked(columns)
+    named = {ours: (theirs,) for ours, theirs in mapped.items() if theirs is not None}
+    there = {  # columns that hold something, in their order
+        name: True
+        for row in table.rows
+        for name, value in row.values.items()
+        if _filled(value, table.cells)
+    }
+    own = {
+        ours: tuple(name for name in spellings if name in there)
+        for ours, spellings in SPELLINGS.items()
+        if ours not in mapped and not there.keys().isdisjoint(spellings)
+    }
+    if table.cells:
+        (column,) = (own | named).get("clean", ("",))
+        prompts = [_member(row.values, column) for row in table.rows]
+        n_lists = sum(_id_list(prompt) is not None for prompt in prompts)
+        ids |= {"clean", "corrupted"} if 2 * n_lists > len(prompts) else set()
+    chosen = Layout("your column map" if named else "Edgewise", {})
+    for foreign in FOREIGN:
+        taken = (set(own) - foreign.over) | set(named)
+        if taken.isdisjoint({*foreign.columns, *foreign.makes}) and _fits(
+            foreign, own | named, ids, table, set(there)
+        ):
+            chosen = foreign
+            break
+    spans, n_positions = _shared_spans(table, faults) if "spans" not in {*own, *mapped} else ({}, 0)
+    read = {**own, **chosen.columns, **named}
+    used = [theirs for columns in read.values() for theirs in columns]
+    return replace(
+        chosen,
+        name="AutoCircuit" if spans and not chosen.columns else chosen.name,
+        columns={name: read[name] for name in SPELLINGS if name in read},
+        unread=tuple(n for n in there if not any(u == n or u.startswith(f"{n}.") for u in used)),
+        ids=chosen.ids | ids,
+        without=frozenset(mapped) - frozenset(named),
+        spans=spans,
+        n_positions=n_positions,
+    )
+
+
+def _fits(
+    foreign: Layout,
+    others: Mapping[str, tuple[str, ...]],
+    ids: frozenset[str],
+    table: Table,
+    there: set[str],
+) -> bool:
+    """Whether a table has all columns of a layout, and a row that fits it."""
+    if not all(there.issuperset(columns) for columns in foreign.columns.values()):
+        return False
+    columns = {**others, **foreign.columns}
+    layout = Layout("", {n: c for n, c in columns.items() if n in ("clean", "answers")}, ids=ids)
+    return foreign.fits is None or any(
+        foreign.fits(values) for _, values in _read_rows(table, layout, [])
+    )
+
+
+def _shared_spans(table: Table, faults: list[Fault]) -> tuple[Mapping[str, list[int]], int]:
+    try:
+        return shared_spans(table.facts)
+    except RowFault as reason:
+        faults.append(Fault(reason.text, column=reason.column))
+        return {}, 0
+
+
+def _checked(columns: Columns | None) -> tuple[dict[str, str | None], frozenset[str]]:
+    """A column map under our names, and which of them it says to hold ids."""
     named: dict[str, str | None] = {}
     for given, theirs in (columns or {}).items():
         ours = next((name for name, known in SPELLINGS.items() if given in known), None)
         if ours is None:
-            raise unknown_name("column", given, SPELLINGS)
+            raise unknown_name("column", given, [s for known in SPELLINGS.values() for s in known])
         if theirs is not None and not isinstance(theirs, str):
-            raise SettingError(f"column {given!r} is read from {theirs!r}; it must be a name.")
+            raise SettingError(f"column {given!r} is read from {theirs!r:.60}; it must be a name.")
         if ours in named:
             raise SettingError(f"column {ours!r} is mapped twice.")
         named[ours] = theirs
     if named.get("clean", "") is None:
         raise SettingError("column 'clean' cannot be left out.")
-    return named
+    ids = {name for name in named if {*(columns or ())} & {*SPELLINGS[name]} & {*ID_SPELLINGS}}
+    return named, frozenset(ids)
 
 
-def records_of(
-    table: Table, columns: Mapping[str, str | None], faults: list[Fault]
-) -> list[Record]:
+def records_of(table: Table, layout: Layout, faults: list[Fault]) -> list[Record]:
     """The rows that have a prompt, under our names; to lack what others have is a fault."""
-    read: list[Record] = []
-    for row in table.rows:
-        try:
-            read.append(Record(row.where, _ours(row, columns, cells=table.cells)))
-        except _CellFault as reason:
-            faults.append(Fault(reason.text, where=row.where, column=reason.column))
-    _add_unknown(table, read, columns, faults)
+    read = [
+        Record(where, {name: v for name, v in values.items() if name not in layout.without})
+        for where, values in _read_rows(table, layout, faults)
+    ]
+    _add_unknown(table, layout, faults)
     for name in SPELLINGS:
         lacking = [record for record in read if name not in record.values]
-        asked = columns.get(name)
-        if not lacking:
+        theirs = layout.columns.get(name, ())
+        if not lacking or name in layout.without:
             continue
         if len(lacking) == len(read):
-            if name == "clean" or asked:
-                faults.append(_absent(table, name, lacking[0].where, asked))
+            if name == "clean" or theirs:
+                faults.append(_absent(table, name, lacking[0].where, theirs))
             continue
-        text = f"it has no {name!r}{f', read from {asked!r}' if asked else ''}."
+        other = f", read from {theirs[0]!r}" if theirs and theirs[0] not in SPELLINGS[name] else ""
+        text = f"it has no {name!r}{other}."
         faults += [Fault(text, where=record.where, column=name) for record in lacking]
     return [record for record in read if "clean" in record.values]
 
 
-class _CellFault(Exception):
-    def __init__(self, column: str, text: str) -> None:
-        super().__init__(text)
-        self.column, self.text = column, text
+def _read_rows(table: Table, layout: Layout, faults: list[Fault]) -> Iterator[tuple[str, Values]]:
+    for row in table.rows:
+        try:
+            values = _values(row, layout, table.cells)
+            yield row.where, layout.finish(values) if layout.finish else values
+        except RowFault as reason:
+            faults.append(Fault(reason.text, where=row.where, column=reason.column))
 
 
-def _ours(row: Row, columns: Mapping[str, str | None], *, cells: bool) -> dict[str, Any]:
-    try:
-        values = translated(row.values)
-    except ValueError as reason:
-        raise _CellFault("clean", str(reason)) from reason
-    found: dict[str, Any] = {}
-    for name in SPELLINGS:
-        spelling = _spelling(name, values, columns, cells=cells)
-        if spelling is None:
-            continue
-        value = values[spelling]
-        if cells and isinstance(value, str):
-            value = _of_cell(name, value, row.where)
-        if spelling in ID_COLUMNS.get(name, ()):
-            value = _ids(spelling, value)
-        if value is not None:
-            found[name] = value
+def _filled(value: Any, cells: bool) -> bool:
+    return value is not None and not (cells and value == "")
+
+
+def _values(row: Row, layout: Layout, cells: bool) -> Values:
+    """A row's values under our names. Raises `RowFault` for a cell that cannot be read."""
+    values: Values = {}
+    numbers: list[str] = []
+    for name, columns in layout.columns.items():
+        found = {theirs: _member(row.values, theirs) for theirs in columns}
+        found = {theirs: value for theirs, value in found.items() if _filled(value, cells)}
+        if len(found) > 1:
+            both = " and ".join(repr(theirs) for theirs in found)
+            text = f"{both} both say what {name!r} is. Keep one, or map the other."
+            raise RowFault(name, text)
+        for theirs, value in found.items():
+            ids = name in layout.ids or theirs in ID_SPELLINGS
+            if cells and isinstance(value, str):
+                value = _of_cell(name, value, ids)
+            values[name] = _ids(name, theirs, value) if ids else value
+            if name in ("answers", "wrong") and not ids:
+                numbers.append(name)
+    is_text = isinstance(values.get("clean"), str)
+    return values | {name: _answers(values[name], is_text, cells) for name in numbers}
+
+
+def _answers(value: Any, text: bool, cells: bool) -> Any:
+    """Answers whose numbers are token ids where prompts are ids, and text where they are text.
+
+    So they mean the same in cells of CSV, which are text, and in files that have numbers.
+    """
+
+    def answer(value: Any) -> Any:
+        if text:
+            return str(value) if type(value) is int else value
+        return int(value) if cells and _is_id(value) else value
+
+    return [answer(v) for v in value] if isinstance(value, list) else answer(value)
+
+
+def _member(values: Mapping[str, Any], name: str) -> Any:
+    """A column, or what `a.b` or `a.0` names inside of one; None if it is not there."""
+    if name in values or "." not in name:
+        return values.get(name)
+    found: Any = values
+    for part in name.split("."):
+        if isinstance(found, Mapping):
+            found = found.get(part)
+        elif isinstance(found, list) and part.isdecimal() and int(part[:9]) < len(found):
+            found = found[int(part[:9])]
+        else:
+            return None
     return found
 
 
-def _spelling(
-    name: str, values: Mapping[str, Any], columns: Mapping[str, str | None], *, cells: bool
-) -> str | None:
-    """The column of this row that is read as `name`."""
-
-    def filled(key: str) -> bool:
-        return values.get(key) is not None and not (cells and values[key] == "")
-
-    if name in columns:
-        asked = columns[name]
-        return asked if asked is not None and filled(asked) else None
-    for key in ID_COLUMNS.get(name, ()):
-        if filled(key):
-            return key
-    there = [key for key in SPELLINGS[name] if filled(key)]
-    if len(there) > 1:
-        both = " and ".join(repr(key) for key in there)
-        raise _CellFault(name, f"{both} both say what {name!r} is. Keep one, or map the other.")
-    return there[0] if there else None
-
-
-def _of_cell(name: str, cell: str, where: str) -> Any:
+def _of_cell(name: str, cell: str, ids: bool) -> Any:
     """What a cell of CSV says: text, a list of ids or texts, indices, an object of spans."""
     if name in ("clean", "corrupted"):
-        ids = _literal(cell) if cell.lstrip().startswith("[") else None
-        return ids if isinstance(ids, list) and all(type(v) is int for v in ids) else cell
+        return (_id_list(cell) or cell) if ids else cell
     if name in ("answers", "wrong"):
         several = _literal(cell) if cell.lstrip().startswith("[") else None
         return several if isinstance(several, list) else cell
     value = _literal(cell)
     if value is None:
-        raise _CellFault(name, f"{name!r} is {cell!r:.60}, which cannot be read.")
+        raise RowFault(name, f"{name!r} is {cell!r:.60}, which cannot be read.")
     return value
+
+
+def _id_list(cell: Any) -> list[int] | None:
+    """The token ids that a cell lists; None if it holds anything else."""
+    ids = _literal(cell) if isinstance(cell, str) and cell.lstrip().startswith("[") else None
+    return ids if isinstance(ids, list) and all(type(v) is int for v in ids) else None
 
 
 def _literal(text: str) -> Any:
@@ -165,47 +257,46 @@ def _literal(text: str) -> Any:
         return None
 
 
-def _is_id(text: str) -> bool:
-    return text.strip().isdecimal() and len(text) < 19
+def _is_id(value: Any) -> bool:
+    """Whether a cell's text is a whole number that can be a token id."""
+    return isinstance(value, str) and value.strip().isdecimal() and len(value) < 19
 
 
-def _ids(column: str, value: Any) -> Any:
-    """Token ids, from a column of another package that holds nothing else."""
+def _ids(name: str, column: str, value: Any) -> Any:
+    """Token ids, from a column that holds nothing else."""
     several = value if isinstance(value, list) else [value]
-    ids = [int(v) if isinstance(v, str) and _is_id(v) else v for v in several]
+    ids = [int(v) if _is_id(v) else v for v in several]
     odd = [v for v in ids if type(v) is not int]
     if odd:
-        name = next(ours for ours, known in ID_COLUMNS.items() if column in known)
-        raise _CellFault(name, f"{column!r} has {odd[0]!r}, which is not a token id.")
+        raise RowFault(name, f"{column!r} has {odd[0]!r:.60}, which is not a token id.")
     return ids
 
 
-def _add_unknown(
-    table: Table, read: list[Record], columns: Mapping[str, str | None], faults: list[Fault]
-) -> None:
+def _add_unknown(table: Table, layout: Layout, faults: list[Fault]) -> None:
     """Columns that look like one of ours which is missing; all others are the user's own."""
-    there = {name for record in read for name in record.values} | set(columns)
+    there = {*layout.columns, *layout.makes, *layout.without}
     missing = {s: name for name, known in SPELLINGS.items() if name not in there for s in known}
-    known = {s for spellings in SPELLINGS.values() for s in spellings} | set(columns.values())
+    known = {s for names in (*SPELLINGS.values(), *layout.columns.values()) for s in names}
     first: dict[str, str] = {}
     for row in table.rows:
         for name in row.values:
             first.setdefault(name, row.where)
     for name, where in first.items():
-        near = difflib.get_close_matches(name, missing, n=1, cutoff=0.8)
+        near = difflib.get_close_matches(name[:80], missing, n=1, cutoff=0.8)
         if near and name not in known:
-            text = f"no column {name!r} is known. Did you mean {near[0]!r}?"
-            faults.append(Fault(text, where=where, column=name))
+            text = f"no column {shortened(name)!r} is known. Did you mean {near[0]!r}?"
+            faults.append(Fault(text, where=where, column=name, whole=True))
 
 
-def _absent(table: Table, name: str, where: str, asked: str | None) -> Fault:
+def _absent(table: Table, name: str, where: str, theirs: tuple[str, ...]) -> Fault:
     names = list(dict.fromkeys(name for row in table.rows for name in row.values))
-    listed = ", ".join(repr(name) for name in names[:8] if name) + (", …" if names[8:] else "")
-    if asked:
-        text = f"it has no {asked!r}, which {name!r} is read from; its columns are {listed}."
+    listed = shortened(", ".join(map(repr, filter(None, names[:8]))), 200)
+    listed += ", …" if names[8:] else ""
+    if theirs:
+        text = f"it has no {theirs[0]!r}, which {name!r} is read from; its columns are {listed}."
     else:
         text = (
             f"it has no {name!r}; its columns are {listed or 'none'}. "
             f'Say which it is: columns={{"{name}": NAME}}, or --columns {name}=NAME.'
         )
-    return Fault(text, where=where, column=name)
+    return Fault(text, where=where, column=name, whole=True)

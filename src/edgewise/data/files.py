@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from edgewise.data.build import build_pairs
-from edgewise.data.columns import Columns, Record, check_columns, records_of
+from edgewise.data.columns import Columns, Record, layout_of, records_of
 from edgewise.data.faults import Fault, in_order
+from edgewise.data.layouts import Layout
 from edgewise.data.tables import Table
 from edgewise.data.text import Prompt, TextReader
-from edgewise.data.tokens import AnswerTokens, Padding, Tokenizer
+from edgewise.data.tokens import Padding, Tokenizer
 from edgewise.errors import ProblemError
 
 Encoded = tuple[str, dict[str, Any]]  # where a row stands, and its columns as ids
@@ -27,6 +29,7 @@ class Reading:
     fields: dict[str, Any] | None
     labels: tuple[str, ...]
     faults: tuple[Fault, ...]
+    layout: Layout
 
 
 def read_pairs(
@@ -40,15 +43,12 @@ def read_pairs(
 ) -> Reading:
     """Read a table, faults and all. Raises `SettingError` for a column map that makes no sense."""
     faults = list(table.faults)
-    mapped = check_columns(columns)
-    records = records_of(table, mapped, faults)
+    layout = layout_of(table, columns, faults)
+    records = records_of(table, layout, faults)
     rows: list[Encoded] = []
     if records:
-        encode = _Encoder(
-            records[0], TextReader(tokenizer, table.source, bos=bos, chat=chat), table, faults
-        )
-        if "spans" not in mapped:
-            records = _with_shared_spans(records, table, len(encode.reader.start))
+        reader = TextReader(tokenizer, table.source, bos=bos, chat=chat)
+        encode = _Encoder(records, reader, table, layout, faults)
         rows = [(r.where, encode(r)) for r in records]
     _check_span_names(rows, faults)
     good = _without_bad(rows, faults)
@@ -63,7 +63,7 @@ def read_pairs(
         fields["bos"] = encode.reader.begins_with_bos(good[0][1]["clean"])
         fields["chat"] = chat
         fields["notes"] = (*encode.reader.notes, *fields["notes"])
-    return Reading(fields, labels, tuple(in_order([*faults, *found])))
+    return Reading(fields, labels, tuple(in_order([*faults, *found])), layout)
 
 
 def _without_bad(rows: list[Encoded], faults: list[Fault]) -> list[Encoded]:
@@ -85,27 +85,20 @@ def _more_faults(rows: list[Encoded], faults: list[Fault], source: str) -> list[
     return more
 
 
-def _with_shared_spans(records: list[Record], table: Table, start: int) -> list[Record]:
-    """AutoCircuit counts positions without BOS; `start` tokens stand before its."""
-    if not table.spans:
-        return records
-    spans = {name: [place + start for place in places] for name, places in table.spans.items()}
-    return [Record(r.where, {**r.values, "spans": r.values.get("spans", spans)}) for r in records]
-
-
 class _Encoder:
-    """Rows of values to rows of ids. The first row says whether prompts are text or ids."""
+    """Rows of values to rows of ids. Prompts are text or ids, as most of them are."""
 
     def __init__(
         self,
-        first: Record,
+        records: list[Record],
         reader: TextReader,
         table: Table,
+        layout: Layout,
         faults: list[Fault],
     ) -> None:
-        self.text = isinstance(first.values["clean"], str)
-        self.reader, self.faults, self.cells = reader, faults, table.cells
-        self.first = first.where
+        self.text = 2 * sum(isinstance(r.values["clean"], str) for r in records) >= len(records)
+        self.reader, self.faults, self.layout = reader, faults, layout
+        self.n_positions = layout.n_positions
         self.prompt = Prompt([])
         if self.text and reader.tokenizer is None:
             _refuse(table, "its prompts are text; pass the model's tokenizer.")
@@ -119,11 +112,13 @@ class _Encoder:
             if name in ("clean", "corrupted"):
                 row[name] = self._prompt(name, value, record.where)
             elif name in ("answers", "wrong"):
-                row[name] = self._answers(name, value, record.where)
+                row[name] = self.reader.answers(value, self.prompt, record.where, name, self.faults)
             elif name == "spans":
                 row[name] = self._spans(value, record.where)
             else:
                 row[name] = value
+        if self.layout.spans:
+            row["spans"] = self._shared_spans(record.where)
         return row
 
     def _prompt(self, name: str, value: Any, where: str) -> list[int]:
@@ -135,18 +130,28 @@ class _Encoder:
             self.prompt = Prompt(value) if name == "clean" else self.prompt
             return value
         wanted = "text" if self.text else "token ids"
-        text = f"{name!r} must be {wanted}, as the clean prompts are."
-        kind = isinstance(value, str)
-        if name == "clean" and (kind or isinstance(value, list)) and kind != self.text:
-            text = f"some prompts are text and some are token ids. Use one kind, as {self.first}."
+        text = f"{name!r} must be {wanted}, as the clean prompts are, not {value!r:.60}."
+        if (
+            name == "clean"
+            and isinstance(value, str) != self.text
+            and isinstance(value, str | list)
+        ):
+            text = f"some prompts are text and some are token ids; most are {wanted}."
         self.faults.append(Fault(text, where=where, column=name))
         return []
 
-    def _answers(self, name: str, value: Any, where: str) -> list[AnswerTokens]:
-        if self.cells and not self.text:
-            several = value if isinstance(value, list) else [value]
-            value = [int(v) if _is_number(v) else v for v in several]
-        return self.reader.answers(value, self.prompt, where, name, self.faults)
+    def _shared_spans(self, where: str) -> dict[str, Any]:
+        """Positions that AutoCircuit counted, without BOS, in prompts of one length."""
+        start = len(self.reader.start)
+        n = len(self.prompt.ids) - start
+        self.n_positions = self.n_positions or n
+        if n != self.n_positions:
+            text = (
+                f"it has {n} tokens; its file counts positions in {self.n_positions}, as another "
+                'tokenizer does. Leave them out: columns={"spans": None}, --columns spans=.'
+            )
+            self.faults.append(Fault(text, where=where, column="spans"))
+        return {name: [p + start for p in places] for name, places in self.layout.spans.items()}
 
     def _spans(self, value: Any, where: str) -> dict[str, Any]:
         given = value if isinstance(value, Mapping) else {}
@@ -160,28 +165,24 @@ class _Encoder:
         }
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, str) and value.strip().isdecimal() and len(value) < 19
-
-
 def _refuse(table: Table, text: str) -> None:
     raise ProblemError(table.source, [text, *table.faults])
 
 
 def _check_span_names(rows: list[Encoded], faults: list[Fault]) -> None:
-    """Every prompt has the spans of the first that has any."""
+    """Every prompt has the spans that most have."""
     having = [(where, row["spans"]) for where, row in rows if row.get("spans")]
     if not having:
         return
-    first, names = having[0][0], list(having[0][1])
+    ((names, n),) = Counter(tuple(sorted(spans)) for _, spans in having).most_common(1)
     for where, spans in having:
         for name in names:
             if name not in spans:
-                text = f"it has no span {name!r}, which {first} has."
+                text = f"it has no span {name!r:.60}; {n} of {len(rows)} prompts have one."
                 faults.append(Fault(text, where=where, column="spans"))
         for name in spans:
             if name not in names:
-                text = f"it has a span {name!r}, which {first} has not."
+                text = f"it has a span {name!r:.60}; {n} of {len(rows)} prompts have other spans."
                 faults.append(Fault(text, where=where, column="spans"))
 
 

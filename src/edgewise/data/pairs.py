@@ -22,7 +22,7 @@ from edgewise.data.tables import Table, table_of_file, table_of_rows
 from edgewise.data.text import TextReader, tokens_of_text
 from edgewise.data.tokenizers import as_tokenizer
 from edgewise.data.tokens import NO_ANSWER, AnswerTokens, Padding, real_positions
-from edgewise.errors import ProblemError, SettingError
+from edgewise.errors import Fault, ProblemError, SettingError, kinds_of
 from edgewise.graph import REST
 
 TokenRows = Int[Tensor, "batch pos"] | np.ndarray | Sequence[Sequence[int]]
@@ -59,6 +59,7 @@ class PromptPairs:
     chat: bool = False  # whether texts are the user's turn in the tokenizer's chat template
     notes: tuple[str, ...] = ()  # what to know of the prompts before trusting a result
     whole_answers: bool = False  # answers are the tokens of one answer, one for each position
+    left_out: tuple[Fault, ...] = ()  # what is wrong with rows that were left out
 
     def __post_init__(self) -> None:
         if self.spans is not None:
@@ -136,18 +137,22 @@ class PromptPairs:
         bos: bool | None = None,
         chat: bool = False,
         padding: Padding = "right",
+        faulty: str = "refuse",
     ) -> PromptPairs:
         """Pairs from a file of JSON lines, JSON (a list), CSV or Parquet.
 
         A row has `clean`, `corrupted`, `answers`, `wrong`, `answer_positions` and `spans`; all but
         `clean` may be missing throughout. `columns` says under which names it has them, None to
         leave one out: `{"clean": "prompt", "wrong": None}`. Prompts are text (then a model or
-        tokenizer is needed) or lists of token ids; answers are text or ids, one or a list.
-        Files of EAP-IG, AutoCircuit and Edge Pruning are read as they are. Other columns are left
-        alone, unless they look misspelt. Raises `FormatError` or `ProblemError`, with every fault
-        and its line.
+        tokenizer is needed) or lists of token ids; answers are of the prompts' kind, one or a list,
+        or ids in `answer_ids` and `wrong_ids`. Files of EAP-IG, AutoCircuit, Edge Pruning and
+        Feature Circuits are read as they are, where neither `columns` nor our names say what is
+        what. Other columns are left alone, unless they look misspelt. Raises `FormatError`, or
+        `ProblemError` with every fault and its line; `faulty="skip"` leaves out rows with faults,
+        which `left_out` lists, and raises it if none is left.
         """
-        return cls._of_table(table_of_file(Path(path)), tokenizer, columns, bos, chat, padding)
+        table = table_of_file(Path(path))
+        return cls._of_table(table, tokenizer, columns, bos, chat, padding, faulty)
 
     @classmethod
     def from_dataset(
@@ -159,6 +164,7 @@ class PromptPairs:
         bos: bool | None = None,
         chat: bool = False,
         padding: Padding = "right",
+        faulty: str = "refuse",
         source: str = "dataset",
     ) -> PromptPairs:
         """Pairs from rows, each a mapping: a dataset of Hugging Face, or a list of dictionaries.
@@ -166,7 +172,7 @@ class PromptPairs:
         Rows, `columns` and faults are those of `from_file`; a fault names its row, from 0.
         """
         table = table_of_rows(dataset, source)
-        return cls._of_table(table, tokenizer, columns, bos, chat, padding)
+        return cls._of_table(table, tokenizer, columns, bos, chat, padding, faulty)
 
     @classmethod
     def _of_table(
@@ -177,15 +183,29 @@ class PromptPairs:
         bos: bool | None,
         chat: bool,
         padding: Padding,
+        faulty: str,
     ) -> PromptPairs:
+        if faulty not in ("refuse", "skip"):
+            raise SettingError(f"faulty is {faulty!r:.60}; it must be 'refuse' or 'skip'.")
         reading = read_pairs(
             table, as_tokenizer(tokenizer), bos=bos, chat=chat, columns=columns, padding=padding
         )
-        if reading.faults or reading.fields is None:
+        whole = faulty == "refuse" or any(fault.whole for fault in reading.faults)
+        if reading.fields is None or (whole and reading.faults):
             raise ProblemError(table.source, reading.faults)
-        return cls(**reading.fields, padding=padding, source=table.source)
+        left_out = reading.faults
+        return cls(**reading.fields, padding=padding, source=table.source, left_out=left_out)
 
     # --- looking
+
+    @property
+    def left_out_sentence(self) -> str:
+        """How many rows of a file were left out, and why; empty if none was."""
+        rows = {fault.where.partition(", column")[0] for fault in self.left_out}
+        if not rows:
+            return ""
+        said = "\n".join(f"  {kind}" for kind in kinds_of(self.left_out))
+        return f"{len(rows)} of {len(rows) + len(self)} prompts are left out:\n{said}"
 
     def __len__(self) -> int:
         return self.clean.shape[0]

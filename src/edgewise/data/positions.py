@@ -66,21 +66,21 @@ def answer_mask(
     mask = torch.zeros_like(real)
     for i, (entry, size) in enumerate(zip(given, sizes.tolist(), strict=True)):
         start = 0 if padding == "right" else width - size
-        where = {"where": label(i), "column": "answer_positions"}
+        where, column = label(i), "answer_positions"
         for value in entry if isinstance(entry, list | tuple) else [entry]:
             place = whole(value)
             if place is None:
                 text = f"answer_positions has {value!r}; it must be indices, or a [batch pos] mask."
-                faults.append(Fault(text, **where))
+                faults.append(Fault(text, where=where, column=column))
             elif positions is None and size == 0:
                 continue  # told already: the prompt is empty
             elif not -size <= place < size:
                 text = f"answer position {place} is outside its {size} tokens."
-                faults.append(Fault(text, **where))
+                faults.append(Fault(text, where=where, column=column))
             else:
                 mask[i, start + place % size] = True
         if isinstance(entry, list | tuple) and not entry:
-            faults.append(Fault("it has no answer position.", **where))
+            faults.append(Fault("it has no answer position.", where=where, column=column))
     return mask
 
 

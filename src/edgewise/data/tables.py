@@ -1,4 +1,4 @@
-"""Rows of any file, each knowing its line: JSON lines, JSON, CSV, Parquet, or rows in memory.
+"""Rows of any file, each knowing its line: JSON, CSV, Parquet, or rows in memory.
 
 A line that cannot be read becomes a fault and the rest is read on, so that one look at a file finds
 all that is wrong with it. What the columns mean is decided in `columns`.
@@ -6,18 +6,17 @@ all that is wrong with it. What the columns mean is decided in `columns`.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
-import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from edgewise.data.faults import Fault
-from edgewise.data.json_text import Broken, decode, objects
-from edgewise.data.rivals import spans_of_facts
-from edgewise.errors import FormatError, SettingError
+from edgewise.data.json_text import objects
+from edgewise.errors import FormatError, SettingError, shortened
 
 EMPTY = "there are no prompts. A problem needs at least one pair."
 _CELL_LIMIT = 1 << 26  # characters; csv's own limit of 131,072 is less than a long prompt of ids
@@ -35,15 +34,15 @@ class Row:
 class Table:
     """Rows and the faults of those that could not be read.
 
-    `cells` says that values are text even where they mean numbers (CSV). `spans` are positions
-    that hold for every prompt, BOS not counted (AutoCircuit).
+    `cells` says that values are text even where they mean numbers (CSV). `facts` is what a file
+    says of all prompts (AutoCircuit).
     """
 
     source: str
     rows: tuple[Row, ...]
     faults: tuple[Fault, ...] = ()
     cells: bool = False
-    spans: Mapping[str, list[int]] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 def table_of_file(path: Path) -> Table:
@@ -52,7 +51,7 @@ def table_of_file(path: Path) -> Table:
     if suffix not in _READERS:
         raise FormatError(
             f"cannot tell how to read {path}: its name ends in {suffix!r}. Read are .jsonl, "
-            ".json, .csv, .tsv and .parquet; what has no ending is read as JSON lines."
+            ".json, .csv, .tsv and .parquet; what has no ending is read as JSON."
         )
     try:
         return _READERS[suffix](path)
@@ -60,7 +59,12 @@ def table_of_file(path: Path) -> Table:
         text = reason.strerror or str(reason)
         raise FormatError(f"cannot read the pairs file {path}: {text}") from reason
     except UnicodeDecodeError as reason:
-        raise FormatError(f"{path}: not UTF-8 text: {reason}") from reason
+        line = reason.object[: reason.start].count(b"\n") + 1
+        byte = reason.object[reason.start]
+        raise FormatError(
+            f"{shortened(str(path), 120)}: line {line} has the byte {byte:#04x}, which is not "
+            "UTF-8 text. Save it as UTF-8."
+        ) from reason
 
 
 def table_of_rows(rows: Iterable[Any], source: str) -> Table:
@@ -107,55 +111,24 @@ def _plain(value: Any) -> Any:
 
 
 def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8-sig")
-
-
-def _json_lines(path: Path) -> Table:
-    return _of_lines(path, _text(path))
-
-
-def _of_lines(path: Path, text: str) -> Table:
-    rows: list[Row] = []
-    faults: list[Fault] = []
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        where = f"line {number}"
-        try:
-            record = decode(line)
-        except Broken as reason:
-            at = f"{where}, column {reason.column}" if reason.column else where
-            faults.append(Fault(reason.text, where=at))
-            continue
-        _add(rows, faults, where, record)
-    return _table(str(path), rows, faults)
-
-
-def _add(rows: list[Row], faults: list[Fault], where: str, record: Any) -> None:
-    if isinstance(record, dict):
-        rows.append(Row(where, record))
-    else:
-        faults.append(Fault('expected an object like {"clean": …}.', where=where))
+    content = path.read_bytes()
+    wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return content.decode("utf-16" if wide else "utf-8-sig")
 
 
 def _json(path: Path) -> Table:
-    text = _text(path)
-    first = text.lstrip().partition("\n")[0]
-    if first.startswith("{"):
-        try:
-            if "prompts" not in json.loads(first):
-                return _of_lines(path, text)
-        except (ValueError, RecursionError):
-            pass  # the first line of an object of many lines
-    found = objects(text)
+    found = objects(_text(path))
     apart = len({line for line, _ in found.items}) == len(found.items)
     rows: list[Row] = []
     faults: list[Fault] = list(found.faults)
     for i, (line, record) in enumerate(found.items, start=1):
         where = f"line {line}" if apart else f"line {line}, item {i}"
-        _add(rows, faults, where, record)
-    spans = spans_of_facts(found.facts, faults)
-    return _table(str(path), rows, faults, spans=spans)
+        if isinstance(record, dict):
+            rows.append(Row(where, record))
+        else:
+            text = f'expected an object like {{"clean": …}}, not {record!r:.60}.'
+            faults.append(Fault(text, where=where))
+    return _table(str(path), rows, faults, facts=found.facts)
 
 
 def _csv(delimiter: str) -> Callable[[Path], Table]:
@@ -185,7 +158,7 @@ def _read_csv(text: str, delimiter: str, rows: list[Row], faults: list[Fault]) -
                 header = [name.strip() for name in cells]
                 twice = sorted({name for name in header if name and header.count(name) > 1})
                 faults += [
-                    Fault(f"the column {name!r} is there twice.", where=where, column=name)
+                    Fault(f"the column {name!r} is there twice.", where=where, whole=True)
                     for name in twice
                 ]
             elif len(cells) != len(header):
@@ -194,7 +167,7 @@ def _read_csv(text: str, delimiter: str, rows: list[Row], faults: list[Fault]) -
             else:
                 rows.append(Row(where, dict(zip(header, cells, strict=True))))
     except csv.Error as reason:
-        faults.append(Fault(f"not CSV: {reason}.", where=f"line {start}"))
+        faults.append(Fault(f"not CSV: {reason}.", where=f"line {start}", whole=True))
 
 
 def _parquet(path: Path) -> Table:
@@ -214,9 +187,9 @@ def _parquet(path: Path) -> Table:
 
 
 _READERS: Mapping[str, Callable[[Path], Table]] = {
-    "": _json_lines,
-    ".jsonl": _json_lines,
-    ".ndjson": _json_lines,
+    "": _json,
+    ".jsonl": _json,
+    ".ndjson": _json,
     ".json": _json,
     ".csv": _csv(","),
     ".tsv": _csv("\t"),

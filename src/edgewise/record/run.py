@@ -45,6 +45,7 @@ class ProblemSummary:
     target: str | None = None  # the model whose logits metrics compare with, if it is another one
     bos: bool | None = None  # whether texts were begun with BOS; None for token ids
     chat: bool = False  # whether they are the user's turn in the tokenizer's chat template
+    left_out: list[str] = field(default_factory=list)  # rows of its file, and what is wrong
 
     @classmethod
     def of(cls, problem: Problem) -> ProblemSummary:
@@ -64,6 +65,7 @@ class ProblemSummary:
             target=None if problem.target is None else problem.target.name,
             bos=problem.pairs.bos,
             chat=problem.pairs.chat,
+            left_out=[str(fault) for fault in problem.pairs.left_out],
         )
 
 
