@@ -128,7 +128,7 @@ def test_a_metric_that_fails_on_the_empty_circuit_fails_before_the_work():
     problem = ew.load_task("tracr-reverse").problem.with_(metric=fails_when_empty)
     with pytest.raises(ew.EdgewiseError, match="is nan"):
         ew.acdc(problem, threshold=0.1)
-    assert len(calls) <= 2
+    assert len(calls) <= 4, "twice to see that it repeats, then full and empty"
 
 
 def test_a_run_made_in_python_can_be_made_again(run):
