@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import json
+import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -266,7 +267,9 @@ def _unpacked(path: Path) -> dict[str, Any]:
             # torch stores its records as they are: nothing may grow when it is read.
             if sum(record.file_size for record in archive.infolist()) > path.stat().st_size:
                 raise FormatError(f"{complaint}: its records are larger than the file.")
-        document = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what torch then fails to read
+            document = torch.load(path, map_location="cpu", weights_only=True)
     except FormatError:
         raise
     except Exception as reason:  # torch has many ways to say that a file is broken

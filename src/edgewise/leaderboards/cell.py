@@ -75,8 +75,8 @@ class Cell:
                 raise FormatError(
                     f"{source}: {name} is {shortened(repr(value))}, which is not one."
                 )
-        if cell.method and None in (getattr(cell, area) for area in AREAS):
-            raise FormatError(f"{source}: a method's cell has no {' or '.join(AREAS)}.")
+        if cell.method and (cell.n_edges < 1 or None in [getattr(cell, a) for a in AREAS]):
+            raise FormatError(f"{source}: a method's cell needs n_edges, {', '.join(AREAS)}.")
         return cell
 
 
