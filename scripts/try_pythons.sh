@@ -10,7 +10,7 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 tests="tests/test_acdc.py tests/test_loading.py tests/test_cli.py tests/test_gguf.py"
 for python in "$@"; do
-    at=$scratch/$(basename "$(dirname "$(dirname "$(command -v "$python")")")")-$($python -V | tr ' ' -)
+    at=$scratch/$("$python" -c 'import platform; print(platform.python_version())')
     "$python" -m venv "$at"
     "$at/bin/pip" install --quiet --constraint constraints.txt hatchling
     "$at/bin/pip" wheel --quiet --no-deps --no-build-isolation --wheel-dir "$at/wheel" .
@@ -19,14 +19,14 @@ for python in "$@"; do
     (
         cd "$at/examples"
         PATH=$at/bin:$PATH "$at/bin/python" - "$repository/README.md" <<'PY'
-import re, subprocess, sys, warnings
+import os, re, subprocess, sys
 
-warnings.simplefilter("error")
 text = open(sys.argv[1], encoding="utf-8").read()
 for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
     exec(compile(code, "README.md", "exec"), {})
+os.mkdir("shell")
 for commands in re.findall(r"```sh\n(edgewise .*?)```", text, re.DOTALL):
-    subprocess.run(["bash", "-ec", commands.replace("runs/", "again/")], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(["bash", "-ec", commands], check=True, stdout=subprocess.DEVNULL, cwd="shell")
 PY
     )
     echo "$("$at/bin/python" -V): the wheel without extras runs the README"
