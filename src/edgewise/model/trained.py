@@ -7,7 +7,6 @@ first training step, the control for what training has put there.
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from functools import cache
@@ -18,6 +17,7 @@ import torch
 from safetensors.torch import load
 from torch import Tensor
 
+from edgewise.codec import decoded, parsed
 from edgewise.data.spaced_words import SpacedWordTokenizer
 from edgewise.errors import unknown_name
 from edgewise.model.config import ModelConfig
@@ -46,23 +46,29 @@ class Card:
     accuracy: dict[str, Any]  # on held-out prompts, by task
 
 
+@dataclass(frozen=True)
+class _Document:
+    """What a card's file holds."""
+
+    description: str
+    seed: int
+    words: tuple[str, ...]
+    config: dict[str, Any]
+    training: dict[str, Any]
+    accuracy: dict[str, Any]
+
+
 @cache
 def model_card(name: str) -> Card:
     """The card of a trained model, or of its untrained twin. Raises `UnknownName`."""
     trained = name.removesuffix(_SUFFIX)
     if trained not in TRAINED:
         raise unknown_name("trained model", name, (*TRAINED, *UNTRAINED))
-    document = json.loads((_FOLDER / f"{trained}.json").read_text(encoding="utf-8"))
-    check_format(document, f"{trained}.json", "edgewise-trained-model", 1)
-    return Card(
-        name=trained,
-        description=document["description"],
-        seed=document["seed"],
-        words=tuple(document["words"]),
-        config=ModelConfig.from_json(document["config"]),
-        training=document["training"],
-        accuracy=document["accuracy"],
-    )
+    source = f"{trained}.json"
+    document = parsed((_FOLDER / source).read_bytes(), source)
+    check_format(document, source, "edgewise-trained-model", 1)
+    found = decoded(_Document, document, source)
+    return Card(**{**vars(found), "config": ModelConfig.from_json(found.config)}, name=trained)
 
 
 def trained_model(name: str) -> Model:
