@@ -274,8 +274,9 @@ def test_estimate_knows_acdc_only(capsys):
 
 def test_a_note_is_printed_and_kept(capsys, tmp_path):
     folder = tmp_path / "run"
-    out = ok(capsys, "discover", "--task", "tracr-reverse", "--method", "eap", "--out", folder)
-    assert "Note: The gradient of 'l2' is zero" in " ".join(out.split())
+    problem = ("--task", "or-gate", "--reference", "zero")
+    out = ok(capsys, "discover", *problem, "--method", "eap-ig", "--out", folder)
+    assert "Note: The gradient is zero wherever eap-ig takes it" in " ".join(out.split())
     assert "rounding noise" in ew.Run.load(folder).notes[0]
 
 

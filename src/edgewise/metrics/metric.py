@@ -8,7 +8,7 @@ spec section 5 (Conmy et al., appendices): where the paper's code negates a metr
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -82,8 +82,12 @@ class Metric:
 
 def check_repeatable(metric: Metric, rows: AnswerRows) -> None:
     """Raise `MetricError` if a user's metric gives other numbers for the same logits."""
-    logits = rows.clean_logits.float()
-    first, second = (metric.function(logits.clone(), rows) for _ in range(2))
+
+    def once() -> Tensor:
+        logits = rows.clean_logits.clone()  # a user's function may write to what it is given
+        return metric.function(logits, replace(rows, clean_logits=logits.clone()))
+
+    first, second = once(), once()
     if isinstance(first, Tensor) and not torch.equal(first.nan_to_num(), second.nan_to_num()):
         raise MetricError(
             f"metric {metric.name!r} gives other numbers for the same logits each time it is "
