@@ -61,7 +61,7 @@ def test_a_reply_begins_a_line_without_a_space():
     assert chat.answers.tolist() == [tokenizer.encode("The")]
 
 
-def test_what_cannot_be_asked_as_a_chat():
+def test_what_cannot_be_asked_as_a_chat(tmp_path):
     with pytest.raises(ProblemError, match="no chat template; models tuned to chat have one"):
         PromptPairs.from_text(["Ann"], tokenizer=tiny("byte-level"), chat=True)
     with pytest.raises(ProblemError, match="SpacedWordTokenizer.* has no chat template"):
@@ -77,6 +77,10 @@ def test_what_cannot_be_asked_as_a_chat():
     loud = chatting(tokenizer, "{{ messages[0]['content'] | upper }}")
     with pytest.raises(ProblemError, match="does not leave the text as it is"):
         PromptPairs.from_text(["Ann"], tokenizer=loud, chat=True)
+    file = tmp_path / "words.json"
+    file.write_text(json.dumps({"prompts": [{"clean": "Ann"}], "word_idxs": {"who": 0}}))
+    with pytest.raises(ProblemError, match="its spans are positions of the bare prompt"):
+        PromptPairs.from_file(file, tokenizer=tokenizer, chat=True)
     with pytest.raises(SettingError, match="tracr-reverse has no choice of chat"):
         ew.load_task("tracr-reverse", chat=True)
 

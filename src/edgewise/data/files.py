@@ -142,7 +142,10 @@ class _Encoder:
 
     def _shared_spans(self, where: str) -> dict[str, Any]:
         """Positions that AutoCircuit counted, without BOS, in prompts of one length."""
-        start = len(self.reader.start)
+        start = self.prompt.n_before
+        if self.reader.chat:
+            text = "its spans are positions of the bare prompt; leave out chat or the spans."
+            self.faults.append(Fault(text, where=where, column="spans"))
         n = len(self.prompt.ids) - start
         self.n_positions = self.n_positions or n
         if n != self.n_positions:
