@@ -24,11 +24,14 @@ from torch import Tensor
 from edgewise.codec import Count, decoded
 from edgewise.errors import EdgewiseError, FormatError, SettingError, shortened
 from edgewise.graph import Graph, Port
+from edgewise.graph.counting import check_size
 from edgewise.settings.checks import whole
 from edgewise.storage import write_bytes, write_text
 
 _TENSORS = ("edges_scores", "edges_in_graph", "nodes_in_graph")
 _NODE_TENSORS = ("nodes_scores", "neurons_in_graph", "neurons_scores")
+# In JSON, where a small file can name a large graph; Llama 3 8B has 3 million.
+_MOST_PAIRS = 16_000_000
 
 
 class _Config(TypedDict, total=False):
@@ -168,6 +171,10 @@ def from_json(document: Any, source: str) -> ForeignGraph:
     complaint = f"{source}: not a complete EAP-IG graph file"
     found = decoded(_Document, document, complaint)
     graph = _graph(found["cfg"], complaint)
+    try:
+        check_size(graph, _MOST_PAIRS)
+    except SettingError as reason:
+        raise FormatError(f"{complaint}: {reason} A .pt file can be larger.") from reason
     rows = {node.name: row for row, node in enumerate(graph.senders)}
     columns = {_port_name(port): column for column, port in enumerate(graph.receivers)}
     index, exists = [], graph.exists.numpy()

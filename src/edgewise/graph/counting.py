@@ -28,15 +28,15 @@ def count_edges(graph: Graph) -> int:
 _MOST_PAIRS = 100_000_000
 
 
-def check_size(graph: Graph) -> None:
+def check_size(graph: Graph, most: int = _MOST_PAIRS) -> None:
     """Raise `SettingError` for a graph whose masks would fill the memory."""
     heads = graph.n_heads if graph.split_heads else 1
     mlps, spans = int(graph.mlps), 1 if graph.spans is None else len(graph.spans)
     ports = heads + 2 * (graph.kv_heads or heads) if graph.split_qkv else heads
     senders = spans * ((2 if graph.split_embed else 1) + graph.n_layers * (heads + mlps))
     receivers = spans * (1 + graph.n_layers * (ports + mlps))
-    if senders * receivers > _MOST_PAIRS:
+    if senders * receivers > most:
         raise SettingError(
-            f"a graph of {senders:.3g} senders and {receivers:.3g} receivers is larger than any "
-            f"model's: at most {_MOST_PAIRS:,} pairs of them can be worked on."
+            f"a graph of {senders:.3g} senders and {receivers:.3g} receivers is too large to be "
+            f"worked on: at most {most:,} pairs of them can be."
         )
