@@ -12,6 +12,7 @@ EdgewiseError
 └── ModelError         a model that cannot be used
     ├── UnsupportedModel   a family or feature that the runtime does not compute
     ├── ProofFailed        loaded, but its logits are not the source model's
+    ├── ModelChanged       its tensors are not those that a problem was built with
     └── ModelUnavailable   not on disk, and the hub cannot be reached
 
 A message says what was asked, what was found and what would work. The command line prints it as one
@@ -174,6 +175,10 @@ class UnsupportedModel(ModelError):
 
 class ProofFailed(ModelError):
     """A loaded model whose logits are not those of the model it came from."""
+
+
+class ModelChanged(ModelError):
+    """A model whose tensors are no longer those that a problem was built with."""
 
 
 class ModelUnavailable(ModelError):

@@ -17,6 +17,7 @@ from edgewise.errors import ProblemError, SettingError
 from edgewise.graph import REST, Graph
 from edgewise.metrics import Metric, check_finite, metric_named
 from edgewise.model import Model
+from edgewise.model.checksums import Watch
 from edgewise.patching import Accuracy, Evaluator, Reference, accuracy_of, reference_named
 
 
@@ -30,7 +31,8 @@ class Problem:
     `kl`, `l2` and `match-nll` compare with, such as the trained model of a reset network; by
     default it is the full model itself. `origin` says how a task or the command
     line made the problem, for records.
-    Raises `ProblemError`, which lists every part that does not fit.
+    Raises `ProblemError`, which lists every part that does not fit. A model whose tensors change
+    afterwards is refused with `ModelChanged`.
     """
 
     model: Model
@@ -43,6 +45,7 @@ class Problem:
     origin: Mapping[str, Any]
     _evaluators: dict[Graph, Evaluator] = field(repr=False)
     _baselines: dict[Graph, tuple[float, float]] = field(repr=False)
+    _watches: dict[Model, Watch] = field(repr=False)
 
     def __init__(
         self,
@@ -68,6 +71,7 @@ class Problem:
             "origin": dict(origin or {}),
             "_evaluators": {},
             "_baselines": {},
+            "_watches": {each: Watch(each) for each in (model, target) if each is not None},
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -97,7 +101,12 @@ class Problem:
         return self.metric.loss_sign * self.value(circuit)
 
     def baselines(self, graph: Graph | None = None) -> tuple[float, float]:
-        """The metric of the full model and of the empty circuit; computed once. `MetricError`."""
+        """The metric of the full model and of the empty circuit; computed once.
+
+        Raises `MetricError`, and `ModelChanged` if tensors changed since the first use: the start
+        of every piece of work comes through here.
+        """
+        self.check_unchanged()
         graph = self.graph if graph is None else graph
         if graph not in self._baselines:
             full, empty = self.value(Circuit.full(graph)), self.value(Circuit.empty(graph))
@@ -108,12 +117,13 @@ class Problem:
         """How often the full model is right on the prompts, with or without BOS; computed once.
 
         None where the prompts have no answers to judge it by. Costs a forward pass at most, and
-        another one where it is often wrong. Raises `MetricError`.
+        another one where it is often wrong. Raises `MetricError`, `ModelChanged`.
 
         >>> import edgewise as ew
         >>> print(ew.load_task("ioi", n=20).problem.accuracy())
         the full model is right on 100% of 20 prompts (the best right answer beats ...).
         """
+        self.check_unchanged()
         return self._accuracy
 
     @cached_property
@@ -125,11 +135,18 @@ class Problem:
         return accuracy_of(self.model, self.pairs, kept)
 
     def evaluator(self, graph: Graph) -> Evaluator:
-        """The plain evaluator for circuits of `graph`; made once. Raises `SettingError`."""
+        """The plain evaluator for circuits of `graph`; made once.
+
+        Raises `SettingError`, `ModelChanged`.
+        """
+        for watch in self._watches.values():
+            watch.look()
         if graph not in self._evaluators:
             fault = _graph_fault(self.model, graph) or "".join(_span_faults(self.pairs, graph))
             if fault:
                 raise SettingError(fault)
+            for model in self._watches:
+                self.checksums(model)  # from here on values are kept
             self._evaluators[graph] = Evaluator(
                 self.model,
                 self.pairs,
@@ -140,6 +157,15 @@ class Problem:
                 self.target,
             )
         return self._evaluators[graph]
+
+    def check_unchanged(self) -> None:
+        """Raise `ModelChanged` unless all tensors are as they were: reads each of them once."""
+        for watch in self._watches.values():
+            watch.check()
+
+    def checksums(self, model: Model) -> Mapping[str, int]:
+        """The checksum of each tensor of the model or the target, as first used here."""
+        return self._watches[model].checksums
 
     def passes(self) -> tuple[int, int]:
         """How many forward and how many backward passes this problem has cost so far."""
@@ -158,7 +184,11 @@ class Problem:
         parts = {name: getattr(self, name) for name in known}
         if {"model", "pairs", "target"} & set(changes):
             parts["origin"] = None  # no longer the task's prompts on the task's model
-        return type(self)(**parts | changes)
+        changed = type(self)(**parts | changes)
+        # Not a way around a changed model; and checksums are known of those that stay.
+        kept = {model: self._watches.get(model, new) for model, new in changed._watches.items()}
+        object.__setattr__(changed, "_watches", kept)
+        return changed
 
 
 def run_circuit(problem: Problem, circuit: Found) -> Float[Tensor, "batch pos vocab"]:
