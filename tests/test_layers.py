@@ -21,6 +21,7 @@ LAYERS = [
     "model",
     "patching",
     "problem",
+    "identity",
     "engine",
     "discovery",
     "evaluation",

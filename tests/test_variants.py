@@ -133,11 +133,15 @@ def test_a_stopped_call_goes_on(problems, tmp_path):
 @pytest.mark.parametrize(
     ("change", "settings", "message"),
     [
-        ({}, {"threshold": 0.06}, "holds a run with threshold 0.05, not 0.06"),
-        ({}, {"threshold": 0.05, "head_order": "ascending"}, "head_order 'descending', not 'asc"),
-        ({"metric": "kl"}, {"threshold": 0.05}, r"another problem \(another metric\)"),
-        ({"graph": ew.Graph.build(2, 2, split_qkv=False)}, {"threshold": 0.05}, "another graph"),
-        ({"model": random_model(1)}, {"threshold": 0.05}, "another model"),
+        ({}, {"threshold": 0.06}, "a run of other work: threshold was 0.05, is 0.06"),
+        (
+            {},
+            {"threshold": 0.05, "head_order": "ascending"},
+            "head_order was 'descending', is 'asc",
+        ),
+        ({"metric": "kl"}, {"threshold": 0.05}, "metric: name was"),
+        ({"graph": ew.Graph.build(2, 2, split_qkv=False)}, {"threshold": 0.05}, "split_qkv was"),
+        ({"model": random_model(1)}, {"threshold": 0.05}, "other weights"),
     ],
 )
 def test_other_work_in_the_folder_is_refused_before_anything_runs(
@@ -152,7 +156,7 @@ def test_other_work_in_the_folder_is_refused_before_anything_runs(
 
     with pytest.raises(OutputError, match=message):
         ew.discover_each(changed, "acdc", out=tmp_path, on_progress=never, **settings)
-    with pytest.raises(OutputError, match="holds a run of acdc, not of eap"):
+    with pytest.raises(OutputError, match="other work: method was 'acdc', is 'eap'"):
         ew.discover_each(problems, "eap", out=tmp_path, on_progress=never)
 
 
@@ -161,7 +165,7 @@ def test_other_weights_under_the_same_name_are_noticed(problems, tmp_path):
     other = random_model(1)
     other = ew.Model(other.config, other.weights, name="random-0")
     changed = {name: problem.with_(model=other) for name, problem in problems.items()}
-    with pytest.raises(OutputError, match="with other weights or another metric"):
+    with pytest.raises(OutputError, match="other work: other weights"):
         ew.discover_each(changed, "eap", out=tmp_path)
 
 

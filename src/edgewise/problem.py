@@ -123,7 +123,7 @@ class Problem:
         >>> print(ew.load_task("ioi", n=20).problem.accuracy())
         the full model is right on 100% of 20 prompts (the best right answer beats ...).
         """
-        self.check_unchanged()
+        self._look()
         return self._accuracy
 
     @cached_property
@@ -139,8 +139,7 @@ class Problem:
 
         Raises `SettingError`, `ModelChanged`.
         """
-        for watch in self._watches.values():
-            watch.look()
+        self._look()
         if graph not in self._evaluators:
             fault = _graph_fault(self.model, graph) or "".join(_span_faults(self.pairs, graph))
             if fault:
@@ -162,6 +161,10 @@ class Problem:
         """Raise `ModelChanged` unless all tensors are as they were: reads each of them once."""
         for watch in self._watches.values():
             watch.check()
+
+    def _look(self) -> None:
+        for watch in self._watches.values():
+            watch.look()
 
     def checksums(self, model: Model) -> Mapping[str, int]:
         """The checksum of each tensor of the model or the target, as first used here."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import MISSING, Field, dataclass, fields
+from dataclasses import MISSING, Field, asdict, dataclass, fields
 from typing import Any
 
 from edgewise.discovery.acdc import acdc
@@ -22,13 +22,17 @@ from edgewise.discovery.not_finite import naming_prompt
 from edgewise.discovery.relp import relp
 from edgewise.discovery.subnetwork_probing import sp, sp_edges
 from edgewise.errors import SettingError, unknown_name
+from edgewise.identity import Identity, of_problem, plain
 from edgewise.problem import Problem
 from edgewise.settings import SETTINGS
 
 
 @dataclass(frozen=True)
 class Method:
-    """A discovery method: what it is called with, returns and costs, and when to use it."""
+    """A discovery method: what it is called with, returns and costs, and when to use it.
+
+    `revision` is raised whenever the method's results change, so that no older ones are reused.
+    """
 
     name: str
     summary: str
@@ -38,6 +42,16 @@ class Method:
     when: str
     settings: type[Any]
     function: Callable[[Problem, Any, OnProgress, Journal], Finding]
+    revision: int = 1
+
+    def identity(self, problem: Problem, settings: Any) -> Identity:
+        """What decides what this method finds on a problem (see edgewise.identity)."""
+        return {**of_problem(problem), **self.with_settings(settings)}
+
+    def with_settings(self, settings: Any) -> Identity:
+        """The method's part of what decides its results."""
+        asked = {"method": self.name, "revision": self.revision, "settings": asdict(settings)}
+        return plain(asked)
 
     def resolve(self, given: dict[str, Any]) -> Any:
         """The settings object for keywords as given. Raises `SettingError`, `UnknownName`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -41,14 +40,13 @@ def discover(
     resolved = chosen.resolve(settings)
     clock = Clock(problem)
     problem.baselines()  # a metric that fails on the empty circuit fails now, not after hours
+    work = chosen.identity(problem, resolved)
     taken_over = 0
     if journal is None:
         finding = chosen.function(problem, resolved, on_progress, NO_JOURNAL)
     else:
-        with unfinished(journal, problem, chosen.name, asdict(resolved)) as kept:
+        with unfinished(journal, work) as kept:
             taken_over = kept.n_decisions
             finding = chosen.function(problem, resolved, on_progress, kept)
     given = {name: getattr(resolved, name) for name in settings}
-    return finished_run(
-        problem, chosen.name, given, resolved, finding, clock, taken_over=taken_over
-    )
+    return finished_run(problem, work, given, resolved, finding, clock, taken_over=taken_over)

@@ -9,6 +9,7 @@ from typing import Any
 
 from edgewise.discovery import Finding
 from edgewise.evaluation import faithfulness
+from edgewise.identity import Identity
 from edgewise.problem import Problem
 from edgewise.record.environment import environment, peak_memory_bytes
 from edgewise.record.run import Cost, ProblemSummary, Run
@@ -34,7 +35,7 @@ class Clock:
 
 def finished_run(
     problem: Problem,
-    method: str,
+    work: Identity,
     given: dict[str, Any],
     settings: Any,
     finding: Finding,
@@ -42,7 +43,10 @@ def finished_run(
     *,
     taken_over: int = 0,
 ) -> Run:
-    """The run of a finding, with its circuit's faithfulness. Stops the clock."""
+    """The run of a finding, with its circuit's faithfulness. Stops the clock.
+
+    `work` is its method's `identity`. Raises `ModelChanged` if the model changed meanwhile.
+    """
     seconds, forward, backward = clock.stop()
     accuracy = problem.accuracy()
     measurements = {"faithfulness": faithfulness(problem, finding.circuit).to_json()}
@@ -51,7 +55,7 @@ def finished_run(
         measurements["accuracy"] = accuracy.to_json()
         notes += (f"On these prompts {accuracy}",) if accuracy.low else ()
     return Run(
-        method=method,
+        method=work["method"],
         settings_given=given,
         settings=asdict(settings),
         problem=ProblemSummary.of(problem),
@@ -75,6 +79,7 @@ def finished_run(
         measurements=measurements,
         request=request_of(problem),
         notes=(*problem.pairs.notes, *notes, *_constant(problem, finding)),
+        work=work,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
@@ -113,6 +113,7 @@ def _document(run: Run) -> dict[str, Any]:
         "margin": run.margin,
         "notes": list(run.notes),
         "worst_error": run.worst_error,
+        "work": dict(run.work),
         "measurements": dict(run.measurements),
         "request": dict(run.request),
     }
@@ -142,6 +143,7 @@ class _Document:
     margin: Finite | None = None
     notes: tuple[str, ...] = ()
     worst_error: Finite | None = None
+    work: Plain = field(default_factory=dict)
 
 
 def load_run(folder: Path) -> Run:

@@ -2,48 +2,32 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from edgewise.discovery import FileJournal
 from edgewise.discovery.journal import STATE_FILE
 from edgewise.errors import EdgewiseError, FormatError, OutputError
-from edgewise.problem import Problem
-from edgewise.record.run import ProblemSummary
+from edgewise.identity import Identity, difference, warn_if_untold
 from edgewise.storage import check_format, read_json, write_json
 
 FORMAT = "edgewise-unfinished"
 VERSION = 1
 _HEADER, _TRACE = "run.json", "trace.jsonl"
 
-# What a header says, and how to say that it is not the same.
-_OTHER = {
-    "method": "with another method",
-    "settings": "with other settings",
-    "problem": "of another problem",
-    "graph": "on another graph",
-    "baselines": "with other weights or another metric",
-}
-# Sums of floats differ between machines; other weights or another function differ by more.
-SAME_BASELINE = 1e-3
-
 
 @contextmanager
-def unfinished(
-    folder: str | Path, problem: Problem, method: str, settings: Mapping[str, Any]
-) -> Iterator[FileJournal]:
-    """A journal in a folder, made or gone on with. It stays until `remove_unfinished`.
+def unfinished(folder: str | Path, work: Identity) -> Iterator[FileJournal]:
+    """A journal of this work in a folder, made or gone on with; stays until `remove_unfinished`.
 
     Raises `OutputError` if the folder cannot be written, is in use or holds other work,
     `FormatError` if what it holds cannot be read or are not decisions of this work.
     """
     folder = Path(folder)
-    journal = _open(folder, _asked(problem, method, settings))
+    warn_if_untold(work)
+    journal = _open(folder, work)
     try:
         yield journal
     except FormatError as reason:
@@ -96,22 +80,7 @@ def remove_unfinished(folder: str | Path) -> None:
         folder.rmdir()
 
 
-def _asked(problem: Problem, method: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """All that decides what is decided; the batch size only bounds memory, and may change."""
-    summary = asdict(ProblemSummary.of(problem))
-    del summary["batch_size"]
-    full, empty = problem.baselines()
-    asked = {
-        "method": method,
-        "settings": dict(settings),
-        "problem": {**summary, "dtype": str(problem.model.dtype).removeprefix("torch.")},
-        "graph": problem.graph.to_json(),
-        "baselines": {"full": full, "empty": empty},
-    }
-    return json.loads(json.dumps(asked))  # as it will be read
-
-
-def _open(folder: Path, asked: Mapping[str, Any]) -> FileJournal:
+def _open(folder: Path, work: Identity) -> FileJournal:
     """The folder's journal, made or gone on with; the header of one without decisions is anew."""
     found = _header(folder)
     try:
@@ -121,9 +90,9 @@ def _open(folder: Path, asked: Mapping[str, Any]) -> FileJournal:
         raise OutputError(f"cannot write to {folder}: {reason.strerror}.") from reason
     try:
         if not journal.is_empty:
-            _check_same(folder, found or {}, asked)
+            _check_same(folder, found or {}, work)
         else:
-            write_json({"format": FORMAT, "version": VERSION, **asked}, folder / _HEADER)
+            write_json({"format": FORMAT, "version": VERSION, "work": work}, folder / _HEADER)
     except BaseException:
         journal.close()
         raise
@@ -151,30 +120,10 @@ def _is_empty_trace(path: Path) -> bool:
     return path.name == _TRACE and path.is_file() and path.stat().st_size == 0
 
 
-def _check_same(folder: Path, found: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
-    for key, value in asked.items():
-        difference = _difference(key, found.get(key), value)
-        if difference:
-            raise OutputError(
-                f"{folder} holds an unfinished run {_OTHER[key]} ({difference}). "
-                "Ask for the same again, choose another folder, or remove it."
-            )
-
-
-def _difference(name: str, found: Any, asked: Any) -> str:
-    """The first difference in words; empty if there is none."""
-    if isinstance(found, Mapping) and isinstance(asked, Mapping):
-        if name == "baselines":
-            found = _rounding_forgiven(found, asked)
-        differences = (_difference(key, found.get(key), value) for key, value in asked.items())
-        return next(filter(None, differences), "")
-    return "" if found == asked else f"{name} was {found!r}, is {asked!r}"
-
-
-def _rounding_forgiven(found: Mapping[str, Any], asked: Mapping[str, float]) -> dict[str, Any]:
-    """`found`, with the values that are near enough to those asked replaced by these."""
-    scale = SAME_BASELINE * max(abs(value) for value in asked.values())
-    return {
-        key: value if abs(found.get(key, math.inf) - value) <= scale else found.get(key)
-        for key, value in asked.items()
-    }
+def _check_same(folder: Path, found: Mapping[str, Any], work: Identity) -> None:
+    differs = difference(found.get("work"), work)
+    if differs:
+        raise OutputError(
+            f"{folder} holds an unfinished run of other work: {differs}. "
+            "Ask for the same again, choose another folder, or remove it."
+        )

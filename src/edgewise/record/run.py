@@ -92,6 +92,9 @@ class Run:
     measurements: Mapping[str, Any] = field(default_factory=dict)
     request: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()  # what to know before trusting the result
+    work: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # see edgewise.identity; empty of old runs
     worst_error: float | None = None  # of estimates (precision "reduced"), as a part of its bound
 
     @property

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from edgewise.discovery import OnProgress, Progress, ignore_progress, method_named
+from edgewise.discovery import Method, OnProgress, Progress, ignore_progress, method_named
 from edgewise.errors import EdgewiseError, OutputError, SettingError
+from edgewise.identity import difference, warn_if_untold
 from edgewise.problem import Problem, check_is_problem
 from edgewise.record.discover import discover
 from edgewise.record.folder import check_output_folder
-from edgewise.record.journal import SAME_BASELINE, remove_unfinished
-from edgewise.record.run import ProblemSummary, Run
+from edgewise.record.journal import remove_unfinished
+from edgewise.record.run import Run
 
 
 def discover_each(
@@ -43,12 +44,13 @@ def discover_each(
         raise SettingError("discover_each takes problems by name: {'zero': problem, …}.")
     for problem in problems.values():
         check_is_problem(problem, "discover_each")
-    resolved = method_named(method).resolve(settings)
+    chosen = method_named(method)
+    resolved = chosen.resolve(settings)
     finished: dict[str, Run] = {}
     folders: dict[str, Path] = {}
     if out is not None:
         folders = run_folders(problems, Path(out))
-        finished = finished_runs(problems, folders, method, asdict(resolved))
+        finished = finished_runs(problems, folders, chosen, resolved)
     runs = {}
     for place, (name, problem) in enumerate(problems.items(), start=1):
         if name in finished:
@@ -84,8 +86,8 @@ def _folder_name(name: str) -> str:
 def finished_runs(
     problems: Mapping[str, Problem],
     folders: Mapping[str, Path],
-    method: str,
-    settings: Mapping[str, Any],
+    method: Method,
+    settings: Any,
 ) -> dict[str, Run]:
     """The runs that are there already. Raises `OutputError` if one is of other work."""
     found = {}
@@ -93,46 +95,16 @@ def finished_runs(
         if not (folder / "run.json").exists():
             continue
         run = Run.load(folder)
-        differs = _difference(run, problems[name], method_named(method).name, settings)
+        work = method.identity(problems[name], settings)
+        warn_if_untold(work)
+        differs = difference(run.work, work)
         if differs:
             raise OutputError(
-                f"{folder} holds a run {differs}. Ask for the same again, or choose another folder."
+                f"{folder} holds a run of other work: {differs}. "
+                "Ask for the same again, or choose another folder."
             )
         found[name] = run
     return found
-
-
-def _difference(run: Run, problem: Problem, method: str, settings: Mapping[str, Any]) -> str:
-    """How a run is not the one that is asked for, in words; empty if it is."""
-    if run.method != method:
-        return f"of {run.method}, not of {method}"
-    for key, value in settings.items():
-        if run.settings.get(key) != _as_read(value):
-            return f"with {key} {run.settings.get(key)!r}, not {value!r}"
-    if run.circuit.graph != problem.graph:
-        return f"on another graph ({run.circuit.graph.describe()})"
-    asked = replace(ProblemSummary.of(problem), batch_size=run.problem.batch_size)
-    for key, value in asdict(asked).items():
-        if asdict(run.problem)[key] != _as_read(value):
-            return f"of another problem (another {key})"
-    if run.environment.get("dtype") != str(problem.model.dtype).removeprefix("torch."):
-        return f"in {run.environment.get('dtype')}"
-    return "" if _same_baselines(run, problem) else "with other weights or another metric"
-
-
-def _same_baselines(run: Run, problem: Problem) -> bool:
-    """Weights are not in a record, but what the model does with all edges and with none is."""
-    faith = run.measurements["faithfulness"]
-    recorded, asked = (faith["full"], faith["empty"]), problem.with_().baselines()
-    scale = SAME_BASELINE * max(map(abs, asked))
-    return all(abs(a - b) <= scale for a, b in zip(recorded, asked, strict=True))
-
-
-def _as_read(value: Any) -> Any:
-    """A value as it comes back from JSON."""
-    if isinstance(value, Mapping):
-        return {key: _as_read(item) for key, item in value.items()}
-    return [_as_read(item) for item in value] if isinstance(value, tuple | list) else value
 
 
 def _run(

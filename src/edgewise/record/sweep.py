@@ -16,6 +16,7 @@ from edgewise.discovery import (
     shares_work,
 )
 from edgewise.errors import SettingError
+from edgewise.identity import of_problem
 from edgewise.problem import Problem, check_is_problem
 from edgewise.record.discover import discover
 from edgewise.record.finish import Clock, finished_run
@@ -89,11 +90,17 @@ def runs_together(
     """
     clock = Clock(problem)
     problem.baselines()  # a metric that fails on the empty circuit fails now, not after hours
+    about = of_problem(problem)
     findings = found_together(problem, method, every, on_progress)
     clock.stop()
     return [
         finished_run(
-            problem, method.name, {name: getattr(s, name) for name in given}, s, finding, clock
+            problem,
+            {**about, **method.with_settings(s)},
+            {name: getattr(s, name) for name in given},
+            s,
+            finding,
+            clock,
         )
         for s, finding in zip(every, findings, strict=True)
     ]
