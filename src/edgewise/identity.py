@@ -114,7 +114,7 @@ def untold(work: Any) -> str | None:
         for name, value in work.items():
             reason = untold(value)
             if reason:
-                return reason if name == "function" else f"its {name} {reason}"
+                return reason if name == "function" else f"{name} {reason}"
     return None
 
 

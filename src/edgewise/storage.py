@@ -8,12 +8,17 @@ import secrets
 import stat
 import tempfile
 import time
+import warnings
+import zlib
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
 from edgewise.codec import parsed
 from edgewise.errors import FormatError, OutputError, shortened
+
+_CHECKSUM = "crc32"  # of the rest of a line, in a record
 
 
 def check_format(document: Any, source: str, kind: str, version: int) -> None:
@@ -158,10 +163,39 @@ def write_bytes(data: bytes, path: Path) -> Path:
     return path
 
 
+def line_of(record: Mapping[str, Any]) -> str:
+    """A line of JSON with a checksum of itself. Raises `ValueError` for what JSON has not."""
+    text = json.dumps(record, allow_nan=False)
+    return f'{text[:-1]}, "{_CHECKSUM}": {zlib.crc32(text.encode())}}}\n'
+
+
+def record_of(line: str | bytes, complaint: str) -> Any:
+    """The record of `line_of`, or of a line without a checksum.
+
+    Raises `FormatError`, which begins with `complaint`, also if it is not as it was written.
+    """
+    record = parsed(line, complaint)
+    kept = record.pop(_CHECKSUM, None) if isinstance(record, dict) else None
+    if kept is not None and kept != zlib.crc32(json.dumps(record).encode()):
+        raise FormatError(
+            f"{complaint}: its checksum is another: the line was changed after it was written"
+        )
+    return record
+
+
+def warn_of_half_line(path: Path) -> None:
+    """Tell the user that the end of a file is dropped, as a killed process leaves it."""
+    warnings.warn(
+        f"{path} ends in half a line, as after a crash: it is dropped, and its work done again.",
+        stacklevel=3,
+    )
+
+
 class LineFile:
     """Lines that are only ever added, in a file that one process at a time may use.
 
-    `lines` are those that were in it. What a killed process left half-written is dropped. The lock
+    `lines` are those that were in it. What a killed process left half-written is dropped, with a
+    warning. The lock
     is the system's: it is gone with its process, however that ended. Raises `OSError` if the file
     cannot be read and written, `OutputError` if another process uses it.
     """
@@ -174,6 +208,7 @@ class LineFile:
             self._file.seek(0)
             *self.lines, half = self._file.read().split(b"\n")
             if half:
+                warn_of_half_line(path)
                 self._file.truncate(self._file.tell() - len(half))
         except BaseException:
             self.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from collections.abc import Sequence
 
 import typer
@@ -68,6 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     given = [argument for argument in given if argument != "--debug"]
+    warnings.formatwarning = _in_one_line
     try:
         app(args=given, prog_name="edgewise")
     except EdgewiseError as error:
@@ -87,6 +89,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if stop.code == 130:
             typer.echo(f"edgewise: {getattr(stop, 'message', 'interrupted.')}", err=True)
         raise
+
+
+def _in_one_line(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    line: str | None = None,
+) -> str:
+    return f"edgewise: {message}\n"
 
 
 def _print_error(error: EdgewiseError, *, as_json: bool) -> None:

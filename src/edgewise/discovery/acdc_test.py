@@ -41,7 +41,7 @@ from edgewise.discovery.finding import (
 )
 from edgewise.discovery.journal import NO_JOURNAL, Journal
 from edgewise.discovery.search import Visit
-from edgewise.discovery.sequential import Betting, StagedT, looks
+from edgewise.discovery.sequential import Betting, StagedT, looks, verdict_of
 from edgewise.discovery.visits import is_read, visits
 from edgewise.engine import Path, Removals
 from edgewise.errors import FormatError, SettingError
@@ -133,7 +133,7 @@ class _Search:
         gone: tuple[int, ...] = ()
         for index, edge in enumerate(candidates):
             known = bool(replay)
-            decision = _next(replay, edge) if known else self._decide(edge, index, gone)
+            decision = self._next(replay, edge) if known else self._decide(edge, index, gone)
             self._take(decision)
             if not decision.kept:
                 gone = (*gone, index)
@@ -153,11 +153,33 @@ class _Search:
             evidence = self._judge(edge, deltas)
             if evidence.verdict != "undecided":
                 break
-        kept = evidence.verdict == "above"
-        if evidence.verdict == "undecided":
-            kept = self._settings.undecided == "keep"
+        kept = self._kept(evidence)
         loss = float(losses[0 if kept else 1].mean())
         return Decision(edge, float(deltas.mean()), kept, loss, evidence)
+
+    def _kept(self, evidence: Evidence) -> bool:
+        undecided = evidence.verdict == "undecided"
+        return self._settings.undecided == "keep" if undecided else evidence.verdict == "above"
+
+    def _next(self, replay: list[Decision], expected: Edge) -> Decision:
+        """The next of the decisions of an earlier run. Raises `FormatError` if it is none of it."""
+        decision = replay.pop()
+        if decision.edge != expected:
+            raise FormatError(
+                f"decisions of another run: found {decision.edge.name} where this one decides "
+                f"{expected.name}."
+            )
+        shown = decision.evidence
+        if (
+            shown is None
+            or shown.verdict != verdict_of(shown.p_above, shown.p_below, self._test.error_rate)
+            or decision.kept != self._kept(shown)
+        ):
+            raise FormatError(
+                f"the decision about {expected.name} contradicts itself: its p-values do not lead "
+                f"to it at an error rate of {self._test.error_rate:g}."
+            )
+        return decision
 
     def _judge(self, edge: Edge, deltas: np.ndarray) -> Evidence:
         try:
@@ -197,16 +219,6 @@ class _Search:
             f"{counts['undecided']} undecided and {becomes}; {looked:.0f} of {self._sizes[-1]} "
             f"prompts looked at for an edge on average (seed {settings.seed})."
         )
-
-
-def _next(replay: list[Decision], expected: Edge) -> Decision:
-    decision = replay.pop()
-    if decision.edge != expected:
-        raise FormatError(
-            f"decisions of another run: found {decision.edge.name} where this one decides "
-            f"{expected.name}."
-        )
-    return decision
 
 
 def _stages(problem: Problem, sizes: Sequence[int], seed: int) -> list[_Stage]:

@@ -13,11 +13,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from edgewise.codec import parsed
 from edgewise.discovery.finding import Decision
 from edgewise.errors import FormatError, OutputError, UnknownName, shortened
 from edgewise.graph import Graph
-from edgewise.storage import LineFile
+from edgewise.storage import LineFile, line_of, record_of
 
 STATE_FILE = "state.safetensors"
 STATE_SECONDS = 5.0  # how long a state stands before the next takes its place
@@ -98,7 +97,7 @@ class FileJournal:
 
     def append(self, decision: Decision) -> None:
         """Write one more; it outlives this process from here on. Raises `OutputError`."""
-        line = json.dumps(decision.to_json()).encode() + b"\n"
+        line = line_of(decision.to_json()).encode()
         try:
             self._file.add(line)
         except OSError as reason:
@@ -153,7 +152,7 @@ def read_trace(
     result = []
     for number, line in enumerate(lines, start=1):
         complaint = f"{source}, line {number}: not a decision"
-        result.append(Decision.from_json(parsed(line, complaint), complaint))
+        result.append(Decision.from_json(record_of(line, complaint), complaint))
         if graph is not None:
             try:
                 graph.index(result[-1].edge)

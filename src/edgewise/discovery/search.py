@@ -128,6 +128,13 @@ class Search:
                 f"decisions of another run: found {decision.edge.name} where this one decides "
                 f"{expected.name}."
             )
+        (threshold,) = self.thresholds
+        if decision.kept == (self._compared(decision.delta) < threshold):
+            raise FormatError(
+                f"the decision about {decision.edge.name} contradicts itself: with delta "
+                f"{decision.delta:.6g} and threshold {threshold:g} the edge is not "
+                f"{'kept' if decision.kept else 'removed'}."
+            )
         self._take(decision, self._start, Estimate(decision.loss, math.inf))
 
     def _take(self, decision: Decision, index: int, loss: Estimate) -> None:

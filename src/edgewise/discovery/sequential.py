@@ -136,19 +136,21 @@ class Betting:
 def _evidence(
     values: Values, p_above: float, p_below: float, low: float, high: float, error_rate: float
 ) -> Evidence:
-    verdict: Verdict = "undecided"
-    if p_above <= error_rate:
-        verdict = "above"
-    elif p_below <= error_rate:
-        verdict = "below"
     return Evidence(
         p_above=min(1.0, p_above),
         p_below=min(1.0, p_below),
         low=float(low),
         high=float(high),
         n_prompts=len(values),
-        verdict=verdict,
+        verdict=verdict_of(p_above, p_below, error_rate),
     )
+
+
+def verdict_of(p_above: float, p_below: float, error_rate: float) -> Verdict:
+    """What two p-values show at an error rate."""
+    if p_above <= error_rate:
+        return "above"
+    return "below" if p_below <= error_rate else "undecided"
 
 
 def shares_spent(sizes: Sequence[int]) -> tuple[float, ...]:

@@ -274,21 +274,14 @@ def certify(
             rows = sorted(random.choice(n_prompts, size, replace=False).tolist())
         return Replicate(index, {"rows": rows}, finder.circuit(resolved, rows))
 
-    asked: dict[str, Any] = {
-        "about": about(problem),
-        "method": chosen.name,
-        "settings": asdict(resolved),
-        "seed": seed,
-        "size": size,
-        "exact": exact,
-        "graph": problem.graph.to_json(),
-    }
+    drawn = {"seed": seed, "size": size, "exact": exact}
+    work = {**chosen.identity(problem, resolved), **drawn}
     path, n = None if journal is None else Path(journal), len(every) if exact else n
-    replicates = replicated(range(n), make, asked, full, path, on_progress)
+    replicates = replicated(range(n), make, work, full, path, on_progress)
     return Certified(
-        about=asked["about"],
+        about=about(problem),
         method=chosen.name,
-        settings=asked["settings"],
+        settings=asdict(resolved),
         seed=seed,
         size=size,
         level=level,

@@ -18,6 +18,7 @@ from edgewise.evaluation.agreement import jaccard, spearman
 from edgewise.evaluation.comparison import Comparison, GroupPresence, Judgement, Pair, Prompts
 from edgewise.evaluation.faithfulness import faithfulness
 from edgewise.graph import Graph
+from edgewise.identity import hashed, of_problem
 from edgewise.problem import Problem
 
 
@@ -268,24 +269,11 @@ def _judged(
 
 def _different(problems: Mapping[str, Problem]) -> list[tuple[Problem, tuple[str, ...]]]:
     """Problems that are not the same, each with those whose own it is."""
-    found: list[tuple[Problem, list[str]]] = []
+    found: dict[str, tuple[Problem, list[str]]] = {}
     for name, problem in problems.items():
-        same = (owners for other, owners in found if _same(other, problem))
-        owners = next(same, None)
-        if owners is None:
-            found.append((problem, [name]))
-        else:
-            owners.append(name)
-    return [(problem, tuple(owners)) for problem, owners in found]
-
-
-def _same(a: Problem, b: Problem) -> bool:
-    return a is b or (
-        a.model is b.model
-        and a.metric == b.metric
-        and a.reference.to_json() == b.reference.to_json()
-        and a.pairs.sha256 == b.pairs.sha256
-    )
+        what = hashed({**of_problem(problem), "graph": None})  # circuits bring their own
+        found.setdefault(what, (problem, []))[1].append(name)
+    return [(problem, tuple(owners)) for problem, owners in found.values()]
 
 
 def _prompts(problem: Problem, owners: Sequence[Found]) -> Prompts:

@@ -16,7 +16,7 @@ import msgspec
 import torch
 
 from edgewise.circuit import Circuit, EdgeScores
-from edgewise.codec import Count, Finite, decoded, parsed
+from edgewise.codec import Count, Finite, decoded
 from edgewise.discovery import (
     NO_JOURNAL,
     Method,
@@ -29,8 +29,9 @@ from edgewise.discovery.search import Visit
 from edgewise.discovery.selection import select
 from edgewise.errors import FormatError, OutputError, SettingError
 from edgewise.graph import Graph
+from edgewise.identity import Identity, difference, warn_if_untold
 from edgewise.problem import Problem
-from edgewise.storage import check_format, write_text
+from edgewise.storage import check_format, line_of, record_of, warn_of_half_line, write_text
 
 # Their scores are means over prompts of numbers that depend on one prompt each.
 _MEANS_OVER_PROMPTS = ("eap", "eap-ig", "clean-corrupted", "exact", "atp-star", "relp")
@@ -44,7 +45,7 @@ class About(TypedDict):
 
 
 def about(problem: Problem) -> dict[str, Any]:
-    """What results about resampled prompts say of the problem, for readers and to resume."""
+    """What results about resampled prompts say of the problem, for readers."""
     return {
         "model": problem.model.name,
         "source": problem.pairs.source,
@@ -180,18 +181,18 @@ _FORMAT, _VERSION = "edgewise-replicates", 1
 def replicated(
     indices: Sequence[int],
     make: Callable[[int], Replicate],
-    asked: Mapping[str, Any],
+    work: Identity,
     full: Circuit,
     journal: Path | None,
     on_progress: OnProgress,
 ) -> list[Replicate]:
     """Replicates by `make`; those that a journal of the same work holds are taken from it.
 
-    The journal is a file of JSON lines: what was asked, then a replicate a line, each written when
-    it is made, so that a stopped call goes on. Raises `OutputError`, `FormatError`.
+    The journal is a file of JSON lines: the work (see edgewise.identity), then a replicate a line,
+    each written when it is made, so that a stopped call goes on. Raises `OutputError`,
+    `FormatError`.
     """
-    header = json.loads(json.dumps({"format": _FORMAT, "version": _VERSION, **asked}))
-    done = {} if journal is None else _kept(journal, header, full)
+    done = {} if journal is None else _kept(journal, work, full)
     places = places_of(full)
     result = []
     for number, index in enumerate(indices, start=1):
@@ -205,8 +206,10 @@ def replicated(
     return result
 
 
-def _kept(path: Path, header: dict[str, Any], full: Circuit) -> dict[int, Replicate]:
+def _kept(path: Path, work: Identity, full: Circuit) -> dict[int, Replicate]:
+    warn_if_untold(work)
     if not path.exists():
+        header = {"format": _FORMAT, "version": _VERSION, "work": work}
         write_text(json.dumps(header) + "\n", path)
         return {}
     try:
@@ -214,15 +217,16 @@ def _kept(path: Path, header: dict[str, Any], full: Circuit) -> dict[int, Replic
     except (OSError, UnicodeDecodeError) as reason:
         raise FormatError(f"{path}: cannot read it as a journal: {reason}") from reason
     complaint = f"{path}: not a journal of replicates"
-    first, *lines = [parsed(line, complaint) for line in whole.splitlines()] or [None]
+    first, *lines = [record_of(line, complaint) for line in whole.splitlines()] or [None]
     check_format(first, str(path), _FORMAT, _VERSION)
-    for name, value in header.items():
-        if first.get(name) != value:
-            raise OutputError(
-                f"{path} holds replicates of other work ({name} was {first.get(name)!r}, is "
-                f"{value!r}). Ask for the same again, choose another file, or remove it."
-            )
-    if half:  # what a killed process left of a line
+    differs = difference(first.get("work"), work)
+    if differs:
+        raise OutputError(
+            f"{path} holds replicates of other work: {differs}. "
+            "Ask for the same again, choose another file, or remove it."
+        )
+    if half:
+        warn_of_half_line(path)
         write_text(whole + "\n", path)
     found = [decoded(ReplicateLine, line, f"{path}: not a replicate") for line in lines]
     circuits = circuits_of(full.graph, [line.edges for line in found], f"{path}: not a replicate")
@@ -235,7 +239,7 @@ def _kept(path: Path, header: dict[str, Any], full: Circuit) -> dict[int, Replic
 def _append(path: Path, line: Mapping[str, Any]) -> None:
     try:
         with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+            file.write(line_of(line))
     except OSError as reason:
         raise OutputError(
             f"cannot write {path}: {reason.strerror}. The replicates before are in it: the same "

@@ -46,6 +46,7 @@ from edgewise.evaluation.resampling import (
 )
 from edgewise.evaluation.variation import Over, checked_over, varied
 from edgewise.graph import Edge
+from edgewise.identity import of_problem
 from edgewise.problem import Problem, check_is_problem
 from edgewise.settings.checks import chance, check_seed, positive, share, whole
 from edgewise.storage import check_format, read_json, write_json
@@ -253,7 +254,7 @@ def stability(
     The method's settings are keywords, but for those that have this function's names: give such a
     one as `method_seed` (as on the command line). Losses of the replicates are on `test`, if given.
     `journal` is a file that keeps replicates as they are found; the same call goes on from there.
-    Raises `UnknownName`, `SettingError`, `MetricError`, `OutputError`.
+    Raises `UnknownName`, `SettingError`, `MetricError`, `OutputError`, `ModelChanged`.
 
     >>> import edgewise as ew
     >>> problem = ew.load_task("tracr-xproportion").problem
@@ -277,15 +278,10 @@ def stability(
     if "prompts" in varying:
         check_enough(problem, "resampling prompts")
     finder, judged = Finder(problem, chosen, on_progress), test or problem
-    asked: dict[str, Any] = {
-        "about": about(problem),
-        "method": chosen.name,
-        "settings": asdict(resolved),
-        "over": list(varying),
-        "seed": seed,
-        "spread": spread,
-        "judged_on": about(judged),
-        "graph": problem.graph.to_json(),
+    work = {
+        **chosen.identity(problem, resolved),
+        **{"over": list(varying), "seed": seed, "spread": spread},
+        "test": of_problem(judged),
     }
 
     def make(index: int) -> Replicate:
@@ -295,11 +291,11 @@ def stability(
 
     circuit = finder.circuit(resolved)  # what it refuses, it refuses now
     path, full = None if journal is None else Path(journal), Circuit.full(problem.graph)
-    replicates = replicated(range(n), make, asked, full, path, on_progress)
+    replicates = replicated(range(n), make, work, full, path, on_progress)
     return Stability(
-        about=asked["about"],
+        about=about(problem),
         method=chosen.name,
-        settings=asked["settings"],
+        settings=asdict(resolved),
         over=varying,
         seed=seed,
         spread=spread,

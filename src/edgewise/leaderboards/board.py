@@ -9,6 +9,7 @@ import csv
 import io
 import json
 import time
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ from edgewise.blame import explained
 from edgewise.codec import Scalar, decoded
 from edgewise.discovery import OnProgress, Progress, ignore_progress
 from edgewise.errors import EdgewiseError, FormatError, OutputError, SettingError
+from edgewise.identity import warn_if_untold
 from edgewise.leaderboards.cell import AREAS, COLUMNS, Cell
 from edgewise.leaderboards.entrants import NAMES, Entrant, Given, entrants
 from edgewise.leaderboards.folder import BoardFolder, current, read_cells
@@ -183,9 +185,12 @@ def leaderboard(
         for seed in check_seeds(seeds)
         for reference in check_references(references)
     ]
+    if out is not None:
+        warn_if_untold({f"method {e.name}": e.identity for e in chosen})
     now = {entrant.name: entrant.identity for entrant in chosen}
     with nullcontext() if out is None else BoardFolder(Path(out)) as folder:
         known: dict[Any, Cell] = {} if folder is None else dict(folder.cells)
+        _warn_of_changed(known.values(), now, out)
         fresh = _tried(problems, chosen, known)
         total, done = len(problems) * len(chosen), 0
         for program, reference, seed in problems:
@@ -200,6 +205,16 @@ def leaderboard(
         if out is not None:
             board.save(out)
     return board
+
+
+def _warn_of_changed(cells: Iterable[Cell], now: Mapping[str, str], out: object) -> None:
+    changed = {c.method for c in cells if c.method in now and c.method_id != now[c.method]}
+    if changed:
+        warnings.warn(
+            f"{out} has cells of {', '.join(sorted(changed))} from before they changed, or of an "
+            "older Edgewise; those asked for are computed again.",
+            stacklevel=3,
+        )
 
 
 def _tried(

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
-from hashlib import sha256
-from importlib.metadata import version
 from typing import Any
 
 from edgewise.discovery import (
@@ -19,7 +16,8 @@ from edgewise.discovery import (
     method_named,
 )
 from edgewise.errors import SettingError, unknown_name
-from edgewise.leaderboards.own import OwnMethod, check_function, own_method, own_names, source_id
+from edgewise.identity import hashed, of_function
+from edgewise.leaderboards.own import OwnMethod, check_function, own_method, own_names
 from edgewise.problem import Problem
 from edgewise.settings.selection import By
 
@@ -135,7 +133,7 @@ def _own(function: OwnMethod, name: str) -> Entrant:
     return Entrant(
         name=name,
         how="own method",
-        identity=source_id(function),
+        identity=of_function(function),
         ask=lambda problem, _: Answer(function(problem)),
         own=True,
     )
@@ -157,13 +155,12 @@ def _ours(name: str, label: str) -> Entrant:
             finding = method.function(problem, method.resolve(more), ignore_progress, NO_JOURNAL)
         return Answer(finding.scores, finding.variants)
 
-    if not sweeps:
-        method.resolve(settings)
-    identity = json.dumps([version("edgewise"), method_name, how], sort_keys=True)
+    least = {"threshold": THRESHOLDS[0]} if sweeps else {}
+    resolved = method.with_settings(method.resolve({**settings, **least}))
     return Entrant(
         name=label,
         how=_in_words(how),
-        identity=sha256(identity.encode()).hexdigest()[:16],
+        identity=hashed([resolved, how]),
         ask=ask,
         by="signed" if method_name in TRAINED else "absolute",  # log-odds: low ones are sure to go
     )

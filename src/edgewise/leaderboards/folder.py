@@ -7,15 +7,13 @@ leaderboard.html  the page, which the command writes
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from edgewise.codec import parsed
 from edgewise.errors import FormatError, OutputError, shortened
 from edgewise.leaderboards.cell import Cell
-from edgewise.storage import LineFile, check_format
+from edgewise.storage import LineFile, check_format, line_of, record_of
 
 FORMAT, VERSION = "edgewise-leaderboard-journal", 1
 JOURNAL = "journal.jsonl"
@@ -44,7 +42,7 @@ class BoardFolder:
         try:
             self.cells = _last(_cells(self._file.lines, folder / JOURNAL))
             if not self._file.lines:
-                self._add(json.dumps(_header()))
+                self._add(line_of(_header()))
         except BaseException:
             self._file.close()
             raise
@@ -57,13 +55,13 @@ class BoardFolder:
 
     def add(self, cell: Cell) -> None:
         """Keep a finished cell for good. Raises `OutputError`."""
-        self._add(json.dumps(cell.to_json(), allow_nan=False))
+        self._add(line_of(cell.to_json()))
         self.cells.pop(cell.place, None)
         self.cells[cell.place] = cell
 
     def _add(self, line: str) -> None:
         try:
-            self._file.add(f"{line}\n".encode(), lasting=True)
+            self._file.add(line.encode(), lasting=True)
         except OSError as reason:
             raise OutputError(
                 f"cannot write to {self.path}: {reason.strerror}. The cells finished before are "
@@ -109,7 +107,7 @@ def _cells(lines: Sequence[bytes], source: Path) -> list[Cell]:
     cells = []
     for number, line in enumerate(lines, start=1):
         complaint = f"{source}, line {number}: not a finished cell"
-        row = parsed(line, complaint)
+        row = record_of(line, complaint)
         if number > 1:
             try:
                 cells.append(Cell.from_json(row, complaint))

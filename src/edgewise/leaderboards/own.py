@@ -9,13 +9,10 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from hashlib import sha256
 from importlib.metadata import entry_points
 from pathlib import Path
-from types import FunctionType
 from typing import Any
 
 from edgewise.errors import SettingError
@@ -100,36 +97,3 @@ def _current_folder_too() -> Iterator[None]:
         yield
     finally:
         sys.path.remove(here)
-
-
-def source_id(function: OwnMethod) -> str:
-    """A hash of the source of a function's module, or of all modules of its package.
-
-    A function that holds more than its source says (a closure, an object, a partial) or that has no
-    file gets a new one at each call: nothing tells whether it is still the same.
-    """
-    files = _files(function)
-    if not files:
-        return uuid.uuid4().hex[:16]
-    digest = sha256(f"{function.__module__}:{getattr(function, '__qualname__', '')}".encode())
-    for file in files:
-        digest.update(f"\n{file.name}\n".encode() + file.read_bytes())
-    return digest.hexdigest()[:16]
-
-
-def _files(function: OwnMethod) -> list[Path]:
-    if not isinstance(function, FunctionType) or function.__closure__:
-        return []
-    if "<" in function.__qualname__ or function.__defaults__ or function.__kwdefaults__:
-        # <lambda> and <locals> share their name; a default may be any object
-        own = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
-        plain = all(isinstance(value, str | int | float | type(None)) for value in own)
-        if "<" in function.__qualname__ or not plain:
-            return []
-    file = function.__code__.co_filename
-    if not Path(file).is_file():
-        return []
-    top = sys.modules.get(function.__module__.partition(".")[0])
-    folders = [Path(folder) for folder in getattr(top, "__path__", ())]
-    inside = [path for folder in folders for path in sorted(folder.rglob("*.py"))]
-    return inside or [Path(file)]

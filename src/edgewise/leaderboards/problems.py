@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgewise.circuit import Circuit
 from edgewise.errors import EdgewiseError, SettingError, quoted, unknown_name
+from edgewise.identity import hashed
 from edgewise.leaderboards.cell import Cell
 from edgewise.model import PROGRAMS
 from edgewise.patching import Reference
 from edgewise.problem import Problem
 from edgewise.settings.checks import check_seed
 from edgewise.sweeps import named_task
-from edgewise.sweeps.identity import content_of
+from edgewise.sweeps.compute import content_of
 
 # What removed edges carry. Two corruptions: as the paper corrupts programs, and tokens alone.
 REFERENCES: dict[str, str | Reference] = {
@@ -65,9 +64,7 @@ def posed(program: str, reference: str, seed: int) -> Posed | Cell:
     if abs(full - empty) <= _NO_EFFECT:
         why = "full model and empty circuit give the same: there is nothing to find."
         return Cell(program, reference, seed, "left out", why=why)
-    content = json.dumps(content_of(task), sort_keys=True).encode()
-    known = hashlib.sha256(content).hexdigest()[:16]
-    return Posed(program, reference, seed, task.problem, task.truth, known)
+    return Posed(program, reference, seed, task.problem, task.truth, hashed(content_of(task)))
 
 
 def check_programs(asked: Sequence[str] | None) -> tuple[str, ...]:

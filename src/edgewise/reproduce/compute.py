@@ -14,14 +14,16 @@ from time import monotonic, process_time
 from typing import Any
 
 from edgewise.circuit import Circuit
-from edgewise.discovery import OnProgress, Progress, ignore_progress
+from edgewise.discovery import METHODS, OnProgress, Progress, ignore_progress
 from edgewise.discovery.units import units_of
 from edgewise.evaluation import random_circuits, recovery
 from edgewise.graph import Graph
+from edgewise.identity import Identity
 from edgewise.model import Model, load_model, reset_network
 from edgewise.problem import Problem
 from edgewise.record import acdc_sweep, sp, sweep
 from edgewise.reproduce.grid import Cell, Subject, thinned
+from edgewise.sweeps.compute import content_of
 from edgewise.tasks import Task, load_task, published_groups
 from edgewise.tasks.published import PUBLISHED
 
@@ -44,11 +46,18 @@ def compute(cell: Cell, on_progress: OnProgress = ignore_progress) -> dict[str, 
         "version": FORMAT_VERSION,
         "key": cell.key,
         "cell": asdict(cell),
+        "work": work_of(cell),
         "about": judge.about(),
         "points": points,
         "seconds": monotonic() - start,
         "cpu_seconds": process_time() - cpu_start,
     }
+
+
+def work_of(cell: Cell) -> Identity:
+    """What decides what the cell holds beside what was asked. Raises what loading raises."""
+    revision = METHODS[cell.method].revision if cell.method in METHODS else 1
+    return {"identity": FORMAT_VERSION, **content_of(load(cell)), "revision": revision}
 
 
 def load(cell: Cell) -> Task:

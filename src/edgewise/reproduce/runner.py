@@ -7,6 +7,7 @@ in it; so a stopped run goes on where it was, and another grid or version never 
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,8 @@ from edgewise.errors import (
     SettingError,
     unknown_name,
 )
-from edgewise.reproduce.compute import FORMAT, FORMAT_VERSION, compute, quietly
+from edgewise.identity import difference
+from edgewise.reproduce.compute import FORMAT, FORMAT_VERSION, compute, quietly, work_of
 from edgewise.reproduce.grid import LANGUAGE, SCALES, Cell, Scale, Subject, cells, subjects
 from edgewise.reproduce.page import page
 from edgewise.reproduce.published import METHODS
@@ -131,10 +133,15 @@ def work_through(
     total, done = sum(cell.work for cell in missing), 0
     for place, cell in enumerate(every, start=1):
         path = _path(folder, cell)
-        if path.exists():
-            documents.append(read_cell(path, cell.key))
-            continue
         if cell.subject.name in refused:
+            continue
+        try:
+            known = _known(path, cell)
+        except ModelError as reason:
+            refused[cell.subject.name] = str(reason)
+            continue
+        if known is not None:
+            documents.append(known)
             continue
         if minutes is not None and monotonic() - start > 60 * minutes:
             left.append(cell)
@@ -158,6 +165,21 @@ def work_through(
         done += cell.work
     on_progress(Progress(total, total, ""))
     return Results(documents, refused, [cell.title for cell in left])
+
+
+def _known(path: Path, cell: Cell) -> dict[str, Any] | None:
+    """A cell's document if the folder has it, and it is of this work.
+
+    Raises `FormatError`, and `ModelError` where the model cannot be had that it would be of.
+    """
+    if not path.exists():
+        return None
+    document = read_cell(path, cell.key)
+    differs = difference(document.get("work"), work_of(cell))
+    if not differs:
+        return document
+    warnings.warn(f"{path} is of other work: {differs}. It is computed again.", stacklevel=2)
+    return None
 
 
 def _path(folder: Path, cell: Cell) -> Path:

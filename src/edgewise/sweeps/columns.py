@@ -14,6 +14,7 @@ from edgewise.codec import Finite, Scalar, decoded
 from edgewise.discovery import METHODS
 from edgewise.errors import FormatError, shortened
 from edgewise.evaluation import Faithfulness
+from edgewise.identity import of_model
 from edgewise.record import Run
 from edgewise.sweeps.grid import Point
 from edgewise.tasks import Task
@@ -128,6 +129,7 @@ def described(name: str, options: Mapping[str, Any], task: Task | None) -> Row:
         **{k: v for k, v in {**origin, **options}.items() if k not in RESERVED},
         "task": name,
         "model": problem.model.name,
+        "model_sha256": of_model(problem.model, problem.checksums(problem.model))["weights"],
         "processing": problem.model.processing,
         "dtype": str(problem.model.dtype).removeprefix("torch."),
         "metric": metric.name,

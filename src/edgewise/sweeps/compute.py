@@ -14,12 +14,12 @@ from edgewise.blame import explained
 from edgewise.discovery import OnProgress, Progress, ignore_progress, method_named
 from edgewise.errors import OutputError
 from edgewise.evaluation import against_known, faithfulness
+from edgewise.identity import Identity, hashed, of_problem, warn_if_untold
 from edgewise.problem import Problem
 from edgewise.record import Run, discover, runs_together
 from edgewise.sweeps.columns import Row, asked, described, found
 from edgewise.sweeps.folder import Outcome
 from edgewise.sweeps.grid import Point
-from edgewise.sweeps.identity import content_of, key_of
 from edgewise.tasks import Task
 
 # Makes a task of the options of a problem, which are its keywords.
@@ -73,14 +73,27 @@ def plan(
             known[name] = {"asked": dict(options)}, row
         else:
             content = content_of(task)
-            row = {**described(task.name, options, task), "model_sha256": content["model"]}
+            warn_if_untold(content)
+            row = described(task.name, options, task)
             known[name] = content, row
     planned: dict[str, Planned] = {}
     for point in points:
         content, row = known[_name(point.problem)]
-        key = key_of(content, point)
+        settings = method_named(point.method).with_settings(point.settings)
+        key = hashed({"problem": content, **settings})
         planned.setdefault(key, Planned(key, point, {"key": key, **row, **asked(point)}))
     return list(planned.values())
+
+
+def content_of(task: Task) -> Identity:
+    """All of a task that decides what a method finds on it, and how it is judged."""
+    known = {"published": task.published, "truth": task.truth}
+    return {
+        "task": task.name,
+        "discovery": of_problem(task.problem),
+        "evaluation": None if task.test is task.problem else of_problem(task.test),
+        **{name: circuit and circuit.id for name, circuit in known.items()},
+    }
 
 
 def jobs_of(planned: Sequence[Planned], *, apart: bool) -> list[Job]:

@@ -10,7 +10,6 @@ points.jsonl, points.parquet   the journal as a table, made anew whenever a swee
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -19,13 +18,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from edgewise.codec import parsed
 from edgewise.errors import FormatError, OutputError, quoted
 from edgewise.record import remove_unfinished
 from edgewise.storage import (
     LineFile,
     check_format,
+    line_of,
     read_json,
+    record_of,
     wait_until_nobody_holds,
     write_json,
 )
@@ -104,7 +104,7 @@ class SweepFolder:
 
     def add(self, outcomes: Sequence[Outcome]) -> None:
         """Keep finished points: first their circuits, then their lines. Raises `OutputError`."""
-        lines = "".join(json.dumps(o.row, allow_nan=False) + "\n" for o in outcomes)
+        lines = "".join(line_of(o.row) for o in outcomes)
         try:
             for outcome in outcomes:
                 if outcome.circuit is not None:
@@ -148,7 +148,7 @@ def rows_of(lines: Iterable[bytes], source: Path) -> dict[str, Row]:
     for number, line in enumerate(lines, start=1):
         complaint = f"{source}, line {number}: not a finished point"
         try:
-            row = checked_row(parsed(line, complaint), complaint)
+            row = checked_row(record_of(line, complaint), complaint)
             _check_names(row)
         except ValueError as reason:
             why = reason if isinstance(reason, FormatError) else f"{complaint}: {reason}"

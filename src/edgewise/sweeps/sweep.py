@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from edgewise.discovery import OnProgress, Progress, ignore_progress
 from edgewise.errors import OutputError, SettingError, quoted, unknown_name
 from edgewise.model import Model, load_model
 from edgewise.sweeps.columns import RESERVED, SETTING, Row, in_order
-from edgewise.sweeps.compute import Computer, Job, Load, about, jobs_of, plan
+from edgewise.sweeps.compute import Computer, Job, Load, Planned, about, jobs_of, plan
 from edgewise.sweeps.folder import Outcome, SweepFolder, read_rows
 from edgewise.sweeps.grid import grid
 from edgewise.sweeps.processes import computed_in_processes
@@ -119,6 +120,13 @@ def sweep_grid(
         waiting = [p for p in planned if folder.status(p.key) in (None, *again)]
         jobs = jobs_of(waiting, apart=apart)
         done = len(planned) - len(waiting)
+        changed = _changed_since(waiting, folder.rows)
+        if changed:
+            warnings.warn(
+                f"{out}: of {changed} points, the folder has others whose weights, prompts or "
+                "functions were different, or an older Edgewise's; they stay beside the new ones.",
+                stacklevel=2,
+            )
         try:
             with closing(_computed(jobs, load, folder, workers, done, on_progress)) as computed:
                 for outcomes in computed:
@@ -131,6 +139,13 @@ def sweep_grid(
         folder.write_tables()
         rows = tuple(in_order(folder.rows))
     return Sweep(Path(out), rows, tuple(one.key for one in planned))
+
+
+def _changed_since(waiting: Sequence[Planned], rows: Sequence[Row]) -> int:
+    """How many points to compute were asked for before in the same words, but are other work."""
+    names = sorted({name for one in waiting for name in one.row if "sha256" not in name} - {"key"})
+    before = {tuple(row.get(name) for name in names) for row in rows if row["status"] == "done"}
+    return sum(tuple(one.row.get(name) for name in names) in before for one in waiting)
 
 
 def _check(over: Mapping[str, Any], workers: int | None) -> None:
