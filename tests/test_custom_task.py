@@ -62,7 +62,7 @@ def test_on_the_command_line_and_again_from_its_record(file, capsys, tmp_path, m
     assert json.loads(ok(capsys, "evaluate", out, "--json"))["split"] == "test"
     file.write_text(FILE.replace('"2"', '"3"'))
     code, _, err = edgewise(capsys, "evaluate", out)
-    assert (code, "has another pairs_sha256" in err) == (2, True)
+    assert (code, "is another one: other prompts" in err) == (2, True)
 
 
 def test_few_prompts_are_halved_and_one_is_both(file):

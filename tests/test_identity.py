@@ -495,7 +495,7 @@ def decided(folder, **changes):
     lines = trace.read_text().splitlines()
     record = json.loads(lines[3])
     if "evidence" in changes:
-        changes = {"evidence": {**record["evidence"], **changes["evidence"]}}
+        changes = {**changes, "evidence": {**record["evidence"], **changes["evidence"]}}
     lines[3] = json.dumps({**record, **changes})
     trace.write_text("\n".join(lines) + "\n")
 

@@ -16,9 +16,10 @@ from edgewise.data.columns import parse_columns
 from edgewise.data.corruption import corrupt
 from edgewise.errors import SettingError, shortened
 from edgewise.graph import Graph
+from edgewise.identity import difference, of_problem
 from edgewise.model import BUNDLED, Model, load_model
 from edgewise.problem import Problem
-from edgewise.record import ProblemSummary, Run
+from edgewise.record import Run
 from edgewise.tasks import Task, default_model, load_task, task_spec
 from edgewise.tasks.custom import is_task_file
 
@@ -105,14 +106,20 @@ def from_run(run: Run, *, allow_code: bool, load: Load | None = None) -> Built:
             "with --task or --pairs."
         )
     built = build(options, load=load)
-    again = ProblemSummary.of(built.problem)
-    for name in ("pairs_sha256", "metric", "reference"):
-        if getattr(again, name) != getattr(run.problem, name):
-            raise SettingError(
-                f"the problem made again from the run's record has another {name} "
-                f"({getattr(again, name)}, not {getattr(run.problem, name)}). "
-                "Has its file changed? Say the problem with --task or --pairs."
-            )
+    work = of_problem(built.problem)
+    # A run of before this was kept says at least which prompts and metric.
+    kept = run.work or {
+        **work,
+        "prompts": run.problem.pairs_sha256,
+        "metric": {**work["metric"], "name": run.problem.metric},
+        "reference": run.problem.reference,
+    }
+    differs = difference({name: kept.get(name) for name in work}, work)
+    if differs:
+        raise SettingError(
+            f"the problem made again from the run's record is another one: {differs}. "
+            "Has its file or its model changed? Say the problem with --task or --pairs."
+        )
     return built
 
 
