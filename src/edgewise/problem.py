@@ -144,8 +144,8 @@ class Problem:
             fault = _graph_fault(self.model, graph) or "".join(_span_faults(self.pairs, graph))
             if fault:
                 raise SettingError(fault)
-            for model in self._watches:
-                self.checksums(model)  # from here on values are kept
+            for watch in self._watches.values():
+                watch.start()  # from here on values are kept
             self._evaluators[graph] = Evaluator(
                 self.model,
                 self.pairs,
@@ -167,7 +167,7 @@ class Problem:
             watch.look()
 
     def checksums(self, model: Model) -> Mapping[str, int]:
-        """The checksum of each tensor of the model or the target, as first used here."""
+        """The checksum of each tensor of the model or the target. Raises `ModelChanged`."""
         return self._watches[model].checksums
 
     def passes(self) -> tuple[int, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -32,6 +33,12 @@ def checksum(tensor: Tensor) -> int:
     return total
 
 
+def _in_memory(tensor: Tensor) -> Tensor:
+    """The tensor with its dimensions as they lie in memory: nothing to copy for its checksum."""
+    strides = tensor.stride()
+    return tensor.permute(sorted(range(tensor.ndim), key=lambda d: -strides[d]))
+
+
 class Watch:
     """Remembers the tensors of a model, to refuse them once they were changed.
 
@@ -42,15 +49,18 @@ class Watch:
 
     def __init__(self, model: Model) -> None:
         self._model, self._versions = model, _versions(model)
-        self._checksums: dict[str, int] | None = None
+        self._memory: dict[str, int] | None = None  # checksums in the order of memory
 
-    @property
-    def checksums(self) -> Mapping[str, int]:
-        """The checksum of every tensor, by name, at the first `check`."""
-        if self._checksums is None:
+    def start(self) -> None:
+        """Remember what the tensors hold, if that is not known."""
+        if self._memory is None:
             self.check()
-        assert self._checksums is not None
-        return self._checksums
+
+    @cached_property
+    def checksums(self) -> Mapping[str, int]:
+        """The checksum of every tensor, by name. Raises `ModelChanged`."""
+        self.check()
+        return {name: checksum(tensor) for name, tensor in self._model.weights.items()}
 
     def look(self) -> None:
         """Raise `ModelChanged` if a tensor was written to."""
@@ -61,12 +71,13 @@ class Watch:
     def check(self) -> None:
         """Raise `ModelChanged` unless every tensor holds what it held."""
         versions = _versions(self._model)
-        if self._checksums is None:
+        if self._memory is None:
             self._refuse_difference(versions, self._versions)
-        checksums = {name: checksum(tensor) for name, tensor in self._model.weights.items()}
-        if self._checksums is not None:
-            self._refuse_difference(checksums, self._checksums)
-        self._versions, self._checksums = versions, checksums
+        weights = self._model.weights.items()
+        memory = {name: checksum(_in_memory(tensor)) for name, tensor in weights}
+        if self._memory is not None:
+            self._refuse_difference(memory, self._memory)
+        self._versions, self._memory = versions, memory
 
     def _refuse_difference(self, now: Mapping[str, int], before: Mapping[str, int]) -> None:
         changed = [name for name in now if now[name] != before[name]]
