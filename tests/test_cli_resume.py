@@ -181,7 +181,7 @@ def test_resume_of_other_work(half, capsys):
     command = ("discover", "--task", "tracr-reverse", "--threshold", "0.02", "--out", half)
     code, _, err = edgewise(capsys, *command, "--resume")
     assert code == 2
-    assert "with other settings (threshold was 0.01, is 0.02)" in err
+    assert "other work: threshold was 0.01, is 0.02" in err
     assert err.splitlines()[-1].startswith("edgewise: ")
     assert len(lines_of(half.with_name("run.unfinished"))) == 20
 

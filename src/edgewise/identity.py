@@ -39,6 +39,7 @@ import numpy as np
 import torch
 
 from edgewise.circuit import Circuit
+from edgewise.errors import shortened
 from edgewise.graph import Graph
 from edgewise.metrics import METRICS, Metric
 from edgewise.model import Model
@@ -148,16 +149,11 @@ def _difference(name: str, found: Any, asked: Any) -> str:
         return f"{name} {reason}"
     if all(isinstance(value, str) and _HASH.fullmatch(value) for value in (found, asked)):
         return f"other {name}"
-    return f"{name} was {_short(found)}, is {_short(asked)}"
+    return f"{shortened(name)} was {shortened(repr(found))}, is {shortened(repr(asked))}"
 
 
 _HASH = re.compile("[0-9a-f]{16,64}")
 _PARTS = ("target", "test", "metric", "reference")  # what says nothing by its field alone
-
-
-def _short(value: Any) -> str:
-    words = repr(value)
-    return words if len(words) <= 60 else f"{words[:57]}…"
 
 
 def plain(work: Identity) -> Identity:

@@ -143,7 +143,7 @@ class _Document:
     margin: Finite | None = None
     notes: tuple[str, ...] = ()
     worst_error: Finite | None = None
-    work: Plain = field(default_factory=dict)
+    work: dict[str, Any] = field(default_factory=dict)
 
 
 def load_run(folder: Path) -> Run:
