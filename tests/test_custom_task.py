@@ -59,9 +59,9 @@ def test_on_the_command_line_and_again_from_its_record(file, capsys, tmp_path, m
     assert json.loads(ok(capsys, "discover", *arguments))["n_edges"] > 0
     assert ew.Run.load(out).request["task"] == str(file)
     monkeypatch.chdir("/")
-    assert json.loads(ok(capsys, "evaluate", out, "--json"))["split"] == "test"
+    assert json.loads(ok(capsys, "evaluate", out, "--allow-code", "--json"))["split"] == "test"
     file.write_text(FILE.replace('"2"', '"3"'))
-    code, _, err = edgewise(capsys, "evaluate", out)
+    code, _, err = edgewise(capsys, "evaluate", out, "--allow-code")
     assert (code, "is another one: other prompts" in err) == (2, True)
 
 

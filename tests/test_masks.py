@@ -309,7 +309,7 @@ def test_discover_resumes_every_trained_method(method, tmp_path, monkeypatch):
     assert seen[0].done == 7  # the state of six steps was kept
     assert run.scores.values.equal(ew.discover(task.problem, method, **settings).scores.values)
     other = {**settings, "steps": 13}
-    with pytest.raises(ew.EdgewiseError, match="other settings"):
+    with pytest.raises(ew.EdgewiseError, match="other work: steps"):
         ew.discover(task.problem, method, journal=folder, **other)
 
 
