@@ -22,6 +22,7 @@ def oracle_problem(seed, reference, metric, *, switches=False, **shape):
     vocab = hf.config.vocab_size
     clean, corrupted = torch.randint(vocab, (2, 3, 5), generator=generator)
     answers, wrong = torch.randint(vocab, (2, 3), generator=generator)
+    wrong = torch.where(wrong == answers, (wrong + 1) % vocab, wrong)
     model = ew.load_model(hf)
     pairs = ew.PromptPairs.from_tokens(clean, corrupted, answers=answers, wrong=wrong)
     graph = ew.Graph.of(model, switches=switches)
