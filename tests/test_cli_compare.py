@@ -241,7 +241,7 @@ def test_places_that_cannot_be_written_are_refused_before_any_run(capsys, found,
     for more, message in (
         (("--report", tmp_path / "no" / "page.html"), "cannot write"),
         (("--out", found / "zero"), "Choose a folder for several runs"),
-        (("--out", found), "with threshold 0.01, not 1.0"),
+        (("--out", found), "threshold was 0.01, is 1.0"),
     ):
         code, _, err = edgewise(capsys, *command, *more)
         assert (code, message in err) == (2, True), err
