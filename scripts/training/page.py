@@ -37,7 +37,8 @@ def write_page(folder: Path, page: Path) -> None:
         bos=100 * max(abs(found["accuracy"] - found["with_bos"]) for found in results),
         falls=_falls(cards),
     )
-    page.write_text(text, encoding="utf-8")
+    real = page.read_text(encoding="utf-8").partition("\n## Real pretrained models")
+    page.write_text(text + "".join(real[1:]), encoding="utf-8")  # other models' part stays
 
 
 def _model_row(card: dict[str, Any], folder: Path) -> str:
