@@ -45,7 +45,7 @@ def test_acdc_on_own_prompts_tested_and_resampled(edgewise, folders, name):
     folder = run.folder / "run"
     tested = edgewise("test", folder, "--n-random", "10", "--max-edges", "20", "--json").json()
     assert tested
-    asked = ["--pairs", "own.jsonl", "--model", folders[name], *HOW, "--replicates", "3"]
+    asked = ["--pairs", "own.jsonl", "--model", folders[name], *HOW, "--replicates", "20"]
     by = ["--method", "eap-ig", "--edges", "200", "--over", "prompts", "--json"]
     assert edgewise("stability", *by, *asked, files={"own.jsonl": JSONL}).json()
 
