@@ -11,6 +11,7 @@ import edgewise as ew
 from edgewise.discovery import Decision, Evidence
 from edgewise.discovery.sequential import Betting, StagedT, looks, shares_spent
 from edgewise.discovery.visits import is_read, visits
+from edgewise.errors import FormatError
 from models import random_model, random_pairs
 
 N = 100
@@ -225,11 +226,12 @@ def test_a_run_keeps_its_evidence_and_a_stopped_one_goes_on(tmp_path):
 def test_evidence_round_trips_and_old_lines_are_read():
     found = Evidence(0.01, 1.0, -np.inf, 2.0, 16, "above")
     line = Decision(ew.Edge.parse("m0->logits"), 0.1, True, 0.2, found).to_json()
-    assert Decision.from_json(json.loads(json.dumps(line))).evidence == found
+    assert Decision.from_json(json.loads(json.dumps(line)), "a line").evidence == found
     del line["evidence"]
-    assert Decision.from_json(line).evidence is None
-    with pytest.raises(ValueError, match="verdict"):
-        Evidence.from_json({**found.to_json(), "verdict": "maybe"})
+    assert Decision.from_json(line, "a line").evidence is None
+    line["evidence"] = {**found.to_json(), "verdict": "maybe"}
+    with pytest.raises(FormatError, match="a line.*verdict"):
+        Decision.from_json(line, "a line")
 
 
 # --- what is promised, end to end

@@ -283,7 +283,7 @@ def test_a_metric_without_gradient_is_refused(method):
         ("eap", {"nodes": 3, "above": 0.1}, "above and nodes are given; .* only once"),
         ("eap", {"nodes": -1}, "nodes is -1; .* at least 0"),
         ("eap", {"threshold": 0.1}, "setting of eap"),
-        ("random", {"seed": -1}, "at least 0"),
+        ("random", {"seed": -1}, "between 0 and"),
     ],
 )
 def test_settings_that_cannot_be(method, settings, message):

@@ -448,7 +448,7 @@ def test_a_place_that_cannot_be_written(tmp_path):
         circuit.save(tmp_path / "file" / "c.json")
     with pytest.raises(OutputError, match=r"missing/c\.json: No such file or directory"):
         circuit.save(tmp_path / "missing" / "c.json")
-    with pytest.raises(OutputError, match="Is a directory"):
+    with pytest.raises(OutputError, match="it is a folder"):
         circuit.save(tmp_path)
     assert [file.name for file in tmp_path.iterdir()] == ["file"]
     assert (tmp_path / "file").read_text() == "mine"

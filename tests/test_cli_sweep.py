@@ -190,7 +190,7 @@ def test_a_process_that_dies_fails_its_points_only(tmp_path):
         "    return ew.load_task(task)\n"
         "if __name__ == '__main__':\n"
         "    over = {'task': 'or-gate', 'dies': [False, True]}\n"
-        "    methods = {'random': {'seed': range(3), 'edges': 4}, 'eap': {'edges': 4}}\n"
+        "    methods = {'random': {'seed': range(3), 'edges': 4}, 'magnitude': {'edges': 4}}\n"
         "    found = ew.sweep_grid(methods, over=over, out='x', load=load, workers=2, apart=True)\n"
         "    print(found)\n"
     )

@@ -327,7 +327,7 @@ def test_things_of_another_kind():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.splitlines() == [
-        "circuit 2 is a Task; compare takes circuits and runs.",
+        "circuit 2 is a Task; pass a Circuit, or a Run.",
         "the problem of circuit 1 is a Task, not a Problem. Pass task.test.",
     ], done.stderr
 

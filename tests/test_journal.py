@@ -316,7 +316,7 @@ def test_a_place_that_cannot_be_written(tmp_path):
     stopped(problem, folder, 10, threshold=0.02)
     (folder / "trace.jsonl").unlink()
     (folder / "trace.jsonl").mkdir()
-    with pytest.raises(OutputError, match="cannot write to .*run: Is a directory"):
+    with pytest.raises(OutputError, match="cannot write .*trace.jsonl: it is a folder"):
         ew.discover(problem, threshold=0.02, journal=folder)
 
 

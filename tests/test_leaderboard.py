@@ -181,8 +181,8 @@ def test_a_function_that_fails_later_counts_as_a_tie():
     [
         ({"programs": ["tracr-revers"]}, "Did you mean 'tracr-reverse'"),
         ({"references": ["zeros"]}, "Did you mean 'zero'"),
-        ({"seeds": 0}, "at least 1"),
-        ({"seeds": [-1]}, "seed -1"),
+        ({"seeds": 0}, "pass how many"),
+        ({"seeds": [-1]}, "seed is -1"),
         ({"programs": []}, "name one"),
         ({"references": ["corrupted"], "programs": ["or-gate"]}, "has an effect to find"),
     ],

@@ -62,7 +62,7 @@ def test_the_commands_write_pages(tmp_path, capsys):
     about = ["--task", "tracr-xproportion", "--threshold", "0.01"]
     command("stability", *about, "--replicates", "16", "--report", str(page))
     assert "Stability of acdc" in page.read_text()
-    command("sweep", *about, "--out", str(tmp_path / "s"), "--report", str(page))
+    command("sweep", *about, "--out", str(tmp_path / "s"), "--report", str(page), "--force")
     assert "A sweep of 1 point" in page.read_text()
     assert f"wrote {page}" in capsys.readouterr().out.replace("\n", "")
 

@@ -191,7 +191,7 @@ def test_two_sweeps_do_not_share_a_folder(tmp_path):
 
 
 def test_a_point_that_fails_stops_no_other_and_is_tried_again_when_asked(tmp_path, monkeypatch):
-    methods = {"eap": {"edges": [3, 500]}, "acdc": {"threshold": 0.1, "prune": [True, False]}}
+    methods = {"exact": {"edges": [3, 500]}, "acdc": {"threshold": 0.1, "prune": [True, False]}}
     over = {"task": "or-gate", "reference": "zero", "metric": ["l2", "logit-diff"]}
     found = sweep_grid(methods, over=over, out=tmp_path)
     assert (len(found.done), len(found.failed)) == (2, 6)

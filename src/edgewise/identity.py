@@ -94,13 +94,7 @@ def of_metric(metric: Metric) -> Identity:
 
 
 def of_function(function: Callable[..., Any]) -> str:
-    """A hash of all that a function of the user's own does; a sentence, new each time, if untold.
-
-    >>> of_function(lambda x: 2 * x) == of_function(lambda x: 2 * x)
-    True
-    >>> of_function(lambda x: 2 * x) == of_function(lambda x: 3 * x)
-    False
-    """
+    """A hash of all that a user's own function does; a sentence, new each time, if untold."""
     try:
         return _Content().of(function)
     except _Untold as reason:

@@ -11,7 +11,7 @@ from edgewise.reporting.markup import Markup, el
 from edgewise.reporting.tables import data_table, facts
 from edgewise.reporting.text import number, percent, plain, reference_words, seconds, thresholds
 
-_SHOWN_ELSEWHERE = ("evaluation", "faithfulness", "recovery", "groups")
+_SHOWN_ELSEWHERE = ("accuracy", "evaluation", "faithfulness", "recovery", "groups")
 
 
 def details_section(run: Run) -> Markup:

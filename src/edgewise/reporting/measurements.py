@@ -14,7 +14,7 @@ from edgewise.reporting.text import number, percent, recovery_points
 
 def faithfulness_section(run: Run) -> Markup | None:
     """The circuit between the empty circuit and the full model; None if it was not measured."""
-    faith = run.measurements.get("faithfulness")
+    faith, right = run.measurements.get("faithfulness"), run.measurements.get("accuracy")
     if not faith:
         return None
     unit = f" ({faith['unit']})" if faith["unit"] else ""
@@ -25,9 +25,15 @@ def faithfulness_section(run: Run) -> Markup | None:
         "section",
         el("h3", "Faithfulness"),
         el("p", heading, class_="note"),
+        el("p", _accuracy(right), class_="note") if right else None,
         tables,
         prompt_plot(faith),
     )
+
+
+def _accuracy(right: Mapping[str, Any]) -> str:
+    share, n = percent(right["share"]), right["n_prompts"]
+    return f"The full model is right on {share} of {n:,} prompts: {right['rule']}."
 
 
 def _levels(faith: Mapping[str, Any]) -> Markup:
