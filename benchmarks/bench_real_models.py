@@ -140,7 +140,9 @@ def table(rows: dict[str, dict[str, Any]]) -> str:
         cells.append(f"{row['accuracy']:.0%}".replace("%", " %"))
         if "edges" in row:
             cells += [f"{row['threshold']:.3g}", f"{row['edges']:,} of {row['edges_of_graph']:,}"]
-            cells += [f"{row[k]:.0%}".replace("%", " %") for k in ("acdc", "eap_ig", "random")]
+            cells += [
+                f"{100 * row[k]:.0f} %".replace("-0 %", "0 %") for k in ("acdc", "eap_ig", "random")
+            ]
             cells.append(f"{row['cpu_seconds']:.0f}")
             cells.append(f"{row['peak_memory_bytes'] / 1e9:.1f} GB")
         lines.append("| " + " | ".join(cells + ["–"] * (len(heads) - len(cells))) + " |")
