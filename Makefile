@@ -45,8 +45,8 @@ format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: setup  ## run every benchmark; results go to benchmarks/results/
-	for script in benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
+bench: real-models  ## run every benchmark; results go to benchmarks/results/
+	export EDGEWISE_REAL=$(REAL); for script in benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
 
 reproduce: setup  ## the paper's tables and figures that need no hub: docs/reproduce/
 	$(BIN)/edgewise reproduce --offline --out docs/reproduce

@@ -1,6 +1,6 @@
 """How often is a model right on the language tasks, as its tokenizer begins texts and otherwise?
 
-Command:  python benchmarks/bench_task_accuracy.py MODEL… [-n PROMPTS]  (one core, 10 minutes, 2 GB)
+Command:  python benchmarks/bench_task_accuracy.py [MODEL…] [-n PROMPTS]  (one core, 10 minutes, 2 GB)
 Models:   folders, hub names or bundled names; for the result, the two of `make real`.
 Problems: every language task with its default sentences, 50 prompts unless it has fewer.
 
@@ -9,6 +9,7 @@ for each model and task, and prints it as a table.
 """
 
 import argparse
+import os
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,9 @@ from results import write
 def main() -> None:
     """Measure every model, write the result, print the table."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("models", nargs="+")
+    real = Path(os.environ.get("EDGEWISE_REAL", Path(__file__).parents[1] / ".real"))
+    usual = [str(real / name) for name in ("smollm2", "gemma3")]
+    parser.add_argument("models", nargs="*", default=usual)
     parser.add_argument("-n", type=int, default=50)
     asked = parser.parse_args()
     torch.set_num_threads(1)
