@@ -1,6 +1,6 @@
 """How often is a model right on the language tasks, as its tokenizer begins texts and otherwise?
 
-Command:  python benchmarks/bench_task_accuracy.py [MODEL…] [-n PROMPTS]  (one core, 10 minutes, 2 GB)
+Command:  python benchmarks/bench_task_accuracy.py [MODEL…] [-n PROMPTS] (one core, 10 min, 2 GB)
 Models:   folders, hub names or bundled names; for the result, the two of `make real`.
 Problems: every language task with its default sentences, 50 prompts unless it has fewer.
 
