@@ -370,3 +370,11 @@ def test_another_dtype_keeps_tied_weights_tied():
     embed, unembed = model.weights["embed.W_E"], model.weights["unembed.W_U"]
     assert embed.dtype == torch.float32
     assert embed.untyped_storage().data_ptr() == unembed.untyped_storage().data_ptr()
+
+
+def test_a_model_without_layers_is_named():
+    config = transformers.LlamaConfig(
+        num_hidden_layers=0, hidden_size=8, intermediate_size=8, num_attention_heads=2, vocab_size=9
+    )
+    with pytest.raises(UnsupportedModel, match="has 0 layers"):
+        ew.load_model(transformers.LlamaForCausalLM(config))

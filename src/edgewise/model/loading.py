@@ -142,6 +142,9 @@ def _from_module(
     if isinstance(module, torch.nn.Module):
         check_plain(module, name)
     family = family_of(module)
+    n_layers = getattr(module.config, "num_hidden_layers", 1)
+    if n_layers < 1:
+        raise UnsupportedModel(f"{name} has {n_layers} layers; a model needs at least 1.")
     config, weights = family.read(module)
     wrapped = as_tokenizer(tokenizer)
     check_tokenizer(wrapped, config.d_vocab, name)
