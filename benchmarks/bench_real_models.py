@@ -1,7 +1,7 @@
 """What do two real pretrained models do of the language tasks, and which circuits carry it?
 
 Command:  make real (or scripts/real_models.py first), then
-          python benchmarks/bench_real_models.py        (two cores, 50 minutes, 4 GB)
+          python benchmarks/bench_real_models.py        (two cores, half an hour, 5 GB)
 Models:   SmolLM2-135M-Instruct and Gemma 3 270M, from .real/; each point in a process of its own,
           on one thread, two at a time.
 Problems: every language task, 10 prompts to discover on, 50 held-out ones to judge by.

@@ -3,7 +3,7 @@
     1. EAP-IG scores every edge, for the price of some twenty forward passes. Taking the edges whose
        score reaches the threshold for those that stay, ACDC's order says which are tested.
     2. The beginning of the real run shows what a test takes. Later ones take longer, as more nodes
-       have to be computed: on real models a quarter more on the mean.
+       have to be computed: on SmolLM2-135M a quarter more on the mean.
 
 Expect it within a factor of two; it costs less than a tenth of a run that takes minutes.
 """
