@@ -10,7 +10,7 @@ divided by the number of edges: an edge's share of the KL shrinks as edges becom
 process's, and stands beside what it held before the run: Python, torch and the model.
 
 Also small models, with 1 thread (a second costs more than it gives): every bundled compiled program
-at its task's reference and threshold 0.001, and an attention-only model of 4 layers and 8 heads.
+at its task's ablation and threshold 0.001, and an attention-only model of 4 layers and 8 heads.
 Median and range of five runs after a warm-up. Writes benchmarks/results/acdc_scaling.json.
 """
 

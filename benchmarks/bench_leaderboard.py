@@ -2,8 +2,8 @@
 
 Command:  python benchmarks/bench_leaderboard.py [--out FOLDER]    (25 minutes)
 
-The board of docs/leaderboard.md: methods that need no training on all programs, references and
-three seeds; those that train (1,000 steps) on the small programs below, two references and one
+The board of docs/leaderboard.md: methods that need no training on all programs, ablations and
+three seeds; those that train (1,000 steps) on the small programs below, two ablations and one
 seed. It is kept cell by cell in FOLDER, where `edgewise leaderboard --out FOLDER` may have begun;
 the same command goes on after a stop. Writes benchmarks/results/leaderboard.json,
 docs/leaderboard.html, and the table of docs/leaderboard.md between its two markers.
@@ -30,7 +30,7 @@ TRAINED_ON = {
         "tracr-reverse",
         "tracr-sort",
     ],
-    "references": ["zero", "corrupted"],
+    "ablations": ["zero", "corrupted"],
     "seeds": 1,
 }
 DOCS = Path(__file__).parent.parent / "docs"

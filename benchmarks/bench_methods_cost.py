@@ -21,7 +21,7 @@ import torch
 import transformers
 
 import edgewise as ew
-from edgewise.discovery import method_named
+from edgewise.methods import method_named
 from edgewise.record.environment import peak_memory_bytes
 from results import write_result
 

@@ -3,7 +3,7 @@
 Command:  python benchmarks/bench_methods_recovery.py [--trained]   (1 thread: 4 minutes; 30 with)
           … --methods edge-pruning --programs or-gate tracr-sort    (these again, the rest as it is)
 
-Every bundled program and gate, every method, references zero, corrupted and mean; the task's own
+Every bundled program and gate, every method, ablations zero, corrupted and mean; the task's own
 metric. The number is the area under the ROC curve of a method's edges against structural truth:
 score methods by their absolute scores (ties count half), ACDC and its variants by their circuits at
 six thresholds from 1e-5 to 1, and the trained ones (--trained, 1,000 steps) by their masks, highest
@@ -23,13 +23,13 @@ from typing import Any
 import torch
 
 import edgewise as ew
-from edgewise.discovery import METHODS
 from edgewise.errors import EdgewiseError
 from edgewise.leaderboards import THRESHOLDS, TRAINED
+from edgewise.methods import METHODS
 from edgewise.model import PROGRAMS
 from results import FOLDER, write_result
 
-REFERENCES = ("zero", "corrupted", "mean")
+ABLATIONS = ("zero", "corrupted", "mean")
 PAGE = Path(__file__).parent.parent / "docs" / "methods.md"
 RESULTS = FOLDER / "methods_recovery.json"
 START, END = "<!-- table: bench_methods_recovery.py -->", "<!-- end of table -->"
@@ -41,9 +41,7 @@ def main(methods: Sequence[str], programs: Sequence[str]) -> None:
     fresh = {key(cell): cell for name in programs for cell in cells(name, methods)}
     before = json.loads(RESULTS.read_text(encoding="utf-8"))["cells"] if RESULTS.exists() else []
     known = {key(cell): cell for cell in before} | fresh
-    order = {
-        (name, ref, m): None for name in PROGRAMS for ref in REFERENCES for m in ("", *METHODS)
-    }
+    order = {(name, ref, m): None for name in PROGRAMS for ref in ABLATIONS for m in ("", *METHODS)}
     rows = [known[k] for k in order if k in known]
     model = ew.load_model("tracr-reverse")
     write_result("methods_recovery", model, {"trained": TRAINED, "cells": rows})
@@ -55,21 +53,21 @@ def main(methods: Sequence[str], programs: Sequence[str]) -> None:
 
 def key(cell: dict[str, Any]) -> tuple[str, str, str]:
     """What a cell is about; a problem that there is not has no method."""
-    return cell["program"], cell["reference"], cell.get("method", "")
+    return cell["program"], cell["ablation"], cell.get("method", "")
 
 
 def cells(program: str, methods: Sequence[str]) -> list[dict[str, Any]]:
-    """These methods and every reference on one program."""
+    """These methods and every ablation on one program."""
     found = []
-    for reference in REFERENCES:
+    for ablation in ABLATIONS:
         try:
-            task = ew.load_task(program, reference=reference)
+            task = ew.load_task(program, ablation=ablation)
         except EdgewiseError as reason:  # a gate has no corrupted prompts
-            found.append({"program": program, "reference": reference, "refused": str(reason)})
+            found.append({"program": program, "ablation": ablation, "refused": str(reason)})
             continue
         assert task.truth is not None
         for method in methods:
-            cell = {"program": program, "reference": reference, "method": method}
+            cell = {"program": program, "ablation": ablation, "method": method}
             try:
                 cell["auc"] = area(task.problem, method, task.truth)
             except EdgewiseError as reason:  # such as HISP where the gradient is zero
@@ -104,22 +102,22 @@ def _under(points: list[tuple[float, float]]) -> float:
 def table(rows: list[dict[str, Any]]) -> str:
     """The Markdown table: the mean over programs, and the worst program."""
     lines = [
-        "| method | " + " | ".join(REFERENCES) + " | worst |",
-        "|---|" + "---|" * (len(REFERENCES) + 1),
+        "| method | " + " | ".join(ABLATIONS) + " | worst |",
+        "|---|" + "---|" * (len(ABLATIONS) + 1),
     ]
     for method in METHODS:
         of = [r for r in rows if r.get("method") == method]
         if not of:
             continue
         shown = []
-        for reference in REFERENCES:
-            values = [r["auc"] for r in of if r["reference"] == reference and "auc" in r]
+        for ablation in ABLATIONS:
+            values = [r["auc"] for r in of if r["ablation"] == ablation and "auc" in r]
             shown.append(f"{statistics.mean(values):.3f} ({len(values)})" if values else "–")
         scored = [r for r in of if "auc" in r]
         worst = min(scored, key=lambda r: r["auc"], default=None)
         last = "–"
         if worst is not None:
-            last = f"{worst['auc']:.2f} {worst['program']}, {worst['reference']}"
+            last = f"{worst['auc']:.2f} {worst['program']}, {worst['ablation']}"
         lines.append(f"| `{method}` | {' | '.join(shown)} | {last} |")
     return "\n".join(lines)
 

@@ -1,8 +1,8 @@
-"""How much of each compiled program's structural truth does ACDC find, per reference?
+"""How much of each compiled program's structural truth does ACDC find, per ablation?
 
 Command:  python benchmarks/bench_programs.py        (2 cores, about a minute)
 
-Every bundled program, references zero, corrupted and mean, threshold 1e-3, both head orders. Writes
+Every bundled program, ablations zero, corrupted and mean, threshold 1e-3, both head orders. Writes
 benchmarks/results/programs.json and the table in docs/programs.md between its two markers.
 """
 
@@ -16,7 +16,7 @@ from edgewise.model import PROGRAMS
 from results import write_result
 
 THRESHOLD = 1e-3
-REFERENCES = ("zero", "corrupted", "mean")
+ABLATIONS = ("zero", "corrupted", "mean")
 PAGE = Path(__file__).parent.parent / "docs" / "programs.md"
 START, END = "<!-- table: bench_programs.py -->", "<!-- end of table -->"
 
@@ -33,10 +33,10 @@ def main() -> None:
 
 
 def row(name: str) -> dict[str, Any]:
-    """One program: sizes, and per reference what ACDC found of the truth."""
+    """One program: sizes, and per ablation what ACDC found of the truth."""
     result: dict[str, Any] = {"program": name}
-    for reference in REFERENCES:
-        task = ew.load_task(name, reference=reference)
+    for ablation in ABLATIONS:
+        task = ew.load_task(name, ablation=ablation)
         assert task.truth is not None
         result |= {"edges": task.problem.graph.n_edges, "true_edges": task.truth.n_edges}
         found = {}
@@ -50,16 +50,16 @@ def row(name: str) -> dict[str, Any]:
                 "edge_tests": run.cost.edge_tests,
                 "seconds": run.cost.seconds,
             }
-        result[reference] = found
+        result[ablation] = found
     return result
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """The Markdown table: found + others for each reference, head order descending."""
+    """The Markdown table: found + others for each ablation, head order descending."""
     lines = ["| program | edges | true | zero | corrupted | mean |", "|---|---|---|---|---|---|"]
     for r in rows:
         cells = [
-            f"{r[k]['descending']['found']} + {r[k]['descending']['others']}" for k in REFERENCES
+            f"{r[k]['descending']['found']} + {r[k]['descending']['others']}" for k in ABLATIONS
         ]
         lines.append(f"| {r['program']} | {r['edges']} | {r['true_edges']} | {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -2,7 +2,7 @@
 
     python benchmarks/check_kill_resume.py [--kills 50] [--tiny]
 
-Sweeps of 44 points (ACDC, attribution, trained masks, random scores; two tasks, two references) are
+Sweeps of 44 points (ACDC, attribution, trained masks, random scores; two tasks, two ablations) are
 killed with SIGKILL at random moments, every fifth time while two processes compute, and started
 again until they end; the next begins in a new folder, until there have been enough kills.
 Checked after every kill: what the journal held before it still holds, byte for byte. After every
@@ -37,7 +37,7 @@ METHODS = {
 }
 OVER = {
     "task": ["tracr-xproportion", "tracr-reverse"],
-    "reference": ["zero", "corrupted"],
+    "ablation": ["zero", "corrupted"],
 }
 
 

@@ -16,7 +16,7 @@ import torch
 import transformers
 
 import edgewise as ew
-from edgewise.discovery import METHODS, Decision, Progress
+from edgewise.methods import METHODS, Decision, Progress
 from edgewise.record.environment import peak_memory_bytes
 
 _MODEL_SCALE, _UNEMBED_SCALE = 6, 5  # of GPT-2's initial weights, at d_model 768

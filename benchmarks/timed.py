@@ -8,10 +8,10 @@ from typing import Any
 import torch
 
 import edgewise as ew
-from edgewise.discovery import Decision
 from edgewise.engine.attention import AttentionStack
 from edgewise.engine.kl import KLLosses
 from edgewise.engine.mlps import MlpNode
+from edgewise.methods import Decision
 from problems import Watch
 from work import Evaluated, all_evaluated
 

@@ -27,8 +27,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 import edgewise as ew
-from edgewise.discovery import Decision
 from edgewise.engine import Removals
+from edgewise.methods import Decision
 
 Touched = Bool[Tensor, "tested receiver"]  # which ports read something else in a test
 

@@ -132,7 +132,7 @@ def induction(seed: int, steps: int = 600, n: int = 50) -> Found:
     # With means in their place, removed edges no longer know the prompt: the parts that clean and
     # corrupted prompts have in common show up, each embedding by itself.
     apart = ew.Graph.of(model, split_embed=True)
-    whole = ew.acdc(problem.with_(graph=apart, reference="mean"), threshold=1.5)
+    whole = ew.acdc(problem.with_(graph=apart, ablation="mean"), threshold=1.5)
 
     kept = {edge.name for edge in run.circuit.edges}
     known = {f"input->{p}.v" for p in before} | {f"{i}->logits" for i in after}

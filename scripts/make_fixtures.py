@@ -3,7 +3,7 @@
     python scripts/make_fixtures.py FOLDER
 
 FOLDER holds the two files as the reference implementations wrote them. The weights are copied byte
-for byte, the JSON without white space; tests/test_oracle.py then checks the oracle against them.
+for byte, the JSON without white space; the tests of the oracle compare with them.
 """
 
 import argparse

@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 repository=$PWD
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
-tests="tests/test_acdc.py tests/test_loading.py tests/test_cli.py tests/test_gguf.py"
+tests="tests/methods/test_acdc.py tests/model/test_loading.py tests/cli/test_cli.py tests/model/test_gguf.py"
 for python in "$@"; do
     at=$scratch/$("$python" -c 'import platform; print(platform.python_version())')
     "$python" -m venv "$at"

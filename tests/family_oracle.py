@@ -216,12 +216,12 @@ def run_circuit(
     def read_plain(port: str, live: dict[str, Tensor]) -> Tensor:
         return constants(port, live) + sum(live[name] for name in before[port])
 
-    _, reference = hooked_run(module, corrupted, real, read_plain)
+    _, ablation = hooked_run(module, corrupted, real, read_plain)
 
     def read_circuit(port: str, live: dict[str, Tensor]) -> Tensor:
         total = constants(port, live)
         for name in before[port]:
-            total = total + (live if f"{name}->{port}" in kept else reference)[name]
+            total = total + (live if f"{name}->{port}" in kept else ablation)[name]
         return total
 
     return hooked_run(module, clean, real, read_circuit)[0]

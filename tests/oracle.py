@@ -8,7 +8,7 @@ forward pass, and hooks on it replace what each part reads. Nodes and edges are 
     receivers  "a3.h7.q", "a3.h7.k", "a3.h7.v", "m3", "logits"
     edges      "a0.h1->a3.h7.q"; switches, where asked for, "a3.h7.q->a3.h7"
 
-    input(r) = sum over senders s before r of ( live(s) if s->r is kept else reference(s) )
+    input(r) = sum over senders s before r of ( live(s) if s->r is kept else ablated(s) )
              + the output biases of all attention layers before r, which are always on
 
 Algorithm: Conmy et al. 2023, "Towards Automated Circuit Discovery for Mechanistic
@@ -208,14 +208,14 @@ def run_circuit(
     kept: set[str],
     clean: Tensor,  # [batch pos]
     corrupted: Tensor | None,  # [batch pos]; not used with "zero"
-    reference: str,
+    ablation: str,
     switches: bool = False,
 ) -> Tensor:
     """The logits [batch pos vocab] of the circuit that keeps the edges named in `kept`.
 
-    `reference` says what a removed edge carries: "corrupted", its sender's value in a plain run on
+    `ablation` says what a removed edge carries: "corrupted", its sender's value in a plain run on
     the corrupted prompts; "zero", 0.
-    With `switches`, a head whose switch is not kept uses the q (k, v) of the reference run, which
+    With `switches`, a head whose switch is not kept uses the q (k, v) of the ablation run, which
     for "zero" is that of a residual stream of biases only; without, all switches are on.
     """
     n_layer, n_head = hf.config.n_layer, hf.config.n_head
@@ -242,24 +242,22 @@ def run_circuit(
             if f"{sender}->{receiver}" in kept:
                 total = total + live[sender]
             else:
-                total = total + reference_senders[sender]
+                total = total + ablation_senders[sender]
         return total
 
     def choose_fresh(port, fresh):
         return fresh
 
     def choose_by_switch(port, fresh):
-        return fresh if switch(port) in kept else reference_vectors[port]
+        return fresh if switch(port) in kept else ablation_vectors[port]
 
-    if reference == "corrupted":
-        _, reference_senders, reference_vectors = hooked_run(
-            hf, corrupted, read_plain, choose_fresh
-        )
-    elif reference == "zero":
-        _, ran, reference_vectors = hooked_run(hf, clean, read_biases_only, choose_fresh)
-        reference_senders = {sender: torch.zeros_like(value) for sender, value in ran.items()}
+    if ablation == "corrupted":
+        _, ablation_senders, ablation_vectors = hooked_run(hf, corrupted, read_plain, choose_fresh)
+    elif ablation == "zero":
+        _, ran, ablation_vectors = hooked_run(hf, clean, read_biases_only, choose_fresh)
+        ablation_senders = {sender: torch.zeros_like(value) for sender, value in ran.items()}
     else:
-        raise ValueError(f"reference is 'corrupted' or 'zero', not {reference!r}")
+        raise ValueError(f"ablation is 'corrupted' or 'zero', not {ablation!r}")
 
     choose = choose_by_switch if switches else choose_fresh
     logits, _, _ = hooked_run(hf, clean, read_circuit, choose)
@@ -301,7 +299,7 @@ def acdc(
     corrupted: Tensor | None,  # [batch pos]; not used with "zero"
     *,
     threshold: float,
-    reference: str,
+    ablation: str,
     head_order: str = "descending",
     metric: str = "kl",
     answers: Tensor | None = None,  # [batch]
@@ -319,7 +317,7 @@ def acdc(
     clean_logits = hf(clean, use_cache=False).logits
 
     def loss_of(circuit):
-        logits = run_circuit(hf, circuit, clean, corrupted, reference, switches)
+        logits = run_circuit(hf, circuit, clean, corrupted, ablation, switches)
         return loss(logits, clean_logits, metric, answers, wrong)
 
     # (what has to be still in use, the edges to test), in order

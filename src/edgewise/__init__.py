@@ -39,7 +39,7 @@ _HOME = {
     "Problem": "edgewise.problem",
     "PromptPairs": "edgewise.data",
     "Recovery": "edgewise.evaluation",
-    "Reference": "edgewise.patching",
+    "Ablation": "edgewise.patching",
     "Run": "edgewise.record",
     "Stability": "edgewise.evaluation",
     "Sweep": "edgewise.sweeps",
@@ -93,7 +93,7 @@ _HOME = {
 _LAYERS = {
     "circuit",
     "data",
-    "discovery",
+    "methods",
     "errors",
     "evaluation",
     "graph",
@@ -152,7 +152,7 @@ if TYPE_CHECKING:
     from edgewise.leaderboards import Leaderboard, leaderboard
     from edgewise.metrics import AnswerRows, Metric
     from edgewise.model import Model, ModelConfig, load_model, process, reset_network
-    from edgewise.patching import Reference
+    from edgewise.patching import Ablation
     from edgewise.problem import Problem, run_circuit
     from edgewise.record import (
         Run,

@@ -4,7 +4,7 @@ EdgewiseError
 ├── UnknownName        a name (task, model, method, metric, node, edge …) that we do not have
 ├── SettingError       a setting outside its range
 │   └── ScoreError         a score that is not a finite number; names the edge, and the prompt
-├── ProblemError       model, prompts, metric and reference do not fit; lists every fault
+├── ProblemError       model, prompts, metric and ablation do not fit; lists every fault
 ├── MetricError        a metric returned something that is not a finite number
 ├── FormatError        a file that is broken, of another kind, or from a newer version
 ├── VerificationFailed  a fast result that the slow way does not confirm

@@ -44,7 +44,7 @@ from edgewise.graph import Graph
 from edgewise.metrics import METRICS, Metric
 from edgewise.model import Model
 from edgewise.model.checksums import checksum
-from edgewise.patching import Reference
+from edgewise.patching import Ablation
 from edgewise.problem import Problem
 
 _FORMAT = 1
@@ -63,7 +63,7 @@ def of_problem(problem: Problem) -> Identity:
             "target": target and of_model(target, problem.checksums(target)),
             "prompts": problem.pairs.sha256,
             "metric": of_metric(problem.metric),
-            "reference": problem.reference.to_json(),
+            "ablation": problem.ablation.to_json(),
             "graph": problem.graph.to_json(),
         }
     )
@@ -147,7 +147,7 @@ def _difference(name: str, found: Any, asked: Any) -> str:
 
 
 _HASH = re.compile("[0-9a-f]{16,64}")
-_PARTS = ("target", "test", "metric", "reference")  # what says nothing by its field alone
+_PARTS = ("target", "test", "metric", "ablation")  # what says nothing by its field alone
 
 
 def plain(work: Identity) -> Identity:
@@ -200,7 +200,7 @@ class _Content:
                 return [str(tensor.dtype), list(tensor.shape), checksum(rows)]
             case Model():
                 return of_model(value)
-            case Circuit() | Graph() | Reference():
+            case Circuit() | Graph() | Ablation():
                 return value.to_json()
             case Mapping():
                 return [[self.of(key), self.of(item)] for key, item in value.items()]

@@ -1,4 +1,4 @@
-"""A problem: model, prompts, metric and reference, checked together. All a method is given."""
+"""A problem: model, prompts, metric and ablation, checked together. All a method is given."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from edgewise.graph import REST, Graph
 from edgewise.metrics import Metric, check_finite, metric_named
 from edgewise.model import Model
 from edgewise.model.checksums import Watch
-from edgewise.patching import Accuracy, Evaluator, Reference, accuracy_of, reference_named
+from edgewise.patching import Ablation, Accuracy, Evaluator, ablation_named, accuracy_of
 
 
 @dataclass(frozen=True, eq=False, init=False)
 class Problem:
     """A behaviour of a model, as prompt pairs and a metric, and what removed edges carry.
 
-    `metric` and `reference` may be given by name. `graph` is the granularity that methods work at
+    `metric` and `ablation` may be given by name. `graph` is the granularity that methods work at
     (default: `model.graph`); `batch_size` bounds the memory of a run by running that many prompts
     at a time (what removed edges carry is kept for all). `target` is another model whose logits
     `kl`, `l2` and `match-nll` compare with, such as the trained model of a reset network; by
@@ -38,7 +38,7 @@ class Problem:
     model: Model
     pairs: PromptPairs
     metric: Metric
-    reference: Reference
+    ablation: Ablation
     graph: Graph
     batch_size: int | None
     target: Model | None
@@ -52,7 +52,7 @@ class Problem:
         model: Model,
         pairs: PromptPairs,
         metric: str | Metric | Callable[..., Tensor],
-        reference: str | Reference = "corrupted",
+        ablation: str | Ablation = "corrupted",
         *,
         graph: Graph | None = None,
         batch_size: int | None = None,
@@ -64,7 +64,7 @@ class Problem:
             "model": model,
             "pairs": pairs,
             "metric": metric_named(metric),
-            "reference": reference_named(reference),
+            "ablation": ablation_named(ablation),
             "graph": model.graph if graph is None else graph,
             "batch_size": batch_size,
             "target": None if target is model else target,
@@ -82,7 +82,7 @@ class Problem:
     def __repr__(self) -> str:
         return (
             f"Problem({self.pairs!r} on {self.model.name}, {self.metric.name}, "
-            f"{self.reference.kind} reference, {self.graph.n_edges} edges)"
+            f"{self.ablation.kind} ablation, {self.graph.n_edges} edges)"
         )
 
     def per_prompt(self, circuit: Found) -> Float[Tensor, "batch"]:
@@ -150,7 +150,7 @@ class Problem:
                 self.model,
                 self.pairs,
                 self.metric,
-                self.reference,
+                self.ablation,
                 graph,
                 self.batch_size,
                 self.target,
@@ -176,9 +176,9 @@ class Problem:
         return sum(w.forward_passes for w in work), sum(w.backward_passes for w in work)
 
     def with_(self, **changes: Any) -> Problem:
-        """This problem with some parts changed, checked anew: `problem.with_(reference="zero")`."""
+        """This problem with some parts changed, checked anew: `problem.with_(ablation="zero")`."""
         known = (
-            *("model", "pairs", "metric", "reference"),
+            *("model", "pairs", "metric", "ablation"),
             *("graph", "batch_size", "target", "origin"),
         )
         for name in changes:
@@ -197,7 +197,7 @@ class Problem:
 def run_circuit(problem: Problem, circuit: Found) -> Float[Tensor, "batch pos vocab"]:
     """Logits [batch pos vocab] on the clean prompts when only the circuit's edges are live.
 
-    Every removed edge carries the problem's reference. Logits at padding mean nothing.
+    Every removed edge carries the problem's ablation. Logits at padding mean nothing.
     """
     found = problem_and_circuit(problem, circuit, "run_circuit")
     return problem.evaluator(found.graph).logits(found)
@@ -258,7 +258,7 @@ def _faults(problem: Problem) -> list[str]:
     faults += _answer_faults(problem)
     if problem.metric.name == "kl" and config.d_vocab_out == 1:
         faults.append("metric 'kl' is always 0 for a model with one output; use 'l2'.")
-    faults += _reference_faults(problem)
+    faults += _ablation_faults(problem)
     faults += _target_faults(problem)
     mismatch = _graph_fault(model, problem.graph)
     if mismatch:
@@ -312,22 +312,22 @@ def _id_faults(ids: Tensor | None, counted: Tensor, what: str, n: int) -> list[s
     ]
 
 
-def _reference_faults(problem: Problem) -> list[str]:
-    reference, pairs, config = problem.reference, problem.pairs, problem.model.config
+def _ablation_faults(problem: Problem) -> list[str]:
+    ablation, pairs, config = problem.ablation, problem.pairs, problem.model.config
     faults = []
-    if reference.prompts is not None:
-        prompts = reference.prompts
-        faults += _id_faults(prompts.clean, prompts.real, "reference prompt", config.d_vocab)
+    if ablation.prompts is not None:
+        prompts = ablation.prompts
+        faults += _id_faults(prompts.clean, prompts.real, "ablation prompt", config.d_vocab)
         if prompts.n_positions > config.n_ctx:
             faults.append(
-                f"reference prompts of up to {prompts.n_positions} tokens; "
+                f"ablation prompts of up to {prompts.n_positions} tokens; "
                 f"{problem.model.name} takes at most {config.n_ctx}."
             )
-    if reference.kind == "corrupted":
+    if ablation.kind == "corrupted":
         if pairs.corrupted is None:
-            faults.append("reference 'corrupted' needs corrupted prompts, and the pairs have none.")
+            faults.append("ablation 'corrupted' needs corrupted prompts, and the pairs have none.")
             return faults
-        order = reference.position_permutation
+        order = ablation.position_permutation
         if order is not None and not pairs.n_positions <= len(order) <= config.n_ctx:
             faults.append(
                 f"position_permutation has {len(order)} places for {pairs.n_positions} positions; "
@@ -340,11 +340,11 @@ def _reference_faults(problem: Problem) -> list[str]:
         same = torch.equal(pairs.clean[pairs.real], pairs.corrupted[pairs.real])
         if same and order is None:
             faults.append("every corrupted prompt equals its clean one, so no edge can matter.")
-    if reference.kind == "mean-positional" and reference.prompts is not None:
-        longest, known = int(pairs.lengths.max()), int(reference.prompts.lengths.max())
+    if ablation.kind == "mean-positional" and ablation.prompts is not None:
+        longest, known = int(pairs.lengths.max()), int(ablation.prompts.lengths.max())
         if longest > known:
             faults.append(
-                f"prompts of {longest} tokens, but the reference prompts have at most {known}."
+                f"prompts of {longest} tokens, but the ablation prompts have at most {known}."
             )
     return faults
 

@@ -21,8 +21,14 @@ from edgewise.errors import FormatError, OutputError, shortened
 _CHECKSUM = "crc32"  # of the rest of a line, in a record
 
 
-def check_format(document: Any, source: str, kind: str, version: int) -> None:
-    """Refuse a document of another kind, or from a newer Edgewise. Raises `FormatError`."""
+# Keys of version 1 of our files that have another name since.
+_RENAMED = {"reference": "ablation", "references": "ablations", "by_reference": "by_ablation"}
+
+
+def imported(document: Any, source: str, kind: str, version: int) -> Any:
+    """The document as the current `version` of its format has it, whatever version it was written
+    in. Raises `FormatError` for a document of another kind or of a newer Edgewise.
+    """
     found = document.get("format") if isinstance(document, dict) else None
     if found != kind:
         what = f"its format is {shortened(repr(found))}" if found else "it does not say its format"
@@ -36,6 +42,16 @@ def check_format(document: Any, source: str, kind: str, version: int) -> None:
             f"{source}: written in version {document['version']} of {kind!r}; this Edgewise reads "
             f"up to version {version}. Upgrade Edgewise to read it."
         )
+    return document if document["version"] == version else renamed(document)
+
+
+def renamed(value: Any) -> Any:
+    """A value of a file of version 1, with the names of version 2."""
+    if isinstance(value, dict):
+        return {_RENAMED.get(key, key): renamed(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [renamed(item) for item in value]
+    return _RENAMED.get(value, value) if isinstance(value, str) else value
 
 
 def read_json(path: Path, what: str) -> Any:

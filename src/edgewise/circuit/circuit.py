@@ -214,8 +214,8 @@ class Circuit:
     def pruned(self) -> Circuit:
         """Without the edges that lie on no path from an embedding to the logits.
 
-        With a corrupted-prompt reference this changes no logit: a node that no live input reaches
-        emits its reference value. With a zero or mean reference such a node still computes
+        With a corrupted-prompt ablation this changes no logit: a node that no live input reaches
+        emits its ablation value. With a zero or mean ablation such a node still computes
         something from the constant biases, so pruning there is a change of circuit (spec section
         2.3).
         """
@@ -234,7 +234,7 @@ class Circuit:
         """Without the edges that do not lead on to the logits. Changes no logit, ever.
 
         What such an edge feeds is read by nothing that gets through to the output. Nodes that no
-        live input reaches stay: with a zero or mean reference they still compute something.
+        live input reaches stay: with a zero or mean ablation they still compute something.
         """
         useful = self._useful_to_logits()
         columns = torch.tensor([port in useful for port in self.graph.receivers])

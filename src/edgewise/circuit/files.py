@@ -13,7 +13,7 @@ from edgewise.circuit import foreign
 from edgewise.codec import decoded
 from edgewise.errors import EdgewiseError, FormatError, shortened
 from edgewise.graph import Graph
-from edgewise.storage import check_format, read_json
+from edgewise.storage import imported, read_json
 
 FORMAT = "edgewise-circuit"
 VERSION = 1
@@ -33,7 +33,7 @@ def from_json(document: Any, source: str) -> tuple[Graph, Bool[Tensor, "sender r
     """The graph and the kept edges of our document, or of EAP-IG's. Raises `FormatError`."""
     if foreign.is_foreign(document):
         return _kept(foreign.from_json(document, source))
-    check_format(document, source, FORMAT, VERSION)
+    document = imported(document, source, FORMAT, VERSION)
     complaint = f"{source}: not a complete circuit file"
     found = decoded(_Document, document, complaint)
     graph = Graph.from_json(found["graph"], source=f"{complaint}: graph")

@@ -45,8 +45,8 @@ def discover(
     from edgewise.cli import results, show
     from edgewise.cli.problems import build
     from edgewise.cli.unfinished import journal_beside, keeping, save
-    from edgewise.discovery import method_named
     from edgewise.evaluation import against_known
+    from edgewise.methods import method_named
     from edgewise.record import check_output_folder
     from edgewise.record import discover as run_discovery
     from edgewise.reporting import report as write_report
@@ -87,7 +87,7 @@ def discover(
 def _estimate(problem: ProblemOptions, method: str, settings: Any, *, json: bool) -> None:
     from edgewise.cli import results, show
     from edgewise.cli.problems import build
-    from edgewise.discovery import forecast, method_named
+    from edgewise.methods import forecast, method_named
 
     known = method_named(method)
     if known.name != "acdc":
@@ -134,7 +134,7 @@ def report(
 def methods(json: Json = False) -> None:
     """List the discovery methods and their settings."""
     from edgewise.cli import show
-    from edgewise.discovery import METHODS
+    from edgewise.methods import METHODS
 
     rows = []
     for method in METHODS.values():

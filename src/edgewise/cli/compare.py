@@ -22,7 +22,7 @@ def compare(
         list[str] | None,
         typer.Option(
             help="Find circuits and compare them, over: corruption, template, data, metric, "
-            "reference, seed, model. Several with commas; values after =: metric=kl,nll."
+            "ablation, seed, model. Several with commas; values after =: metric=kl,nll."
         ),
     ] = None,
     method: Annotated[

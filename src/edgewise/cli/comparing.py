@@ -13,10 +13,10 @@ from edgewise.cli import show
 from edgewise.cli.options import ProblemOptions
 from edgewise.cli.problems import Built, build, check_says_what, from_run, loading_once
 from edgewise.cli.unfinished import Stopped
-from edgewise.discovery import method_named
 from edgewise.errors import SettingError, quoted, unknown_name
 from edgewise.evaluation import Comparison, compare
 from edgewise.graph import Graph
+from edgewise.methods import method_named
 from edgewise.problem import Problem
 from edgewise.record import Run, discover_each
 from edgewise.record.several import run_folders

@@ -46,7 +46,7 @@ def print_evaluation(
     faith = result.faithfulness
     show.OUT.print(
         f"{faith.n_edges} of {faith.n_edges_total} edges, on {result.n_prompts} {result.split} "
-        f"prompts of {result.source}, {result.reference} reference",
+        f"prompts of {result.source}, {result.ablation} ablation",
         soft_wrap=True,
     )
     _print_faithfulness(faith)

@@ -214,6 +214,6 @@ def test(
 
 def _resolve(method: str, settings: dict[str, Any]) -> None:
     """Refuse settings before anything is loaded."""
-    from edgewise.discovery import method_named
+    from edgewise.methods import method_named
 
     method_named(method).resolve(settings)

@@ -21,7 +21,7 @@ def leaderboard(
         ),
     ] = None,
     program: Annotated[Names, typer.Option(help="A bundled program. Default: all.")] = None,
-    reference: Annotated[
+    ablation: Annotated[
         Names, typer.Option(help="zero, mean, corrupted, corrupted-tokens. Default: all.")
     ] = None,
     seeds: Annotated[int, typer.Option(help="How often to draw other prompts.")] = 3,
@@ -29,7 +29,7 @@ def leaderboard(
         "leaderboard"
     ),
     quick: Annotated[
-        bool, typer.Option("--quick", help="Four small programs, two references, one seed.")
+        bool, typer.Option("--quick", help="Four small programs, two ablations, one seed.")
     ] = False,
     json: Json = False,
 ) -> None:
@@ -46,6 +46,6 @@ def leaderboard(
     from edgewise.storage import check_output_place
 
     check_output_place(out)
-    asked = leading.parse(method, program, reference, seeds, quick=quick)
+    asked = leading.parse(method, program, ablation, seeds, quick=quick)
     if leading.run(asked, out, json=json):
         raise typer.Exit(1)

@@ -12,8 +12,8 @@ from edgewise.cli.unfinished import Stopped
 from edgewise.cli.values import parse_values
 from edgewise.errors import FormatError
 from edgewise.leaderboards import (
+    QUICK_ABLATIONS,
     QUICK_PROGRAMS,
-    QUICK_REFERENCES,
     Leaderboard,
     Standing,
 )
@@ -27,14 +27,14 @@ class Asked:
 
     methods: Sequence[str] | None
     programs: Sequence[str] | None
-    references: Sequence[str] | None
+    ablations: Sequence[str] | None
     seeds: int
 
 
 def parse(
     methods: Sequence[str] | None,
     programs: Sequence[str] | None,
-    references: Sequence[str] | None,
+    ablations: Sequence[str] | None,
     seeds: int,
     *,
     quick: bool,
@@ -43,7 +43,7 @@ def parse(
     asked = Asked(
         _words("method", methods),
         _words("program", programs),
-        _words("reference", references),
+        _words("ablation", ablations),
         seeds,
     )
     if not quick:
@@ -51,7 +51,7 @@ def parse(
     return Asked(
         asked.methods,
         asked.programs or QUICK_PROGRAMS,
-        asked.references or QUICK_REFERENCES,
+        asked.ablations or QUICK_ABLATIONS,
         1,
     )
 
@@ -66,7 +66,7 @@ def run(asked: Asked, out: Path, *, json: bool) -> int:
         board = make_leaderboard(
             asked.methods,
             programs=asked.programs,
-            references=asked.references,
+            ablations=asked.ablations,
             seeds=asked.seeds,
             out=out,
             on_progress=bar,
@@ -84,12 +84,12 @@ def run(asked: Asked, out: Path, *, json: bool) -> int:
 
 
 def _print(board: Leaderboard, files: Sequence[str]) -> None:
-    references = board.asked("reference")
-    columns = ["method", "rank", "precision", "AUC", *references, "n", "passes"]
-    show.table("Standings", columns, [_row(row, references) for row in board.standings])
+    ablations = board.asked("ablation")
+    columns = ["method", "rank", "precision", "AUC", *ablations, "n", "passes"]
+    show.table("Standings", columns, [_row(row, ablations) for row in board.standings])
     show.OUT.print(
         "Precision: average precision, mean over programs, and the 95 % interval of a bootstrap "
-        "over programs and seeds; so by reference. AUC: the paper's pessimistic one. n: programs "
+        "over programs and seeds; so by ablation. AUC: the paper's pessimistic one. n: programs "
         "and problems. Passes: forward, median."
     )
     for row in board.standings:
@@ -101,8 +101,8 @@ def _print(board: Leaderboard, files: Sequence[str]) -> None:
     show.wrote(*files)
 
 
-def _row(row: Standing, references: Sequence[str]) -> list[str]:
-    each = [row.by_reference.get(name) for name in references]
+def _row(row: Standing, ablations: Sequence[str]) -> list[str]:
+    each = [row.by_ablation.get(name) for name in ablations]
     return [
         row.method,
         row.rank_in_words,

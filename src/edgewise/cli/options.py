@@ -48,7 +48,7 @@ class ProblemOptions:
     metric: str | None = _option(
         "kl, logit-diff, prob-diff, nll, match-nll, accuracy, … Default: the task's; kl for pairs."
     )
-    reference: str | None = _option(
+    ablation: str | None = _option(
         "What removed edges carry: corrupted, zero, mean, mean-positional. Default: the task's; "
         "corrupted for pairs."
     )

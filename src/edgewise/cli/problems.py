@@ -112,7 +112,7 @@ def from_run(run: Run, *, allow_code: bool, load: Load | None = None) -> Built:
         **work,
         "prompts": run.problem.pairs_sha256,
         "metric": {**work["metric"], "name": run.problem.metric},
-        "reference": run.problem.reference,
+        "ablation": run.problem.ablation,
     }
     differs = difference({name: kept.get(name) for name in work}, work)
     if differs:
@@ -155,7 +155,7 @@ def _task(options: ProblemOptions, load: Load) -> Task:
         bos=options.bos,
         chat=options.chat,
         metric=options.metric,
-        reference=options.reference,
+        ablation=options.ablation,
     )
     origin = {**task.problem.origin, **_how_loaded(options)}
     same = task.test is task.problem
@@ -204,7 +204,7 @@ def _pairs_task(options: ProblemOptions, load: Load) -> Task:
         model,
         pairs,
         options.metric or "kl",
-        options.reference or "corrupted",
+        options.ablation or "corrupted",
         origin=origin | _how_loaded(options),
     )
     return Task(name=options.pairs, problem=problem, test=problem)

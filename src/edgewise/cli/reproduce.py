@@ -108,7 +108,7 @@ def _print_areas(areas: list[dict[str, object]]) -> None:
         ours = row["ours"]
         if isinstance(ours, dict):
             said = "not a target" if row["why_not"] else "a target"
-            what = (f"{row['task']}, {row['reference']}", row["metric"], row["method"])
+            what = (f"{row['task']}, {row['ablation']}", row["metric"], row["method"])
             edge, node = f"{ours['edge_auc']:.3f}", f"{ours['node_auc']:.3f}"
             rows.append((*what, edge, row["edge_auc"], node, row["node_auc"], said))
     if rows:

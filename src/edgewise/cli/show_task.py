@@ -149,7 +149,7 @@ def _task_row(name: str) -> dict[str, Any]:
         "model": spec.model,
         "fits": spec.fits,
         "metric": spec.metric,
-        "reference": spec.reference,
+        "ablation": spec.ablation,
         "data": list(spec.data),
         "templates": list(spec.templates),
         "corruptions": dict(spec.corruptions),

@@ -16,8 +16,8 @@ from edgewise.cli.options import ProblemOptions, Typed, method_options
 from edgewise.cli.problems import Load, build, check_says_what, loading_once
 from edgewise.cli.unfinished import Stopped
 from edgewise.cli.values import parse_values
-from edgewise.discovery import method_named
 from edgewise.errors import SettingError, unknown_name
+from edgewise.methods import method_named
 from edgewise.reporting import report as write_report
 from edgewise.sweeps import SETTING, Sweep, grid, plan, setting_names, sweep_grid
 from edgewise.sweeps.folder import read_rows

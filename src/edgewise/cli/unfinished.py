@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from edgewise.cli import show
-from edgewise.discovery import OnProgress, Progress
 from edgewise.errors import OutputError, SettingError
+from edgewise.methods import OnProgress, Progress
 from edgewise.record import Run, decisions_kept, remove_unfinished, work_kept
 
 

@@ -4,11 +4,11 @@ from edgewise.engine.batch import estimated
 from edgewise.engine.memory import memory_bytes
 from edgewise.engine.paths import Estimate, Path
 from edgewise.engine.removals import Removals
-from edgewise.engine.speculation import Outcome, Rule, decide
+from edgewise.engine.speculation import EdgeTest, Rule, decide
 
 __all__ = [
+    "EdgeTest",
     "Estimate",
-    "Outcome",
     "Path",
     "Removals",
     "Rule",

@@ -91,7 +91,7 @@ class Base:
         full, outputs = run(model, tokens, real, graph, reader)
         if circuit is None:
             return cls(None, full, full, outputs.sent, reader.at)
-        own = CircuitReader(circuit, batch.reference, batch.pairs, model.dtype, model.device)
+        own = CircuitReader(circuit, batch.ablation, batch.pairs, model.dtype, model.device)
         reader = _Remembering(own, circuit, model.config)
         final, outputs = run(model, tokens, real, graph, reader)
         return cls(circuit, full, final, outputs.sent, reader.at)

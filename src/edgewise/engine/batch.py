@@ -1,7 +1,7 @@
 """One micro-batch of an ACDC run: what its live nodes are now, and what variants would give.
 
 1. Nothing upstream moves: receivers are visited from the output backwards, so every sender into
-   the receiver at hand still has its clean value. Removing s->r adds reference(s) - clean(s) to
+   the receiver at hand still has its clean value. Removing s->r adds ablated(s) - clean(s) to
    what r reads, and nothing else.
 2. Only the live part moves downstream: a change goes from node to node through kept edges.
 3. Only the positions that matter: a node is computed where a kept consumer reads it, keys and
@@ -60,8 +60,8 @@ class LiveBatch:
         pairs, device = batch.pairs, model.device
         real = pairs.real.to(device)
         self._base = Base.of(model, graph, batch, real, base)
-        reference, live = batch.reference.senders, self._base.sent
-        difference = live.mapped(torch.neg) if reference is None else reference.minus(live)
+        ablation, live = batch.ablation.senders, self._base.sent
+        difference = live.mapped(torch.neg) if ablation is None else ablation.minus(live)
         spans = None if graph.spans is None else pairs.at_spans(graph.spans).to(device)
         self._changes = Changes(difference, spans, self._base.final)
         first = self._changes.first() if model.config.causal else 0
@@ -151,13 +151,13 @@ class LiveBatch:
         self._settle(self._plan_from(into.column).commit(change[None, None]))
 
     def per_prompt_without_switch(self, port: Port) -> Float[Tensor, "variant batch"]:
-        """The metric of each prompt when a port's vectors are the reference run's."""
+        """The metric of each prompt when a port's vectors are the ablation run's."""
         alone, plan = self._behind(port)
         change = alone.change_of_vectors(self._switched_off(port))
         return self._losses.exact(self._rows_of(plan.run(change, None)))
 
     def commit_without_switch(self, port: Port) -> None:
-        """Give a port the reference run's vectors for good."""
+        """Give a port the ablation run's vectors for good."""
         alone, plan = self._behind(port)
         change = alone.commit_vectors(self._switched_off(port))
         self._settle(plan.commit(change))
@@ -214,12 +214,12 @@ class LiveBatch:
         return self._plan_from(self._into(receiver).column).width
 
     def _switched_off(self, port: Port) -> dict[Slot, Tensor]:
-        """The reference run's vectors at the port's positions, as one variant."""
+        """The ablation run's vectors at the port's positions, as one variant."""
         assert port.node.layer is not None
         heads, into, live = heads_of(port.node), self._into(port), self._live.attention(port)
         result: dict[Slot, Tensor] = {}
         for slot in _slots(port):
-            vectors = self._batch.reference.vectors[Site(port.node.layer, slot)]
+            vectors = self._batch.ablation.vectors[Site(port.node.layer, slot)]
             vectors = ungrouped(self._model.config, vectors)[heads]
             places = live.queries if slot == "q" else self._live.positions[into.column]
             off = own_at(live, slot, vectors[:, None, :, places], places, heads)

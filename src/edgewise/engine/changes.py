@@ -1,4 +1,4 @@
-"""What a port reads more when edges into it are removed: reference - clean of their senders."""
+"""What a port reads more when edges into it are removed: ablation - clean of their senders."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Changes:
         self._gone: tuple[object, frozenset[int], Tensor] | None = None
 
     def first(self) -> int:
-        """The first position at which any sender differs from its reference."""
+        """The first position at which any sender differs from its ablation."""
         parts = [p.z if isinstance(p, Heads) else p for p in self._difference.parts]
         moved = torch.stack([(part != 0).any(dim=3).flatten(0, 1).any(dim=0) for part in parts])
         moved = moved.any(dim=0)  # [pos]

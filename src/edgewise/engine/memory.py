@@ -15,7 +15,7 @@ def memory_bytes(problem: Problem, n_live_ports: int) -> int:
     n_senders = len(problem.graph.whole.senders)
     item = problem.model.dtype.itemsize
     stream = len(pairs) * pairs.n_positions * config.d_model * item
-    senders = 2 * n_senders * stream  # references, and differences from them
+    senders = 2 * n_senders * stream  # ablations, and differences from them
     sites = (4 if config.has_mlps else 3) * config.n_layers * stream  # what every site read
     live = 2 * n_live_ports * stream  # what each port reads, and what is computed from it
     at_once = min(len(pairs), problem.batch_size or len(pairs))

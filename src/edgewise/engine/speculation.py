@@ -22,7 +22,7 @@ _LEAST_BATCH = 8
 
 
 @dataclass(frozen=True)
-class Outcome:
+class EdgeTest:
     """One decided candidate: the loss without it minus the loss with it, and the running loss."""
 
     index: int
@@ -55,7 +55,7 @@ def decide(
     most: Callable[[], int],
     start: int = 0,
     gone: tuple[int, ...] = (),
-) -> Iterator[Outcome]:
+) -> Iterator[EdgeTest]:
     """Decide candidates `start` to n-1 in order, from the running loss, when `gone` are removed.
 
     `most()` bounds the variants evaluated at once.
@@ -72,7 +72,7 @@ def decide(
             delta, kept = rule.decide(index, loss, without, gone)
             if not kept:
                 gone, loss = (*gone, index), without
-            yield Outcome(index, delta, kept, loss.loss)
+            yield EdgeTest(index, delta, kept, loss.loss)
             if kept == goes[index]:  # predicted to go and kept, or the other way round
                 done = index + 1
                 break

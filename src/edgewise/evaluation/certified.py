@@ -30,7 +30,7 @@ draw of subsamples, *all* certificates hold at once. If there are no more than `
 subsamples, each is used once: pi_S is then known and certificates hold for sure.
 
 **Assumptions.** The method's circuit depends on the m prompts alone (its other settings and seeds
-are fixed; means as a reference are over these prompts). Prompts may be changed by an adversary who
+are fixed; means as an ablation are over these prompts). Prompts may be changed by an adversary who
 sees everything but the subsamples drawn. Nothing is said of whether an edge is *true*.
 """
 
@@ -51,7 +51,6 @@ from torch import Tensor
 
 from edgewise.circuit import Circuit
 from edgewise.codec import Chance, Count, Plain, decoded
-from edgewise.discovery import OnProgress, ignore_progress, method_named
 from edgewise.errors import FormatError, SettingError
 from edgewise.evaluation.resampling import (
     About,
@@ -62,11 +61,12 @@ from edgewise.evaluation.resampling import (
     replicated,
 )
 from edgewise.graph import Edge, Graph
+from edgewise.methods import OnProgress, ignore_progress, method_named
 from edgewise.problem import Problem, check_is_problem
 from edgewise.settings.checks import chance, check_seed, whole
-from edgewise.storage import check_format, read_json, write_json
+from edgewise.storage import imported, read_json, write_json
 
-FORMAT, VERSION = "edgewise-certified", 1
+FORMAT, VERSION = "edgewise-certified", 2
 
 
 def worst_vote(p: float, n_prompts: int, size: int, deleted: int, added: int = 0) -> float:
@@ -186,7 +186,7 @@ class Certified:
     @classmethod
     def from_json(cls, document: Any, *, source: str = "certified") -> Certified:
         """The result of `to_json`. Raises `FormatError`."""
-        check_format(document, source, FORMAT, VERSION)
+        document = imported(document, source, FORMAT, VERSION)
         complaint = f"{source}: not a complete file of votes"
         found = decoded(_Document, document, complaint)
         graph = Graph.from_json(found.graph, source=f"{complaint}: graph")

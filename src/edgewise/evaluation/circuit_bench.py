@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from edgewise.circuit import Circuit
-from edgewise.discovery import OnProgress, Progress
 from edgewise.evaluation.independence import Values
 from edgewise.graph import Edge
+from edgewise.methods import OnProgress, Progress
 from edgewise.problem import Problem
 from edgewise.settings.checks import whole
 

@@ -1,7 +1,7 @@
 """Compare circuits: overlap of edges and nodes, order of scores, groups, each on each problem.
 
 The paper's question 4: how does the circuit change with the corrupted prompts, the metric, the
-reference, the sentences? Everything here holds for circuits from anywhere.
+ablation, the sentences? Everything here holds for circuits from anywhere.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from itertools import combinations
 from typing import Any, Protocol, runtime_checkable
 
 from edgewise.circuit import Circuit, EdgeScores, Found, circuit_of, coarsened, common_graph
-from edgewise.discovery import OnProgress, Progress, ignore_progress
 from edgewise.errors import SettingError, unknown_name
 from edgewise.evaluation.agreement import jaccard, spearman
 from edgewise.evaluation.comparison import Comparison, GroupPresence, Judgement, Pair, Prompts
 from edgewise.evaluation.faithfulness import faithfulness
 from edgewise.graph import Graph
 from edgewise.identity import hashed, of_problem
+from edgewise.methods import OnProgress, Progress, ignore_progress
 from edgewise.problem import Problem
 
 

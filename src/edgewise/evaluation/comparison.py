@@ -11,7 +11,7 @@ from edgewise.errors import unknown_name
 from edgewise.graph import Edge, Graph, Node
 
 FORMAT = "edgewise-comparison"
-VERSION = 1
+VERSION = 2
 
 # Whether a circuit was found on these very prompts, on others, or nobody knows.
 Prompts = Literal["discovery", "held-out", "given"]

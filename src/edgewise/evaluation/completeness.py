@@ -18,10 +18,10 @@ from typing import Any, Literal
 import torch
 
 from edgewise.circuit import Circuit, Found
-from edgewise.discovery import OnProgress, Progress, ignore_progress
 from edgewise.errors import unknown_name
 from edgewise.evaluation.faithfulness import Faithfulness, faithfulness
 from edgewise.graph import Node, Sender
+from edgewise.methods import OnProgress, Progress, ignore_progress
 from edgewise.problem import Problem, problem_and_circuit
 from edgewise.settings.checks import check_seed, whole
 

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol, get_args, runtime_checkable
 
 from edgewise.circuit import Circuit, EdgeScores, Found, circuit_of
-from edgewise.discovery import OnProgress, Progress, ignore_progress
 from edgewise.errors import SettingError
 from edgewise.evaluation.faithfulness import Faithfulness, faithfulness
+from edgewise.methods import OnProgress, Progress, ignore_progress
 from edgewise.problem import Problem, check_is_problem
 from edgewise.settings.checks import check_choice, share, whole
 from edgewise.settings.selection import By, Select
@@ -157,7 +157,7 @@ def curve(
     Scores (or a run, whose scores are taken) give a circuit for each of `shares` of the edges,
     rounded down, by default MIB's ten; or for each of `sizes`, numbers of edges. `select` and `by`
     are those of every method that selects from scores. With `prune` edges that lie on no path from
-    an embedding to the output are then removed, as MIB does: for the corrupted reference that
+    an embedding to the output are then removed, as MIB does: for the corrupted ablation that
     changes sizes only. A list of circuits or runs is evaluated as it is. Costs a forward pass for
     each circuit, and two. Raises `SettingError`, `MetricError`.
 

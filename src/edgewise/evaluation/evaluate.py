@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 from edgewise.circuit import Circuit, Found
-from edgewise.discovery import OnProgress, Progress, ignore_progress
 from edgewise.errors import SettingError
 from edgewise.evaluation.completeness import Completeness, completeness
 from edgewise.evaluation.faithfulness import Faithfulness, faithfulness
 from edgewise.evaluation.minimality import Minimality, minimality
 from edgewise.evaluation.random_circuits import RandomBand, RandomKind, random_band
 from edgewise.evaluation.verdict import sentences
+from edgewise.methods import OnProgress, Progress, ignore_progress
 from edgewise.problem import Problem, problem_and_circuit
 from edgewise.settings.checks import check_choice, whole
 
@@ -36,7 +36,7 @@ class Evaluation:
     source: str  # of the prompts
     n_prompts: int
     pairs_sha256: str
-    reference: str
+    ablation: str
     seed: int
     faithfulness: Faithfulness
     completeness: Completeness | None
@@ -63,7 +63,7 @@ class Evaluation:
             "source": self.source,
             "n_prompts": self.n_prompts,
             "pairs_sha256": self.pairs_sha256,
-            "reference": self.reference,
+            "ablation": self.ablation,
             "seed": self.seed,
             "circuit_id": self.circuit.id,
             "faithfulness": self.faithfulness.to_json(),
@@ -134,7 +134,7 @@ def evaluate(
         source=problem.pairs.source,
         n_prompts=len(problem.pairs),
         pairs_sha256=problem.pairs.sha256,
-        reference=problem.reference.kind,
+        ablation=problem.ablation.kind,
         seed=seed,
         faithfulness=faith,
         completeness=rest,

@@ -39,8 +39,6 @@ import numpy as np
 import torch
 
 from edgewise.circuit import Circuit, Found
-from edgewise.discovery import OnProgress, ignore_progress
-from edgewise.discovery.sequential import StagedT
 from edgewise.errors import SettingError
 from edgewise.evaluation.against_random import against_random, minimality
 from edgewise.evaluation.circuit_bench import Bench
@@ -48,6 +46,8 @@ from edgewise.evaluation.hypothesis_results import HypothesisTest, HypothesisTes
 from edgewise.evaluation.independence import Values, independence
 from edgewise.evaluation.proportions import Correction, corrected
 from edgewise.evaluation.resampling import about
+from edgewise.methods import OnProgress, ignore_progress
+from edgewise.methods.sequential import StagedT
 from edgewise.problem import Problem, problem_and_circuit, run_circuit
 from edgewise.settings.checks import chance, check_seed, whole
 
@@ -194,9 +194,9 @@ def _independence(bench: Bench, n_permutations: int) -> HypothesisTest:
 
 def _outputs(problem: Problem, circuit: Circuit) -> Values:
     """Each prompt's logits at its answer positions, one after the other; 0 where it has fewer."""
-    reference, rows = problem.reference.over(problem.pairs), list[torch.Tensor]()
+    ablation, rows = problem.ablation.over(problem.pairs), list[torch.Tensor]()
     for pairs in problem.pairs.batches(problem.batch_size or 16):
-        part = problem.with_(pairs=pairs, reference=reference)
+        part = problem.with_(pairs=pairs, ablation=ablation)
         logits = run_circuit(part, circuit).double().cpu()
         rows += [one[at].flatten() for one, at in zip(logits, pairs.answer_at, strict=True)]
     values: Values = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True).numpy()

@@ -14,7 +14,7 @@ from edgewise.graph import Edge
 from edgewise.storage import write_json
 
 TestName = Literal["equivalence", "independence", "minimality", "sufficiency", "partial necessity"]
-FORMAT, VERSION = "edgewise-hypothesis-tests", 1
+FORMAT, VERSION = "edgewise-hypothesis-tests", 2
 
 
 @dataclass(frozen=True)

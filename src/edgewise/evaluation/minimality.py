@@ -19,9 +19,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from edgewise.circuit import Circuit, Found
-from edgewise.discovery import OnProgress, Progress, ignore_progress, visits
 from edgewise.engine import Path, Removals
 from edgewise.graph import Edge
+from edgewise.methods import OnProgress, Progress, ignore_progress, visits
 from edgewise.problem import Problem, problem_and_circuit
 
 _ROUNDING = 128  # units in the last place of the loss: what sums in another order may differ by

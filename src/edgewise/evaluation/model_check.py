@@ -19,10 +19,10 @@ from torch import Tensor
 
 from edgewise.circuit import Circuit
 from edgewise.data import PromptPairs
-from edgewise.discovery.eap import eap
-from edgewise.discovery.edge_masks import EdgeMasking
-from edgewise.discovery.training import loss_and_gradient
 from edgewise.graph import Graph
+from edgewise.methods.eap import eap
+from edgewise.methods.edge_masks import EdgeMasking
+from edgewise.methods.training import loss_and_gradient
 from edgewise.model import Model
 from edgewise.model.proof import TOLERANCES
 from edgewise.patching import Evaluator

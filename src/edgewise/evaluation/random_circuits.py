@@ -18,10 +18,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from edgewise.circuit import Circuit, Found
-from edgewise.discovery import OnProgress, Progress, ignore_progress
 from edgewise.errors import SettingError
 from edgewise.evaluation.faithfulness import normalized
 from edgewise.graph import Graph, Sender
+from edgewise.methods import OnProgress, Progress, ignore_progress
 from edgewise.problem import Problem, problem_and_circuit
 from edgewise.settings.checks import check_choice, check_seed, whole
 

@@ -17,7 +17,10 @@ import torch
 
 from edgewise.circuit import Circuit, EdgeScores
 from edgewise.codec import Count, Finite, decoded
-from edgewise.discovery import (
+from edgewise.errors import FormatError, OutputError, SettingError
+from edgewise.graph import Graph
+from edgewise.identity import Identity, difference, warn_if_untold
+from edgewise.methods import (
     NO_JOURNAL,
     Method,
     OnProgress,
@@ -25,13 +28,10 @@ from edgewise.discovery import (
     ignore_progress,
     ordered_search,
 )
-from edgewise.discovery.search import Visit
-from edgewise.discovery.selection import select
-from edgewise.errors import FormatError, OutputError, SettingError
-from edgewise.graph import Graph
-from edgewise.identity import Identity, difference, warn_if_untold
+from edgewise.methods.search import Visit
+from edgewise.methods.selection import select
 from edgewise.problem import Problem
-from edgewise.storage import check_format, line_of, record_of, warn_of_half_line, write_text
+from edgewise.storage import imported, line_of, record_of, warn_of_half_line, write_text
 
 # Their scores are means over prompts of numbers that depend on one prompt each.
 _MEANS_OVER_PROMPTS = ("eap", "eap-ig", "clean-corrupted", "exact", "atp-star", "relp")
@@ -53,7 +53,7 @@ def about(problem: Problem) -> dict[str, Any]:
         "pairs_sha256": problem.pairs.sha256,
         "metric": problem.metric.name,
         "unit": problem.metric.unit,
-        "reference": problem.reference.to_json(),
+        "ablation": problem.ablation.to_json(),
     }
 
 
@@ -64,7 +64,7 @@ class Finder:
         self._problem, self._method = problem, method
         self._on_progress = on_progress
         self._scores: dict[Any, torch.Tensor] = {}  # settings that scores depend on -> per prompt
-        own_means = problem.reference.kind.startswith("mean") and problem.reference.prompts is None
+        own_means = problem.ablation.kind.startswith("mean") and problem.ablation.prompts is None
         self._additive = method.name in _MEANS_OVER_PROMPTS and not own_means
 
     def circuit(
@@ -111,8 +111,8 @@ class Finder:
 
 def _says_nothing(problem: Problem, row: int) -> bool:
     """Whether a prompt equals its corrupted twin, so that no edge can matter on it."""
-    pairs, reference = problem.pairs, problem.reference
-    if reference.kind != "corrupted" or reference.position_permutation is not None:
+    pairs, ablation = problem.pairs, problem.ablation
+    if ablation.kind != "corrupted" or ablation.position_permutation is not None:
         return False
     assert pairs.corrupted is not None  # or there would be no such problem
     at = pairs.real[row]
@@ -175,7 +175,7 @@ def places_of(full: Circuit) -> dict[str, int]:
     return {edge.name: place for place, edge in enumerate(full.edges)}
 
 
-_FORMAT, _VERSION = "edgewise-replicates", 1
+_FORMAT, _VERSION = "edgewise-replicates", 2
 
 
 def replicated(
@@ -218,7 +218,7 @@ def _kept(path: Path, work: Identity, full: Circuit) -> dict[int, Replicate]:
         raise FormatError(f"{path}: cannot read it as a journal: {reason}") from reason
     complaint = f"{path}: not a journal of replicates"
     first, *lines = [record_of(line, complaint) for line in whole.splitlines()] or [None]
-    check_format(first, str(path), _FORMAT, _VERSION)
+    first = imported(first, str(path), _FORMAT, _VERSION)
     differs = difference(first.get("work"), work)
     if differs:
         raise OutputError(

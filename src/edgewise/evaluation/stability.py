@@ -29,7 +29,6 @@ from torch import Tensor
 
 from edgewise.circuit import Circuit
 from edgewise.codec import Chance, Finite, Plain, decoded
-from edgewise.discovery import OnProgress, ignore_progress, method_named
 from edgewise.errors import SettingError
 from edgewise.evaluation.jaccard_spread import JaccardSpread
 from edgewise.evaluation.proportions import Interval, proportion_interval
@@ -47,11 +46,12 @@ from edgewise.evaluation.resampling import (
 from edgewise.evaluation.variation import Over, checked_over, varied
 from edgewise.graph import Edge
 from edgewise.identity import of_problem
+from edgewise.methods import OnProgress, ignore_progress, method_named
 from edgewise.problem import Problem, check_is_problem
 from edgewise.settings.checks import chance, check_seed, positive, share, whole
-from edgewise.storage import check_format, read_json, write_json
+from edgewise.storage import imported, read_json, write_json
 
-FORMAT, VERSION = "edgewise-stability", 1
+FORMAT, VERSION = "edgewise-stability", 2
 
 
 @dataclass(frozen=True)
@@ -190,7 +190,7 @@ class Stability:
     @classmethod
     def from_json(cls, document: Any, *, source: str = "stability") -> Stability:
         """The result of `to_json`. Raises `FormatError`, naming the field at fault."""
-        check_format(document, source, FORMAT, VERSION)
+        document = imported(document, source, FORMAT, VERSION)
         complaint = f"{source}: not a complete stability file"
         found = decoded(_Document, document, complaint)
         circuit = Circuit.from_json(document["circuit"], source=f"{source}: circuit")

@@ -9,10 +9,10 @@ from typing import Any, Literal, get_args
 import numpy as np
 import torch
 
-from edgewise.discovery import ORDERED, Method, shuffled_visits
-from edgewise.discovery.search import Visit
 from edgewise.errors import SettingError, unknown_name
 from edgewise.graph import Graph
+from edgewise.methods import ORDERED, Method, shuffled_visits
+from edgewise.methods.search import Visit
 from edgewise.problem import Problem
 
 Over = Literal["prompts", "head-order", "threshold", "seed"]

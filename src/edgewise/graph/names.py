@@ -109,7 +109,7 @@ class Edge:
     """A sender and a port that reads it.
 
     An edge from a head to one of its own ports is that port's *switch* (spec "direct computation"):
-    kept, the head uses the vector it computes there; removed, it uses the reference run's vector.
+    kept, the head uses the vector it computes there; removed, it uses the ablation run's vector.
     """
 
     sender: Sender

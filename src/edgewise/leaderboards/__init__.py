@@ -5,22 +5,22 @@ from edgewise.leaderboards.cell import AREAS, Cell
 from edgewise.leaderboards.entrants import BASELINES, NAMES, THRESHOLDS, TRAINED, USUAL
 from edgewise.leaderboards.own import GROUP
 from edgewise.leaderboards.problems import (
-    ABOUT_REFERENCES,
+    ABLATIONS,
+    ABOUT_ABLATIONS,
+    QUICK_ABLATIONS,
     QUICK_PROGRAMS,
-    QUICK_REFERENCES,
-    REFERENCES,
 )
 from edgewise.leaderboards.standings import Estimate, Standing
 
 __all__ = [
-    "ABOUT_REFERENCES",
+    "ABLATIONS",
+    "ABOUT_ABLATIONS",
     "AREAS",
     "BASELINES",
     "GROUP",
     "NAMES",
+    "QUICK_ABLATIONS",
     "QUICK_PROGRAMS",
-    "QUICK_REFERENCES",
-    "REFERENCES",
     "THRESHOLDS",
     "TRAINED",
     "USUAL",

@@ -20,7 +20,6 @@ from typing import Any
 
 from edgewise.blame import explained
 from edgewise.codec import Scalar, decoded
-from edgewise.discovery import OnProgress, Progress, ignore_progress
 from edgewise.errors import EdgewiseError, FormatError, OutputError, SettingError
 from edgewise.identity import warn_if_untold
 from edgewise.leaderboards.cell import AREAS, COLUMNS, Cell
@@ -28,18 +27,19 @@ from edgewise.leaderboards.entrants import NAMES, Entrant, Given, entrants
 from edgewise.leaderboards.folder import BoardFolder, current, read_cells
 from edgewise.leaderboards.judging import Areas, judged, tied
 from edgewise.leaderboards.problems import (
-    REFERENCES,
+    ABLATIONS,
     Posed,
+    check_ablations,
     check_programs,
-    check_references,
     check_seeds,
     posed,
 )
 from edgewise.leaderboards.standings import Standing, standings
+from edgewise.methods import OnProgress, Progress, ignore_progress
 from edgewise.model import PROGRAMS
-from edgewise.storage import check_format, write_text
+from edgewise.storage import imported, write_text
 
-FORMAT, VERSION = "edgewise-leaderboard", 1
+FORMAT, VERSION = "edgewise-leaderboard", 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,12 +86,12 @@ class Leaderboard:
 
     def table(self) -> str:
         """The standings in Markdown; every number with its 95 % interval over programs."""
-        references = self.asked("reference")
-        heads = ["rank", "method", "average precision", "pessimistic AUC", *references, "n"]
+        ablations = self.asked("ablation")
+        heads = ["rank", "method", "average precision", "pessimistic AUC", *ablations, "n"]
         lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
         for row in self.standings:
             shown = [row.areas[area].in_words(3) for area in AREAS[:2]]
-            each = [row.by_reference.get(name) for name in references]
+            each = [row.by_ablation.get(name) for name in ablations]
             shown += ["–" if e is None else f"{e.mean:.3f} ({e.n_programs})" for e in each]
             n = f"{row.n_programs} programs, {row.n_problems} problems"
             cells = [row.rank_in_words, f"`{row.method}`", *shown, n]
@@ -112,7 +112,7 @@ class Leaderboard:
     @classmethod
     def from_json(cls, document: Any, *, source: str = "leaderboard") -> Leaderboard:
         """The leaderboard of `to_json`. Raises `FormatError`."""
-        check_format(document, source, FORMAT, VERSION)
+        document = imported(document, source, FORMAT, VERSION)
         complaint = f"{source}: a broken cell"
         found = decoded(_Document, document, complaint)
         if any(len(row) != len(found.columns) for row in found.cells):
@@ -151,18 +151,18 @@ def leaderboard(
     methods: Given | Iterable[Given] | Mapping[str, Given] | None = None,
     *,
     programs: Sequence[str] | None = None,
-    references: Sequence[str] | None = None,
+    ablations: Sequence[str] | None = None,
     seeds: int | Sequence[int] = 3,
     out: str | Path | None = None,
     on_progress: OnProgress = ignore_progress,
 ) -> Leaderboard:
-    """Methods on every bundled program, reference and seed, judged against the structural truth.
+    """Methods on every bundled program, ablation and seed, judged against the structural truth.
 
     A method is one of ours by name, or one of yours: a function that takes a `Problem` and returns
     `EdgeScores` (larger matters more), a `Circuit`, or a list of them, as it is, by the name of an
     entry point (group "edgewise.methods") or as "module:function"; a mapping gives names. Baselines
     `random` and `magnitude` always take part. Seeds draw other prompts, and are the seed of methods
-    that have one. By default all methods that need no training, all programs and references.
+    that have one. By default all methods that need no training, all programs and ablations.
 
     Your methods are asked about one problem first; what raises or returns something else is refused
     before anything else runs. Later such a cell counts as an order in which all edges tie.
@@ -174,16 +174,16 @@ def leaderboard(
     Raises `UnknownName`, `SettingError`; `OutputError` if the folder cannot be written, is in use
     or holds something else, `FormatError` if its journal is broken.
 
-    >>> board = leaderboard(["exact"], programs=["tracr-reverse"], references=["zero"], seeds=1)
+    >>> board = leaderboard(["exact"], programs=["tracr-reverse"], ablations=["zero"], seeds=1)
     >>> [row.method for row in board.standings]
     ['exact', 'magnitude', 'random']
     """
     chosen = entrants(methods)
     problems = [
-        (program, reference, seed)
+        (program, ablation, seed)
         for program in check_programs(programs)
         for seed in check_seeds(seeds)
-        for reference in check_references(references)
+        for ablation in check_ablations(ablations)
     ]
     if out is not None:
         warn_if_untold({f"method {e.name}": e.identity for e in chosen})
@@ -193,8 +193,8 @@ def leaderboard(
         _warn_of_changed(known.values(), now, out)
         fresh = _tried(problems, chosen, known)
         total, done = len(problems) * len(chosen), 0
-        for program, reference, seed in problems:
-            found = posed(program, reference, seed)
+        for program, ablation, seed in problems:
+            found = posed(program, ablation, seed)
             for cell in _cells(found, chosen, {**known, **fresh}, done, total, on_progress):
                 if folder is not None and known.get(cell.place) != cell:
                     folder.add(cell)
@@ -231,14 +231,14 @@ def _tried(
         raise SettingError("none of these problems has an effect to find; name other programs.")
     cells = {}
     for entrant in own:
-        place = (first.program, first.reference, first.seed, entrant.name)
+        place = (first.program, first.ablation, first.seed, entrant.name)
         if _is_of(known.get(place), entrant, first):
             continue
         cell, reason = _asked(entrant, first)
         if reason is not None:
             raise SettingError(
-                f"method {entrant.name}, asked about {first.program} ({first.reference} "
-                f"reference): {cell.why}"
+                f"method {entrant.name}, asked about {first.program} ({first.ablation} "
+                f"ablation): {cell.why}"
             ) from reason
         cells[place] = cell
     return cells
@@ -257,11 +257,11 @@ def _cells(
         yield found
         return
     for i, entrant in enumerate(chosen):
-        old = known.get((found.program, found.reference, found.seed, entrant.name))
+        old = known.get((found.program, found.ablation, found.seed, entrant.name))
         if old is not None and _is_of(old, entrant, found):
             yield old
             continue
-        about = f"{entrant.name} on {found.program}, {found.reference}, seed {found.seed}"
+        about = f"{entrant.name} on {found.program}, {found.ablation}, seed {found.seed}"
         on_progress(Progress(done + i, total, about))
         yield _asked(entrant, found)[0]
 
@@ -296,7 +296,7 @@ def _asked(entrant: Entrant, found: Posed) -> tuple[Cell, Exception | None]:
     refused = isinstance(wrong, EdgewiseError) and not entrant.own
     cell = Cell(
         program=found.program,
-        reference=found.reference,
+        ablation=found.ablation,
         seed=found.seed,
         status="done" if wrong is None else "refused" if refused else "failed",
         method=entrant.name,
@@ -320,11 +320,11 @@ def _with_areas(cell: Cell, areas: Areas) -> Cell:
 
 
 def _in_order(cells: Iterable[Cell]) -> tuple[Cell, ...]:
-    """By program, reference, seed and method, whatever the order they were computed in."""
+    """By program, ablation, seed and method, whatever the order they were computed in."""
 
     def place(cell: Cell) -> tuple[Any, ...]:
         known = NAMES.index(cell.method) if cell.method in NAMES else len(NAMES)
-        where = PROGRAMS.index(cell.program), list(REFERENCES).index(cell.reference)
+        where = PROGRAMS.index(cell.program), list(ABLATIONS).index(cell.ablation)
         return (*where, cell.seed, known, cell.method)
 
     return tuple(sorted(cells, key=place))

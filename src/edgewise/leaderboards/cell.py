@@ -27,7 +27,7 @@ class Cell:
     """
 
     program: str
-    reference: str
+    ablation: str
     seed: int
     status: Status
     method: str = ""
@@ -49,13 +49,13 @@ class Cell:
 
     @property
     def place(self) -> tuple[str, str, int, str]:
-        """Where it stands: program, reference, seed, method."""
-        return self.program, self.reference, self.seed, self.method
+        """Where it stands: program, ablation, seed, method."""
+        return self.program, self.ablation, self.seed, self.method
 
     @property
     def problem(self) -> tuple[str, str, int]:
-        """Program, reference, seed."""
-        return self.program, self.reference, self.seed
+        """Program, ablation, seed."""
+        return self.program, self.ablation, self.seed
 
     def to_json(self) -> dict[str, Any]:
         """Every column, by name."""
@@ -64,12 +64,12 @@ class Cell:
     @classmethod
     def from_json(cls, row: Any, source: str) -> Cell:
         """The cell of `to_json`. Raises `FormatError`, naming `source` and the field."""
-        from edgewise.leaderboards.problems import REFERENCES  # problems.py makes cells
+        from edgewise.leaderboards.problems import ABLATIONS  # problems.py makes cells
 
         cell = decoded(cls, row, source)
         for name, value, known in (
             ("program", cell.program, PROGRAMS),
-            ("reference", cell.reference, REFERENCES),
+            ("ablation", cell.ablation, ABLATIONS),
         ):
             if value not in known:
                 raise FormatError(

@@ -7,17 +7,17 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from edgewise.discovery import (
+from edgewise.errors import SettingError, unknown_name
+from edgewise.identity import hashed, of_function
+from edgewise.leaderboards.own import OwnMethod, check_function, own_method, own_names
+from edgewise.methods import (
     METHODS,
     NO_JOURNAL,
-    Finding,
+    MethodResult,
     found_together,
     ignore_progress,
     method_named,
 )
-from edgewise.errors import SettingError, unknown_name
-from edgewise.identity import hashed, of_function
-from edgewise.leaderboards.own import OwnMethod, check_function, own_method, own_names
 from edgewise.problem import Problem
 from edgewise.settings.selection import By
 
@@ -173,7 +173,7 @@ def _swept(problem: Problem, name: str, settings: Mapping[str, Any]) -> Answer:
     if name == "acdc":
         found = found_together(problem, method, every)
         return Answer([one.circuit for one in found], max(one.variants for one in found))
-    findings: list[Finding] = [
+    findings: list[MethodResult] = [
         method.function(problem, each, ignore_progress, NO_JOURNAL) for each in every
     ]
     return Answer([one.circuit for one in findings], sum(one.variants for one in findings))

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from edgewise.errors import FormatError, OutputError, shortened
 from edgewise.leaderboards.cell import Cell
-from edgewise.storage import LineFile, check_format, line_of, record_of
+from edgewise.storage import LineFile, imported, line_of, record_of, renamed
 
-FORMAT, VERSION = "edgewise-leaderboard-journal", 1
+FORMAT, VERSION = "edgewise-leaderboard-journal", 2
 JOURNAL = "journal.jsonl"
 
 
@@ -110,12 +110,12 @@ def _cells(lines: Sequence[bytes], source: Path) -> list[Cell]:
         row = record_of(line, complaint)
         if number > 1:
             try:
-                cells.append(Cell.from_json(row, complaint))
+                cells.append(Cell.from_json(renamed(row), complaint))
             except FormatError as reason:
                 why = f"{reason} Remove the line to have the cell computed again."
                 raise FormatError(why) from reason
             continue
-        check_format(row, str(source), FORMAT, VERSION)
+        imported(row, str(source), FORMAT, VERSION)
         if row.get("edgewise") != version("edgewise"):
             raise OutputError(
                 f"{source} was written by Edgewise {shortened(str(row.get('edgewise')))}, and this "

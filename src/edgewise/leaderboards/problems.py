@@ -1,4 +1,4 @@
-"""The problems of the leaderboard: every bundled program, under several references."""
+"""The problems of the leaderboard: every bundled program, under several ablations."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from edgewise.errors import EdgewiseError, SettingError, quoted, unknown_name
 from edgewise.identity import hashed
 from edgewise.leaderboards.cell import Cell
 from edgewise.model import PROGRAMS
-from edgewise.patching import Reference
+from edgewise.patching import Ablation
 from edgewise.problem import Problem
 from edgewise.settings.checks import check_seed
 from edgewise.sweeps import named_task
 from edgewise.sweeps.compute import content_of
 
 # What removed edges carry. Two corruptions: as the paper corrupts programs, and tokens alone.
-REFERENCES: dict[str, str | Reference] = {
+ABLATIONS: dict[str, str | Ablation] = {
     "zero": "zero",
     "mean": "mean",
     "corrupted": "corrupted",
-    "corrupted-tokens": Reference("corrupted"),
+    "corrupted-tokens": Ablation("corrupted"),
 }
-ABOUT_REFERENCES = {
+ABOUT_ABLATIONS = {
     "zero": "removed edges carry nothing",
     "mean": "the sender's mean over prompts and positions",
     "corrupted": "the sender's value on another input, positions permuted as well",
     "corrupted-tokens": "the sender's value on another input, positions as they are",
 }
 QUICK_PROGRAMS = ("or-gate", "tracr-reverse", "tracr-sort", "tracr-xproportion")
-QUICK_REFERENCES = ("zero", "corrupted")
+QUICK_ABLATIONS = ("zero", "corrupted")
 _MOST_SEEDS = 10_000
 _NO_EFFECT = 1e-9  # between full model and empty circuit, in the metric's unit (l2)
 
@@ -40,7 +40,7 @@ class Posed:
     """A problem with its truth, and the hash of what it is."""
 
     program: str
-    reference: str
+    ablation: str
     seed: int
     problem: Problem
     truth: Circuit
@@ -53,18 +53,18 @@ class Posed:
         return problem
 
 
-def posed(program: str, reference: str, seed: int) -> Posed | Cell:
+def posed(program: str, ablation: str, seed: int) -> Posed | Cell:
     """The problem, or a cell that says why it is left out."""
     try:
-        task = named_task(program, seed=seed, reference=REFERENCES[reference])
+        task = named_task(program, seed=seed, ablation=ABLATIONS[ablation])
         assert task.truth is not None, "bundled programs have one"
         full, empty = task.problem.baselines()
     except EdgewiseError as reason:  # such as a gate's corrupted prompts, which it has not
-        return Cell(program, reference, seed, "left out", why=str(reason))
+        return Cell(program, ablation, seed, "left out", why=str(reason))
     if abs(full - empty) <= _NO_EFFECT:
         why = "full model and empty circuit give the same: there is nothing to find."
-        return Cell(program, reference, seed, "left out", why=why)
-    return Posed(program, reference, seed, task.problem, task.truth, hashed(content_of(task)))
+        return Cell(program, ablation, seed, "left out", why=why)
+    return Posed(program, ablation, seed, task.problem, task.truth, hashed(content_of(task)))
 
 
 def check_programs(asked: Sequence[str] | None) -> tuple[str, ...]:
@@ -72,9 +72,9 @@ def check_programs(asked: Sequence[str] | None) -> tuple[str, ...]:
     return _known("bundled program", asked, PROGRAMS)
 
 
-def check_references(asked: Sequence[str] | None) -> tuple[str, ...]:
-    """References by name, all by default. Raises `UnknownName`."""
-    return _known("reference of the leaderboard", asked, tuple(REFERENCES))
+def check_ablations(asked: Sequence[str] | None) -> tuple[str, ...]:
+    """Ablations by name, all by default. Raises `UnknownName`."""
+    return _known("ablation of the leaderboard", asked, tuple(ABLATIONS))
 
 
 def _known(kind: str, asked: Sequence[str] | None, known: Sequence[str]) -> tuple[str, ...]:

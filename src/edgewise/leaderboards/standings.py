@@ -1,7 +1,7 @@
 """From cells to a table: means over programs, with intervals, and ranks.
 
-1. Where a method has several numbers on a program (references, seeds), their mean is its number.
-2. A mean is over programs, each with the same weight, however many references it has.
+1. Where a method has several numbers on a program (ablations, seeds), their mean is its number.
+2. A mean is over programs, each with the same weight, however many ablations it has.
 3. Intervals are of a bootstrap: 2,000 times, draw as many programs with replacement, and in each as
    many seeds; take the means of all methods on the same draw, and their ranks. The interval holds
    the middle 95 %. It says how the numbers would move with other programs of this kind.
@@ -48,7 +48,7 @@ class Estimate:
 class Standing:
     """A method's row. `rank` and its interval are None for one that has not run everywhere.
 
-    `areas` by name, over all references; `by_reference` the average precision under each, and
+    `areas` by name, over all ablations; `by_ablation` the average precision under each, and
     `by_program` on each; `over_random`: how much more of it than `random` has. `n_problems` are
     different ones; `n_refused` and `n_failed` count seeds apart. The costs are medians.
     """
@@ -59,7 +59,7 @@ class Standing:
     rank_low: int | None
     rank_high: int | None
     areas: Mapping[str, Estimate]
-    by_reference: Mapping[str, Estimate]
+    by_ablation: Mapping[str, Estimate]
     by_program: Mapping[str, float]
     over_random: Estimate | None
     n_programs: int
@@ -88,8 +88,8 @@ class Standing:
         """The same in one line, for tables; without the single programs."""
         row: dict[str, Any] = {"method": self.method, "how": self.how}
         row |= {name: getattr(self, name) for name in ("rank", "rank_low", "rank_high")}
-        references = {f"{AREAS[0]}_{name}": e for name, e in self.by_reference.items()}
-        more = {**self.areas, **references, f"{AREAS[0]}_over_random": self.over_random}
+        ablations = {f"{AREAS[0]}_{name}": e for name, e in self.by_ablation.items()}
+        more = {**self.areas, **ablations, f"{AREAS[0]}_over_random": self.over_random}
         for name, estimate in more.items():
             row[name] = None if estimate is None else estimate.mean
             row[f"{name}_low"] = None if estimate is None else estimate.low
@@ -129,11 +129,11 @@ def standings(cells: Sequence[Cell]) -> tuple[Standing, ...]:
     problems = {cell.problem for cell in answered}
     ran = {m: {cell.problem for cell in answered if cell.method == m} for m in methods}
     everywhere = [m for m in methods if ran[m] == problems]
-    references = list(dict.fromkeys(cell.reference for cell in answered))
+    ablations = list(dict.fromkeys(cell.ablation for cell in answered))
     by_area = {area: _estimates(_grid(answered, area)) for area in AREAS}
-    by_reference = {
-        name: _estimates(_grid([c for c in answered if c.reference == name], AREAS[0]))
-        for name in references
+    by_ablation = {
+        name: _estimates(_grid([c for c in answered if c.ablation == name], AREAS[0]))
+        for name in ablations
     }
     ranks = _ranks(_grid([c for c in answered if c.method in everywhere], AREAS[0]))
     gains = _gains(_grid(answered, AREAS[0]), ran)
@@ -149,7 +149,7 @@ def standings(cells: Sequence[Cell]) -> tuple[Standing, ...]:
                 rank_low=low,
                 rank_high=high,
                 areas={area: by_area[area][method] for area in AREAS},
-                by_reference={r: e[method] for r, e in by_reference.items() if method in e},
+                by_ablation={r: e[method] for r, e in by_ablation.items() if method in e},
                 by_program=_by_program(own),
                 over_random=gains.get(method),
                 n_programs=len({cell.program for cell in own}),
@@ -174,13 +174,13 @@ def _costs(cells: Sequence[Cell]) -> dict[str, float]:
 def _grid(cells: Sequence[Cell], area: str) -> _Grid:
     methods = tuple(dict.fromkeys(cell.method for cell in cells))
     programs = list(dict.fromkeys(cell.program for cell in cells))
-    references = list(dict.fromkeys(cell.reference for cell in cells))
+    ablations = list(dict.fromkeys(cell.ablation for cell in cells))
     seeds = list(dict.fromkeys(cell.seed for cell in cells))
-    shape = (len(methods), len(programs), len(seeds), len(references))
+    shape = (len(methods), len(programs), len(seeds), len(ablations))
     values = np.full(shape, np.nan)
     for cell in cells:
         at = (methods.index(cell.method), programs.index(cell.program), seeds.index(cell.seed))
-        values[(*at, references.index(cell.reference))] = getattr(cell, area)
+        values[(*at, ablations.index(cell.ablation))] = getattr(cell, area)
     return _Grid(methods, _mean(values))
 
 

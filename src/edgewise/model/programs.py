@@ -19,7 +19,7 @@ from edgewise.data.tokenizers import WordTokenizer
 from edgewise.errors import unknown_name
 from edgewise.model.config import ModelConfig
 from edgewise.model.model import Model
-from edgewise.storage import check_format
+from edgewise.storage import imported
 
 _FOLDER = files("edgewise.model") / "bundled" / "programs"
 PROGRAMS: tuple[str, ...] = tuple(
@@ -50,7 +50,7 @@ def bundled_program(name: str) -> Program:
     if name not in PROGRAMS:
         raise unknown_name("bundled program", name, PROGRAMS)
     document = json.loads((_FOLDER / f"{name}.json").read_text(encoding="utf-8"))
-    check_format(document, f"{name}.json", "edgewise-model", 1)
+    imported(document, f"{name}.json", "edgewise-model", 1)
     return Program(
         name=name,
         description=document["description"],

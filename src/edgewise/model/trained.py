@@ -23,7 +23,7 @@ from edgewise.errors import unknown_name
 from edgewise.model.config import ModelConfig
 from edgewise.model.model import Model
 from edgewise.model.weights import schema
-from edgewise.storage import check_format
+from edgewise.storage import imported
 
 _FOLDER = files("edgewise.model") / "bundled" / "trained"
 _SUFFIX = "-untrained"
@@ -66,7 +66,7 @@ def model_card(name: str) -> Card:
         raise unknown_name("trained model", name, (*TRAINED, *UNTRAINED))
     source = f"{trained}.json"
     document = parsed((_FOLDER / source).read_bytes(), source)
-    check_format(document, source, "edgewise-trained-model", 1)
+    imported(document, source, "edgewise-trained-model", 1)
     found = decoded(_Document, document, source)
     return Card(**{**vars(found), "config": ModelConfig.from_json(found.config)}, name=trained)
 

@@ -1,29 +1,29 @@
 """What removed edges carry, and running a circuit."""
 
+from edgewise.patching.ablation import (
+    ABLATION_KINDS,
+    ABLATION_SUMMARIES,
+    Ablation,
+    AblationKind,
+    ablation_named,
+)
 from edgewise.patching.accuracy import Accuracy, accuracy_of, judged
 from edgewise.patching.evaluator import Batch, Evaluator, answer_rows
-from edgewise.patching.readers import CircuitReader, RecordingReader, ReferenceValues
-from edgewise.patching.reference import (
-    REFERENCE_KINDS,
-    REFERENCE_SUMMARIES,
-    Reference,
-    ReferenceKind,
-    reference_named,
-)
+from edgewise.patching.readers import AblatedValues, CircuitReader, RecordingReader
 
 __all__ = [
-    "REFERENCE_KINDS",
-    "REFERENCE_SUMMARIES",
+    "ABLATION_KINDS",
+    "ABLATION_SUMMARIES",
+    "AblatedValues",
+    "Ablation",
+    "AblationKind",
     "Accuracy",
     "Batch",
     "CircuitReader",
     "Evaluator",
     "RecordingReader",
-    "Reference",
-    "ReferenceKind",
-    "ReferenceValues",
+    "ablation_named",
     "accuracy_of",
     "answer_rows",
     "judged",
-    "reference_named",
 ]

@@ -14,8 +14,8 @@ from edgewise.data import PromptPairs
 from edgewise.data.tokenizers import WordTokenizer
 from edgewise.metrics import METRICS, AnswerRows, Metric, check_finite
 from edgewise.model.model import Model
+from edgewise.patching.ablation import ablation_named
 from edgewise.patching.evaluator import Evaluator, answer_rows
-from edgewise.patching.reference import reference_named
 
 LOW = 0.8  # below this share of right prompts, a circuit for them explains much that is wrong
 _BATCH = 16  # prompts at a time: what every node writes is kept while they run
@@ -141,7 +141,7 @@ def _next_token(pairs: PromptPairs) -> Metric:
 
 def _clean_rows(model: Model, pairs: PromptPairs) -> Iterator[tuple[PromptPairs, AnswerRows]]:
     """The model's logits at the answer positions, batch by batch."""
-    zero = reference_named("zero")  # nothing is ablated
+    zero = ablation_named("zero")  # nothing is ablated
     evaluator = Evaluator(model, pairs, METRICS["l2"], zero, model.graph, _BATCH)
     for batch in pairs.batches(_BATCH):
         yield batch, answer_rows(batch, evaluator.target_logits(batch))

@@ -19,8 +19,8 @@ from edgewise.graph import Graph
 from edgewise.metrics import METRICS, AnswerRows, Metric, check_repeatable
 from edgewise.model.model import Model
 from edgewise.model.runtime import CleanReader, logits_of, run
-from edgewise.patching.readers import CircuitReader, ReferenceValues
-from edgewise.patching.reference import Reference, ReferenceSource, Work
+from edgewise.patching.ablation import Ablation, AblationSource, Work
+from edgewise.patching.readers import AblatedValues, CircuitReader
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,16 +28,16 @@ class Batch:
     """A micro-batch, what its removed edges carry, and what a metric compares it with."""
 
     pairs: PromptPairs
-    reference: ReferenceValues
+    ablation: AblatedValues
     rows: AnswerRows
     is_own_target: bool = True  # metrics compare with the full model's logits, not another model's
 
 
 class Evaluator:
-    """Circuits of one graph on one set of prompts, metric and reference fixed.
+    """Circuits of one graph on one set of prompts, metric and ablation fixed.
 
     With `target`, metrics that compare with a full model's logits compare with that model's.
-    References and the full model's logits are computed at the first use and kept.
+    Ablations and the full model's logits are computed at the first use and kept.
     """
 
     def __init__(
@@ -45,22 +45,22 @@ class Evaluator:
         model: Model,
         pairs: PromptPairs,
         metric: Metric,
-        reference: Reference,
+        ablation: Ablation,
         graph: Graph,
         batch_size: int | None,
         target: Model | None = None,
     ) -> None:
         self.target = target
         self.model, self.pairs, self.metric, self.graph = model, pairs, metric, graph
-        self._reference, self._batch_size = reference, batch_size
+        self._ablation, self._batch_size = ablation, batch_size
         self.work = Work()
 
     @cached_property
     def batches(self) -> tuple[Batch, ...]:
         # Plain tensors even if the first use is under inference mode: they outlive it.
         with torch.inference_mode(False), torch.no_grad():
-            source = ReferenceSource(
-                self.model, self.graph, self._reference, self.pairs, self._batch_size, self.work
+            source = AblationSource(
+                self.model, self.graph, self._ablation, self.pairs, self._batch_size, self.work
             )
             batches = tuple(
                 Batch(
@@ -75,14 +75,14 @@ class Evaluator:
                 check_repeatable(self.metric, batches[0].rows)
             return batches
 
-    def references(self) -> Iterator[tuple[PromptPairs, ReferenceValues]]:
+    def ablations(self) -> Iterator[tuple[PromptPairs, AblatedValues]]:
         """Every micro-batch, and what its removed edges carry: made as it goes, unless kept."""
         if "batches" in self.__dict__:
-            yield from ((batch.pairs, batch.reference) for batch in self.batches)
+            yield from ((batch.pairs, batch.ablation) for batch in self.batches)
             return
         with torch.no_grad():
-            source = ReferenceSource(
-                self.model, self.graph, self._reference, self.pairs, self._batch_size, self.work
+            source = AblationSource(
+                self.model, self.graph, self._ablation, self.pairs, self._batch_size, self.work
             )
         for pairs in self.pairs.batches(self._batch_size):
             with torch.no_grad():
@@ -113,7 +113,7 @@ class Evaluator:
         """What the output port reads, batch by batch. Callers switch gradients off."""
         device = self.model.device
         for batch in self.batches:
-            reader = CircuitReader(circuit, batch.reference, batch.pairs, self.model.dtype, device)
+            reader = CircuitReader(circuit, batch.ablation, batch.pairs, self.model.dtype, device)
             tokens, real = batch.pairs.clean.to(device), batch.pairs.real.to(device)
             final, _ = run(self.model, tokens, real, self.graph, reader)
             self.work.forward_passes += 1

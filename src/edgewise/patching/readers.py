@@ -19,7 +19,7 @@ from edgewise.model.sent import Part, Sent
 
 
 @dataclass(frozen=True, eq=False)
-class ReferenceValues:
+class AblatedValues:
     """What removed edges carry on one batch.
 
     `senders` has the graph's rows; its batch and pos may be 1, and None means zero. `vectors` are
@@ -33,8 +33,8 @@ class ReferenceValues:
 class CircuitReader:
     """What each port reads, by what it keeps or by what it lacks: whichever has fewer senders.
 
-        input(r) = sum of references and constants + sum of live - reference over kept s->r
-                 = residual stream - sum of live - reference over removed s->r
+        input(r) = sum of ablations and constants + sum of live - ablation over kept s->r
+                 = residual stream - sum of live - ablation over removed s->r
 
     The first two terms are the same for every port of a site, so one product does for all of them;
     the three sites of a layer's heads, which see the same senders, share it too. A site that has
@@ -45,14 +45,14 @@ class CircuitReader:
     def __init__(
         self,
         circuit: Circuit,
-        reference: ReferenceValues,
+        ablation: AblatedValues,
         pairs: PromptPairs,
         dtype: torch.dtype,
         device: torch.device,
     ) -> None:
         graph = circuit.graph
         self._graph, self._device, self._dtype = graph, device, dtype
-        self._reference = reference
+        self._ablation = ablation
         additive = graph.exists & ~graph.is_switch
         # On the CPU, so that asking them does not wait for a GPU.
         self._kept = graph.by_span(circuit.keep & additive)
@@ -62,7 +62,7 @@ class CircuitReader:
         spans = pairs.at_spans(graph.spans).to(device)
         self._at = None if graph.spans is None else spans  # [span batch pos]
         self._ready: dict[Site, Tensor] = {}  # what the other sites of a layer will read
-        self._differences = _Differences(len(graph.whole.senders), reference.senders)
+        self._differences = _Differences(len(graph.whole.senders), ablation.senders)
 
     def read(self, outputs: Outputs, site: Site) -> Float[Tensor, "port batch pos d_model"]:
         if not self._removed[:, :, self._graph.columns(site)].any():
@@ -84,7 +84,7 @@ class CircuitReader:
         if removed.any(dim=2).sum() < kept.any(dim=2).sum():
             base, edges, sign = outputs.residual, removed, -1
         else:
-            base, edges, sign = self._differences.reference_stream(outputs), kept, 1
+            base, edges, sign = self._differences.ablation_stream(outputs), kept, 1
         total = self._sum(sign * edges, base, len(outputs.sent))
         parts = total.split([columns[s].stop - columns[s].start for s in wanted])
         self._ready = dict(zip(wanted, parts, strict=True))
@@ -118,16 +118,16 @@ class CircuitReader:
         live = self._switch_kept[:, self._graph.columns(site)].T[:, :, None, None]
         if self._at is not None:
             live = (live & self._at).any(dim=1, keepdim=True)
-        return torch.where(live[:, 0, :, :, None], fresh, self._reference.vectors[site])
+        return torch.where(live[:, 0, :, :, None], fresh, self._ablation.vectors[site])
 
 
 class _Differences:
-    """live - reference of the senders that have written, made dense when first asked for."""
+    """live - ablation of the senders that have written, made dense when first asked for."""
 
-    def __init__(self, n_senders: int, reference: Sent | None) -> None:
-        self._n_senders, self._reference = n_senders, reference
+    def __init__(self, n_senders: int, ablation: Sent | None) -> None:
+        self._n_senders, self._ablation = n_senders, ablation
         self._parts: list[Part] = []
-        self._total: Tensor | None = None  # the sum of references so far
+        self._total: Tensor | None = None  # the sum of ablations so far
         self._dense: Tensor | None = None  # [sender batch pos d_model], where filled
         self._filled: set[int] = set()
 
@@ -137,14 +137,14 @@ class _Differences:
         live = Sent(outputs.parts[new])
         if not len(live):
             return
-        known = None if self._reference is None else Sent(self._reference.parts[new])
+        known = None if self._ablation is None else Sent(self._ablation.parts[new])
         self._parts += live.minus(known).parts
         if known is not None:
             total = known.total(range(len(known)))
             self._total = total if self._total is None else self._total + total
 
-    def reference_stream(self, outputs: Outputs) -> Float[Tensor, "_batch _pos d_model"]:
-        """What a port without edges reads: references and constants; zero if there are none."""
+    def ablation_stream(self, outputs: Outputs) -> Float[Tensor, "_batch _pos d_model"]:
+        """What a port without edges reads: ablations and constants; zero if there are none."""
         terms = [term for term in (self._total, outputs.constant) if term is not None]
         result = torch.zeros_like(outputs.residual)
         for term in terms:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from edgewise.discovery import NO_JOURNAL, OnProgress, ignore_progress, method_named
+from edgewise.methods import NO_JOURNAL, OnProgress, ignore_progress, method_named
 from edgewise.problem import Problem, check_is_problem
 from edgewise.record.finish import Clock, finished_run
 from edgewise.record.journal import unfinished

@@ -7,9 +7,9 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from edgewise.discovery import Finding
 from edgewise.evaluation import faithfulness
 from edgewise.identity import Identity
+from edgewise.methods import MethodResult
 from edgewise.problem import Problem
 from edgewise.record.environment import environment, peak_memory_bytes
 from edgewise.record.run import Cost, ProblemSummary, Run
@@ -38,7 +38,7 @@ def finished_run(
     work: Identity,
     given: dict[str, Any],
     settings: Any,
-    finding: Finding,
+    finding: MethodResult,
     clock: Clock,
     *,
     taken_over: int = 0,
@@ -83,7 +83,7 @@ def finished_run(
     )
 
 
-def _constant(problem: Problem, finding: Finding) -> tuple[str, ...]:
+def _constant(problem: Problem, finding: MethodResult) -> tuple[str, ...]:
     """A note if no edge had an effect on the metric."""
     if finding.scores.values.any() or not finding.scores.graph.n_edges:
         return ()
@@ -95,7 +95,7 @@ def _constant(problem: Problem, finding: Finding) -> tuple[str, ...]:
 
 def request_of(problem: Problem) -> dict[str, Any]:
     """What the command line needs to make the problem again; empty if it cannot."""
-    if not problem.origin or problem.reference.prompts or problem.target:
+    if not problem.origin or problem.ablation.prompts or problem.target:
         return {}
     graph = problem.graph
     shared = problem.model.config.group > 1
@@ -103,7 +103,7 @@ def request_of(problem: Problem) -> dict[str, Any]:
         **problem.origin,
         **({"ungroup_heads": graph.kv_heads is None} if shared else {}),
         "metric": problem.metric.name,
-        "reference": problem.reference.kind,
+        "ablation": problem.ablation.kind,
         "split_qkv": graph.split_qkv,
         "split_heads": graph.split_heads,
         "split_embed": graph.split_embed,

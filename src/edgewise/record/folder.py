@@ -15,15 +15,15 @@ from safetensors.torch import load_file, save
 
 from edgewise.circuit import Circuit, EdgeScores
 from edgewise.codec import Finite, Plain, decoded
-from edgewise.discovery import METHODS, read_trace
 from edgewise.errors import EdgewiseError, FormatError, OutputError, shortened
 from edgewise.graph import Graph
+from edgewise.methods import METHODS, read_trace
 from edgewise.record.measured import Measurements
 from edgewise.record.run import Cost, ProblemSummary, Run
-from edgewise.storage import check_format, check_output_place, read_json, read_text
+from edgewise.storage import check_output_place, imported, read_json, read_text
 
 FORMAT = "edgewise-run"
-VERSION = 1
+VERSION = 2
 _FILES = {"run.json", "circuit.json", "trace.jsonl", "scores.safetensors"}
 
 
@@ -150,7 +150,7 @@ def load_run(folder: Path) -> Run:
     """Read a run folder. Raises `FormatError`, naming the file and the field at fault."""
     source = folder / "run.json"
     document = read_json(source, "run")
-    check_format(document, str(source), FORMAT, VERSION)
+    document = imported(document, str(source), FORMAT, VERSION)
     found = decoded(_Document, document, f"{source}: not a complete run folder")
     if found.method in METHODS:
         decoded(METHODS[found.method].settings, dict(found.settings), f"{source}: settings")

@@ -7,14 +7,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from edgewise.discovery import FileJournal
-from edgewise.discovery.journal import STATE_FILE
 from edgewise.errors import EdgewiseError, FormatError, OutputError
 from edgewise.identity import Identity, difference, warn_if_untold
-from edgewise.storage import check_format, read_json, write_json
+from edgewise.methods import FileJournal
+from edgewise.methods.journal import STATE_FILE
+from edgewise.storage import imported, read_json, write_json
 
 FORMAT = "edgewise-unfinished"
-VERSION = 1
+VERSION = 2
 _HEADER, _TRACE = "run.json", "trace.jsonl"
 
 
@@ -74,7 +74,7 @@ def remove_unfinished(folder: str | Path) -> None:
         if folder.is_symlink() or not folder.is_dir():
             return
         if (folder / _HEADER).exists():
-            check_format(read_json(folder / _HEADER, "journal"), str(folder), FORMAT, VERSION)
+            imported(read_json(folder / _HEADER, "journal"), str(folder), FORMAT, VERSION)
         for name in (_TRACE, STATE_FILE, f".{STATE_FILE}", _HEADER):
             (folder / name).unlink(missing_ok=True)
         folder.rmdir()
@@ -104,8 +104,7 @@ def _header(folder: Path) -> dict[str, Any] | None:
     try:
         if (folder / _HEADER).exists():
             found = read_json(folder / _HEADER, "journal")
-            check_format(found, str(folder / _HEADER), FORMAT, VERSION)
-            return found
+            return imported(found, str(folder / _HEADER), FORMAT, VERSION)
         if not folder.exists():
             return None
         if folder.is_dir() and all(_is_empty_trace(path) for path in folder.iterdir()):

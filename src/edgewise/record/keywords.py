@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Required, TypedDict
 
-from edgewise.discovery import OnProgress
+from edgewise.methods import OnProgress
 from edgewise.settings.acdc import Engine, HeadOrder, Precision
 from edgewise.settings.acdc_test import Control, Test, Undecided
 from edgewise.settings.attribution import Over, Points

@@ -109,7 +109,7 @@ class _Evaluation(TypedDict):
     split: str
     source: str
     n_prompts: Count
-    reference: str
+    ablation: str
     seed: int
     verdict: list[str]
     faithfulness: _Faithfulness

@@ -9,7 +9,7 @@ from typing import Any
 
 from edgewise.circuit import Circuit, EdgeScores
 from edgewise.codec import Count, Finite
-from edgewise.discovery import Decision, threshold_interval
+from edgewise.methods import Decision, threshold_interval
 from edgewise.problem import Problem
 
 
@@ -40,7 +40,7 @@ class ProblemSummary:
     metric: str
     unit: str
     higher_is_better: bool
-    reference: Mapping[str, Any]
+    ablation: Mapping[str, Any]
     batch_size: int | None
     target: str | None = None  # the model whose logits metrics compare with, if it is another one
     bos: bool | None = None  # whether texts were begun with BOS; None for token ids
@@ -60,7 +60,7 @@ class ProblemSummary:
             metric=metric.name,
             unit=metric.unit,
             higher_is_better=metric.higher_is_better,
-            reference=problem.reference.to_json(),
+            ablation=problem.ablation.to_json(),
             batch_size=problem.batch_size,
             target=None if problem.target is None else problem.target.name,
             bos=problem.pairs.bos,

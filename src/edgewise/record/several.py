@@ -9,9 +9,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from edgewise.discovery import Method, OnProgress, Progress, ignore_progress, method_named
 from edgewise.errors import EdgewiseError, OutputError, SettingError
 from edgewise.identity import difference, warn_if_untold
+from edgewise.methods import Method, OnProgress, Progress, ignore_progress, method_named
 from edgewise.problem import Problem, check_is_problem
 from edgewise.record.discover import discover
 from edgewise.record.folder import check_output_folder
@@ -36,7 +36,7 @@ def discover_each(
 
     >>> import edgewise as ew
     >>> problem = ew.load_task("tracr-reverse").problem
-    >>> each = {kind: problem.with_(reference=kind) for kind in ("zero", "corrupted")}
+    >>> each = {kind: problem.with_(ablation=kind) for kind in ("zero", "corrupted")}
     >>> {name: run.circuit.n_edges for name, run in discover_each(each, threshold=0.01).items()}
     {'zero': 15, 'corrupted': 3}
     """

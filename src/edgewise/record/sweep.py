@@ -6,7 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from edgewise.discovery import (
+from edgewise.errors import SettingError
+from edgewise.identity import of_problem
+from edgewise.methods import (
     Method,
     OnProgress,
     Progress,
@@ -15,8 +17,6 @@ from edgewise.discovery import (
     method_named,
     shares_work,
 )
-from edgewise.errors import SettingError
-from edgewise.identity import of_problem
 from edgewise.problem import Problem, check_is_problem
 from edgewise.record.discover import discover
 from edgewise.record.finish import Clock, finished_run

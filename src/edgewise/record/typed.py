@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields
 from typing import Any, TypeVar, Unpack, get_type_hints
 
-from edgewise.discovery import ignore_progress
+from edgewise.methods import ignore_progress
 from edgewise.problem import Problem
 from edgewise.record import keywords as kw
 from edgewise.record.discover import discover
@@ -64,7 +64,7 @@ def _run(problem: Problem, method: str, keywords: Mapping[str, Any]) -> Run:
 
 @_signed("acdc")
 def acdc(problem: Problem, **keywords: Unpack[kw.ACDCKeywords]) -> Run:
-    """Automatic Circuit DisCovery, exactly as in the paper; see `edgewise.discovery.acdc`.
+    """Automatic Circuit DisCovery, exactly as in the paper; see `edgewise.methods.acdc`.
 
     `threshold` is the paper's tau, in the unit of the problem's loss. `head_order` is the order of
     *sending* heads within a layer. `absolute` compares the size of a change instead of its rise.
@@ -82,7 +82,7 @@ def acdc_ordered(problem: Problem, **keywords: Unpack[kw.OrderedACDCKeywords]) -
     """ACDC that tests each receiver's least attributed edge first.
 
     A hybrid of Conmy et al. 2023 (arXiv 2304.14997) and attribution; see
-    `edgewise.discovery.hybrids`.
+    `edgewise.methods.hybrids`.
     """
     return _run(problem, "acdc-ordered", keywords)
 
@@ -92,7 +92,7 @@ def acdc_screened(problem: Problem, **keywords: Unpack[kw.ScreenedACDCKeywords])
     """ACDC on what is left when a share of the edges, the least attributed, goes untested.
 
     A hybrid of Conmy et al. 2023 (arXiv 2304.14997) and attribution; see
-    `edgewise.discovery.hybrids`.
+    `edgewise.methods.hybrids`.
     """
     return _run(problem, "acdc-screened", keywords)
 
@@ -101,7 +101,7 @@ def acdc_screened(problem: Problem, **keywords: Unpack[kw.ScreenedACDCKeywords])
 def acdc_bisect(problem: Problem, **keywords: Unpack[kw.ACDCKeywords]) -> Run:
     """ACDC that removes groups of edges together, and splits the group where that is too much.
 
-    A variant of Conmy et al. 2023 (arXiv 2304.14997); see `edgewise.discovery.hybrids`.
+    A variant of Conmy et al. 2023 (arXiv 2304.14997); see `edgewise.methods.hybrids`.
     """
     return _run(problem, "acdc-bisect", keywords)
 
@@ -112,7 +112,7 @@ def acdc_test(problem: Problem, **keywords: Unpack[kw.TestedACDCKeywords]) -> Ru
 
     `error_rate` is the chance, at most, that an edge is shown to be on the wrong side of
     `threshold`; `run.trace` has each decision's p-values and interval. A variant of Conmy et al.
-    2023 (arXiv 2304.14997); see `edgewise.discovery.acdc_test`.
+    2023 (arXiv 2304.14997); see `edgewise.methods.acdc_test`.
     """
     return _run(problem, "acdc-test", keywords)
 
@@ -122,7 +122,7 @@ def acdc_test(problem: Problem, **keywords: Unpack[kw.TestedACDCKeywords]) -> Ru
 
 @_signed("eap")
 def eap(problem: Problem, **keywords: Unpack[kw.SelectionKeywords]) -> Run:
-    """Edge attribution patching: every edge's effect to first order; see `edgewise.discovery.eap`.
+    """Edge attribution patching: every edge's effect to first order; see `edgewise.methods.eap`.
 
     Syed et al. 2023, arXiv 2310.10348.
     """
@@ -131,7 +131,7 @@ def eap(problem: Problem, **keywords: Unpack[kw.SelectionKeywords]) -> Run:
 
 @_signed("eap-ig")
 def eap_ig(problem: Problem, **keywords: Unpack[kw.EAPIGKeywords]) -> Run:
-    """Edge attribution patching with integrated gradients; see `edgewise.discovery.eap`.
+    """Edge attribution patching with integrated gradients; see `edgewise.methods.eap`.
 
     Hanna et al. 2024, arXiv 2403.17806.
     """
@@ -140,7 +140,7 @@ def eap_ig(problem: Problem, **keywords: Unpack[kw.EAPIGKeywords]) -> Run:
 
 @_signed("clean-corrupted")
 def clean_corrupted(problem: Problem, **keywords: Unpack[kw.SelectionKeywords]) -> Run:
-    """EAP by the gradients at the clean and the reference input; see `edgewise.discovery.eap`.
+    """EAP by the gradients at the clean and the ablation input; see `edgewise.methods.eap`.
 
     Hanna et al. 2024, arXiv 2403.17806 (a baseline there).
     """
@@ -149,7 +149,7 @@ def clean_corrupted(problem: Problem, **keywords: Unpack[kw.SelectionKeywords]) 
 
 @_signed("exact")
 def exact(problem: Problem, **keywords: Unpack[kw.SelectionKeywords]) -> Run:
-    """Every edge removed alone from the full model; see `edgewise.discovery.exact`.
+    """Every edge removed alone from the full model; see `edgewise.methods.exact`.
 
     It is what the attribution methods approximate.
     """
@@ -158,7 +158,7 @@ def exact(problem: Problem, **keywords: Unpack[kw.SelectionKeywords]) -> Run:
 
 @_signed("atp-star")
 def atp_star(problem: Problem, **keywords: Unpack[kw.SelectionKeywords]) -> Run:
-    """EAP with the patterns that patched queries and keys give; see `edgewise.discovery.atp`.
+    """EAP with the patterns that patched queries and keys give; see `edgewise.methods.atp`.
 
     Kramár et al. 2024, arXiv 2403.00745.
     """
@@ -167,7 +167,7 @@ def atp_star(problem: Problem, **keywords: Unpack[kw.SelectionKeywords]) -> Run:
 
 @_signed("relp")
 def relp(problem: Problem, **keywords: Unpack[kw.SelectionKeywords]) -> Run:
-    """EAP through norms and activations held constant; see `edgewise.discovery.relp`.
+    """EAP through norms and activations held constant; see `edgewise.methods.relp`.
 
     RelP, arXiv 2508.21258.
     """
@@ -176,7 +176,7 @@ def relp(problem: Problem, **keywords: Unpack[kw.SelectionKeywords]) -> Run:
 
 @_signed("information-flow")
 def information_flow(problem: Problem, **keywords: Unpack[kw.SelectionKeywords]) -> Run:
-    """Each sender's share in what a port reads; see `edgewise.discovery.information_flow`.
+    """Each sender's share in what a port reads; see `edgewise.methods.information_flow`.
 
     Ferrando & Voita 2024, arXiv 2403.00824.
     """
@@ -187,7 +187,7 @@ def information_flow(problem: Problem, **keywords: Unpack[kw.SelectionKeywords])
 def magnitude(problem: Problem, **keywords: Unpack[kw.SelectionKeywords]) -> Run:
     """A baseline: how much what a sender writes would change.
 
-    See `edgewise.discovery.baselines`.
+    See `edgewise.methods.baselines`.
     """
     return _run(problem, "magnitude", keywords)
 
@@ -196,7 +196,7 @@ def magnitude(problem: Problem, **keywords: Unpack[kw.SelectionKeywords]) -> Run
 def random_scores(problem: Problem, **keywords: Unpack[kw.RandomKeywords]) -> Run:
     """A baseline: scores drawn at random. The method's name is "random".
 
-    See `edgewise.discovery.baselines`.
+    See `edgewise.methods.baselines`.
     """
     return _run(problem, "random", keywords)
 
@@ -210,7 +210,7 @@ def sp(problem: Problem, **keywords: Unpack[kw.SPKeywords]) -> Run:
 
     `regularisation` is the paper's lambda; `ew.sweep` takes several. Cao et al. 2021
     (arXiv 2104.03514), as modified by Conmy et al. 2023; see
-    `edgewise.discovery.subnetwork_probing`.
+    `edgewise.methods.subnetwork_probing`.
     """
     return _run(problem, "sp", keywords)
 
@@ -219,7 +219,7 @@ def sp(problem: Problem, **keywords: Unpack[kw.SPKeywords]) -> Run:
 def sp_edges(problem: Problem, **keywords: Unpack[kw.SPEdgesKeywords]) -> Run:
     """Subnetwork Probing with a learned mask per edge.
 
-    Cao et al. 2021 (arXiv 2104.03514), on edges; see `edgewise.discovery.subnetwork_probing`.
+    Cao et al. 2021 (arXiv 2104.03514), on edges; see `edgewise.methods.subnetwork_probing`.
     """
     return _run(problem, "sp-edges", keywords)
 
@@ -229,7 +229,7 @@ def hisp(problem: Problem, **keywords: Unpack[kw.HISPKeywords]) -> Run:
     """Rank q, k, v vectors and MLPs by their gradient, and keep the best; `ew.sweep` keeps every k.
 
     Michel et al. 2019 (arXiv 1905.10650), as used by Conmy et al. 2023; see
-    `edgewise.discovery.hisp`.
+    `edgewise.methods.hisp`.
     """
     return _run(problem, "hisp", keywords)
 
@@ -238,7 +238,7 @@ def hisp(problem: Problem, **keywords: Unpack[kw.HISPKeywords]) -> Run:
 def edge_pruning(problem: Problem, **keywords: Unpack[kw.EdgePruningKeywords]) -> Run:
     """Learned edge masks, held to a sparsity that rises to what is asked.
 
-    Bhaskar et al. 2024, arXiv 2406.16778; see `edgewise.discovery.edge_pruning`.
+    Bhaskar et al. 2024, arXiv 2406.16778; see `edgewise.methods.edge_pruning`.
     """
     return _run(problem, "edge-pruning", keywords)
 
@@ -247,6 +247,6 @@ def edge_pruning(problem: Problem, **keywords: Unpack[kw.EdgePruningKeywords]) -
 def ugs(problem: Problem, **keywords: Unpack[kw.UGSKeywords]) -> Run:
     """Uniform gradient sampling: each edge's chance to be kept, learned.
 
-    Li and Janson 2024, arXiv 2409.09951; see `edgewise.discovery.edge_pruning`.
+    Li and Janson 2024, arXiv 2409.09951; see `edgewise.methods.edge_pruning`.
     """
     return _run(problem, "ugs", keywords)

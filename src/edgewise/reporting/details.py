@@ -9,7 +9,7 @@ from typing import Any
 from edgewise.record import Run
 from edgewise.reporting.markup import Markup, el
 from edgewise.reporting.tables import data_table, facts
-from edgewise.reporting.text import number, percent, plain, reference_words, seconds, thresholds
+from edgewise.reporting.text import ablation_words, number, percent, plain, seconds, thresholds
 
 _SHOWN_ELSEWHERE = ("accuracy", "evaluation", "faithfulness", "recovery", "groups")
 
@@ -65,7 +65,7 @@ def _problem(run: Run) -> list[tuple[str, str | Markup]]:
         ("prompts", f"{problem.n_prompts:,} pairs from {problem.source}"),
         ("sha256 of the pairs", el("code", problem.pairs_sha256, class_="hash")),
         ("metric", f"{problem.metric} ({problem.unit}, {better})"),
-        ("removed edges carry", reference_words(problem.reference)),
+        ("removed edges carry", ablation_words(problem.ablation)),
         (
             "batch size",
             "all prompts at once" if problem.batch_size is None else plain(problem.batch_size),

@@ -23,7 +23,7 @@ def evaluation_section(run: Run) -> Markup | None:
         return None
     prompts = count(found["n_prompts"], f"{found['split']} prompt")
     about = (
-        f"On {prompts} of {found['source']}, {found['reference']} reference, seed {found['seed']}."
+        f"On {prompts} of {found['source']}, {found['ablation']} ablation, seed {found['seed']}."
     )
     rest, small = found["completeness"], found["minimality"]
     return el(

@@ -11,7 +11,7 @@ from edgewise.reporting.markup import Markup, el
 from edgewise.reporting.page import document
 from edgewise.reporting.scatter import Dot, Series, scatter
 from edgewise.reporting.tables import data_table, facts, num
-from edgewise.reporting.text import number, percent, plain, reference_words
+from edgewise.reporting.text import ablation_words, number, percent, plain
 
 _BAR = 180.0  # pixels of a probability of 1
 _MOST = 1_000  # rows
@@ -45,8 +45,8 @@ def stability_page(found: Stability) -> str:
 
 def _source(about: Mapping[str, Any]) -> str:
     shown = {name: value for name, value in about.items() if name != "pairs_sha256"}
-    if isinstance(shown.get("reference"), Mapping):
-        shown["reference"] = reference_words(shown["reference"])
+    if isinstance(shown.get("ablation"), Mapping):
+        shown["ablation"] = ablation_words(shown["ablation"])
     return " · ".join(f"{name.replace('_', ' ')} {plain(value)}" for name, value in shown.items())
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from edgewise.leaderboards import ABOUT_REFERENCES, BASELINES, Cell, Estimate, Leaderboard, Standing
+from edgewise.leaderboards import ABOUT_ABLATIONS, BASELINES, Cell, Estimate, Leaderboard, Standing
 from edgewise.reporting.heatmap import Cell as Coloured
 from edgewise.reporting.heatmap import heatmap
 from edgewise.reporting.intervals import interval_chart
@@ -17,7 +17,7 @@ from edgewise.reporting.text import count, number
 _TITLE = "Methods against what the weights use"
 _HOW = """
 Compiled programs come with the edges that their weights can use. A method sees a problem (model,
-prompts, metric, reference) and nothing of these edges; its scores or circuits are compared with
+prompts, metric, ablation) and nothing of these edges; its scores or circuits are compared with
 them.
 Average precision is the mean, over the true edges, of the share of true edges among all that stand
 at least as high: 1 is a perfect order. If all edges tie it is the share of true edges, here
@@ -26,14 +26,14 @@ is the paper's, under (FPR, TPR) of every circuit that a method offers, with no 
 ROC AUC is the usual one, in which chance is 0.5. Methods are ranked by average precision, because
 the pessimistic area gives nothing for edges that tie, and so rewards an order that breaks ties by
 chance.
-A number is a mean over programs, each with the same weight, of the mean over its references and
+A number is a mean over programs, each with the same weight, of the mean over its ablations and
 seeds. Intervals hold 95 % of a bootstrap over programs, and seeds within them; a rank's interval is
 that of the same draws, made for all methods at once. A gate has one prompt, whatever the seed.
 """
 _LIMITS = """
-No method can reach 1 under every reference: the truth is what the weights can use, and an edge
+No method can reach 1 under every ablation: the truth is what the weights can use, and an edge
 whose sender writes the same on the other input carries the same when it is removed. Under
-corrupted references that hides many true edges from all who test or differentiate. The metric is
+corrupted ablations that hides many true edges from all who test or differentiate. The metric is
 l2, the squared distance from the model's own outputs, whose gradient is zero at the full model:
 methods that use no other gradient (eap, atp-star, relp, hisp) refuse.
 """
@@ -44,7 +44,7 @@ def leaderboard_page(board: Leaderboard) -> str:
     sections = [
         _section("Standings", _standings(board), _chart(board)),
         _everywhere(board),
-        _section("By reference", _references(board)),
+        _section("By ablation", _ablations(board)),
         _section("By program", _programs(board)),
         _section("What it costs", _costs(board)),
         _section("No answers", *_no_answers(board)),
@@ -67,11 +67,11 @@ def _section(title: str, *content: Markup | None) -> Markup:
 
 
 def _about(board: Leaderboard) -> str:
-    references = board.asked("reference")
+    ablations = board.asked("ablation")
     return " · ".join(
         (
             count(len(board.asked("program")), "compiled program"),
-            f"{count(len(references), 'reference')} ({', '.join(references)})",
+            f"{count(len(ablations), 'ablation')} ({', '.join(ablations)})",
             count(len(board.asked("seed")), "seed") + " of prompts",
             count(board.n_problems, "problem"),
             count(len(board.standings), "method"),
@@ -183,21 +183,21 @@ def _labelled(row: Standing) -> str:
 # --- where each is good
 
 
-def _references(board: Leaderboard) -> Markup:
-    references = board.asked("reference")
+def _ablations(board: Leaderboard) -> Markup:
+    ablations = board.asked("ablation")
     heads = [("method", "")]
-    for name in references:
+    for name in ablations:
         heads += [(name, "num"), ("n", "num")]
     rows = [
         el(
             "tr",
             el("td", el("code", row.method)),
-            *(cell for name in references for cell in _of_reference(row.by_reference.get(name))),
+            *(cell for name in ablations for cell in _of_ablation(row.by_ablation.get(name))),
             data_name=row.method,
         )
         for row in board.standings
     ]
-    about = "; ".join(f"{name}: {ABOUT_REFERENCES[name]}" for name in references)
+    about = "; ".join(f"{name}: {ABOUT_ABLATIONS[name]}" for name in ablations)
     note = f"Average precision, mean over n programs and {_seeds(board)}. {about}."
     return join(el("p", note, class_="note"), data_table(heads, rows, style="board"))
 
@@ -207,7 +207,7 @@ def _seeds(board: Leaderboard) -> str:
     return ("up to " if several else "") + count(len(board.asked("seed")), "seed")
 
 
-def _of_reference(estimate: Estimate | None) -> list[Markup]:
+def _of_ablation(estimate: Estimate | None) -> list[Markup]:
     if estimate is None:
         return [num(None)] * 2
     return [_estimate(estimate), num(estimate.n_programs, str(estimate.n_programs))]
@@ -227,7 +227,7 @@ def _programs(board: Leaderboard) -> Markup:
 
     grid = [[cell(row, program) for row in board.standings] for program in programs]
     methods = [row.method for row in board.standings]
-    note = f"Average precision, mean over references and {_seeds(board)}; methods as above."
+    note = f"Average precision, mean over ablations and {_seeds(board)}; methods as above."
     names = [f"{name} ({true[name][0]}/{true[name][1]})" for name in programs]
     found = heatmap("Program (true edges/edges)", names, methods, grid, numbered=False)
     return el("div", el("p", note, class_="note"), found, class_="upright")
@@ -282,7 +282,7 @@ def _left_out(cells: Sequence[Cell]) -> Markup:
     places: dict[str, dict[str, None]] = {}
     for cell in cells:
         reason = "no effect to find" if cell.why.startswith("full model") else "no such prompts"
-        places.setdefault(reason, {})[f"{cell.program} ({cell.reference})"] = None
+        places.setdefault(reason, {})[f"{cell.program} ({cell.ablation})"] = None
     said = "; ".join(f"{reason}: {', '.join(names)}" for reason, names in places.items())
     return el("p", f"Problems left out for all methods: {said}.", class_="note")
 

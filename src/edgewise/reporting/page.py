@@ -144,7 +144,7 @@ def _subtitle(run: Run) -> str:
     parts = [
         settings_line(run),
         f"metric {problem.metric}",
-        f"reference {problem.reference.get('kind', 'unknown')}",
+        f"ablation {problem.ablation.get('kind', 'unknown')}",
         count(problem.n_prompts, "prompt"),
         f"{took} since it went on" if run.cost.taken_over else took,
     ]

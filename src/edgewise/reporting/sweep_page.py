@@ -14,7 +14,7 @@ from edgewise.reporting.text import count, number, plain
 from edgewise.sweeps import SETTING, Sweep
 
 _MOST = 2_000  # rows
-_VARIED = ("model", "metric", "reference", "corruption", "template", "seed", "n")
+_VARIED = ("model", "metric", "ablation", "corruption", "template", "seed", "n")
 
 
 def sweep_page(sweep: Sweep) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from edgewise.discovery import Decision
 from edgewise.graph import Edge
+from edgewise.methods import Decision
 from edgewise.record import Run
 from edgewise.reporting.groups import NodeGroups
 from edgewise.reporting.markup import Markup, el

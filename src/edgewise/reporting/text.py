@@ -9,7 +9,7 @@ from typing import Any
 
 from edgewise.record import Run
 
-_REFERENCES = {
+_ABLATIONS = {
     "corrupted": "its value on the corrupted prompt",
     "zero": "zero",
     "mean": "its mean over prompts and positions",
@@ -84,10 +84,10 @@ def plain(value: object) -> str:
             return str(value)
 
 
-def reference_words(reference: Mapping[str, Any]) -> str:
+def ablation_words(ablation: Mapping[str, Any]) -> str:
     """What removed edges carry, from a record of it."""
-    extra = {k: v for k, v in reference.items() if k != "kind" and v is not None}
-    return plain(reference.get("kind", "unknown")) + (f" ({plain(extra)})" if extra else "")
+    extra = {k: v for k, v in ablation.items() if k != "kind" and v is not None}
+    return plain(ablation.get("kind", "unknown")) + (f" ({plain(extra)})" if extra else "")
 
 
 def settings_line(run: Run, *, without: Collection[str] = ()) -> str:
@@ -170,9 +170,9 @@ def _effect(run: Run, faith: Mapping[str, Any]) -> str:
     scale = max(abs(faith["full"]), abs(faith["empty"]))
     value = measured(faith["circuit"], unit, scale=scale)
     full, empty = (measured(faith[name], "", scale=scale) for name in ("full", "empty"))
-    kind = str(run.problem.reference.get("kind", "its reference"))
+    kind = str(run.problem.ablation.get("kind", "its ablation"))
     others = "other edge" if kept else "edge"
-    carrying = f"With every {others} carrying {_REFERENCES.get(kind, kind)}"
+    carrying = f"With every {others} carrying {_ABLATIONS.get(kind, kind)}"
     beside = f"the full model has {full}" + (f" and the empty circuit {empty}" if kept else "")
     return f"{carrying}, {faith['metric']} is {value}; {beside}."
 

@@ -1,7 +1,7 @@
 """Every table and figure of the ACDC paper that the models at hand allow, with one call.
 
 Conmy et al. 2023 (arXiv 2304.14997). `reproduce` works through a grid of cells (task, method,
-metric, reference), keeps each in a folder as it is done, and writes a page and the data behind it.
+metric, ablation), keeps each in a folder as it is done, and writes a page and the data behind it.
 """
 
 from edgewise.reproduce.grid import SCALES, Cell, Scale, Subject, cells, subjects

@@ -14,11 +14,11 @@ from time import monotonic, process_time
 from typing import Any
 
 from edgewise.circuit import Circuit
-from edgewise.discovery import METHODS, OnProgress, Progress, ignore_progress
-from edgewise.discovery.units import units_of
 from edgewise.evaluation import random_circuits, recovery
 from edgewise.graph import Graph
 from edgewise.identity import Identity
+from edgewise.methods import METHODS, OnProgress, Progress, ignore_progress
+from edgewise.methods.units import units_of
 from edgewise.model import Model, load_model, reset_network
 from edgewise.problem import Problem
 from edgewise.record import acdc_sweep, sp, sweep
@@ -27,7 +27,7 @@ from edgewise.sweeps.compute import content_of
 from edgewise.tasks import Task, load_task, published_groups
 from edgewise.tasks.published import PUBLISHED
 
-FORMAT, FORMAT_VERSION = "edgewise-reproduced-cell", 1
+FORMAT, FORMAT_VERSION = "edgewise-reproduced-cell", 2
 _SEED = 0  # of random circuits
 
 
@@ -62,7 +62,7 @@ def work_of(cell: Cell) -> Identity:
 
 def load(cell: Cell) -> Task:
     """The task of a cell, on the paper's graph, on the reset network if that is asked for."""
-    task = _load(cell.subject, cell.metric, cell.reference)
+    task = _load(cell.subject, cell.metric, cell.ablation)
     if not cell.reset:
         return task
     assert cell.subject.reset_seed is not None, "the grid asks for no other"
@@ -73,7 +73,7 @@ def load(cell: Cell) -> Task:
 
 
 @lru_cache(maxsize=4)
-def _load(subject: Subject, metric: str, reference: str) -> Task:
+def _load(subject: Subject, metric: str, ablation: str) -> Task:
     model = _model(subject.model, subject.processing)
     task = load_task(
         subject.task,
@@ -81,7 +81,7 @@ def _load(subject: Subject, metric: str, reference: str) -> Task:
         n=subject.n,
         seed=subject.seed,
         metric=metric,
-        reference=reference,
+        ablation=ablation,
         data=subject.data,
         template=subject.template,
     )

@@ -37,12 +37,12 @@ def legend(*, chance: bool) -> Markup:
     return el("div", *items, class_="legend")
 
 
-def roc(results: Results, subject: str, metric: str, reference: str) -> Markup | None:
+def roc(results: Results, subject: str, metric: str, ablation: str) -> Markup | None:
     """TPR against FPR of edges for each method; None if no circuit is published."""
     x, y = Axis(0.0, 1.0, LEFT, WIDTH - RIGHT), Axis(0.0, 1.0, HEIGHT - BOTTOM, TOP)
     marks, areas = [], []
     for method in _METHODS:
-        group = Group(subject, method, metric, reference)
+        group = Group(subject, method, metric, ablation)
         area = results.area(group)
         if area is None:
             continue
@@ -54,7 +54,7 @@ def roc(results: Results, subject: str, metric: str, reference: str) -> Markup |
         return None
     caption = f"Edge AUC (circuits): {', '.join(areas)}. Steps go right, then up: nothing is "
     caption += "credited between two circuits."
-    title = f"{subject}: {metric}, {reference} activations"
+    title = f"{subject}: {metric}, {ablation} activations"
     return chart(title, "TPR of edges", (x, y), marks, caption, x_label="FPR of edges", whole=False)
 
 
@@ -77,13 +77,13 @@ def _roc_dot(point: Point, x: Axis, y: Axis, method: str) -> Markup:
     return _dot(x.at(edges["fpr"]), y.at(edges["tpr"]), _COLOURS[method], tip)
 
 
-def by_size(results: Results, subject: str, metric: str, reference: str) -> Markup | None:
+def by_size(results: Results, subject: str, metric: str, ablation: str) -> Markup | None:
     """A measure on held-out prompts against the number of edges; the measure is what was minimised.
 
     Beside the methods: random circuits (median and range of each size), and the reset network.
     """
-    series = _series(results, subject, metric, reference)
-    about = results.about(subject, metric, reference)
+    series = _series(results, subject, metric, ablation)
+    about = results.about(subject, metric, ablation)
     if not series or about is None:
         return None
     full, empty = about["baselines"][metric]
@@ -96,13 +96,13 @@ def by_size(results: Results, subject: str, metric: str, reference: str) -> Mark
     caption = f"{about['n_test']} {'held-out ' if about['held_out'] else ''}prompts of "
     caption += f"{about['model']}, seed {results.subject(subject)['seed']}. "
     caption += "Dashed: full model and no edges."
-    title = f"{subject}: found with {metric}, {reference} activations"
+    title = f"{subject}: found with {metric}, {ablation} activations"
     return chart(title, described(metric), (x, y), marks, caption, x_label="edges")
 
 
-def _series(results: Results, subject: str, metric: str, reference: str) -> list[_Series]:
+def _series(results: Results, subject: str, metric: str, ablation: str) -> list[_Series]:
     found = []
-    group = Group(subject, "acdc", metric, reference)
+    group = Group(subject, "acdc", metric, ablation)
     for method in _METHODS:
         own = replace(group, method=method)
         found.append(_Series(NAMES[method], _COLOURS[method], results.points(own)))

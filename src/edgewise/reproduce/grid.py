@@ -1,4 +1,4 @@
-"""The grid: which tasks and models, and for each which methods, metrics, references and values.
+"""The grid: which tasks and models, and for each which methods, metrics, ablations and values.
 
 A cell is what is computed and kept at a time: ACDC for some thresholds (they share work), SP for
 one λ, HISP for its numbers of units, random circuits for their sizes. Thresholds and λ are from the
@@ -16,8 +16,8 @@ from itertools import product
 from math import log10
 from typing import Any
 
-REFERENCES = ("corrupted", "zero")
-VERSION = 1  # of what a cell holds; another one is computed anew
+ABLATIONS = ("corrupted", "zero")
+VERSION = 2  # of what a cell holds; another one is computed anew
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Subject:
     task: str
     model: str
     metrics: tuple[str, ...]
-    references: tuple[str, ...] = REFERENCES
+    ablations: tuple[str, ...] = ABLATIONS
     n: int | None = None
     seed: int = 0
     template: str | None = None
@@ -89,7 +89,7 @@ class Cell:
     subject: Subject
     method: str
     metric: str
-    reference: str
+    ablation: str
     values: tuple[float, ...] = ()
     settings: tuple[tuple[str, Any], ...] = ()
     reset: bool = False
@@ -104,7 +104,7 @@ class Cell:
 
     @property
     def title(self) -> str:
-        what = f"{self.method} on {self.subject.name}, {self.metric}, {self.reference}"
+        what = f"{self.method} on {self.subject.name}, {self.metric}, {self.ablation}"
         return f"{what}, reset network" if self.reset else what
 
     @property
@@ -209,20 +209,20 @@ def cells(scale: Scale, every: Sequence[Subject]) -> list[Cell]:
 
 
 def _of_subject(scale: Scale, subject: Subject) -> Iterator[Cell]:
-    for metric, reference in product(subject.metrics, subject.references):
+    for metric, ablation in product(subject.metrics, subject.ablations):
         taus = _thresholds(scale, subject, metric)
         for order in subject.head_orders:
             for some in _chunks(taus, scale.together):
-                yield Cell(subject, "acdc", metric, reference, some, (("head_order", order),))
-        yield _hisp(scale, subject, metric, reference)
+                yield Cell(subject, "acdc", metric, ablation, some, (("head_order", order),))
+        yield _hisp(scale, subject, metric, ablation)
         for weight in _penalties(scale, subject, metric):
-            yield _sp(scale, subject, metric, reference, weight)
-    for reference in subject.references:
+            yield _sp(scale, subject, metric, ablation, weight)
+    for ablation in subject.ablations:
         yield Cell(
             subject,
             "random",
             subject.metrics[0],
-            reference,
+            ablation,
             _RANDOM_SHARES,
             (("draws", scale.random_draws),),
         )
@@ -236,41 +236,41 @@ def _reset(scale: Scale, subject: Subject) -> Iterator[Cell]:
     if subject.reset_seed is None:
         return
     metric, order = subject.metrics[0], (("head_order", subject.head_orders[0]),)
-    for reference in subject.references:
+    for ablation in subject.ablations:
         taus = thinned(_thresholds(scale, subject, metric), scale.reset_thresholds)
-        yield Cell(subject, "acdc", metric, reference, taus, order, reset=True)
-        yield _hisp(scale, subject, metric, reference, reset=True)
+        yield Cell(subject, "acdc", metric, ablation, taus, order, reset=True)
+        yield _hisp(scale, subject, metric, ablation, reset=True)
         if scale.reset_sp:
             for weight in _spread(-2, 1.5, 5):
-                yield _sp(scale, subject, metric, reference, round(weight, 3), reset=True)
+                yield _sp(scale, subject, metric, ablation, round(weight, 3), reset=True)
 
 
 def _hisp(
-    scale: Scale, subject: Subject, metric: str, reference: str, *, reset: bool = False
+    scale: Scale, subject: Subject, metric: str, ablation: str, *, reset: bool = False
 ) -> Cell:
     """HISP as it was run: the code's reading, and a ranking even where the gradient is zero."""
     circuits = None if subject.is_program else scale.units
     settings = (("circuits", circuits), ("reading", "code"), ("allow_zero_gradient", True))
-    return Cell(subject, "hisp", metric, reference, (), settings, reset)
+    return Cell(subject, "hisp", metric, ablation, (), settings, reset)
 
 
 def _sp(
     scale: Scale,
     subject: Subject,
     metric: str,
-    reference: str,
+    ablation: str,
     weight: float,
     *,
     reset: bool = False,
 ) -> Cell:
     settings = (("steps", scale.sp_steps), ("learning_rate", scale.sp_rate), ("seed", 0))
-    return Cell(subject, "sp", metric, reference, (weight,), settings, reset)
+    return Cell(subject, "sp", metric, ablation, (weight,), settings, reset)
 
 
 def _highlights(subject: Subject) -> Iterator[Cell]:
     order = (("head_order", subject.head_orders[0]),)
-    for metric, reference, threshold, place in _HIGHLIGHTS.get(subject.task, ()):
-        yield Cell(subject, "acdc", metric, reference, (threshold,), order, highlight=place)
+    for metric, ablation, threshold, place in _HIGHLIGHTS.get(subject.task, ()):
+        yield Cell(subject, "acdc", metric, ablation, (threshold,), order, highlight=place)
 
 
 def _thresholds(scale: Scale, subject: Subject, metric: str) -> tuple[float, ...]:

@@ -26,7 +26,7 @@ def page(results: Results) -> str:
         el("p", "Conmy et al. 2023, arXiv 2304.14997: ACDC, SP and HISP", class_="subtitle"),
         el("p", verdict(results), class_="verdict"),
         *(el("p", f"Note: {note}", class_="note") for note in _notes(results)),
-        *(_areas(results, reference) for reference in TABLES),
+        *(_areas(results, ablation) for ablation in TABLES),
         _section("Figure 3: ROC curves of edges", _rocs(results)),
         truth(results),
         gates(results),
@@ -47,7 +47,7 @@ def verdict(results: Results) -> str:
         return f"{text}."
     same = [r for r in ours if _agrees(r)]
     text += f"; {len(same)} equal the published areas of edges and nodes to three digits. "
-    zero = [r for r in ours if (r["method"], r["reference"]) == ("acdc", "zero")]
+    zero = [r for r in ours if (r["method"], r["ablation"]) == ("acdc", "zero")]
     perfect = [r for r in zero if r["task"].startswith("tracr") and r["ours"]["edge_auc"] == 1]
     if perfect:
         names = " and ".join(sorted({r["task"] for r in perfect}))
@@ -59,9 +59,9 @@ def verdict(results: Results) -> str:
 def _smallest(results: Results) -> str:
     """How often ACDC needs the fewest edges on language tasks; nothing if none was run."""
     sizes = [
-        results.sufficient(s, metric, reference)
+        results.sufficient(s, metric, ablation)
         for s in results.subjects()
-        for metric, reference in product(s["metrics"], s["references"])
+        for metric, ablation in product(s["metrics"], s["ablations"])
         if s["metrics"] != ["l2"]
     ]
     asked = [found for found in sizes if {"acdc", "sp", "hisp"} <= found.keys()]
@@ -98,17 +98,17 @@ def _section(title: str, *children: Markup | None) -> Markup:
     return el("section", el("h3", title), *children)
 
 
-def _areas(results: Results, reference: str) -> Markup:
+def _areas(results: Results, ablation: str) -> Markup:
     columns = [("task", ""), ("metric", ""), ("method", ""), ("edges, here", "num")]
     columns += [("paper", "num"), ("nodes, here", "num"), ("paper", "num"), ("circuits", "num")]
     columns += [("prompts", "num"), ("the published number", "")]
-    there = [row for row in results.areas() if row["reference"] == reference]
+    there = [row for row in results.areas() if row["ablation"] == ablation]
     there.sort(key=lambda row: row["ours"] is None)  # first what was computed
     rows = [_area_row(row) for row in there]
     note = "Pessimistic AUC against the paper's circuit, nodes as its code counted them. Prompts: "
     note += "those of discovery, seed 0; SP with seed 0. HISP as it was run (the code's reading). "
     note += "The last column says which published numbers not to target, and why."
-    title = f"{TABLES[reference]}: AUC, {reference} activations"
+    title = f"{TABLES[ablation]}: AUC, {ablation} activations"
     return _section(title, el("p", note, class_="note"), data_table(columns, rows))
 
 
@@ -157,9 +157,9 @@ def _sizes(results: Results) -> Markup:
 def _figures(results: Results, draw: Draw, note: str, *, chance: bool) -> Markup:
     """A figure of each problem, but of the gates, whose circuits have three edges."""
     charts = [
-        draw(results, name_of(s), metric, reference)
+        draw(results, name_of(s), metric, ablation)
         for s in results.subjects()
-        for metric, reference in product(s["metrics"], s["references"])
+        for metric, ablation in product(s["metrics"], s["ablations"])
         if not s["task"].endswith("-gate")
     ]
     there = [chart for chart in charts if chart is not None]
@@ -202,7 +202,7 @@ _NOT_HERE = (
 
 
 def _grid(results: Results) -> Markup:
-    columns = [("problem", ""), ("method", ""), ("metric", ""), ("reference", "")]
+    columns = [("problem", ""), ("method", ""), ("metric", ""), ("ablation", "")]
     columns += [("network", ""), ("values", ""), ("circuits", "num"), ("prompts", "num")]
     columns += [("held out", "num"), ("core time", "num")]
     rows = []
@@ -216,7 +216,7 @@ def _grid(results: Results) -> Markup:
                 el("td", name_of(cell["subject"])),
                 el("td", cell["method"]),
                 el("td", cell["metric"]),
-                el("td", cell["reference"]),
+                el("td", cell["ablation"]),
                 el("td", "reset" if cell["reset"] else "trained"),
                 el("td", values or "numbers of units"),
                 num(len(d["points"]), str(len(d["points"]))),

@@ -41,7 +41,7 @@ class PublishedArea:
 
     task: str
     metric: str
-    reference: str
+    ablation: str
     method: str
     edge_auc: float
     node_auc: float
@@ -55,8 +55,8 @@ class PublishedArea:
 def published_areas() -> list[PublishedArea]:
     """The 24 entries of each table, in the paper's order."""
     return [
-        PublishedArea(task, metric, reference, method, float(edge), float(node))
-        for reference, table in (("corrupted", _CORRUPTED), ("zero", _ZERO))
+        PublishedArea(task, metric, ablation, method, float(edge), float(node))
+        for ablation, table in (("corrupted", _CORRUPTED), ("zero", _ZERO))
         for task, metric, *numbers in (line.split() for line in table.strip().splitlines())
         for method, edge, node in zip(METHODS, numbers[:3], numbers[3:], strict=True)
     ]
@@ -66,7 +66,7 @@ def _why_not(area: PublishedArea) -> str:
     if area.method == "hisp":
         return _why_not_hisp(area)
     program = area.task.startswith("tracr")
-    if program and area.reference == "zero":
+    if program and area.ablation == "zero":
         if area.method == "acdc":
             return ""
         return "One run per λ, each of its own seed; the circuit is one random draw of the masks."
@@ -76,7 +76,7 @@ def _why_not(area: PublishedArea) -> str:
     if area.method == "sp":
         few = " Three λ alone were run." if _is(area, "greater-than", "kl", "zero") else ""
         return f"The circuit is one random draw of the masks, of one seed.{few}"
-    if area.reference == "zero" and area.task in ("ioi", "greater-than"):
+    if area.ablation == "zero" and area.task in ("ioi", "greater-than"):
         return (
             "With zero ablation the published circuit itself is worse than none (KL 14.7 and 16.0),"
             " so agreement with it measures little."
@@ -100,4 +100,4 @@ def _why_not_hisp(area: PublishedArea) -> str:
 
 
 def _is(area: PublishedArea, *what: str) -> bool:
-    return (area.task, area.metric, area.reference) == what
+    return (area.task, area.metric, area.ablation) == what

@@ -13,9 +13,9 @@ from edgewise.evaluation import pessimistic_auc
 from edgewise.evaluation.faithfulness import normalized
 from edgewise.metrics import metric_named
 from edgewise.reproduce.published import METHODS, PublishedArea, published_areas
-from edgewise.storage import check_format, read_json
+from edgewise.storage import imported, read_json
 
-FORMAT, VERSION = "edgewise-reproduced", 1
+FORMAT, VERSION = "edgewise-reproduced", 2
 ENOUGH = 0.9  # of the effect
 LOWEST_THRESHOLD = 1e-6  # the paper drops ACDC's points below it
 _RATES = ("tpr", "fpr", "precision")
@@ -26,12 +26,12 @@ Rates = Mapping[str, float]
 
 @dataclass(frozen=True)
 class Group:
-    """Cells that are one series: a method with one metric and reference on one subject."""
+    """Cells that are one series: a method with one metric and ablation on one subject."""
 
     subject: str
     method: str
     metric: str
-    reference: str
+    ablation: str
     reset: bool = False
     head_order: str | None = None  # None: whatever the subject has first
 
@@ -62,7 +62,7 @@ class Results:
     def load(cls, path: str | Path) -> Results:
         """Results from a reproduce.json. Raises `FormatError`."""
         document = read_json(Path(path), "results")
-        check_format(document, str(path), FORMAT, VERSION)
+        document = imported(document, str(path), FORMAT, VERSION)
         return cls(document["cells"], document["refused"], document["left"])
 
     def subjects(self) -> list[Mapping[str, Any]]:
@@ -74,10 +74,10 @@ class Results:
         """A subject by its name."""
         return next(one for one in self.subjects() if name_of(one) == name)
 
-    def about(self, subject: str, metric: str, reference: str) -> Mapping[str, Any] | None:
+    def about(self, subject: str, metric: str, ablation: str) -> Mapping[str, Any] | None:
         """Prompts, sizes and baselines of a problem on the trained model; None if nothing ran."""
         for document in self.documents:
-            if _is(document, Group(subject, document["cell"]["method"], metric, reference)):
+            if _is(document, Group(subject, document["cell"]["method"], metric, ablation)):
                 return document["about"]
         return None
 
@@ -115,9 +115,9 @@ class Results:
             return row
         metric = _metric_of(subject, area.metric)
         name = name_of(subject)
-        ours = self.area(Group(name, area.method, metric, area.reference))
+        ours = self.area(Group(name, area.method, metric, area.ablation))
         if ours is not None:
-            about = self.about(name, metric, area.reference)
+            about = self.about(name, metric, area.ablation)
             row |= {"ours": vars(ours), "missing": None, "seed": subject["seed"]}
             row["about"] = {k: about[k] for k in ("n", "n_test", "held_out")} if about else None
         return row
@@ -136,18 +136,18 @@ class Results:
         return "not run" if task.startswith("tracr") else "needs the paper's model, from a hub"
 
     def sufficient(
-        self, subject: Mapping[str, Any], metric: str, reference: str, share: float = ENOUGH
+        self, subject: Mapping[str, Any], metric: str, ablation: str, share: float = ENOUGH
     ) -> dict[str, int | None]:
         """The fewest edges with which each method, and chance, keeps this share of the effect.
 
         Of the circuits of its sweep, on held-out prompts; None where none of them does.
         """
         name = name_of(subject)
-        about = self.about(name, metric, reference)
+        about = self.about(name, metric, ablation)
         found: dict[str, int | None] = {}
         for method in (*METHODS, "random"):
             own = subject["metrics"][0] if method == "random" else metric
-            points = self.points(Group(name, method, own, reference))
+            points = self.points(Group(name, method, own, ablation))
             if points and about:
                 best = smallest(points, metric, about["baselines"][metric], share)
                 found[method] = None if best is None else best["n_edges"]
@@ -178,7 +178,7 @@ class Results:
         `truth` against what the weights can use; `test_` measures are of held-out prompts.
         """
         measures = dict.fromkeys(m for d in self.documents for p in d["points"] for m in p["test"])
-        heads = ["task", "model", "method", "metric", "reference", "network", "value", "n_edges"]
+        heads = ["task", "model", "method", "metric", "ablation", "network", "value", "n_edges"]
         heads += [f"{what}_{rate}" for what in _AGAINST for rate in _RATES]
         heads += [f"test_{name}" for name in measures]
         text = io.StringIO()
@@ -193,7 +193,7 @@ class Results:
 def _line(cell: Mapping[str, Any], point: Mapping[str, Any], measures: Iterable[str]) -> list[Any]:
     network = "reset" if cell["reset"] else "trained"
     line = [cell["subject"]["task"], cell["subject"]["model"]]
-    line += [cell["method"], cell["metric"], cell["reference"], network]
+    line += [cell["method"], cell["metric"], cell["ablation"], network]
     line += [point["value"], point["n_edges"]]
     line += [point.get(what, {}).get(rate, "") for what in _AGAINST for rate in _RATES]
     return line + [point["test"].get(name, "") for name in measures]
@@ -214,9 +214,9 @@ def _is(document: Mapping[str, Any], group: Group) -> bool:
     cell = document["cell"]
     order = dict(cell["settings"]).get("head_order")
     wanted = group.head_order or cell["subject"]["head_orders"][0]
-    own = (name_of(cell["subject"]), cell["method"], cell["metric"], cell["reference"])
+    own = (name_of(cell["subject"]), cell["method"], cell["metric"], cell["ablation"])
     return (
-        own == (group.subject, group.method, group.metric, group.reference)
+        own == (group.subject, group.method, group.metric, group.ablation)
         and cell["reset"] == group.reset
         and not cell["highlight"]
         and order in (None, wanted)

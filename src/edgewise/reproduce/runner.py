@@ -14,7 +14,6 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from edgewise.discovery import OnProgress, Progress, ignore_progress
 from edgewise.errors import (
     EdgewiseError,
     FormatError,
@@ -24,12 +23,13 @@ from edgewise.errors import (
     unknown_name,
 )
 from edgewise.identity import difference
+from edgewise.methods import OnProgress, Progress, ignore_progress
 from edgewise.reproduce.compute import FORMAT, FORMAT_VERSION, compute, quietly, work_of
 from edgewise.reproduce.grid import LANGUAGE, SCALES, Cell, Scale, Subject, cells, subjects
 from edgewise.reproduce.page import page
 from edgewise.reproduce.published import METHODS
 from edgewise.reproduce.results import Results
-from edgewise.storage import check_format, check_output_file, read_json, write_json, write_text
+from edgewise.storage import check_output_file, imported, read_json, write_json, write_text
 
 PAGE, DATA, POINTS, CELLS = "reproduce.html", "reproduce.json", "points.csv", "cells"
 
@@ -189,7 +189,7 @@ def _path(folder: Path, cell: Cell) -> Path:
 def read_cell(path: Path, key: str) -> dict[str, Any]:
     """A cell's document. Raises `FormatError`."""
     document = read_json(path, "cell")
-    check_format(document, str(path), FORMAT, FORMAT_VERSION)
+    document = imported(document, str(path), FORMAT, FORMAT_VERSION)
     if document.get("key") != key:
         raise FormatError(f"{path}: holds another cell, {document.get('key')!r}. Remove it.")
     return document

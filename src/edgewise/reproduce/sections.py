@@ -17,15 +17,15 @@ _METHODS = ("acdc", "sp", "hisp")
 
 def truth(results: Results) -> Markup | None:
     """Recovery of what the weights of the two compiled programs can use, and why it is not 1."""
-    columns = [("program", ""), ("reference", ""), ("method", ""), ("against the paper's", "num")]
+    columns = [("program", ""), ("ablation", ""), ("method", ""), ("against the paper's", "num")]
     columns += [("against the weights", "num"), ("circuits", "num"), ("prompts", "num")]
     columns += [("held out", "num"), ("seed", "num")]
     rows, notes = [], []
     for subject in _programs(results):
         name, metric = name_of(subject), subject["metrics"][0]
-        for reference, method in product(subject["references"], _METHODS):
-            group = Group(name, method, metric, reference)
-            area, about = results.area(group), results.about(name, metric, reference)
+        for ablation, method in product(subject["ablations"], _METHODS):
+            group = Group(name, method, metric, ablation)
+            area, about = results.area(group), results.about(name, metric, ablation)
             if area is None or about is None:
                 continue
             real = under(results.points(group), "truth")
@@ -33,7 +33,7 @@ def truth(results: Results) -> Markup | None:
                 el(
                     "tr",
                     el("td", name),
-                    el("td", reference),
+                    el("td", ablation),
                     el("td", NAMES[method]),
                     num(area.edge_auc, f"{area.edge_auc:.3f}"),
                     num(real, f"{real:.3f}"),
@@ -42,7 +42,7 @@ def truth(results: Results) -> Markup | None:
                     num(subject["seed"], str(subject["seed"])),
                 )
             )
-            if (method, reference) == ("acdc", "zero"):
+            if (method, ablation) == ("acdc", "zero"):
                 notes.append(_why_not_all(name, about, results.points(group)))
     if not rows:
         return None
@@ -130,15 +130,15 @@ def gates(results: Results) -> Markup | None:
 
 def sizes(results: Results) -> Markup | None:
     """How few edges suffice, for each method, chance and the reset network."""
-    columns = [("problem", ""), ("found with", ""), ("reference", "")]
+    columns = [("problem", ""), ("found with", ""), ("ablation", "")]
     columns += [(NAMES[m], "num") for m in (*_METHODS, "random")]
     columns += [("all edges", "num"), ("prompts", "num"), ("held out", "num"), ("seed", "num")]
     rows = [
         row
         for s in results.subjects()
         if not s["task"].endswith("-gate")
-        for metric, reference in product(s["metrics"], s["references"])
-        if (row := _size_row(results, s, metric, reference)) is not None
+        for metric, ablation in product(s["metrics"], s["ablations"])
+        if (row := _size_row(results, s, metric, ablation)) is not None
     ]
     if not rows:
         return None
@@ -155,13 +155,13 @@ def sizes(results: Results) -> Markup | None:
 
 
 def _size_row(
-    results: Results, subject: Mapping[str, Any], metric: str, reference: str
+    results: Results, subject: Mapping[str, Any], metric: str, ablation: str
 ) -> Markup | None:
     name = name_of(subject)
-    about = results.about(name, metric, reference)
+    about = results.about(name, metric, ablation)
     if about is None:
         return None
-    fewest = results.sufficient(subject, metric, reference)
+    fewest = results.sufficient(subject, metric, ablation)
     cells = [
         num(None) if (n := fewest.get(method)) is None else num(n, f"{n:,}")
         for method in (*_METHODS, "random")
@@ -171,7 +171,7 @@ def _size_row(
         "tr",
         el("td", name),
         el("td", metric),
-        el("td", reference),
+        el("td", ablation),
         *cells,
         num(about["n_edges"], f"{about['n_edges']:,}"),
         num(about["n"], str(about["n"])),
@@ -229,14 +229,14 @@ def _single_points(task: str, found: Sequence[Mapping[str, Any]]) -> Markup:
     rows = []
     for document in found:
         cell, point = document["cell"], document["points"][0]
-        asked = (task, cell["metric"], cell["reference"], point["value"])
+        asked = (task, cell["metric"], cell["ablation"], point["value"])
         groups = {k: v for k, v in point.get("groups", {}).items() if k not in _NO_TYPE}
         there = [name for name, nodes in groups.items() if nodes]
         rows.append(
             el(
                 "tr",
                 el("td", cell["highlight"]),
-                el("td", f"{cell['metric']}, {cell['reference']}"),
+                el("td", f"{cell['metric']}, {cell['ablation']}"),
                 num(point["value"], f"{point['value']:g}"),
                 num(point["n_edges"], f"{point['n_edges']:,}"),
                 *(num(point["test"][name], number(point["test"][name])) for name in measures),

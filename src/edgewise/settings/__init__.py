@@ -60,7 +60,7 @@ __all__ = [
     "UGSSettings",
 ]
 
-# Method name -> its settings. `edgewise.discovery.METHODS` adds what needs torch.
+# Method name -> its settings. `edgewise.methods.METHODS` adds what needs torch.
 SETTINGS: dict[str, type[Any]] = {
     "acdc": ACDCSettings,
     "eap": EAPSettings,

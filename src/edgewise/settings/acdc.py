@@ -28,7 +28,7 @@ class ACDCSettings:
         default=False,
     )
     prune: bool = setting(
-        "Drop nodes that connect no input to the output (corrupted reference only).", default=False
+        "Drop nodes that connect no input to the output (corrupted ablation only).", default=False
     )
 
     engine: Engine = setting(

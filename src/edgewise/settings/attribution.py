@@ -26,7 +26,7 @@ class ExactSettings(SelectionSettings):
 class EAPIGSettings(SelectionSettings):
     """Settings of edge attribution patching with integrated gradients."""
 
-    steps: int = setting("Points on the way from the reference to the clean input.", default=5)
+    steps: int = setting("Points on the way from the ablation to the clean input.", default=5)
     over: Over = setting(
         "What is interpolated: the input embeddings, or one layer's outputs after the other.",
         default="inputs",

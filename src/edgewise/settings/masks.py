@@ -120,7 +120,7 @@ class HISPSettings:
         default=None,
     )
     reading: Reading = setting(
-        "paper: clean minus reference times gradient, as its equation 4 says; code: clean times "
+        "paper: clean minus ablation times gradient, as its equation 4 says; code: clean times "
         "gradient, as was run.",
         default="paper",
     )

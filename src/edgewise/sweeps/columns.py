@@ -11,10 +11,10 @@ from typing import Any, Literal, get_args, get_type_hints
 import msgspec
 
 from edgewise.codec import Finite, Scalar, decoded
-from edgewise.discovery import METHODS
 from edgewise.errors import FormatError, shortened
 from edgewise.evaluation import Faithfulness
 from edgewise.identity import of_model
+from edgewise.methods import METHODS
 from edgewise.record import Run
 from edgewise.sweeps.grid import Point
 from edgewise.tasks import Task
@@ -44,7 +44,7 @@ _PROBLEM = (
     *_columns(str, "task model model_sha256 processing dtype"),
     *_columns(str, "metric metric_unit"),
     *_columns(bool, "metric_higher_is_better"),
-    *_columns(str, "reference graph"),
+    *_columns(str, "ablation graph"),
     *_columns(int, "n_edges_total", "edges"),
     *_columns(str, "discovery_sha256"),
     *_columns(int, "discovery_n", "prompts"),
@@ -135,7 +135,7 @@ def described(name: str, options: Mapping[str, Any], task: Task | None) -> Row:
         "metric": metric.name,
         "metric_unit": metric.unit,
         "metric_higher_is_better": metric.higher_is_better,
-        "reference": problem.reference.kind,
+        "ablation": problem.ablation.kind,
         "graph": problem.graph.describe(),
         "n_edges_total": problem.graph.n_edges,
         "discovery_sha256": problem.pairs.sha256,

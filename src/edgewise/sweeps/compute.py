@@ -1,4 +1,4 @@
-"""Finding the circuits of points, and judging them on prompts that discovery has not seen."""
+"""MethodResult the circuits of points, and judging them on prompts that discovery has not seen."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any
 import torch
 
 from edgewise.blame import explained
-from edgewise.discovery import OnProgress, Progress, ignore_progress, method_named
 from edgewise.errors import OutputError
 from edgewise.evaluation import against_known, faithfulness
 from edgewise.identity import Identity, hashed, of_problem, warn_if_untold
+from edgewise.methods import OnProgress, Progress, ignore_progress, method_named
 from edgewise.problem import Problem
 from edgewise.record import Run, discover, runs_together
 from edgewise.sweeps.columns import Row, asked, described, found

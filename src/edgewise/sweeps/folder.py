@@ -22,10 +22,11 @@ from edgewise.errors import FormatError, OutputError, quoted
 from edgewise.record import remove_unfinished
 from edgewise.storage import (
     LineFile,
-    check_format,
+    imported,
     line_of,
     read_json,
     record_of,
+    renamed,
     wait_until_nobody_holds,
     write_json,
 )
@@ -33,7 +34,7 @@ from edgewise.sweeps.columns import Row, checked_row
 from edgewise.sweeps.tables import LINES, PARQUET, write_tables
 
 FORMAT = "edgewise-sweep"
-VERSION = 1
+VERSION = 2
 _HEADER, _JOURNAL, _CIRCUITS, _UNFINISHED = "sweep.json", "journal.jsonl", "circuits", "unfinished"
 AT_WORK = "at-work"  # in the folder of unfinished points; every process that computes holds it
 _PATIENCE_SECONDS = 60.0  # with processes whose sweep was killed: they end by themselves
@@ -148,7 +149,7 @@ def rows_of(lines: Iterable[bytes], source: Path) -> dict[str, Row]:
     for number, line in enumerate(lines, start=1):
         complaint = f"{source}, line {number}: not a finished point"
         try:
-            row = checked_row(record_of(line, complaint), complaint)
+            row = checked_row(renamed(record_of(line, complaint)), complaint)
             _check_names(row)
         except ValueError as reason:
             why = reason if isinstance(reason, FormatError) else f"{complaint}: {reason}"
@@ -168,7 +169,7 @@ def _check_names(row: Row) -> None:
 
 
 def _check_header(folder: Path) -> None:
-    check_format(read_json(folder / _HEADER, "sweep"), str(folder / _HEADER), FORMAT, VERSION)
+    imported(read_json(folder / _HEADER, "sweep"), str(folder / _HEADER), FORMAT, VERSION)
 
 
 def _is_sweep(folder: Path) -> bool:

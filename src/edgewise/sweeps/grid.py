@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, fields
 from itertools import product
 from typing import Any
 
-from edgewise.discovery import method_named, shares_work
 from edgewise.errors import SettingError
+from edgewise.methods import method_named, shares_work
 from edgewise.record import several
 
 _PLAIN = (str, int, float, bool, type(None))

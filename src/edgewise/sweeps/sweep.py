@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from edgewise.circuit import Circuit
-from edgewise.discovery import OnProgress, Progress, ignore_progress
 from edgewise.errors import OutputError, SettingError, quoted, unknown_name
+from edgewise.methods import OnProgress, Progress, ignore_progress
 from edgewise.model import Model, load_model
 from edgewise.sweeps.columns import RESERVED, SETTING, Row, in_order
 from edgewise.sweeps.compute import Computer, Job, Load, Planned, about, jobs_of, plan
@@ -88,7 +88,7 @@ def sweep_grid(
     """Every method, in every combination of its settings, on every problem; kept in a folder.
 
     `methods` has the settings of each method, `over` the keywords of `load` (by default those of
-    `load_task`: task, model, metric, reference, seed, n, template, corruption, data). Lists, ranges
+    `load_task`: task, model, metric, ablation, seed, n, template, corruption, data). Lists, ranges
     and arrays are several values. A circuit is found on the discovery prompts and judged on
     held-out ones where the task has them; `evaluation_split` says which.
 
@@ -152,7 +152,7 @@ def _check(over: Mapping[str, Any], workers: int | None) -> None:
     if not isinstance(over, Mapping) or not over:
         raise SettingError("say what to work on: over={'task': ['ioi', 'greater-than']}.")
     for name in over:
-        if name in RESERVED - {"task", "model", "metric", "reference", "processing", "dtype"}:
+        if name in RESERVED - {"task", "model", "metric", "ablation", "processing", "dtype"}:
             raise SettingError(
                 f"{quoted(name)} is a column of the results; call the option otherwise."
             )

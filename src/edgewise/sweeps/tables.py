@@ -48,7 +48,7 @@ def _parquet(rows: Sequence[Row], columns: Sequence[Column]) -> bytes:
             pyarrow.field(c.name, types[c.kind], metadata={"unit": c.unit} if c.unit else None)
             for c in columns
         ],
-        metadata={"format": "edgewise-sweep", "version": "1"},
+        metadata={"format": "edgewise-sweep", "version": "2"},
     )
     data = {c.name: [_as(c, row.get(c.name)) for row in rows] for c in columns}
     file = io.BytesIO()

@@ -8,7 +8,7 @@ from edgewise.errors import SettingError, quoted, unknown_name
 from edgewise.metrics import Metric
 from edgewise.model import BUNDLED, Model, load_model
 from edgewise.model.programs import PROGRAMS, bundled_program
-from edgewise.patching import Reference
+from edgewise.patching import Ablation
 from edgewise.settings.checks import check_seed
 from edgewise.tasks.custom import custom_names, custom_spec
 from edgewise.tasks.language import BEHAVIOURS, examples
@@ -36,7 +36,7 @@ def _program_spec(name: str) -> TaskSpec:
         summary=bundled_program(name).description,
         model=name,
         metric="l2",
-        reference="zero",
+        ablation="zero",
         data=data,
         make=make,
         sample=lambda: _program_sample(name),
@@ -67,7 +67,7 @@ def _language_spec(name: str) -> TaskSpec:
         summary=behaviour.summary,
         model=DEFAULT_MODEL,
         metric=behaviour.metric,
-        reference="corrupted",
+        ablation="corrupted",
         data=(),
         make=make_language_task,
         sample=lambda: _language_sample(name),
@@ -109,7 +109,7 @@ def load_task(
     bos: bool | None = None,
     chat: bool = False,
     metric: str | Metric | None = None,
-    reference: str | Reference | None = None,
+    ablation: str | Ablation | None = None,
 ) -> Task:
     """A named behaviour on a model, ready for discovery.
 
@@ -118,7 +118,7 @@ def load_task(
     token ids, or the "paper"'s own). Language tasks have a choice of sentences (`template`), of
     ways to corrupt them (`corruption`), and of BOS before each prompt (`bos`), and of the
     tokenizer's chat template around it (`chat`); what the paper and the tokenizer do is the
-    default. `metric` and `reference` default to the task's. Raises `UnknownName`,
+    default. `metric` and `ablation` default to the task's. Raises `UnknownName`,
     `SettingError`, `ProblemError`.
 
     >>> load_task("tracr-reverse").published.n_edges
@@ -138,7 +138,7 @@ def load_task(
         asked = "chat" if chat else "bos"
         raise SettingError(f"{spec.name} has no choice of {asked}; its prompts are as they are.")
     request = TaskRequest(
-        spec, n, seed, metric=metric, reference=reference, bos=bos, chat=chat, **chosen
+        spec, n, seed, metric=metric, ablation=ablation, bos=bos, chat=chat, **chosen
     )
     if not isinstance(model, Model):
         model = load_model(model or default_model(spec))

@@ -34,7 +34,7 @@ def own_task(
     name: str,
     model: str,
     metric: str = "logit-diff",
-    reference: str = "corrupted",
+    ablation: str = "corrupted",
     n: int = 50,
     summary: str = "",
     fits: str = "",
@@ -43,7 +43,7 @@ def own_task(
 
     The function is asked for twice as many pairs as the task has: the first half is for discovery,
     the second is held out. If it has fewer, they are halved; a single pair is both. `model`,
-    `metric`, `reference` and `n` are what is used unless something else is asked for; `fits` says
+    `metric`, `ablation` and `n` are what is used unless something else is asked for; `fits` says
     which other models it can be asked of.
     """
     if not callable(pairs):
@@ -71,7 +71,7 @@ def own_task(
                 loaded,
                 split,
                 request.metric or metric,
-                request.reference or reference,
+                request.ablation or ablation,
                 origin={"task": name, "model": loaded.name, "n": wanted, "seed": request.seed},
             )
             for split in splits
@@ -87,7 +87,7 @@ def own_task(
         summary=summary,
         model=model,
         metric=metric,
-        reference=reference,
+        ablation=ablation,
         data=(_KIND,),
         make=make,
         sample=sample,

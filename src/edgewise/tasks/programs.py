@@ -17,7 +17,7 @@ from edgewise.errors import ProblemError, SettingError
 from edgewise.graph import Graph
 from edgewise.model import Model
 from edgewise.model.programs import Program, bundled_program
-from edgewise.patching import Reference, reference_named
+from edgewise.patching import Ablation, ablation_named
 from edgewise.problem import Problem
 from edgewise.tasks.published import PUBLISHED, published_circuit
 from edgewise.tasks.task import Task, TaskRequest
@@ -115,13 +115,13 @@ def _task(model: Model, request: TaskRequest, splits: list[PromptPairs]) -> Task
             [f"it is a task of models shaped like {spec.model!r}, not {model!r}."],
         )
     graph = Graph.of(model, split_embed=model.config.adds_positions, switches=True)
-    reference = reference_named(request.reference or spec.reference)
-    if reference.kind == "corrupted" and not isinstance(request.reference, Reference):
-        reference = _scrambled(splits)  # a Reference of the user's own is taken as it is
+    ablation = ablation_named(request.ablation or spec.ablation)
+    if ablation.kind == "corrupted" and not isinstance(request.ablation, Ablation):
+        ablation = _scrambled(splits)  # a Ablation of the user's own is taken as it is
     origin = {"task": spec.name, "model": model.name, "seed": request.seed, "data": request.data}
     origin["n"] = len(splits[0])
     problems = [
-        Problem(model, pairs, request.metric or spec.metric, reference, graph=graph, origin=origin)
+        Problem(model, pairs, request.metric or spec.metric, ablation, graph=graph, origin=origin)
         for pairs in splits
     ]
     published = published_circuit(spec.name) if spec.name in PUBLISHED else None
@@ -135,11 +135,11 @@ def _task(model: Model, request: TaskRequest, splits: list[PromptPairs]) -> Task
     )
 
 
-def _scrambled(splits: list[PromptPairs]) -> Reference:
+def _scrambled(splits: list[PromptPairs]) -> Ablation:
     positions = max(pairs.n_positions for pairs in splits)
     generator = torch.Generator().manual_seed(_SCRAMBLE_SEED)
     order = torch.randperm(positions, generator=generator).tolist()
-    return Reference("corrupted", position_permutation=tuple(order))
+    return Ablation("corrupted", position_permutation=tuple(order))
 
 
 def _check_n(n: int) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from edgewise.circuit import Circuit
 from edgewise.metrics import Metric
 from edgewise.model import Model
-from edgewise.patching import Reference
+from edgewise.patching import Ablation
 from edgewise.problem import Problem
 
 
@@ -42,7 +42,7 @@ class TaskSpec:
     summary: str
     model: str  # the model it is made for, used when none is given
     metric: str
-    reference: str
+    ablation: str
     data: tuple[str, ...]
     make: Callable[[Model, TaskRequest], Task]
     sample: Callable[[], tuple[str, str]]
@@ -60,7 +60,7 @@ class TaskRequest:
     seed: int
     data: str
     metric: str | Metric | None
-    reference: str | Reference | None
+    ablation: str | Ablation | None
     template: str
     corruption: str
     bos: bool | None

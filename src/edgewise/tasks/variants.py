@@ -9,12 +9,12 @@ from typing import Any
 
 from edgewise.errors import ProblemError, SettingError, unknown_name
 from edgewise.model import Model
-from edgewise.patching import REFERENCE_KINDS
+from edgewise.patching import ABLATION_KINDS
 from edgewise.problem import Problem
 from edgewise.tasks.catalog import load_task, task_spec
 from edgewise.tasks.task import Task, TaskSpec
 
-AXES = ("corruption", "template", "data", "metric", "reference", "seed", "model")
+AXES = ("corruption", "template", "data", "metric", "ablation", "seed", "model")
 MOST = 24  # more settings than this are seldom meant
 _SEEDS = (0, 1, 2)
 
@@ -27,12 +27,12 @@ def load_variants(
     """A task in every combination of what `over` varies, by name, ready to be compared.
 
     `over` names what varies (`AXES`): `["corruption"]` takes all of the task's corruptions,
-    `{"metric": ["kl", "logit-diff"], "reference": None}` these metrics and every reference. Without
+    `{"metric": ["kl", "logit-diff"], "ablation": None}` these metrics and every ablation. Without
     values, metrics are the task's own, kl and logit-diff, and seeds 0, 1, 2; models must be named.
     `asked` is what `load_task` takes, the same for all. Models are loaded once. Raises as
     `load_task` does, and `SettingError` for more than `most` combinations.
 
-    >>> list(load_variants("tracr-reverse", over={"reference": ["zero", "mean"], "data": None}))
+    >>> list(load_variants("tracr-reverse", over={"ablation": ["zero", "mean"], "data": None}))
     ['zero, legal', 'zero, paper', 'mean, legal', 'mean, paper']
     """
     spec = task_spec(name)
@@ -97,8 +97,8 @@ def axis_values(
     elif axis == "metric":
         usual = dict.fromkeys((problem.metric.name, "kl", "logit-diff"))
         values = tuple(name for name in usual if _fits(problem, metric=name))
-    elif axis == "reference":
-        values = tuple(kind for kind in REFERENCE_KINDS if _fits(problem, reference=kind))
+    elif axis == "ablation":
+        values = tuple(kind for kind in ABLATION_KINDS if _fits(problem, ablation=kind))
     else:
         known = {"corruption": "corruptions", "template": "templates", "data": "data"}
         values = () if spec is None else tuple(getattr(spec, known[axis]))

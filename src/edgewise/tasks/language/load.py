@@ -54,7 +54,7 @@ def make_language_task(model: Model, request: TaskRequest) -> Task:
             model,
             pairs,
             request.metric or request.spec.metric,
-            request.reference or request.spec.reference,
+            request.ablation or request.spec.ablation,
             graph=None if published is None else published.graph,
             origin=origin,
         )

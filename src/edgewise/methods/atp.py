@@ -1,0 +1,186 @@
+"""AtP* for edges: attribution patching with the query and key correction.
+
+EAP linearises everything, the softmax of attention too; where attention is saturated its gradient
+is zero although patching a query or key changes the pattern (Kramár et al. 2024, arXiv 2403.00745,
+section 3.1.1). The correction computes the pattern that the patched query or key really gives, and
+is linear only in what comes after it:
+
+    score(s, r) = mean over prompts of sum over heads, queries, keys of
+                  (pattern(input(r) + ablated(s) - clean(s)) - pattern) dL / d pattern
+
+for r a query or key port. Behind a norm of all heads' queries or keys together (OLMo 2, OLMoE), one
+head's moves the patterns of all, and the sum is over all heads of the layer. Edges into values,
+MLPs and the output, and switches of values, are as in EAP. Two forward passes, one backward pass,
+and for every sender and layer two projections.
+
+Where we differ: the paper scores nodes, we score edges; its GradDrop against cancelling effects is
+not included.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from edgewise.circuit import EdgeScores
+from edgewise.data import PromptPairs
+from edgewise.errors import SettingError
+from edgewise.graph import SLOTS, Graph, Site, Slot
+from edgewise.methods.gradients import (
+    GradientReader,
+    check_gradient,
+    edge_gradients,
+    edge_scores,
+    run_with_gradients,
+)
+from edgewise.methods.journal import NO_JOURNAL, Journal
+from edgewise.methods.method_result import MethodResult, OnProgress, Progress, ignore_progress
+from edgewise.methods.selection import select
+from edgewise.model.attention import Places, head_vectors, pattern, placed, ungrouped
+from edgewise.model.outputs import Outputs
+from edgewise.patching import AblatedValues
+from edgewise.problem import Problem
+from edgewise.settings import AtPSettings
+
+_MEANING = "rise of the loss if the edge were removed, to first order after attention patterns"
+_BYTES = 64 * 2**20  # of patched streams alive at a time
+
+
+class _WatchedOutputs(Outputs):
+    """Outputs that catch the gradient of what every layer's heads mixed."""
+
+    def __init__(self, graph: Graph) -> None:
+        super().__init__(graph)
+        self.slopes: list[Tensor] = []  # by layer, dL / d z [head batch pos d_head]
+
+    def mixed(self, z: Float[Tensor, "head batch pos d_head"]) -> None:
+        """Watch what a layer's heads mixed."""
+        z.register_hook(lambda gradient: self.slopes.insert(0, gradient))  # the last layer is first
+
+
+def atp_star(
+    problem: Problem,
+    settings: AtPSettings,
+    on_progress: OnProgress = ignore_progress,
+    journal: Journal = NO_JOURNAL,
+) -> MethodResult:
+    """EAP's scores, those of queries and keys by the patterns they give. Raises `MetricError`."""
+    graph = problem.graph
+    if not graph.split_qkv:
+        raise SettingError("atp-star corrects query and key ports; use a graph with split_qkv.")
+    total = torch.zeros(graph.exists.shape, dtype=torch.float64)
+    steepness, done = 0.0, 0
+    for pairs, ablation in problem.evaluator(graph).ablations():
+        outputs = _WatchedOutputs(graph)
+        run = run_with_gradients(problem, pairs, outputs=outputs)
+        spans = pairs.at_spans(graph.spans).to(problem.model.device)
+        found = edge_gradients(run, run.senders, run.caught.vectors, ablation, spans)
+        scores = graph.by_span(edge_scores(problem.model, graph, found))
+        for layer in range(graph.n_layers):
+            corrected = _Corrected(problem, pairs, run.caught, outputs.slopes[layer], layer)
+            for slot in ("q", "k"):
+                for at, into in zip(spans, scores, strict=True):
+                    _correct(graph.whole, corrected, slot, found.difference, ablation, at, into)
+        total += graph.of_spans(scores)
+        steepness = max(steepness, run.steepness)
+        done += len(pairs)
+        on_progress(Progress(done, len(problem.pairs), "prompts"))
+    result = EdgeScores(graph, total / len(problem.pairs), "atp-star", _MEANING)
+    check_gradient(problem, "atp-star", steepness)
+    return MethodResult(select(result, settings), result)
+
+
+def _correct(
+    graph: Graph,
+    corrected: _Corrected,
+    slot: Slot,
+    difference: Float[Tensor, "sender batch pos d_model"],
+    ablation: AblatedValues,
+    at: Bool[Tensor, "batch pos"],
+    scores: Float[Tensor, "_sender _receiver"],
+) -> None:
+    """Write the corrected scores of a layer's queries or keys at one span into `scores`."""
+    site = Site(corrected.layer, slot)
+    columns, n = graph.columns(site), graph.row(graph.attention_nodes(corrected.layer)[0])
+    scores[:n, columns] = corrected.of_senders(slot, difference[:n] * at[:, :, None])
+    if graph.switches:
+        vectors = torch.where(at[:, :, None], ablation.vectors[site], corrected.vectors[slot])
+        effect = corrected.of_vectors(slot, vectors[:, None])[0]
+        effect = effect if graph.split_heads else effect.sum()[None]
+        own = graph.is_switch[:, columns]
+        scores[:, columns] = torch.where(own, effect, scores[:, columns])
+
+
+class _Corrected:
+    """What other queries or keys of a layer do to the loss, through their patterns."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        pairs: PromptPairs,
+        caught: GradientReader,
+        mixed: Float[Tensor, "head batch pos d_head"],
+        layer: int,
+    ) -> None:
+        model, self._graph, self.layer = problem.model, problem.graph.whole, layer
+        self._model, self._places = model, Places(model, pairs.real.to(model.device))
+        self._masked = ~self._places.allowed(layer)
+        self._read = caught.inputs[Site(layer, "q")]
+        self.vectors = {slot: caught.vectors[Site(layer, slot)] for slot in SLOTS}
+        value = ungrouped(model.config, self.vectors["v"])
+        self._slope = mixed @ value.transpose(-1, -2)  # dL / d pattern
+        self._pattern = self._patterns(self.vectors["q"], self.vectors["k"])
+
+    def of_senders(
+        self, slot: Slot, difference: Float[Tensor, "sender batch pos d_model"]
+    ) -> Float[Tensor, "sender port"]:
+        """The effect of each sender's change on each head's port."""
+        one = difference[0].numel() * difference.element_size() * 4
+        parts = []
+        for some in difference.split(max(1, _BYTES // one)):
+            x = (self._read + some).flatten(0, 1)[None]
+            at_heads = self._places.at_heads
+            if at_heads is not None:
+                at_heads = at_heads.repeat(len(some), 1, 1)
+            # A port of each head's own, even where keys are shared, unless the graph shares them.
+            heads = slice(None) if self._graph.kv_heads is None else None
+            vectors = head_vectors(self._model, self.layer, slot, x, at_heads, heads)
+            parts.append(self.of_vectors(slot, vectors.unflatten(1, some.shape[:2])))
+        effects = torch.cat(parts)
+        return effects if self._graph.split_heads else effects.sum(dim=1, keepdim=True)
+
+    def of_vectors(
+        self, slot: Slot, vectors: Float[Tensor, "head sender batch pos d_head"]
+    ) -> Float[Tensor, "sender head"]:
+        """The effect of other vectors of each head, in float64 on the CPU."""
+        if self._model.config.qk_norm == "layer" and self._graph.split_heads:
+            return torch.cat([self._alone(slot, vectors, port) for port in range(len(vectors))], 1)
+        current = {name: vector[:, None] for name, vector in self.vectors.items()}
+        current[slot] = vectors
+        moved = self._patterns(current["q"], current["k"]) - self._pattern[:, None]
+        effects = (moved * self._slope[:, None]).sum(dim=(2, 3, 4))
+        if len(vectors) < len(effects):  # a shared key moves the patterns of its whole group
+            effects = effects.unflatten(0, (len(vectors), -1)).sum(dim=1)
+        return effects.T.double().cpu()
+
+    def _alone(
+        self, slot: Slot, vectors: Float[Tensor, "head sender batch pos d_head"], port: int
+    ) -> Float[Tensor, "sender 1"]:
+        """The effect of other vectors of one head, whose norm is that of all heads together."""
+        query, key = (self.vectors[name][:, None] for name in ("q", "k"))
+        every = (query if slot == "q" else key).repeat(1, vectors.shape[1], 1, 1, 1)
+        every[port] = vectors[port]
+        patterns = self._patterns(every, key) if slot == "q" else self._patterns(query, every)
+        effects = ((patterns - self._pattern[:, None]) * self._slope[:, None]).sum(dim=(0, 2, 3, 4))
+        return effects[:, None].double().cpu()
+
+    def _patterns(self, query: Tensor, key: Tensor) -> Tensor:
+        """Of vectors [head (sender) batch pos d_head]."""
+        model, layer = self._model, self.layer
+        angles, bias = self._places.angles(layer), self._places.bias(layer)
+        if bias is not None and query.dim() + key.dim() > 8:
+            bias = bias[:, None]
+        query = placed(model, layer, "q", query, angles)
+        key = ungrouped(model.config, placed(model, layer, "k", key, angles))
+        return pattern(model.config, layer, query, key, self._masked, bias)

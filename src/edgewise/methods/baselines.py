@@ -1,0 +1,72 @@
+"""Baselines: scores that know little, for methods to beat.
+
+- random: uniform numbers of a seed.
+- magnitude: how much what the edge carries would change, |ablated(s) - clean(s)| (root of the sum
+  over positions and channels, mean over prompts), the same for every receiver. What a method adds
+  to this is what it knows of the effect.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from edgewise.circuit import EdgeScores
+from edgewise.methods.gradients import clean_run
+from edgewise.methods.journal import NO_JOURNAL, Journal
+from edgewise.methods.method_result import MethodResult, OnProgress, Progress, ignore_progress
+from edgewise.methods.selection import select
+from edgewise.problem import Problem
+from edgewise.settings import MagnitudeSettings, RandomSettings
+
+
+def random(
+    problem: Problem,
+    settings: RandomSettings,
+    on_progress: OnProgress = ignore_progress,
+    journal: Journal = NO_JOURNAL,
+) -> MethodResult:
+    """Scores drawn uniformly from [0, 1)."""
+    generator = torch.Generator().manual_seed(settings.seed)
+    values = torch.rand(problem.graph.exists.shape, generator=generator, dtype=torch.float64)
+    scores = EdgeScores(problem.graph, values, "random", "uniform random number")
+    return MethodResult(select(scores, settings), scores)
+
+
+def magnitude(
+    problem: Problem,
+    settings: MagnitudeSettings,
+    on_progress: OnProgress = ignore_progress,
+    journal: Journal = NO_JOURNAL,
+) -> MethodResult:
+    """How much what each sender writes would change."""
+    graph, evaluator = problem.graph, problem.evaluator(problem.graph)
+    whole, n_spans = graph.whole, len(graph.spans or [None])
+    total = torch.zeros(n_spans, len(whole.senders), dtype=torch.float64)
+    switches = torch.zeros(n_spans, *whole.exists.shape, dtype=torch.float64)
+    done = 0
+    for pairs, ablation in evaluator.ablations():
+        clean = clean_run(problem, pairs)
+        at = pairs.at_spans(graph.spans).to(problem.model.device)
+        change = _squares(clean.senders.minus(ablation.senders).dense(), at)
+        total += change.sqrt().sum(dim=2).cpu()
+        for site, vectors in ablation.vectors.items():
+            moved = _squares(vectors - clean.vectors[site], at)
+            moved = moved if whole.split_heads else moved.sum(dim=1, keepdim=True)
+            columns = whole.columns(site)
+            sizes = moved.sqrt().sum(dim=2).cpu()
+            switches[:, :, columns] += whole.is_switch[:, columns] * sizes[:, None]
+        done += len(pairs)
+        on_progress(Progress(done, len(problem.pairs), "prompts"))
+    values = total[:, :, None].expand(switches.shape).where(~whole.is_switch, switches)
+    values = graph.of_spans(values / len(problem.pairs))
+    scores = EdgeScores(graph, values, "magnitude", "size of the change in what is sent")
+    return MethodResult(select(scores, settings), scores)
+
+
+def _squares(
+    change: Float[Tensor, "sender batch pos width"], at: Bool[Tensor, "span batch pos"]
+) -> Float[Tensor, "span sender batch"]:
+    """The sum of squares over the positions of each span, and over channels."""
+    return torch.einsum("nbp,sbp->snb", change.double().square().sum(dim=3), at.double())

@@ -1,0 +1,157 @@
+"""Edge attribution patching: what each edge is worth, to first order, from a few passes.
+
+EAP (Syed et al. 2023, arXiv 2310.10348). One run on the clean prompts and its gradients give
+
+    score(s, r) = mean over prompts of sum over positions, channels of
+                  (ablated(s) - clean(s)) dL / d input(r)
+
+for all edges at once: the rise of the loss L if s->r carried its ablation, were L linear.
+
+EAP-IG (Hanna et al. 2024, arXiv 2403.17806) takes the gradient not at the clean run alone, where it
+may vanish or saturate, but as a mean over points on the way there:
+
+- over inputs: the embeddings are ablation + alpha (clean - ablation), alpha = k/steps for
+  k = 0 … steps-1 as in the authors' code, or midpoints (k + 1/2)/steps, which are closer to the
+  integral. The scores of the edges that leave the input then sum to L(ablation) - L(clean).
+- over activations: one layer's heads or MLP (or the embeddings) at a time are interpolated, all
+  else runs on, alpha = k/steps for k = 1 … steps; a mean over layers and points.
+
+Clean-corrupted is the mean of the gradients at the clean and at the ablation input.
+
+Where we differ: scores are means over prompts (EAP-IG divides by their number once more where the
+metric is a mean already) and positive where removing the edge hurts. Any ablation will do, not
+only corrupted prompts, and switches have scores too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+
+from edgewise.circuit import EdgeScores
+from edgewise.data import PromptPairs
+from edgewise.graph import Graph
+from edgewise.methods.gradients import (
+    EdgeGradients,
+    check_gradient,
+    clean_run,
+    edge_gradients,
+    edge_scores,
+    is_flat,
+    run_with_gradients,
+)
+from edgewise.methods.journal import NO_JOURNAL, Journal
+from edgewise.methods.method_result import MethodResult, OnProgress, Progress, ignore_progress
+from edgewise.methods.selection import select
+from edgewise.model.outputs import ReplacedOutputs
+from edgewise.patching import AblatedValues
+from edgewise.problem import Problem
+from edgewise.settings import EAPIGSettings, EAPSettings
+
+_MEANING = "rise of the loss if the edge were removed, to first order"
+# alpha, and the senders that are interpolated: their first row, and how many there are.
+Point = tuple[float, int, int]
+
+
+def eap(
+    problem: Problem,
+    settings: EAPSettings,
+    on_progress: OnProgress = ignore_progress,
+    journal: Journal = NO_JOURNAL,
+    *,
+    method: str = "eap",
+) -> MethodResult:
+    """Scores from the gradient at the clean run. Raises `MetricError`."""
+    return _attributed(problem, settings, method, None, on_progress)
+
+
+def clean_corrupted(
+    problem: Problem,
+    settings: EAPSettings,
+    on_progress: OnProgress = ignore_progress,
+    journal: Journal = NO_JOURNAL,
+) -> MethodResult:
+    """Scores from the gradients at the clean and at the ablation input. Raises `MetricError`."""
+    n = _groups(problem.graph)[0][1]
+    return _attributed(
+        problem, settings, "clean-corrupted", [(1.0, 0, n), (0.0, 0, n)], on_progress
+    )
+
+
+def eap_ig(
+    problem: Problem,
+    settings: EAPIGSettings,
+    on_progress: OnProgress = ignore_progress,
+    journal: Journal = NO_JOURNAL,
+) -> MethodResult:
+    """Scores from the mean gradient on the way to the ablation. Raises `MetricError`."""
+    shift = 0.5 if settings.points == "midpoints" else float(settings.over == "activations")
+    alphas = [(k + shift) / settings.steps for k in range(settings.steps)]
+    groups = _groups(problem.graph)
+    if settings.over == "inputs":
+        groups = groups[:1]
+    points = [(alpha, first, n) for first, n in groups for alpha in alphas]
+    return _attributed(problem, settings, "eap-ig", points, on_progress)
+
+
+def _groups(graph: Graph) -> list[tuple[int, int]]:
+    """(first row, number of rows) of the embeddings, then of each layer's heads and its MLP."""
+    graph = graph.whole
+    groups = [(0, 2 if graph.split_embed else 1)]
+    for layer in range(graph.n_layers):
+        first = graph.row(graph.attention_nodes(layer)[0])
+        groups.append((first, len(graph.attention_nodes(layer))))
+        if graph.mlps:
+            groups.append((first + len(graph.attention_nodes(layer)), 1))
+    return groups
+
+
+def _attributed(
+    problem: Problem,
+    settings: EAPSettings | EAPIGSettings,
+    method: str,
+    points: Sequence[Point] | None,
+    on_progress: OnProgress,
+) -> MethodResult:
+    """Scores by the mean gradient over points; without any, by that of the clean run."""
+    graph, evaluator = problem.graph, problem.evaluator(problem.graph)
+    total = torch.zeros(graph.exists.shape, dtype=torch.float64)
+    steepness, n_points, done = 0.0, len(points or [0]), 0
+    steps = n_points * len(problem.pairs.batches(problem.batch_size))
+    for pairs, ablation in evaluator.ablations():
+        runs = _runs(problem, pairs, ablation, points)
+        for caught in runs:
+            total += edge_scores(problem.model, graph, caught)
+            steepness = max(steepness, caught.steepness)
+            done += 1
+            on_progress(Progress(done, steps, f"{len(pairs)} prompts"))
+    scores = EdgeScores(graph, total / (n_points * len(problem.pairs)), method, _MEANING)
+    if points is None:
+        check_gradient(problem, method, steepness)
+    flat = is_flat(problem, steepness)
+    notes = (f"The gradient is zero wherever {method} takes it: these scores are rounding noise.",)
+    return MethodResult(select(scores, settings), scores, notes=notes if flat else ())
+
+
+def _runs(
+    problem: Problem,
+    pairs: PromptPairs,
+    ablation: AblatedValues,
+    points: Sequence[Point] | None,
+) -> Iterator[EdgeGradients]:
+    """What every edge's change meets, at each point."""
+    spans = pairs.at_spans(problem.graph.spans)
+    if points is None:
+        run = run_with_gradients(problem, pairs)
+        yield edge_gradients(run, run.senders, run.caught.vectors, ablation, spans)
+        return
+    clean = clean_run(problem, pairs)
+    for alpha, first, n in points:
+        rows = range(first, first + n)
+        values = alpha * clean.senders.minus(ablation.senders).dense(rows)
+        if ablation.senders is not None:
+            values = values + ablation.senders.dense(rows)
+        outputs = ReplacedOutputs(problem.graph, first, values)
+        run = run_with_gradients(problem, pairs, clean_logits=clean.logits, outputs=outputs)
+        yield edge_gradients(run, clean.senders, clean.vectors, ablation, spans)

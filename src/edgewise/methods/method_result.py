@@ -1,0 +1,124 @@
+"""What a discovery method returns, and how it tells how far it is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from edgewise.circuit import Circuit, EdgeScores
+from edgewise.codec import Count, Finite, decoded
+from edgewise.errors import FormatError, UnknownName, shortened
+from edgewise.graph import Edge
+
+Verdict = Literal["above", "below", "undecided"]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a sequential test shows of the mean rise of the loss, against a threshold.
+
+    `p_above`: against a mean of at most the threshold; `p_below`: against one of at least it.
+    `low` to `high` is where the mean lies, each end with the test's error rate. Valid whenever
+    looking stops; `n_prompts` were looked at.
+    """
+
+    p_above: float
+    p_below: float
+    low: float
+    high: float
+    n_prompts: int
+    verdict: Verdict
+
+    def to_json(self) -> dict[str, Any]:
+        """As a decision keeps it; an end that is not there is null, for JSON has no infinity."""
+        ends = {name: getattr(self, name) for name in ("low", "high")}
+        found = {name: end if math.isfinite(end) else None for name, end in ends.items()}
+        return {**asdict(self), **found}
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One tested edge: how much its removal raised the loss, and whether it was kept.
+
+    `loss` is the running loss after the decision, in the metric's unit, lower is better. Where a
+    sequential test decided there is its `evidence`; `delta` and `loss` are then means over the
+    prompts that it looked at.
+    """
+
+    edge: Edge
+    delta: float
+    kept: bool
+    loss: float
+    evidence: Evidence | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """A line of a trace file."""
+        line = {"edge": self.edge.name, "delta": self.delta, "kept": self.kept, "loss": self.loss}
+        return line if self.evidence is None else {**line, "evidence": self.evidence.to_json()}
+
+    @classmethod
+    def from_json(cls, data: Any, source: str) -> Decision:
+        """The decision of a line. Raises `FormatError`, naming `source` and the field."""
+        line = decoded(_Line, data, source)
+        evidence = None
+        if line.evidence is not None:
+            fields = vars(line.evidence)
+            low, high = fields["low"], fields["high"]
+            ends = -math.inf if low is None else low, math.inf if high is None else high
+            evidence = Evidence(**{**fields, "low": ends[0], "high": ends[1]})
+        try:
+            return cls(Edge.parse(line.edge), line.delta, line.kept, line.loss, evidence)
+        except UnknownName as reason:
+            raise FormatError(f"{source}: {shortened(str(reason), 240)}") from reason
+
+
+@dataclass(frozen=True)
+class _EvidenceLine:
+    p_above: Finite
+    p_below: Finite
+    low: Finite | None
+    high: Finite | None
+    n_prompts: Count
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class _Line:
+    edge: str
+    delta: Finite
+    kept: bool
+    loss: Finite
+    evidence: _EvidenceLine | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class MethodResult:
+    """A circuit, the scores and decisions behind it, and the numbers the method itself knows."""
+
+    circuit: Circuit
+    scores: EdgeScores
+    trace: tuple[Decision, ...] = ()
+    edge_tests: int = 0  # edges whose removal was evaluated
+    edges_skipped: int = 0  # edges removed without a test, because nothing reads their receiver
+    variants: int = 0  # removals evaluated, some of them in vain
+    margin: float | None = None  # smallest distance of a delta to the threshold
+    notes: tuple[str, ...] = ()  # what a user should know before trusting the result
+    worst_error: float | None = None  # of estimates, as a part of the bound given for it
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a method is: `done` of `total` steps."""
+
+    done: int
+    total: int
+    message: str
+
+
+OnProgress = Callable[[Progress], None]
+
+
+def ignore_progress(progress: Progress) -> None:
+    """For callers who do not want to know."""

@@ -1,0 +1,190 @@
+"""Ablations: the values that removed edges carry.
+
+corrupted        what each sender wrote in a clean run on the corrupted prompts (interchange)
+zero             nothing: every sender's contribution is zero; constant biases stay (spec 2.3)
+mean             each sender's mean over all real positions of a prompt set
+mean-positional  its mean at each position, counted from a prompt's first token
+
+A mean is taken over the problem's clean prompts, or over `prompts` if given. For a removed *switch*
+(q, k or v vector) every kind means the same: the vector computed when all its head's ports read
+their ablation input (spec 2.3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from edgewise.circuit import Circuit
+from edgewise.data import PromptPairs
+from edgewise.errors import SettingError, unknown_name
+from edgewise.graph import Graph, Site
+from edgewise.model.model import Model
+from edgewise.model.runtime import CleanReader, run
+from edgewise.model.sent import Sent
+from edgewise.patching.readers import AblatedValues, CircuitReader, RecordingReader
+
+AblationKind = Literal["corrupted", "zero", "mean", "mean-positional"]
+ABLATION_KINDS: tuple[AblationKind, ...] = get_args(AblationKind)
+ABLATION_SUMMARIES: dict[AblationKind, str] = {
+    "corrupted": "the sender's value on the corrupted prompt",
+    "zero": "zero; constant biases stay",
+    "mean": "the sender's mean over prompts and positions",
+    "mean-positional": "the sender's mean over prompts at each position",
+}
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """What removed edges carry; `Ablation("zero")` and the string "zero" mean the same.
+
+    `prompts`: take means over the clean side of these pairs instead of the problem's own.
+    `position_permutation` (corrupted only): position p of the corrupted run gets the embedding of
+    position `position_permutation[p]`, which the paper does for compiled programs (spec 2.2).
+    """
+
+    kind: AblationKind
+    prompts: PromptPairs | None = None
+    position_permutation: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in ABLATION_KINDS:
+            raise unknown_name("ablation", self.kind, ABLATION_KINDS)
+        if self.prompts is not None and not self.kind.startswith("mean"):
+            raise SettingError(f"ablation {self.kind!r} takes no prompts; only means do.")
+        if self.position_permutation is None:
+            return
+        order = tuple(int(place) for place in self.position_permutation)
+        object.__setattr__(self, "position_permutation", order)
+        if self.kind != "corrupted":
+            raise SettingError(f"ablation {self.kind!r} takes no position_permutation.")
+        if sorted(order) != list(range(len(order))):
+            raise SettingError(f"position_permutation {order} is not a permutation.")
+
+    def over(self, pairs: PromptPairs) -> Ablation:
+        """The same, whatever prompts it is used with: a mean is one over `pairs`, unless it is
+        over prompts of its own already.
+        """
+        if not self.kind.startswith("mean") or self.prompts is not None:
+            return self
+        return replace(self, prompts=pairs)
+
+    def to_json(self) -> dict[str, Any]:
+        """A description for records; prompts by their content hash."""
+        order = self.position_permutation
+        return {
+            "kind": self.kind,
+            "prompts": None if self.prompts is None else self.prompts.sha256,
+            "position_permutation": order and list(order),
+        }
+
+
+def ablation_named(ablation: str | Ablation) -> Ablation:
+    """The ablation of a kind's name, or the ablation itself. Raises `UnknownName`."""
+    if isinstance(ablation, Ablation):
+        return ablation
+    kind = ablation.replace("_", "-").lower()
+    for known in ABLATION_KINDS:
+        if kind == known:
+            return Ablation(known)
+    raise unknown_name("ablation", ablation, ABLATION_KINDS)
+
+
+@dataclass
+class Work:
+    """Work done so far; a forward pass is one run of one micro-batch."""
+
+    forward_passes: int = 0
+    backward_passes: int = 0
+
+
+class AblationSource:
+    """Makes the ablation values of any micro-batch; what all batches share is computed once."""
+
+    def __init__(
+        self,
+        model: Model,
+        graph: Graph,
+        ablation: Ablation,
+        pairs: PromptPairs,
+        batch_size: int | None,
+        work: Work,
+    ) -> None:
+        self._model, self._graph, self._ablation = model, graph, ablation
+        self._work = work
+        self._means: Sent | None = None  # batch of 1, and a position for each place or 1 for all
+        if ablation.kind.startswith("mean"):
+            prompts = ablation.prompts or pairs
+            positional = ablation.kind == "mean-positional"
+            batches = prompts.batches(batch_size)
+            self._means = _means(model, graph, batches, positional)
+            work.forward_passes += len(batches)
+
+    def values(self, batch: PromptPairs) -> AblatedValues:
+        """What the removed edges of this batch carry."""
+        values = AblatedValues(self._senders(batch), {})
+        if not self._graph.switches:
+            return values
+        return AblatedValues(values.senders, self._vectors(batch, values))
+
+    def _senders(self, batch: PromptPairs) -> Sent | None:
+        device, ablation = self._model.device, self._ablation
+        if ablation.kind == "zero":
+            return None
+        if self._means is not None:
+            if ablation.kind == "mean":
+                return self._means
+            # Padding takes some place's mean; nothing reads it.
+            place = (batch.real.cumsum(dim=1) - 1).clamp(min=0).to(device)
+            return self._means.mapped(lambda x: x[:, 0][:, place.clamp(max=x.shape[2] - 1)])
+        assert batch.corrupted is not None  # Problem refuses pairs without corrupted prompts
+        order = ablation.position_permutation
+        self._work.forward_passes += 1
+        _, outputs = run(
+            self._model,
+            batch.corrupted.to(device),
+            batch.real.to(device),
+            self._graph,
+            CleanReader(),
+            position_permutation=None if order is None else torch.tensor(order),
+        )
+        return outputs.sent
+
+    def _vectors(self, batch: PromptPairs, values: AblatedValues) -> Mapping[Site, Tensor]:
+        empty = Circuit(self._graph, self._graph.is_switch)
+        device = self._model.device
+        dtype = self._model.dtype
+        recorder = RecordingReader(CircuitReader(empty, values, batch, dtype, device))
+        self._work.forward_passes += 1
+        run(self._model, batch.clean.to(device), batch.real.to(device), self._graph, recorder)
+        return recorder.vectors
+
+
+def _means(model: Model, graph: Graph, batches: Sequence[PromptPairs], positional: bool) -> Sent:
+    """Each sender's mean over real positions, or at each place in a prompt."""
+    n_places = max(int(batch.lengths.max()) for batch in batches) if positional else 1
+    exact = torch.float32 if model.device.type == "mps" else torch.float64  # mps has no float64
+    sums: Sent | None = None
+    counts = torch.zeros(n_places, dtype=exact, device=model.device)
+    for batch in batches:
+        real = batch.real.to(model.device)
+        _, outputs = run(model, batch.clean.to(model.device), real, graph, CleanReader())
+        place = (real.cumsum(dim=1) - 1)[real]
+        if not positional:
+            place = torch.zeros_like(place)
+        counts += torch.bincount(place, minlength=n_places)
+        found = outputs.sent.mapped(partial(_summed, real, place, n_places, exact))
+        sums = found if sums is None else sums.plus(found)
+    assert sums is not None  # there is a prompt
+    return sums.mapped(lambda x: (x / counts[:, None]).to(model.dtype))
+
+
+def _summed(real: Tensor, place: Tensor, n_places: int, exact: torch.dtype, x: Tensor) -> Tensor:
+    """[sender batch pos width], summed over each place: [sender 1 place width]."""
+    sums = torch.zeros(len(x), n_places, x.shape[-1], dtype=exact, device=x.device)
+    return sums.index_add_(1, place, x[:, real].to(exact))[:, None]

@@ -1,0 +1,224 @@
+"""Hypothesis tests of circuits: their rate on null circuits, their power on planted faults."""
+
+import json
+
+import numpy as np
+import pytest
+from scipy.stats import binom, binomtest
+
+import edgewise as ew
+from edgewise.evaluation.against_random import against_random
+from edgewise.evaluation.circuit_bench import Bench
+from edgewise.evaluation.hypotheses import equivalence_p_value
+from edgewise.evaluation.independence import independence
+from edgewise.evaluation.random_paths import RandomPaths
+from edgewise.methods import ignore_progress
+from models import random_model, random_pairs
+
+
+def most_rejections(repetitions, rate):
+    """As many as a test that holds its rate exceeds once in a thousand such experiments."""
+    return binom.ppf(0.999, repetitions, rate)
+
+
+# --- nominal rates, simulated
+
+
+@pytest.mark.parametrize("ties", [0.0, 0.4])
+def test_equivalence_holds_its_rate_at_the_edge_of_the_null(ties):
+    random = np.random.default_rng(0)
+    n, epsilon, rejected = 60, 0.1, 0
+    for _ in range(600):
+        tied = random.random(n) < ties
+        # The mean of the halves that ties count as, and of wins, is 1/2 + epsilon.
+        win = random.random(n) < (0.6 - 0.5 * ties) / (1 - ties)
+        rejected += equivalence_p_value(float(np.where(tied, 0.5, win).sum()), n, epsilon) <= 0.05
+    assert rejected <= most_rejections(600, 0.05)
+
+
+def test_equivalence_is_the_binomial_tail_and_has_power():
+    found = equivalence_p_value(45, 60, 0.1)
+    by_hand = sum(
+        binom.pmf(k, 60, 0.6) for k in range(61) if abs(k / 60 - 0.5) >= 45 / 60 - 0.5 - 1e-9
+    )
+    assert found == pytest.approx(by_hand)
+    assert equivalence_p_value(30, 60, 0.1) == 1
+    assert equivalence_p_value(55, 60, 0.1) < 1e-5
+
+
+def test_independence_holds_its_rate_and_sees_what_correlation_does_not():
+    random = np.random.default_rng(1)
+    rejected = powerful = 0
+    for _ in range(80):
+        x, y = random.normal(size=40), random.exponential(size=40)
+        rejected += independence(x, y, n_permutations=39, random=random).p_value <= 0.05
+        bent = x**2 + 0.2 * random.normal(size=40)
+        powerful += independence(x, bent, n_permutations=39, random=random).p_value <= 0.05
+    assert rejected <= most_rejections(80, 0.05)
+    assert powerful > 70
+
+
+def test_hsic_is_its_definition():
+    random = np.random.default_rng(2)
+    x, y = random.normal(size=(12, 2)), random.normal(size=12)
+    found = independence(x, y, n_permutations=5, random=random)
+    centre = np.eye(12) - 1 / 12
+    kernels = []
+    for values in (x, y[:, None]):
+        squares = ((values[:, None] - values[None]) ** 2).sum(-1)
+        width = np.median(squares[np.triu_indices(12, 1)])
+        kernels.append(np.exp(-squares / (2 * width)))
+    by_hand = np.trace(kernels[0] @ centre @ kernels[1] @ centre) / 11**2
+    assert found.hsic == pytest.approx(by_hand)
+    assert independence(x, np.ones(12), n_permutations=5, random=random).constant == "second"
+
+
+def test_random_circuits_are_rarely_found_sufficient():
+    """Null circuits: drawn like those they are compared with. The null is true of nine in ten."""
+    model = random_model(3, n_layers=1)
+    problem = ew.Problem(model, random_pairs(model, 4, n=8), "kl", "corrupted")
+    paths = RandomPaths(problem.graph, 99)
+    losses = sorted(problem.loss(paths.circuit(12)) for _ in range(40))
+    rejected, wrong, n = 0, 0, 8
+    for seed in range(n):
+        circuit = paths.circuit(12)
+        bench = Bench(problem, circuit, seed, 30, ignore_progress)
+        reject = against_random(bench, 0.9)[0].p_value <= 0.05
+        rejected += reject
+        wrong += reject and problem.loss(circuit) > losses[4]  # not of the best tenth
+    assert rejected <= most_rejections(n, 0.15)
+    assert wrong <= most_rejections(n, 0.05)
+
+
+# --- planted faults
+
+
+@pytest.fixture(scope="module")
+def program():
+    return ew.load_task("tracr-xproportion")
+
+
+@pytest.fixture(scope="module")
+def minimal(program):
+    """What ACDC keeps: every edge of it matters."""
+    return ew.acdc(program.problem, threshold=1e-4).circuit
+
+
+def judged(program, circuit, **settings):
+    return ew.hypothesis_tests(program.test, circuit, n_random=45, n_permutations=49, **settings)
+
+
+@pytest.fixture(scope="module")
+def found(program, minimal):
+    return judged(program, minimal, split="held-out")
+
+
+def test_the_circuit_of_a_program_passes(found, minimal):
+    for name in ("equivalence", "independence", "minimality", "sufficiency"):
+        assert found.of(name).passed, name
+    assert found.of("sufficiency").adjusted <= 0.05
+    assert found.superfluous.n_edges == 0
+    assert len(found.edges) == minimal.n_edges
+
+
+def test_a_dropped_edge_is_seen_by_equivalence(program, minimal):
+    for edge in minimal.edges[::3]:
+        found = ew.hypothesis_tests(
+            program.test, minimal.without(edge), n_random=2, n_permutations=9, max_edges=1
+        )
+        assert found.of("equivalence").rejected, edge.name
+        assert found.of("equivalence").statistic > 0.1
+
+
+def test_an_added_edge_is_named_by_minimality(program, minimal):
+    junk = (program.truth.complement()).edges[4]
+    found = judged(program, minimal.with_edge(junk))
+    assert found.of("minimality").passed is False
+    assert found.superfluous.edges == (junk,)
+    assert found.of("equivalence").passed
+
+
+def test_work_that_is_done_outside_the_circuit_is_seen_by_independence(program, minimal):
+    junk = minimal.complement().edges[0]
+    found = ew.hypothesis_tests(
+        program.test, ew.Circuit.of(minimal.graph, [junk]), n_random=1, n_permutations=199
+    )
+    assert found.of("independence").rejected
+    assert "still depends" in found.of("independence").verdict
+
+
+def test_scores_that_can_be_outperformed_are_compared_prompt_by_prompt():
+    model = random_model(5)
+    problem = ew.Problem(model, random_pairs(model, 6, n=30), "logit-diff", "corrupted")
+    full = ew.Circuit.full(problem.graph)
+    found = ew.hypothesis_tests(problem, full.without("m1->logits"), n_random=3, max_edges=2)
+    scores = [problem.per_prompt(c).numpy() for c in (full.without("m1->logits"), full)]
+    better = (scores[0] > scores[1]).sum() + (scores[0] == scores[1]).sum() / 2
+    assert found.of("equivalence").statistic == pytest.approx(better / 30)
+    assert found.of("independence").null.startswith("the score without the circuit")
+    whole = ew.hypothesis_tests(problem, full, n_random=3, max_edges=2)
+    assert whole.of("equivalence").p_value == 1  # nothing but ties
+    assert whole.of("minimality").passed is None
+    assert "every path" in whole.of("minimality").verdict
+    assert ew.hypothesis_tests(problem, full - full, n_random=3).of("minimality").p_value is None
+
+
+def test_random_tests_count_what_they_say(program, minimal):
+    asked = {"n_random": 15, "n_permutations": 9, "max_edges": 2}
+    found = ew.hypothesis_tests(program.test, minimal, seed=3, correction="none", **asked)
+    paths = RandomPaths(minimal.graph, 3, 1)
+    model = program.test.loss(ew.Circuit.full(minimal.graph))
+    own = abs(program.test.loss(minimal) - model)
+    closer = sum(
+        own < abs(program.test.loss(paths.circuit(minimal.n_edges)) - model) for _ in range(15)
+    )
+    test = found.of("sufficiency")
+    assert test.statistic == closer / 15
+    assert test.p_value == test.adjusted == binomtest(closer, 15, 0.9, "greater").pvalue
+    again = ew.hypothesis_tests(program.test, minimal, seed=3, correction="none", **asked)
+    assert again.to_json() == found.to_json()
+
+
+def test_random_circuits_are_made_of_paths():
+    graph = ew.Graph.build(2, 2, switches=True, split_embed=True)
+    paths = RandomPaths(graph, 0)
+    for _ in range(30):
+        circuit = paths.circuit(8)
+        assert 8 <= circuit.n_edges <= 8 + 2 * 2 * 3
+        assert circuit.pruned() == circuit
+    assert paths.circuit(graph.n_edges).n_edges == graph.n_edges
+    inflated, at = paths.inflated(circuit)
+    assert inflated.keep[at]
+    assert not circuit.keep[at]
+    assert paths.inflated(ew.Circuit.full(graph)) is None
+    spans = ew.Graph.build(2, 2, switches=True, spans=["subject", "rest"])
+    for seed in range(10):
+        circuit = RandomPaths(spans, seed).circuit(8)
+        assert circuit.pruned() == circuit
+
+
+def test_results_are_json_and_words(found, tmp_path):
+    document = json.loads(found.save(tmp_path / "tests.json").read_text())
+    assert document["about"]["n_prompts"] == 50
+    assert document["split"] == "held-out"
+    assert {t["name"] for t in document["tests"]} == {t.name for t in found.tests}
+    for test in document["tests"]:
+        assert test["verdict"].startswith(("passed; ", "failed; "))
+        assert all(test[key] for key in ("n", "n_of", "null", "alternative"))
+    with pytest.raises(ew.EdgewiseError, match="no test 'minimal'"):
+        found.of("minimal")
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"alpha": 0}, "alpha is 0"),
+        ({"epsilon": 0.5}, "epsilon is 0.5"),
+        ({"quantile": 1.0}, "quantile is 1.0"),
+        ({"n_random": 0}, "n_random is 0"),
+        ({"max_edges": 0}, "max_edges is 0"),
+    ],
+)
+def test_bad_settings_are_refused(program, minimal, asked, words):
+    with pytest.raises(ew.EdgewiseError, match=words):
+        ew.hypothesis_tests(program.test, minimal, **asked)

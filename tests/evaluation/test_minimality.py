@@ -1,0 +1,160 @@
+"""Minimality: the engine that begins at a circuit gives the plain evaluator's answers."""
+
+import json
+
+import pytest
+import torch
+
+import edgewise as ew
+from edgewise.evaluation import minimality
+from models import SHAPES, random_circuit, random_model, random_pairs
+
+# A granularity, and the ablation it is tried with.
+GRAPHS = [
+    ({"switches": True}, "zero"),
+    ({"switches": True}, "corrupted"),
+    ({"split_qkv": False, "switches": True}, "mean-positional"),
+    ({"split_heads": False}, "zero"),
+    ({"split_qkv": False, "split_heads": False}, "corrupted"),
+    ({}, "mean"),
+]
+
+
+def effects_by_hand(problem, circuit):
+    """A run of the whole circuit for each of its edges."""
+    loss = problem.loss(circuit)
+    return {edge: problem.loss(circuit.without(edge)) - loss for edge in circuit.edges}
+
+
+SPANS = {"early": [[0, 1], [0], [0, 1]], "late": [[2, 3], [1, 2], [2, 3]]}
+
+
+def problem_of(shape, seed, metric="kl", ablation="corrupted", graph=None, **how):
+    model = random_model(seed, **SHAPES[shape])
+    pairs = random_pairs(model, seed, lengths=[4, 3, 4])
+    options = {} if graph is None else graph
+    return ew.Problem(model, pairs, metric, ablation, graph=ew.Graph.of(model, **options), **how)
+
+
+def check_against_plain(problem, circuit):
+    found = minimality(problem, circuit)
+    expected = effects_by_hand(problem, circuit)
+    assert set(found.of_edges) == set(expected)
+    for edge, effect in found.of_edges.items():
+        assert effect == pytest.approx(expected[edge], abs=1e-10), edge.name
+    return found
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_effects_are_the_plain_evaluators_on_every_kind_of_model(shape):
+    metric = "logit-diff" if shape == "parallel" else "kl"
+    problem = problem_of(shape, 1, metric, graph={"switches": shape == "shortformer"})
+    check_against_plain(problem, random_circuit(problem.graph, 1, share=0.5))
+
+
+@pytest.mark.parametrize(("graph", "ablation"), GRAPHS)
+def test_effects_are_the_plain_evaluators_at_every_granularity(graph, ablation):
+    seed = GRAPHS.index((graph, ablation))
+    problem = problem_of("gpt2", seed, "kl", ablation, graph, batch_size=2)
+    found = check_against_plain(problem, random_circuit(problem.graph, seed, share=0.6))
+    assert found.needed
+    assert found.loss == pytest.approx(problem.loss(found.circuit), abs=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("options", "ablation"),
+    [
+        ({"switches": True}, "zero"),
+        ({"split_qkv": False, "switches": True}, "corrupted"),
+        ({}, "mean"),
+    ],
+)
+def test_effects_are_the_plain_evaluators_at_spans(options, ablation):
+    model = random_model(1)
+    pairs = random_pairs(model, 1, lengths=[4, 3, 4], spans=SPANS)
+    graph = ew.Graph.of(model, spans=tuple(SPANS), **options)
+    problem = ew.Problem(model, pairs, "kl", ablation, graph=graph)
+    assert check_against_plain(problem, random_circuit(graph, 4, share=0.7)).needed
+
+
+def test_heads_of_which_another_of_their_group_is_fed():
+    """No kept edge goes into a0.h1 or its keys and values: it reads the ablation run's stream."""
+    model = random_model(0, n_heads=4, n_kv_heads=2)
+    names = [f"a0.h{head}->logits" for head in range(4)]
+    names += ["input->a0.h0.q", "input->a0.h2.q", "input->a0.kv1.k"]
+    problem = ew.Problem(model, random_pairs(model), "kl", "corrupted")
+    check_against_plain(problem, ew.Circuit.of(model.graph, names))
+
+
+@pytest.mark.parametrize("metric", ["logit-diff", "nll", "l2", "accuracy"])
+def test_every_kind_of_loss(metric):
+    problem = problem_of("gpt2", 3, metric, "zero")
+    check_against_plain(problem, random_circuit(problem.graph, 3, share=0.7))
+
+
+def test_a_graph_other_than_the_problems():
+    problem = problem_of("gpt2", 0)
+    joined = ew.Graph.of(problem.model, split_qkv=False)
+    check_against_plain(problem, random_circuit(joined, 0))
+
+
+def test_in_the_full_circuit_effects_are_exact_patching():
+    problem = problem_of("gpt2", 2, graph={"switches": True})
+    found = minimality(problem, ew.Circuit.full(problem.graph))
+    torch.testing.assert_close(found.effects, ew.exact(problem).scores.values)
+    assert found.n_unread == 0
+
+
+def test_an_edge_that_leads_nowhere_has_no_effect():
+    problem = problem_of("gpt2", 0, ablation="zero")
+    circuit = ew.Circuit.of(problem.graph, ["input->m0", "input->logits", "input->a1.h0.q"])
+    found = minimality(problem, circuit)
+    assert found.n_unread == 2
+    assert [e.name for e, effect in found.of_edges.items() if effect] == ["input->logits"]
+    assert found.idle == 2
+
+
+def test_the_empty_circuit_has_nothing_to_remove():
+    problem = problem_of("gpt2", 0)
+    found = minimality(problem, ew.Circuit.empty(problem.graph))
+    assert (found.needed, found.idle, found.harmful, found.median) == (0, 0, 0, None)
+
+
+def test_needed_idle_and_harmful_are_all_edges():
+    problem = problem_of("gpt2", 5, "logit-diff")
+    circuit = random_circuit(problem.graph, 5)
+    found = minimality(problem, circuit)
+    assert found.needed + found.idle + found.harmful == circuit.n_edges
+    assert found.harmful > 0
+    assert list(found.of_edges.values()) == sorted(found.of_edges.values(), reverse=True)
+    document = found.to_json()
+    assert json.loads(json.dumps(document)) == document
+    assert document["effects"][circuit.edges[0].name] == found.of_edges[circuit.edges[0]]
+
+
+def test_a_compiled_programs_circuit_is_minimal():
+    task = ew.load_task("tracr-reverse")
+    found = minimality(task.problem, task.published)
+    assert (found.needed, found.idle) == (15, 0)
+    more = minimality(task.problem, task.published.with_edge("pos_embed->logits", "m3->logits"))
+    assert (more.needed, more.idle + more.harmful) == (15, 2)
+
+
+def test_nothing_is_changed():
+    problem = problem_of("gpt2", 0)
+    circuit = random_circuit(problem.graph, 0)
+    before, keep = problem.loss(circuit), circuit.keep.clone()
+    minimality(problem, circuit)
+    assert problem.loss(circuit) == before
+    assert torch.equal(circuit.keep, keep)
+
+
+def test_edges_that_are_unread_change_no_logit():
+    for seed, ablation in enumerate(("zero", "mean", "corrupted")):
+        problem = problem_of("gpt2", seed, ablation=ablation, graph={"switches": True})
+        circuit = random_circuit(problem.graph, seed, share=0.4)
+        short = circuit.without_unread()
+        assert short.n_edges < circuit.n_edges
+        logits = ew.run_circuit(problem, circuit), ew.run_circuit(problem, short)
+        torch.testing.assert_close(*logits)
+        assert short.without_unread() == short

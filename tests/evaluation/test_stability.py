@@ -1,0 +1,227 @@
+"""Stability: what is drawn, what is counted, and what is kept on disk."""
+
+import itertools
+import json
+
+import pytest
+import torch
+
+import edgewise as ew
+from edgewise.evaluation import jaccard
+from edgewise.evaluation.jaccard_spread import JaccardSpread
+from edgewise.evaluation.proportions import corrected, proportion_interval
+from edgewise.evaluation.resampling import Finder
+from edgewise.methods import method_named, shuffled_visits, visits
+from edgewise.methods.acdc import run_search
+from edgewise.methods.journal import NO_JOURNAL
+from edgewise.methods.method_result import ignore_progress
+from edgewise.settings import ACDCSettings
+from models import random_circuit, random_model, random_pairs
+
+
+def problem(n=8, metric="kl", ablation="corrupted", seed=1):
+    model = random_model(seed, n_layers=1)
+    return ew.Problem(model, random_pairs(model, 3, n=n), metric, ablation)
+
+
+def test_inclusion_is_the_share_of_bootstrap_circuits_drawn_by_hand():
+    of = problem()
+    found = ew.stability(of, "acdc", threshold=0.03, n=16, seed=4)
+    kept = []
+    for index in range(16):
+        import numpy as np
+
+        rows = np.random.default_rng([4, index, 0]).integers(8, size=8).tolist()
+        kept.append(ew.acdc(of.with_(pairs=of.pairs.taken(rows)), threshold=0.03).circuit)
+    assert [r.circuit for r in found.replicates] == kept
+    counts = sum(c.keep.double() for c in kept) / 16
+    assert torch.equal(found.inclusion, counts)
+    assert [r.loss for r in found.replicates] == [of.loss(c) for c in kept]
+    assert found.circuit == ew.acdc(of, threshold=0.03).circuit
+    assert found.split == "discovery"
+    pairs = [jaccard(set(a.edges), set(b.edges)) for a, b in itertools.combinations(kept, 2)]
+    assert found.jaccard.mean == pytest.approx(sum(pairs) / len(pairs))
+    assert found.jaccard.smallest == pytest.approx(min(pairs))
+    assert found.jaccard.n_pairs == len(pairs)
+
+
+def test_core_contingent_and_noise_are_by_interval_and_disjoint():
+    found = ew.stability(problem(), "exact", edges=8, n=24, core=0.7, noise=0.3)
+    every = [found.core, found.contingent, found.noise]
+    assert all((a & b).n_edges == 0 for a, b in itertools.combinations(every, 2))
+    assert found.core.n_edges
+    assert found.contingent.n_edges
+    for row in found.table:
+        low, high = proportion_interval(row.count, 24, 0.95)
+        assert (row.low, row.high) == (low, high)
+        expected = "core" if low >= 0.7 else "noise" if high <= 0.3 else "contingent"
+        assert row.kind == (expected if row.count else "absent")
+    counts = [row.count for row in found.table]
+    assert counts == sorted(counts, reverse=True)
+    assert found.of("input->logits").n == 24
+    assert str(found.core.n_edges) not in ("", "0")
+    assert "replicates: Jaccard" in found.verdict
+
+
+@pytest.mark.parametrize(
+    ("method", "settings", "ablation"),
+    [
+        ("eap-ig", {"edges": 9}, "corrupted"),
+        ("eap", {"above": 0.001}, "zero"),
+        ("exact", {"edges": 9}, "corrupted"),
+        ("atp-star", {"edges": 9}, "corrupted"),
+        ("clean-corrupted", {"share": 0.2}, "corrupted"),
+        ("relp", {"edges": 5}, "corrupted"),
+        ("eap-ig", {"edges": 9}, "mean"),
+    ],
+)
+def test_scores_of_each_prompt_give_what_running_on_the_resample_gives(method, settings, ablation):
+    of = problem(n=6, metric="logit-diff", ablation=ablation)
+    finder = Finder(of, method_named(method), ignore_progress)
+    resolved = method_named(method).resolve(settings)
+    for rows in ([0, 0, 1, 4, 5, 5], [2, 3], None):
+        on = of if rows is None else of.with_(pairs=of.pairs.taken(rows))
+        again = ew.discover(on, method, **settings).circuit
+        assert finder.circuit(resolved, rows) == again
+
+
+def test_shuffled_heads_are_acdc_with_heads_renumbered():
+    model = random_model(2, n_heads=3, d_head=2)
+    graph = ew.Graph.of(model, split_embed=True, switches=True)
+    of = ew.Problem(model, random_pairs(model, 2), "kl", "corrupted", graph=graph)
+    usual = list(visits(graph, "descending"))
+    plans = []
+    for seed in range(3):
+        plan = shuffled_visits(graph, torch.Generator().manual_seed(seed))
+        plans.append([edge for visit in plan for edge in visit.candidates])
+        assert sorted(e.name for e in plans[-1]) == sorted(e.name for _, c in usual for e in c)
+        layers = [visit.receiver.node.layer for visit in plan]
+        assert layers == [port.node.layer for port, _ in usual]
+        fast, plain = (
+            run_search(of, ACDCSettings(0.05, engine=e), plan, ignore_progress, NO_JOURNAL)
+            for e in ("incremental", "plain")
+        )
+        assert fast.circuit == plain.circuit
+        assert [d.edge for d in fast.trace] == [d.edge for d in plain.trace]
+    assert plans[0] != plans[1]
+    found = ew.stability(of, threshold=0.05, n=16, over="head-order")
+    assert len({r.drawn["head_order_seed"] for r in found.replicates}) == 16
+
+
+def test_shuffled_heads_are_the_same_at_every_span():
+    graph = ew.Graph.build(2, 3, spans=["subject", "rest"])
+    for seed in range(3):
+        plan = shuffled_visits(graph, torch.Generator().manual_seed(seed))
+        edges = [edge for visit in plan for edge in visit.candidates]
+        assert len(edges) == len(set(edges)) == graph.n_edges
+        for span in ("subject", "rest"):
+            ports = [v.receiver.node for v in plan if v.receiver.slot == "q"]
+            order = [node.head for node in ports if (node.span, node.layer) == (span, 1)]
+            assert order == [n.head for n in ports if (n.span, n.layer) == ("rest", 1)]
+
+
+def test_each_thing_varied_has_random_numbers_of_its_own():
+    of, more = problem(n=5), {"core": 0.4, "n": 4}
+    alone = ew.stability(of, threshold=0.05, over="threshold", spread=3, **more)
+    both = ew.stability(of, threshold=0.05, over=["prompts", "threshold"], spread=3, **more)
+    drawn = [r.drawn["threshold"] for r in alone.replicates]
+    assert drawn == [r.drawn["threshold"] for r in both.replicates]
+    assert all(0.05 / 3 <= t <= 0.15 for t in drawn)
+    assert both.over == ("prompts", "threshold")
+    seeds = ew.stability(of, "random", edges=5, over="seed", **more)
+    assert len({r.drawn["seed"] for r in seeds.replicates}) == 4
+    assert seeds.jaccard.mean < 1
+    sizes = ew.stability(of, "random", edges=8, over="threshold", **more)
+    assert max(r.n_edges for r in sizes.replicates) <= of.graph.n_edges == 13
+    assert [r.n_edges for r in sizes.replicates] == [r.drawn["edges"] for r in sizes.replicates]
+
+
+def test_a_stopped_call_goes_on_and_finds_the_same(tmp_path):
+    of, journal = problem(n=5), tmp_path / "replicates.jsonl"
+    asked = {"threshold": 0.05, "n": 6, "core": 0.4}
+    whole = ew.stability(of, **asked)
+
+    class Stop(Exception):
+        pass
+
+    def stop(step):
+        if step.done == 3:
+            raise Stop
+
+    with pytest.raises(Stop):
+        ew.stability(of, **asked, journal=journal, on_progress=stop)
+    lines = journal.read_text().splitlines()
+    assert len(lines) == 4
+    journal.write_text("\n".join(lines) + '\n{"index": 3, "dra')  # killed in the middle of a line
+    with pytest.warns(UserWarning, match="half a line, .* its work done again"):
+        again = ew.stability(of, **asked, journal=journal)
+    assert again.to_json() == whole.to_json()
+    assert len(journal.read_text().splitlines()) == 7
+    with pytest.raises(ew.EdgewiseError, match="other work: threshold was"):
+        ew.stability(of, **asked | {"threshold": 0.06}, journal=journal)
+    journal.write_text("{}\n")
+    with pytest.raises(ew.EdgewiseError, match="does not say its format"):
+        ew.stability(of, **asked, journal=journal)
+
+
+def test_files_round_trip(tmp_path):
+    found = ew.stability(problem(n=5), threshold=0.05, n=4, core=0.4)
+    loaded = ew.Stability.load(found.save(tmp_path / "s.json"))
+    assert loaded.to_json() == json.loads(json.dumps(found.to_json()))
+    assert loaded.core == found.core
+    broken = found.to_json()
+    del broken["replicates"]
+    with pytest.raises(ew.EdgewiseError, match="not a complete stability file"):
+        ew.Stability.from_json(broken)
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"n": 10, "threshold": 0.1}, "even an edge that all of them have"),
+        ({"over": "weather", "threshold": 0.1}, "no variation named 'weather'"),
+        ({"over": [], "threshold": 0.1}, "nothing to vary"),
+        ({"over": "seed", "threshold": 0.1}, "acdc draws nothing"),
+        ({"method": "eap", "over": "head-order"}, "eap has no order of heads"),
+        ({"method": "hisp", "units": 0, "over": "threshold"}, "above 0 to vary"),
+        ({"threshold": 0.1, "core": 0.2, "noise": 0.3}, "below core"),
+        ({"threshold": 0.1, "spread": 0.5}, "spread must be at least 1"),
+        ({"treshold": 0.1}, "Did you mean 'threshold'"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_before_any_work(asked, words):
+    with pytest.raises(ew.EdgewiseError, match=words):
+        ew.stability(problem(n=3), **asked)
+
+
+def test_a_single_prompt_cannot_be_resampled():
+    gate = ew.load_task("or-gate").problem
+    with pytest.raises(ew.EdgewiseError, match="there is only 1"):
+        ew.stability(gate, threshold=0.5)
+    assert ew.stability(gate, threshold=0.5, over="head-order", n=16).n == 16
+
+
+def test_jaccard_interval_counts_circuits_not_pairs():
+    graph = ew.Graph.build(2, 2)
+    circuits = [random_circuit(graph, seed) for seed in range(20)]
+    spread = JaccardSpread.of(circuits, 0.95)
+    assert spread.low < spread.mean < spread.high
+    same = JaccardSpread.of([circuits[0]] * 5, 0.95)
+    assert (same.low, same.mean, same.high) == (1, 1, 1)
+    covered = 0
+    for seed in range(40):
+        some = [random_circuit(graph, 1000 + 12 * seed + i) for i in range(12)]
+        found = JaccardSpread.of(some, 0.9)
+        covered += found.low <= 0.4335 <= found.high
+    assert covered >= 28  # of 36 expected
+
+
+def test_intervals_and_corrections_are_the_standard_ones():
+    low, high = proportion_interval(8, 10, 0.95, "clopper-pearson")
+    assert (low, high) == pytest.approx((0.4439, 0.9748), abs=1e-4)
+    low, high = proportion_interval(8, 10, 0.95)
+    assert (low, high) == pytest.approx((0.4902, 0.9433), abs=1e-4)
+    p = [0.01, 0.02, 0.03, 0.5]
+    assert corrected(p, "benjamini-hochberg") == pytest.approx((0.04, 0.04, 0.04, 0.5))
+    assert corrected(p, "holm") == pytest.approx((0.04, 0.06, 0.06, 0.5))
+    assert corrected(p, "none") == tuple(p)

@@ -1,0 +1,395 @@
+"""Graphs that tell spans of positions apart: against a Hugging Face run, and by identities."""
+
+import math
+from dataclasses import fields, replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import edgewise as ew
+import oracle
+from edgewise.errors import ProblemError, SettingError, UnknownName
+from edgewise.graph import Edge, Graph, Port
+from edgewise.methods.edge_masks import EdgeMasking
+from edgewise.methods.hisp import _effects
+from edgewise.methods.unit_masks import UnitMasking
+from edgewise.methods.units import circuit_of_units, units_of
+from edgewise.model.runtime import logits_of, run
+from edgewise.settings import SETTINGS
+from models import SHAPES, random_circuit, random_model, random_pairs
+
+close = {"rtol": 1e-9, "atol": 1e-9}
+NAMES = ("first", "S2", "rest")
+ABLATIONS = ["corrupted", "zero", "mean", "mean-positional"]
+
+
+def spanned_problem(seed=0, shape="gpt2", ablation="corrupted", metric="kl", **grain):
+    """A random problem whose spans stand at other places in every prompt, of unequal length."""
+    model = random_model(seed, **SHAPES[shape])
+    places = {"first": 0, "S2": [[2], [1, 3], [4], [2]]}
+    pairs = random_pairs(model, seed, lengths=[6, 5, 6, 4], spans=places)
+    graph = Graph.of(model, spans=pairs, **grain)
+    assert graph.spans == NAMES
+    return ew.Problem(model, pairs, metric, ablation, graph=graph)
+
+
+def everywhere(circuit: ew.Circuit, graph: Graph) -> ew.Circuit:
+    """A circuit of all positions together, on a graph with spans."""
+    return ew.Circuit(graph, graph.of_spans(circuit.keep.repeat(len(graph.spans), 1, 1)))
+
+
+# --- the graph
+
+
+def test_every_edge_comes_once_for_each_span():
+    whole, graph = Graph.build(2, 2), Graph.build(2, 2, spans=["S2", "rest"])
+    assert graph.n_edges == 2 * whole.n_edges
+    assert {edge.name for edge in graph.edges} == {
+        f"{edge.name}@{span}" for edge in whole.edges for span in ("S2", "rest")
+    }
+    assert [node.name for node in graph.senders[:3]] == ["input@S2", "input@rest", "a0.h0@S2"]
+    assert graph.whole == whole
+    assert whole.whole is whole
+    assert graph.describe().endswith("spans S2, rest")
+
+
+@settings(derandomize=True, deadline=None, max_examples=30)
+@given(
+    st.integers(1, 2),
+    st.integers(1, 2),
+    *[st.booleans()] * 6,
+    st.lists(st.sampled_from("ABC"), min_size=1, unique=True),
+)
+def test_names_parse_back_and_matrices_split(layers, heads, m, p, q, h, e, s, spans):
+    graph = Graph(layers, heads, m, p, q, h, e, s, tuple(spans))
+    for edge in graph.edges:
+        assert graph.edge(edge.name) == edge == Edge.parse(edge.name)
+        assert Edge.parse(f"{edge.sender}->{edge.receiver}") == edge or edge.is_switch
+    values = torch.rand(graph.exists.shape).where(graph.exists, torch.tensor(0.0))
+    assert torch.equal(graph.of_spans(graph.by_span(values)), values)
+    for span, part in zip(spans, graph.by_span(graph.exists), strict=True):
+        assert torch.equal(part, graph.whole.exists), span
+    circuit = random_circuit(graph, layers)
+    assert ew.Circuit.from_json(circuit.to_json()) == circuit
+
+
+def test_names_of_spans_may_have_spaces():
+    graph = Graph.build(1, 1, spans=["first name", "rest"])
+    assert graph.edge("input -> a0.h0.q@first name").receiver == Port.parse("a0.h0.q@first name")
+    assert graph.edge("a0.h0@first name->m0@first name").name == "a0.h0->m0@first name"
+
+
+def test_what_is_no_edge_is_explained():
+    graph = Graph.build(1, 1, spans=["S2", "rest"])
+    with pytest.raises(UnknownName, match="both ends in one span"):
+        graph.index("input@S2->m0@rest")
+    with pytest.raises(UnknownName, match=r"no edge named 'input->m0'\. .*spans S2, rest"):
+        graph.index("input->m0")
+    with pytest.raises(UnknownName, match="no span behind its '@'"):
+        graph.index("input->m0@")
+
+
+@pytest.mark.parametrize(
+    ("spans", "message"),
+    [
+        ("S2", "must be a list of names"),
+        ([], "must be a list of names"),
+        (["a", "a"], "named twice"),
+        (["a->b"], "cannot hold"),
+        ([""], "must be text"),
+    ],
+)
+def test_spans_that_are_none(spans, message):
+    with pytest.raises(SettingError, match=message):
+        Graph.build(1, 1, spans=spans)
+
+
+def test_spans_of_prompts_without():
+    model = random_model()
+    with pytest.raises(SettingError, match="name no spans"):
+        Graph.of(model, spans=random_pairs(model))
+
+
+def test_a_problem_checks_the_graphs_spans():
+    problem = spanned_problem()
+    with pytest.raises(ProblemError, match=r"a span 'IO'; .* has 'first', 'S2'"):
+        problem.with_(graph=Graph.of(problem.model, spans=["IO"]))
+    with pytest.raises(ProblemError, match=r"position 1 is in none of the graph's spans"):
+        problem.with_(graph=Graph.build(2, 2, spans=["first", "S2"]))
+    with pytest.raises(SettingError, match="has no spans|has 'first'"):
+        problem.evaluator(Graph.of(problem.model, spans=["IO"]))
+    one = problem.with_(graph=Graph.of(problem.model, spans=["S2"]))
+    assert one.graph.spans == ("S2", "rest")
+    assert one.loss(ew.Circuit.full(one.graph)) == pytest.approx(0, abs=1e-12)
+
+
+# --- running circuits
+
+
+@torch.no_grad()
+def oracle_logits(hf, kept, pairs, ablation):
+    """The Hugging Face model, what each port reads put together position by position."""
+    n_layer, n_head = hf.config.n_layer, hf.config.n_head
+    spans = {name: pairs.at_spans(NAMES)[i][:, :, None] for i, name in enumerate(NAMES)}
+
+    def plain(receiver, residual, live):
+        return residual
+
+    def fresh(port, vector):
+        return vector
+
+    _, other, _ = oracle.hooked_run(hf, pairs.corrupted, plain, fresh)
+    if ablation == "zero":
+        other = {sender: torch.zeros_like(value) for sender, value in other.items()}
+
+    def read(receiver, residual, live):
+        before = oracle.senders_before(receiver, n_layer, n_head)
+        total = torch.zeros_like(residual)
+        for layer, block in enumerate(hf.transformer.h):
+            if f"a{layer}.h0" in before:
+                total = total + block.attn.c_proj.bias
+        for sender in before:
+            for name, at in spans.items():
+                is_kept = f"{sender}->{receiver}@{name}" in kept
+                total = total + torch.where(at, (live if is_kept else other)[sender], 0.0)
+        return total
+
+    return oracle.hooked_run(hf, pairs.clean, read, fresh)[0]
+
+
+@pytest.mark.parametrize("ablation", ["corrupted", "zero"])
+@pytest.mark.parametrize("seed", range(4))
+def test_circuits_answer_as_hugging_face_does(seed, ablation):
+    hf = oracle.random_gpt2(seed)
+    model = ew.load_model(hf)
+    generator = torch.Generator().manual_seed(seed)
+    clean, corrupted = torch.randint(17, (2, 3, 6), generator=generator)
+    pairs = ew.PromptPairs.from_tokens(clean, corrupted, spans={"first": 0, "S2": [2, 4, 3]})
+    graph = Graph.of(model, spans=pairs)
+    problem = ew.Problem(model, pairs, "kl", ablation, graph=graph)
+    for share in (0.0, 0.1, 0.5, 0.95, 1.0):
+        circuit = random_circuit(graph, seed, share)
+        kept = {edge.name for edge in circuit.edges}
+        expected = oracle_logits(hf, kept, pairs, ablation)
+        torch.testing.assert_close(ew.run_circuit(problem, circuit), expected, **close)
+
+
+@pytest.mark.parametrize("ablation", ABLATIONS)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_circuit_that_is_the_same_at_every_span_is_that_circuit(shape, ablation):
+    problem = spanned_problem(3, shape, ablation, switches=True)
+    graph, real = problem.graph, problem.pairs.real
+    for share in (0.0, 0.5, 1.0):
+        circuit = random_circuit(graph.whole, 1, share)
+        expected = ew.run_circuit(problem, circuit)[real]
+        found = ew.run_circuit(problem, everywhere(circuit, graph))[real]
+        torch.testing.assert_close(found, expected, **close)
+
+
+@pytest.mark.parametrize("switches", [False, True])
+@pytest.mark.parametrize("seed", range(6))
+def test_pruning_changes_no_answer(seed, switches):
+    problem = spanned_problem(seed, switches=switches)
+    circuit = random_circuit(problem.graph, seed, 0.5)
+    pruned = circuit.pruned()
+    assert pruned.n_edges < circuit.n_edges
+    at = problem.pairs.answer_at
+    expected = ew.run_circuit(problem, circuit)[at]
+    torch.testing.assert_close(ew.run_circuit(problem, pruned)[at], expected, **close)
+
+
+# --- methods
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("shape", SHAPES)
+def test_incremental_acdc_decides_as_from_scratch(shape, seed):
+    for ablation in [ABLATIONS[(len(shape) + seed) % 4]]:
+        grain = {"switches": seed == 1, "split_qkv": (seed + len(shape)) % 3 > 0}
+        metric = ["kl", "logit-diff"][seed]
+        problem = spanned_problem(seed, shape, ablation, metric, **grain)
+        effects = ew.exact(problem).scores.values[problem.graph.exists].abs()
+        threshold = effects.quantile(0.6).item()
+        fast = ew.acdc(problem, threshold=threshold)
+        slow = ew.acdc(problem, threshold=threshold, engine="plain")
+        assert [d.edge for d in fast.trace] == [d.edge for d in slow.trace]
+        assert [d.kept for d in fast.trace] == [d.kept for d in slow.trace]
+        found, expected = ([d.delta for d in r.trace] for r in (fast, slow))
+        assert found == pytest.approx(expected, rel=1e-7, abs=1e-9)
+        assert 0 < fast.circuit.n_edges < problem.graph.n_edges
+        assert fast.cost.edge_tests + fast.cost.edges_skipped == problem.graph.n_edges
+
+
+def test_whole_layers_and_reduced_precision_and_micro_batches():
+    problem = spanned_problem(1, metric="logit-diff", split_heads=False)
+    slow = ew.acdc(problem, threshold=0.05, engine="plain")
+    for how in ({}, {"precision": "reduced"}):
+        for batch_size in (None, 3):
+            fast = ew.acdc(problem.with_(batch_size=batch_size), threshold=0.05, **how)
+            assert fast.circuit == slow.circuit
+
+
+def test_exact_patching_is_one_removal_from_scratch():
+    problem = spanned_problem(5, metric="logit-diff", switches=True)
+    graph = problem.graph
+    full = ew.Circuit.full(graph)
+    scores = ew.exact(problem).scores
+    for edge in graph.edges[::7]:
+        expected = problem.loss(full.without(edge)) - problem.loss(full)
+        assert scores.of(edge) == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("method", ["eap", "eap-ig", "clean-corrupted"])
+@pytest.mark.parametrize("shape", ["gpt2", "parallel", "bidirectional"])
+def test_attributions_of_spans_add_up_to_those_of_all_positions(shape, method):
+    problem = spanned_problem(2, shape, metric="logit-diff", switches=True)
+    graph = problem.graph
+    apart = graph.by_span(ew.discover(problem, method=method).scores.values)
+    together = ew.discover(problem.with_(graph=graph.whole), method=method).scores.values
+    torch.testing.assert_close(apart.sum(dim=0), together, **close)
+
+
+def test_information_flow_of_spans_averages_to_that_of_all_positions():
+    problem = spanned_problem(2, metric="logit-diff")
+    problem = problem.with_(pairs=problem.pairs.subset(1, 2))
+    graph = problem.graph
+    apart = graph.by_span(ew.information_flow(problem).scores.values)
+    together = ew.information_flow(problem.with_(graph=graph.whole)).scores.values
+    sizes = problem.pairs.at_spans(graph.spans).sum(dim=2).double()  # [span, 1]
+    share = (sizes / sizes.sum())[:, :, None]
+    torch.testing.assert_close((share * apart).sum(dim=0), together, **close)
+
+
+def test_a_span_is_attributed_by_its_own_positions():
+    """Prompts whose clean and corrupted tokens differ in S2 alone: the input matters there only."""
+    problem = spanned_problem(4, metric="logit-diff")
+    at = problem.pairs.spans["S2"]
+    corrupted = problem.pairs.clean.where(~at, problem.pairs.corrupted)
+    problem = problem.with_(pairs=replace(problem.pairs, corrupted=corrupted))
+    for method in ("eap", "atp-star", "exact", "magnitude"):
+        scores = ew.discover(problem, method=method).scores
+        first = {edge: scores.of(edge) for edge in problem.graph.edges if edge.sender.layer is None}
+        assert max(abs(v) for e, v in first.items() if e.sender.span != "S2") < 1e-9, method
+        assert max(abs(v) for e, v in first.items() if e.sender.span == "S2") > 1e-3, method
+
+
+def test_atp_star_moves_queries_and_keys_of_a_span_alone():
+    problem = spanned_problem(7, "attention-only", metric="logit-diff")
+    together = ew.atp_star(problem.with_(graph=problem.graph.whole)).scores.values
+    apart = problem.graph.by_span(ew.atp_star(problem).scores.values)
+    values = [c for c, p in enumerate(problem.graph.whole.receivers) if p.slot == "v"]
+    torch.testing.assert_close(apart.sum(dim=0)[:, values], together[:, values], **close)
+    queries = [c for c, p in enumerate(problem.graph.whole.receivers) if p.slot == "q"]
+    # A query's pattern is its own, so spans add up; keys share a softmax and do not.
+    torch.testing.assert_close(apart.sum(dim=0)[:, queries], together[:, queries], **close)
+
+
+@pytest.mark.parametrize("ablation", ["corrupted", "zero"])
+@pytest.mark.parametrize("switches", [False, True])
+def test_edge_masks_of_0_and_1_are_the_circuit_and_their_gradients_are_right(switches, ablation):
+    problem = spanned_problem(6, ablation=ablation, switches=switches)
+    graph, masking = problem.graph, EdgeMasking(problem)
+    circuit = random_circuit(graph, 3)
+    masks = circuit.keep[graph.exists].double()
+
+    def logits(masks):
+        reader, outputs = masking.at(0, masks)
+        pairs = problem.pairs
+        final, _ = run(problem.model, pairs.clean, pairs.real, graph, reader, outputs=outputs)
+        return logits_of(problem.model, final[pairs.answer_at])
+
+    expected = ew.run_circuit(problem, circuit)[problem.pairs.answer_at]
+    torch.testing.assert_close(logits(masks), expected, **close)
+    point = torch.rand(masks.shape, generator=torch.Generator().manual_seed(0)).double()
+    point.requires_grad_()
+    logits(point).square().sum().backward()
+    for index in range(0, len(point), 17):
+        step = torch.zeros_like(point)
+        step[index] = 1e-5
+        with torch.no_grad():
+            rise = logits(point + step).square().sum() - logits(point - step).square().sum()
+        assert float(point.grad[index]) == pytest.approx(float(rise) / 2e-5, rel=1e-5, abs=1e-6)
+    assert masking.name(0) == graph.senders[0].part + "->" + graph.receivers[0].name
+
+
+def test_unit_masks_act_at_their_span():
+    problem = spanned_problem(8, switches=True)
+    graph, masking = problem.graph, UnitMasking(problem)
+    assert len(units_of(graph)) == masking.n_masks == 3 * len(units_of(graph.whole))
+
+    def logits(graph, masking, masks):
+        reader, outputs = masking.at(0, masks)
+        pairs = problem.pairs
+        final, _ = run(problem.model, pairs.clean, pairs.real, graph, reader, outputs=outputs)
+        return logits_of(problem.model, final[pairs.answer_at])
+
+    masks = torch.rand(masking.n_masks // 3, generator=torch.Generator().manual_seed(0)).double()
+    whole = problem.with_(graph=graph.whole)
+    expected = logits(graph.whole, UnitMasking(whole), masks)
+    found = logits(graph, masking, masks.repeat_interleave(3))
+    torch.testing.assert_close(found, expected, **close)
+    # A query masked where nothing reads the head changes nothing; where it is read, it does.
+    one = torch.ones(masking.n_masks).double()
+    one[graph.column(Port.parse("a1.h0.q@first"))] = 0
+    full = ew.run_circuit(problem, ew.Circuit.full(graph))[problem.pairs.answer_at]
+    torch.testing.assert_close(logits(graph, masking, one), full, **close)
+    one[graph.column(Port.parse("a1.h0.q@rest"))] = 0
+    assert (logits(graph, masking, one) - full).abs().max() > 1e-6
+
+
+def test_hisp_splits_a_units_effect_by_span():
+    problem = spanned_problem(9, metric="logit-diff")
+    whole = problem.with_(graph=problem.graph.whole)
+    apart, _ = _effects(problem, problem.pairs, {})
+    together, _ = _effects(whole, problem.pairs, {})
+    torch.testing.assert_close(apart.unflatten(0, (-1, 3)).sum(dim=1), together, **close)
+    assert ew.hisp(problem, units=5).circuit.n_edges > 0
+
+
+def test_a_units_circuit_keeps_a_head_while_any_of_its_keys_is_kept():
+    graph = Graph.build(1, 1, mlps=False, spans=["A", "rest"])
+    kept = torch.tensor([port.name == "a0.h0.k@A" for port in units_of(graph)])
+    names = {edge.name for edge in circuit_of_units(graph, kept).edges}
+    assert {"input->a0.h0.k@A", "a0.h0->logits@A", "a0.h0->logits@rest"} <= names
+    assert "input->a0.h0.q@A" not in names
+
+
+NEEDED = {
+    "threshold": 0.05,
+    "regularisation": 0.1,
+    "sparsity": 0.5,
+    "steps": 3,
+}
+
+
+@pytest.mark.parametrize("method", SETTINGS)
+def test_every_method_runs_on_spans(method):
+    problem = spanned_problem(1, metric="logit-diff")
+    known = {field.name for field in fields(SETTINGS[method])}
+    given_ = {name: value for name, value in NEEDED.items() if name in known}
+    found = ew.discover(problem, method=method, **given_)
+    assert found.circuit.graph == found.scores.graph == problem.graph
+    assert math.isfinite(problem.loss(found.circuit))
+
+
+def test_circuits_with_and_without_spans_compare_on_what_both_tell_apart():
+    problem = spanned_problem(2, metric="logit-diff")
+    whole = problem.with_(graph=problem.graph.whole)
+    found = ew.compare([ew.eap(problem, edges=20).circuit, ew.eap(whole, edges=20).circuit])
+    assert found.graph == problem.graph.whole
+    assert ew.Circuit.full(problem.graph).weighted_edge_count == pytest.approx(
+        ew.Circuit.full(whole.graph).weighted_edge_count
+    )
+
+
+def test_greedy_selection_reaches_the_output():
+    problem = spanned_problem(2, metric="logit-diff")
+    scores = ew.eap(problem).scores
+    for n in (1, 10, 40):
+        circuit = scores.greedy(n, absolute=True)
+        assert circuit.n_edges == n
+        useful = circuit._useful_to_logits()
+        assert all(edge.receiver in useful for edge in circuit.edges)
+    assert scores.greedy(problem.graph.n_edges).n_edges == problem.graph.n_edges

@@ -1,0 +1,282 @@
+"""Plain ACDC: its decisions are the oracle's, the reference implementations', and the paper's."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import edgewise as ew
+import oracle
+from edgewise.methods import visits
+from models import SHAPES, random_model, random_pairs
+from reference import load_reference, reference_tokens
+
+
+def oracle_problem(seed, ablation, metric, *, switches=False, **shape):
+    """A Hugging Face GPT-2 of random weights, and the same problem in both worlds."""
+    hf = oracle.random_gpt2(seed, **shape)
+    generator = torch.Generator().manual_seed(seed)
+    vocab = hf.config.vocab_size
+    clean, corrupted = torch.randint(vocab, (2, 3, 5), generator=generator)
+    answers, wrong = torch.randint(vocab, (2, 3), generator=generator)
+    wrong = torch.where(wrong == answers, (wrong + 1) % vocab, wrong)
+    model = ew.load_model(hf)
+    pairs = ew.PromptPairs.from_tokens(clean, corrupted, answers=answers, wrong=wrong)
+    graph = ew.Graph.of(model, switches=switches)
+    problem = ew.Problem(model, pairs, metric, ablation, graph=graph)
+    given = {"ablation": ablation, "metric": metric, "answers": answers, "wrong": wrong}
+    return hf, clean, corrupted, problem, {**given, "switches": switches}
+
+
+def assert_same_decisions(run, tests, kept):
+    assert [d.edge.name for d in run.trace] == [edge for edge, _, _ in tests]
+    assert [d.kept for d in run.trace] == [keep for _, _, keep in tests]
+    ours = torch.tensor([d.delta for d in run.trace], dtype=torch.float64)
+    theirs = torch.tensor([delta for _, delta, _ in tests], dtype=torch.float64)
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-9)
+    assert {edge.name for edge in run.circuit.edges} == set(kept)
+
+
+@pytest.mark.parametrize("seed", range(24))
+@pytest.mark.parametrize("ablation", ["corrupted", "zero"])
+def test_decisions_are_the_oracles(seed, ablation):
+    """Loops over a Hugging Face GPT-2, none of our runtime, float64: every decision, in order."""
+    metric = ("kl", "logit-diff")[seed % 2]
+    head_order = ("descending", "ascending")[seed // 2 % 2]
+    switches = seed % 3 == 0
+    hf, clean, corrupted, problem, given = oracle_problem(
+        seed, ablation, metric, switches=switches, n_head=2 + seed % 2, d_model=12
+    )
+    # Thresholds on the scale of the whole effect, so that some edges go and some stay.
+    scale = problem.loss(ew.Circuit.empty(problem.graph)) - problem.loss(
+        ew.Circuit.full(problem.graph)
+    )
+    threshold = max(abs(scale) * (0.003, 0.01, 0.03)[seed % 3], 1e-4)
+    tests, kept = oracle.acdc(
+        hf, clean, corrupted, threshold=threshold, head_order=head_order, **given
+    )
+    for engine in ("plain", "incremental"):
+        run = ew.acdc(problem, threshold=threshold, head_order=head_order, engine=engine)
+        assert_same_decisions(run, tests, kept)
+
+
+def test_oracle_problems_keep_some_edges_and_remove_some():
+    """The seeds above would prove little if every edge went one way."""
+    shares = []
+    for seed in range(6):
+        *_, problem, _ = oracle_problem(seed, "corrupted", "kl", n_head=2, d_model=12)
+        run = ew.acdc(problem, threshold=0.01)
+        shares.append(run.circuit.n_edges / problem.graph.n_edges)
+    assert 0.05 < sum(shares) / len(shares) < 0.95
+
+
+@pytest.fixture(scope="module")
+def ablation_problem():
+    hf, data = load_reference(torch.float32)
+    tokens = reference_tokens(data)
+    model = ew.load_model(hf)
+    pairs = ew.PromptPairs.from_tokens(
+        tokens["clean"], tokens["corrupted"], answers=tokens["answers"], wrong=tokens["wrong"]
+    )
+    return ew.Problem(model, pairs, "kl", "corrupted"), data
+
+
+def test_decisions_of_the_original_code_and_autocircuit(ablation_problem):
+    """Three thresholds of the independent implementations' fixture, float32."""
+    problem, data = ablation_problem
+    for expected in data["acdc_kl"]:
+        run = ew.acdc(problem, threshold=expected["threshold"], head_order="ascending")
+        assert [(d.edge.name, d.kept) for d in run.trace] == [
+            (e, k) for e, _, k in expected["tests"]
+        ]
+        deltas = torch.tensor([d.delta for d in run.trace])
+        theirs = torch.tensor([delta for _, delta, _ in expected["tests"]])
+        torch.testing.assert_close(deltas, theirs, rtol=0, atol=2e-6)
+        assert {edge.name for edge in run.circuit.edges} == set(expected["kept"])
+
+
+def test_circuit_losses_of_three_implementations(ablation_problem):
+    problem, data = ablation_problem
+    for expected in data["evaluations"]:
+        circuit = ew.Circuit.of(problem.graph, expected["kept"])
+        assert problem.loss(circuit) == pytest.approx(expected["kl"], abs=2e-6)
+        logits = ew.run_circuit(problem, circuit)[:3, -1]
+        torch.testing.assert_close(
+            logits, torch.tensor(expected["logits_last"]), rtol=0, atol=1.5e-5
+        )
+
+
+@pytest.mark.parametrize("threshold", [1e-5, 1e-4, 1e-3, 1e-2, 0.05, 0.1])
+@pytest.mark.parametrize("data", ["legal", "paper"])
+def test_reverse_is_recovered_exactly_with_zero_ablation(threshold, data):
+    task = ew.load_task("tracr-reverse", data=data)
+    run = ew.acdc(task.problem, threshold=threshold)
+    assert run.circuit == task.published
+    assert run.circuit.n_edges == 15
+
+
+@pytest.mark.parametrize(
+    ("threshold", "n_edges"), [(0.1, 2), (0.05, 8), (0.01, 10), (1e-3, 10), (1e-5, 10)]
+)
+@pytest.mark.parametrize("head_order", ["descending", "ascending"])
+def test_xproportion_on_the_papers_data(threshold, n_edges, head_order):
+    task = ew.load_task("tracr-xproportion", data="paper")
+    run = ew.acdc(task.problem, threshold=threshold, head_order=head_order)
+    assert run.circuit.n_edges == n_edges
+    assert (run.circuit - task.published).n_edges == 0
+
+
+@pytest.mark.parametrize(("head_order", "head"), [("descending", 0), ("ascending", 1)])
+def test_or_gate_keeps_the_head_tested_last(head_order, head):
+    """Either head is enough, so the first one tested goes (spec 5.7)."""
+    run = ew.acdc(ew.load_task("or-gate").problem, threshold=0.01, head_order=head_order)
+    assert [edge.name for edge in run.circuit.edges] == [f"a0.h{head}->m0", "m0->logits"]
+
+
+@pytest.mark.parametrize("head_order", ["descending", "ascending"])
+def test_and_gate_keeps_both_heads(head_order):
+    task = ew.load_task("and-gate")
+    assert ew.acdc(task.problem, threshold=0.01, head_order=head_order).circuit == task.published
+
+
+def test_order_of_visits():
+    """Spec section 2.4, written out for two layers of two heads with switches."""
+    graph = ew.Graph.build(2, 2, split_embed=True, switches=True)
+    order = [receiver.name for receiver, _ in visits(graph, "descending")]
+    layer = ["m{0}"]
+    for _ in range(2):  # first the switches, then the ports
+        layer += [f"a{{0}}.h{head}.{slot}" for slot in "vkq" for head in (1, 0)]
+    expected = ["logits"] + [name.format(1) for name in layer] + [name.format(0) for name in layer]
+    assert order == expected
+    groups = list(visits(graph, "descending"))
+    assert [e.sender.name for e in groups[0][1]] == [
+        "m1", "a1.h1", "a1.h0", "m0", "a0.h1", "a0.h0", "tok_embed", "pos_embed"
+    ]  # fmt: skip
+    assert [e.sender.name for e in groups[1][1]][:2] == ["a1.h1", "a1.h0"]
+    ascending = next(iter(visits(graph, "ascending")))[1]
+    assert [e.sender.name for e in ascending][:3] == ["m1", "a1.h0", "a1.h1"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"switches": True},
+        {"split_qkv": False},
+        {"split_heads": False},
+        {"split_embed": True, "parallel": True},
+    ],
+)
+def test_visits_cover_every_edge_once(options):
+    graph = ew.Graph.build(3, 2, **options)
+    edges = [edge for _, group in visits(graph, "ascending") for edge in group]
+    assert len(edges) == len(set(edges)) == graph.n_edges
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_trace_replays(shape):
+    """Applying the decisions one by one gives the losses and the circuit that the run reports."""
+    model = random_model(**SHAPES[shape])
+    graph = ew.Graph.of(model, switches=True)
+    problem = ew.Problem(model, random_pairs(model), "kl", "corrupted", graph=graph)
+    run = ew.acdc(problem, threshold=0.05)
+    circuit, loss = ew.Circuit.full(graph), problem.loss(ew.Circuit.full(graph))
+    tested = set()
+    for decision in run.trace:
+        without = circuit.without(decision.edge)
+        assert decision.delta == pytest.approx(problem.loss(without) - loss, abs=1e-9)
+        assert decision.kept == (decision.delta >= 0.05)
+        if not decision.kept:
+            circuit, loss = without, loss + decision.delta
+        assert decision.loss == pytest.approx(loss, abs=1e-9)
+        tested.add(decision.edge)
+    untested = [edge for edge in graph.edges if edge not in tested]
+    assert circuit.without(*untested) == run.circuit
+    assert len(untested) == run.cost.edges_skipped
+    assert problem.loss(run.circuit) == pytest.approx(loss, abs=1e-9)
+    assert run.margin == pytest.approx(min(abs(d.delta - 0.05) for d in run.trace))
+
+
+def test_absolute_keeps_edges_whose_removal_helps():
+    model = random_model()
+    problem = ew.Problem(model, random_pairs(model), "logit-diff", "corrupted")
+    for absolute in (False, True):
+        run = ew.acdc(problem, threshold=0.05, absolute=absolute)
+        for d in run.trace:
+            assert d.kept == ((abs(d.delta) if absolute else d.delta) >= 0.05)
+    assert any(d.kept and d.delta < 0 for d in run.trace)
+
+
+def test_prune_drops_dangling_nodes_and_changes_nothing():
+    model = random_model(seed=3)
+    problem = ew.Problem(model, random_pairs(model), "kl", "corrupted")
+    plain, pruned = (ew.acdc(problem, threshold=0.1, prune=prune) for prune in (False, True))
+    assert pruned.circuit == plain.circuit.pruned()
+    assert problem.loss(pruned.circuit) == pytest.approx(problem.loss(plain.circuit), abs=1e-9)
+
+
+def test_prune_needs_a_corrupted_ablation():
+    problem = ew.load_task("tracr-reverse").problem
+    with pytest.raises(ew.EdgewiseError, match="prune drops nodes that no input reaches"):
+        ew.acdc(problem, threshold=0.01, prune=True)
+
+
+@pytest.mark.parametrize("threshold", [0.0, -1.0, float("nan"), float("inf")])
+def test_threshold_must_be_positive(threshold):
+    problem = ew.load_task("or-gate").problem
+    with pytest.raises(ew.EdgewiseError, match=r"threshold is .* must be a positive number"):
+        ew.acdc(problem, threshold=threshold)
+
+
+def test_unknown_settings_and_methods_are_named():
+    problem = ew.load_task("or-gate").problem
+    with pytest.raises(ew.EdgewiseError, match="Did you mean 'acdc'"):
+        ew.discover(problem, "adcd", threshold=0.1)
+    with pytest.raises(ew.EdgewiseError, match="Did you mean 'threshold'"):
+        ew.discover(problem, "acdc", treshold=0.1)
+    with pytest.raises(ew.EdgewiseError, match="'acdc' needs threshold"):
+        ew.discover(problem, "acdc")
+
+
+def test_batch_split_changes_no_decision():
+    model = random_model()
+    pairs = random_pairs(model, lengths=[6, 4, 5, 6, 3])
+    runs = [
+        ew.acdc(ew.Problem(model, pairs, "kl", "corrupted", batch_size=size), threshold=0.03)
+        for size in (None, 1, 2, 3)
+    ]
+    for run in runs[1:]:
+        assert [(d.edge, d.kept) for d in run.trace] == [(d.edge, d.kept) for d in runs[0].trace]
+
+
+_HASH_SEED_SCRIPT = """
+import json, sys
+sys.path.insert(0, "tests")
+import torch
+torch.set_num_threads(1)
+from models import random_model, random_pairs
+import edgewise as ew
+model = random_model()
+graph = ew.Graph.of(model, switches=True)
+problem = ew.Problem(model, random_pairs(model), "kl", "corrupted", graph=graph)
+run = ew.acdc(problem, threshold=0.03)
+decisions = [(d.edge.name, d.delta) for d in run.trace]
+print(json.dumps([run.circuit.id, run.problem.pairs_sha256, decisions]))
+"""
+
+
+def test_hash_seeds_change_nothing():
+    results = set()
+    for seed in ("0", "1", "12345"):
+        done = subprocess.run(
+            [sys.executable, "-c", _HASH_SEED_SCRIPT],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        results.add(json.dumps(json.loads(done.stdout)))
+    assert len(results) == 1

@@ -1,0 +1,63 @@
+"""Forecasts: what a run will take, from running a part of it."""
+
+import pytest
+
+import edgewise as ew
+from edgewise.errors import SettingError
+from edgewise.methods import forecast
+from edgewise.settings import ACDCSettings
+from models import random_model, random_pairs
+
+
+def problem_of(n_prompts, **shape):
+    model = random_model(n_layers=3, n_heads=4, d_model=16, d_head=4, **shape)
+    return ew.Problem(model, random_pairs(model, lengths=[6] * n_prompts), "kl", "corrupted")
+
+
+def test_a_run_that_ends_in_time_is_no_longer_a_guess():
+    problem = problem_of(8)
+    found = forecast(problem, ACDCSettings(threshold=1e6))
+    run = ew.acdc(problem, threshold=1e6)
+    assert found.finished
+    assert (found.edge_tests, found.edges_kept) == (run.cost.edge_tests, run.circuit.n_edges)
+
+
+@pytest.mark.parametrize("threshold", [0.3, 0.03, 0.003])
+def test_tests_are_expected_within_a_factor_of_two(threshold):
+    """Over a few models together: attribution may misjudge a small one."""
+    expected = made = 0
+    for seed in range(4):
+        model = random_model(seed, n_layers=3, n_heads=4, d_model=16, d_head=4)
+        problem = ew.Problem(model, random_pairs(model, seed, n=8), "kl")
+        found = forecast(problem, ACDCSettings(threshold=threshold))
+        assert not found.at_most
+        expected += found.edge_tests
+        made += ew.acdc(problem, threshold=threshold).cost.edge_tests
+    assert 0.5 < expected / made < 2
+
+
+def test_without_time_it_still_answers():
+    found = forecast(problem_of(8), ACDCSettings(threshold=1e-6), seconds=0.0)
+    assert not found.finished
+    assert found.sampled_tests == 1
+    assert found.seconds > 0
+    assert 0 < found.edge_tests <= problem_of(8).graph.n_edges
+
+
+def test_a_metric_without_gradient_gives_a_bound():
+    problem = problem_of(8).with_(metric="accuracy")
+    found = forecast(problem, ACDCSettings(threshold=1e-6), seconds=0.0)
+    assert found.at_most
+    assert found.edge_tests == problem.graph.n_edges
+
+
+def test_memory_grows_with_the_prompts():
+    settings = ACDCSettings(threshold=0.02)
+    few, many = (forecast(problem_of(n), settings, seconds=1) for n in (2, 64))
+    assert many.memory_bytes > few.memory_bytes
+
+
+def test_settings_that_cannot_be_are_refused_here_too():
+    problem = problem_of(2).with_(metric="l2")
+    with pytest.raises(SettingError, match="knows the rounding"):
+        forecast(problem, ACDCSettings(threshold=0.02, precision="reduced"))

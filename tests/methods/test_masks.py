@@ -1,0 +1,406 @@
+"""Learned masks: what a mask means on a run, its gradient, and the training loop."""
+
+import dataclasses
+
+import pytest
+import torch
+
+import edgewise as ew
+from edgewise.circuit import Circuit
+from edgewise.errors import FormatError, MetricError, SettingError
+from edgewise.methods.edge_masks import EdgeMasking
+from edgewise.methods.journal import NO_JOURNAL, FileJournal
+from edgewise.methods.masks import (
+    INITIAL_THETA,
+    HardConcrete,
+    chance_on,
+    mask_at,
+    mean_mask,
+    sample,
+)
+from edgewise.methods.training import loss_and_gradient, masked_losses, train
+from edgewise.methods.unit_masks import UnitMasking
+from edgewise.methods.units import circuit_of_units, units_of
+from models import SHAPES, random_circuit, random_model, random_pairs
+
+ABLATIONS = ("corrupted", "zero", "mean", "mean-positional")
+GRANULARITIES = (
+    {},
+    {"switches": True},
+    {"split_qkv": False},
+    {"split_qkv": False, "switches": True},
+    {"split_heads": False},
+    {"split_heads": False, "split_qkv": False, "switches": True},
+    {"split_embed": True, "switches": True},
+)
+MASKINGS = {"edges": EdgeMasking, "units": UnitMasking}
+
+
+def make_problem(ablation="corrupted", metric="logit-diff", shape="gpt2", **options):
+    model = random_model(**SHAPES[shape])
+    pairs = random_pairs(model, lengths=[6, 3, 5], padding="left")
+    batch_size = options.pop("batch_size", None)
+    graph = ew.Graph.of(model, **options)
+    return ew.Problem(model, pairs, metric, ablation, graph=graph, batch_size=batch_size)
+
+
+def masked(problem, masking, masks):
+    """The loss of every prompt with these masks."""
+    with torch.no_grad():
+        n = len(problem.evaluator(problem.graph).batches)
+        return torch.cat([masked_losses(problem, masking, i, masks) for i in range(n)])
+
+
+def losses(problem, circuit):
+    return problem.metric.loss_sign * problem.per_prompt(circuit)
+
+
+def assert_same(ours, theirs):
+    torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-10)
+
+
+def some_masks(n, seed=0):
+    return torch.rand(n, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+# --- hard concrete
+
+
+def test_masks_start_where_the_papers_do():
+    assert pytest.approx(1.609, abs=1e-3) == INITIAL_THETA
+    theta = torch.full((200_000,), INITIAL_THETA, dtype=torch.float64)
+    drawn = sample(theta, torch.Generator().manual_seed(0))
+    assert float((drawn == 1).double().mean()) == pytest.approx(0.50, abs=0.01)
+    assert float((drawn == 0).double().mean()) == pytest.approx(0.04, abs=0.005)
+    assert float(drawn.mean()) == pytest.approx(0.81, abs=0.01)
+    assert float(chance_on(theta[:1])) == pytest.approx(0.961, abs=1e-3)
+
+
+@pytest.mark.parametrize("theta", [-4.0, -1.0, 0.0, 2.5])
+def test_mean_and_chance_are_those_of_samples(theta):
+    drawn = sample(
+        torch.full((100_000,), theta, dtype=torch.float64), torch.Generator().manual_seed(1)
+    )
+    one = torch.tensor([theta])
+    assert float(drawn.mean()) == pytest.approx(float(mean_mask(one)), abs=0.005)
+    assert float((drawn > 0).double().mean()) == pytest.approx(float(chance_on(one)), abs=0.005)
+
+
+def test_a_masks_derivative_is_its_finite_difference():
+    theta = torch.linspace(-3, 3, 7, dtype=torch.float64).requires_grad_()
+    u = torch.linspace(0.1, 0.9, 7, dtype=torch.float64)
+    (gradient,) = torch.autograd.grad(mask_at(theta, u).sum(), theta)
+    h = 1e-6
+    moved = (mask_at(theta + h, u) - mask_at(theta - h, u)) / (2 * h)
+    torch.testing.assert_close(gradient, moved.detach(), rtol=1e-6, atol=1e-8)
+
+
+def test_the_regulariser_is_a_mean_of_means_and_empty_groups_count():
+    group = torch.tensor([0, 0, 0, 1])
+    theta = torch.tensor([0.0, 1.0, 2.0, -3.0], dtype=torch.float64)
+    p = chance_on(theta)
+    masks = HardConcrete(theta, 2.0, group, 2, 0.1)
+    assert float(masks.regulariser()) == pytest.approx(float((p[:3].mean() + p[3]) / 2))
+    assert float(masks.penalty(0)) == pytest.approx(2 * float(masks.regulariser()))
+    wider = dataclasses.replace(masks, n_groups=3)
+    assert float(wider.regulariser()) == pytest.approx(float(masks.regulariser()) * 2 / 3)
+
+
+# --- what masks mean
+
+
+@pytest.mark.parametrize("ablation", ABLATIONS)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_edge_masks_of_one_zero_and_both(shape, ablation):
+    """All ones: the clean run. All zeros: the empty circuit. Zeros and ones: that circuit."""
+    for options in GRANULARITIES:
+        if options.get("split_embed") and not random_model(**SHAPES[shape]).config.adds_positions:
+            continue
+        problem = make_problem(ablation, shape=shape, metric="l2", **options)
+        graph, masking = problem.graph, EdgeMasking(problem)
+        some = random_circuit(graph, seed=3)
+        for circuit in (Circuit.full(graph), Circuit.empty(graph), some):
+            masks = circuit.keep[graph.exists].double()
+            assert_same(masked(problem, masking, masks), losses(problem, circuit))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_unit_masks_of_zero_and_one_are_the_circuit_of_units(shape):
+    """With corrupted prompts a masked unit carries what its removed edges would give it."""
+    for options in GRANULARITIES[:-1]:
+        problem = make_problem(shape=shape, metric="l2", **options)
+        masking = UnitMasking(problem)
+        generator = torch.Generator().manual_seed(5)
+        some = torch.rand(masking.n_masks, generator=generator) < 0.5
+        ones = torch.ones_like(some)
+        for kept in (ones, ~ones, some):
+            circuit = circuit_of_units(problem.graph, kept)
+            assert_same(masked(problem, masking, kept.double()), losses(problem, circuit))
+
+
+@pytest.mark.parametrize("ablation", ABLATIONS)
+def test_unit_masks_of_one_are_the_clean_run(ablation):
+    problem = make_problem(ablation, metric="l2")
+    ones = torch.ones(len(units_of(problem.graph)), dtype=torch.float64)
+    assert_same(masked(problem, UnitMasking(problem), ones), torch.zeros(3, dtype=torch.float64))
+
+
+def test_unit_masks_of_zero_with_a_zero_ablation_leave_the_input_alone():
+    problem = make_problem("zero")
+    zeros = torch.zeros(len(units_of(problem.graph)), dtype=torch.float64)
+    alone = Circuit.of(problem.graph, ["input->logits"])
+    assert_same(masked(problem, UnitMasking(problem), zeros), losses(problem, alone))
+
+
+def test_a_mean_unit_ablation_is_the_mean_of_the_unit_itself():
+    """One prompt and one position: the mean of a unit is its own value, so masks do nothing."""
+    model = random_model()
+    pairs = random_pairs(model, lengths=[1])
+    for kind in ("mean", "mean-positional"):
+        problem = ew.Problem(model, pairs, "l2", kind)
+        masking = UnitMasking(problem)
+        masks = some_masks(masking.n_masks)
+        assert_same(masked(problem, masking, masks), torch.zeros(1, dtype=torch.float64))
+
+
+def test_the_papers_position_permutation_applies_to_units():
+    model = random_model()
+    order = ew.Ablation("corrupted", position_permutation=(2, 0, 1, 3, 5, 4))
+    problem = ew.Problem(model, random_pairs(model), "logit-diff", order)
+    kept = torch.arange(len(units_of(problem.graph))) % 2 == 0
+    circuit = circuit_of_units(problem.graph, kept)
+    assert_same(masked(problem, UnitMasking(problem), kept.double()), losses(problem, circuit))
+
+
+# --- gradients
+
+
+@pytest.mark.parametrize("ablation", ABLATIONS)
+@pytest.mark.parametrize("kind", MASKINGS)
+def test_gradients_of_masks_are_finite_differences(kind, ablation):
+    options = {"switches": True, "split_embed": True} if kind == "edges" else {}
+    problem = make_problem(ablation, metric="kl", **options)
+    masking = MASKINGS[kind](problem)
+    masks = some_masks(masking.n_masks)
+    loss, gradient = loss_and_gradient(problem, masking, masks)
+    assert loss == pytest.approx(float(masked(problem, masking, masks).mean()))
+    h = 1e-6
+    for i in range(0, masking.n_masks, 7):
+        step = torch.zeros_like(masks)
+        step[i] = h
+        up, down = (masked(problem, masking, masks + s * step).mean() for s in (1, -1))
+        assert float(gradient[i]) == pytest.approx(float(up - down) / (2 * h), rel=1e-5, abs=1e-8)
+
+
+@pytest.mark.parametrize("shape", ["parallel", "attention-only", "bidirectional"])
+@pytest.mark.parametrize("options", GRANULARITIES[:-1])
+def test_gradients_of_edge_masks_at_every_granularity(shape, options):
+    problem = make_problem(shape=shape, **options)
+    masking = EdgeMasking(problem)
+    masks, direction = some_masks(masking.n_masks), some_masks(masking.n_masks, 1) - 0.5
+    _, gradient = loss_and_gradient(problem, masking, masks)
+    h = 1e-6
+    up, down = (masked(problem, masking, masks + s * h * direction).mean() for s in (1, -1))
+    slope = float(up - down) / (2 * h)
+    assert float(gradient @ direction) == pytest.approx(slope, rel=1e-6, abs=1e-9)
+
+
+@pytest.mark.parametrize("ablation", ABLATIONS)
+@pytest.mark.parametrize("kind", MASKINGS)
+def test_micro_batches_change_nothing(kind, ablation):
+    whole, split = make_problem(ablation), make_problem(ablation, batch_size=2)
+    masks = some_masks(MASKINGS[kind](whole).n_masks)
+    one, at_once = loss_and_gradient(whole, MASKINGS[kind](whole), masks)
+    two, in_parts = loss_and_gradient(split, MASKINGS[kind](split), masks)
+    assert one == pytest.approx(two)
+    assert_same(at_once, in_parts)
+
+
+# --- training
+
+
+def trained(problem, steps=6, seed=0, journal=NO_JOURNAL, on_progress=lambda progress: None):
+    masking = EdgeMasking(problem)
+    group = torch.zeros(masking.n_masks, dtype=torch.int64)
+    masks = HardConcrete.start(
+        group, 1, weight=0.1, learning_rate=0.05, dtype=torch.float64, device=torch.device("cpu")
+    )
+    train(
+        problem,
+        masking,
+        masks,
+        steps=steps,
+        generator=torch.Generator().manual_seed(seed),
+        on_progress=on_progress,
+        journal=journal,
+    )
+    return masks.theta.detach()
+
+
+def test_seeds_reproduce_and_leave_the_global_generator_and_the_weights_alone():
+    problem = make_problem()
+    weights = {name: tensor.clone() for name, tensor in problem.model.weights.items()}
+    logits = ew.run_circuit(problem, Circuit.full(problem.graph))
+    state = torch.get_rng_state()
+    assert trained(problem).equal(trained(problem))
+    assert not trained(problem).equal(trained(problem, seed=1))
+    assert torch.get_rng_state().equal(state)
+    for name, tensor in problem.model.weights.items():
+        assert tensor.equal(weights[name])
+        assert not tensor.requires_grad
+        assert tensor.grad is None
+    assert ew.run_circuit(problem, Circuit.full(problem.graph)).equal(logits)
+
+
+class Stopped(Exception):
+    pass
+
+
+def test_a_stopped_training_goes_on_as_if_it_had_not_been_stopped(tmp_path):
+    problem = make_problem()
+
+    def stop(progress):
+        if progress.done == 4:
+            raise Stopped
+
+    journal = FileJournal(tmp_path / "trace.jsonl", state_seconds=0)
+    with pytest.raises(Stopped):
+        trained(problem, 9, journal=journal, on_progress=stop)
+    journal.close()
+    assert not journal.is_empty
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["state.safetensors", "trace.jsonl"]
+    again = FileJournal(tmp_path / "trace.jsonl", state_seconds=0)
+    seen = []
+    resumed = trained(problem, 9, journal=again, on_progress=seen.append)
+    again.close()
+    assert [p.done for p in seen] == [4, 5, 6, 7, 8, 9]
+    assert resumed.equal(trained(problem, 9))
+
+
+def test_a_state_that_is_not_one_is_refused(tmp_path):
+    (tmp_path / "state.safetensors").write_bytes(b"junk")
+    journal = FileJournal(tmp_path / "trace.jsonl")
+    with pytest.raises(FormatError, match=r"state.safetensors is not a state"):
+        trained(make_problem(), journal=journal)
+    journal.close()
+    other = FileJournal(tmp_path / "trace.jsonl", state_seconds=0)
+    other.save_state({"theta": torch.zeros(3), "generator": torch.zeros(3)}, {"step": 2})
+    with pytest.raises(FormatError, match=r"masks kept are not those of this work"):
+        trained(make_problem(), journal=other)
+    other.close()
+
+
+@pytest.mark.parametrize("method", ["sp", "sp-edges", "edge-pruning", "ugs"])
+def test_discover_resumes_every_trained_method(method, tmp_path, monkeypatch):
+    task = ew.load_task("tracr-xproportion", data="paper")
+    first = {"sparsity": 0.7} if method == "edge-pruning" else {"regularisation": 0.05}
+    settings = {**first, "steps": 12, "learning_rate": 0.1}
+    monkeypatch.setattr("edgewise.methods.journal.STATE_SECONDS", 0.0)
+
+    def stop(progress):
+        if progress.done == 7:
+            raise Stopped
+
+    folder = tmp_path / "work"
+    with pytest.raises(Stopped):
+        ew.discover(task.problem, method, journal=folder, on_progress=stop, **settings)
+    seen = []
+    run = ew.discover(task.problem, method, journal=folder, on_progress=seen.append, **settings)
+    assert seen[0].done == 7  # the state of six steps was kept
+    assert run.scores.values.equal(ew.discover(task.problem, method, **settings).scores.values)
+    other = {**settings, "steps": 13}
+    with pytest.raises(ew.EdgewiseError, match="other work: steps"):
+        ew.discover(task.problem, method, journal=folder, **other)
+
+
+def test_progress_tells_loss_and_size():
+    seen = []
+    trained(make_problem(), steps=2, on_progress=seen.append)
+    assert [(p.done, p.total) for p in seen] == [(1, 2), (2, 2)]
+    assert "loss " in seen[0].message
+    assert "masks on" in seen[0].message
+
+
+# --- errors
+
+
+@pytest.mark.parametrize("method", ["sp", "sp-edges", "edge-pruning", "ugs"])
+def test_settings_out_of_range(method):
+    problem = make_problem()
+    good = {"sparsity": 0.5} if method == "edge-pruning" else {"regularisation": 1}
+    for name, value, must in [
+        ("steps", 0, "a whole number of at least 1"),
+        ("learning_rate", 0, "a positive number"),
+        ("seed", -1, "between 0 and"),
+    ]:
+        with pytest.raises(SettingError, match=f"{name} is {value}; it must be {must}"):
+            ew.discover(problem, method, **{**good, name: value})
+    if method == "edge-pruning":
+        for value in (-0.1, 1.1, float("nan")):
+            with pytest.raises(SettingError, match=r"sparsity is .* between 0 and 1"):
+                ew.discover(problem, method, sparsity=value)
+    else:
+        with pytest.raises(SettingError, match=r"regularisation is -1; .* at least 0"):
+            ew.discover(problem, method, regularisation=-1)
+
+
+@pytest.mark.parametrize("method", ["sp", "sp-edges", "edge-pruning", "ugs"])
+def test_metrics_without_a_gradient(method):
+    settings = {"sparsity": 0.5} if method == "edge-pruning" else {"regularisation": 1}
+    with pytest.raises(MetricError, match=r"no gradient reaches the masks: .*accuracy.* kl"):
+        ew.discover(make_problem(metric="accuracy"), method, steps=3, **settings)
+
+
+def test_no_gradient_reaching_the_masks():
+    def constant(logits, rows):
+        return 0 * logits[:, 0]
+
+    with pytest.raises(MetricError, match=r"at 1/2 or at 0\.9, metric 'constant' does not change"):
+        ew.discover(make_problem(metric=constant), "sp-edges", regularisation=1, steps=3)
+
+
+@pytest.mark.parametrize("method", ["sp", "sp-edges", "edge-pruning", "ugs"])
+def test_masks_of_one_half_may_turn_a_gate_off_without_being_an_error(method):
+    """and-gate with zero ablation: at 1/2 its relu is off, and learning starts well above."""
+    problem = ew.load_task("and-gate", ablation="zero").problem
+    settings = {"sparsity": 0.5} if method == "edge-pruning" else {"regularisation": 0.01}
+    run = ew.discover(problem, method, steps=3, **settings)
+    assert run.scores.values.isfinite().all()
+    same = ew.load_task("and-gate", ablation="mean").problem  # of one prompt: what it is anyway
+    with pytest.raises(MetricError, match="no gradient reaches the masks"):
+        ew.discover(same, method, steps=3, **settings)
+
+
+def test_a_loss_that_is_no_number_names_the_step():
+    calls = []
+
+    def breaks(logits, rows):
+        calls.append(1)
+        return logits[:, 0] * (float("nan") if len(calls) > 6 else 1)
+
+    with pytest.raises(MetricError, match=r"the loss is nan in step \d+ on prompt 0\. Check"):
+        ew.discover(make_problem(metric=breaks), "sp-edges", regularisation=1, steps=20)
+
+
+@pytest.mark.parametrize("batch_size", [None, 1])
+def test_a_gradient_that_is_no_number_names_the_step_the_prompt_and_the_edge(batch_size):
+    """The metric is steep on the second of three prompts."""
+    problem = make_problem(batch_size=batch_size)
+    second = problem.pairs.answers[1, 0]
+    assert (problem.pairs.answers[:, 0] == second).sum() == 1
+
+    def steep(logits, rows):
+        values, bad = logits[:, 0].clone(), rows.answers[:, 0] == second
+        values[bad] = (logits[bad, 0] - logits[bad, 0].detach()).abs().sqrt()
+        return values
+
+    message = r"nan before the first step on prompt 1 for \d+ of \d+ masks \(input->a0"
+    with pytest.raises(MetricError, match=message):
+        ew.discover(problem.with_(metric=steep), "sp-edges", regularisation=1, steps=20)
+
+
+def test_half_precision_models_train():
+    model = random_model(dtype=torch.bfloat16)
+    problem = ew.Problem(model, random_pairs(model), "kl", "corrupted")
+    run = ew.discover(problem, "sp-edges", regularisation=0.1, steps=3)
+    assert run.scores.values.isfinite().all()

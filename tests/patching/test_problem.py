@@ -1,0 +1,279 @@
+"""A problem checks its parts against each other, before any work, and reports all faults."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import edgewise as ew
+from edgewise.errors import MetricError, ProblemError, SettingError, UnknownName
+from models import random_circuit, random_model, random_pairs
+
+
+def test_all_faults_are_reported_at_once():
+    model = random_model()
+    pairs = ew.PromptPairs.from_tokens([[1, 2, 99], [1, 2, 3]], answers=[[5], [44]])
+    with pytest.raises(ProblemError) as caught:
+        ew.Problem(model, pairs, "logit-diff", "corrupted", batch_size=0)
+    message = str(caught.value)
+    assert len(caught.value.faults) == 5
+    for part in (
+        "problem of tokens on random-0: 5 faults",
+        "pair 0: clean has token id 99; the model knows 0 to 10.",
+        "pair 1: answers has token id 44",
+        "metric 'logit-diff' needs wrong",
+        "ablation 'corrupted' needs corrupted prompts",
+        "batch_size is 0",
+    ):
+        assert part in message
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"metric": "kld"}, "no metric named 'kld'"),
+        ({"ablation": "corupted"}, "Did you mean 'corrupted'"),
+        ({"graph": ew.Graph.build(3, 2)}, "the graph has 3 layers of 2 heads.*random-0 has 2"),
+        ({"graph": ew.Graph.build(2, 2, mlps=False)}, "no MLPs"),
+    ],
+)
+def test_parts_that_do_not_fit(change, message):
+    model = random_model()
+    parts = {"metric": "kl", "ablation": "corrupted"} | change
+    with pytest.raises((ProblemError, UnknownName), match=message):
+        ew.Problem(model, random_pairs(model), **parts)
+
+
+def test_prompts_too_long_for_the_model():
+    model = random_model()
+    pairs = random_pairs(model, lengths=[11, 4])
+    with pytest.raises(ProblemError, match="prompts of up to 11 tokens; random-0 takes at most 10"):
+        ew.Problem(model, pairs, "kl", "corrupted")
+
+
+def test_corrupted_prompts_that_change_nothing():
+    model = random_model()
+    same = ew.PromptPairs.from_tokens([[1, 2]], [[1, 2]])
+    with pytest.raises(ProblemError, match="every corrupted prompt equals its clean one"):
+        ew.Problem(model, same, "kl", "corrupted")
+    ew.Problem(model, same, "kl", "zero")
+
+
+def test_ablations_that_do_not_fit():
+    model = random_model()
+    pairs = random_pairs(model)
+    with pytest.raises(SettingError, match=r"\(0, 0, 1\) is not a permutation"):
+        ew.Ablation("corrupted", position_permutation=(0, 0, 1))
+    with pytest.raises(SettingError, match="'zero' takes no position_permutation"):
+        ew.Ablation("zero", position_permutation=(0, 1))
+    with pytest.raises(SettingError, match="'zero' takes no prompts; only means do"):
+        ew.Ablation("zero", prompts=pairs)
+    with pytest.raises(ProblemError, match="position_permutation has 2 places for 6 positions"):
+        ew.Problem(model, pairs, "kl", ew.Ablation("corrupted", position_permutation=(1, 0)))
+    short = random_pairs(model, lengths=[3, 3])
+    with pytest.raises(ProblemError, match="the ablation prompts have at most 3"):
+        ew.Problem(model, pairs, "kl", ew.Ablation("mean-positional", prompts=short))
+
+
+def test_a_split_embedding_needs_positions_in_the_stream():
+    model = random_model(positions="shortformer", attention_only=True)
+    with pytest.raises(SettingError, match="adds no position"):
+        ew.Graph.of(model, split_embed=True)
+    graph = ew.Graph.build(2, 2, mlps=False, split_embed=True)
+    with pytest.raises(ProblemError, match="adds no position embeddings"):
+        ew.Problem(model, random_pairs(model), "kl", "corrupted", graph=graph)
+
+
+def test_direction_is_applied_in_the_loss_alone():
+    model = random_model()
+    pairs = random_pairs(model)
+    circuit = random_circuit(model.graph)
+    for metric, sign in (("kl", 1), ("logit-diff", -1), ("nll", 1), ("accuracy", -1)):
+        problem = ew.Problem(model, pairs, metric, "corrupted")
+        assert problem.loss(circuit) == sign * problem.value(circuit)
+        per_prompt = problem.per_prompt(circuit)
+        assert per_prompt.shape == (4,)
+        assert problem.value(circuit) == pytest.approx(per_prompt.mean().item())
+
+
+def test_a_metric_of_the_users_own():
+    def margin(logits, rows):
+        return logits.gather(1, rows.answers)[:, 0] - logits.max(dim=-1).values
+
+    model = random_model()
+    pairs = random_pairs(model)
+    circuit = random_circuit(model.graph)
+    plain = ew.Problem(model, pairs, margin, "corrupted")
+    better = ew.Problem(model, pairs, ew.Metric("margin", "logits", True, margin), "corrupted")
+    assert plain.loss(circuit) == plain.value(circuit)
+    assert better.loss(circuit) == -plain.loss(circuit)
+    logits = ew.run_circuit(plain, circuit)[:, -1]
+    expected = logits.gather(1, pairs.answers)[:, 0] - logits.max(dim=-1).values
+    torch.testing.assert_close(plain.per_prompt(circuit), expected)
+
+
+def test_a_metric_that_is_not_a_number_names_its_prompts():
+    def broken(logits, rows):
+        return torch.where(rows.prompt == 2, torch.nan, logits[:, 0])
+
+    model = random_model()
+    problem = ew.Problem(model, random_pairs(model), broken, "corrupted")
+    with pytest.raises(MetricError, match=r"'broken' is nan for 1 of 4 prompts \(prompt 2\)"):
+        ew.acdc(problem, threshold=0.1)
+
+
+def test_a_metric_of_the_wrong_shape():
+    model = random_model()
+    problem = ew.Problem(model, random_pairs(model), lambda logits, rows: logits, "corrupted")
+    with pytest.raises(MetricError, match=r"returned \(4, 11\); it must return one number"):
+        problem.loss(ew.Circuit.full(model.graph))
+
+
+def test_a_circuit_of_another_graph_of_the_same_model_can_be_run():
+    model = random_model()
+    problem = ew.Problem(model, random_pairs(model), "kl", "corrupted")
+    coarse = ew.Graph.of(model, split_heads=False)
+    assert problem.loss(ew.Circuit.full(coarse)) < 1e-9
+    with pytest.raises(SettingError, match="the graph has 5 layers"):
+        problem.loss(ew.Circuit.full(ew.Graph.build(5, 2)))
+
+
+def test_changing_a_part_makes_a_new_problem():
+    model = random_model()
+    problem = ew.Problem(model, random_pairs(model), "kl", "corrupted")
+    zero = problem.with_(ablation="zero")
+    assert (problem.ablation.kind, zero.ablation.kind) == ("corrupted", "zero")
+    with pytest.raises(SettingError, match="a problem has no 'refrence'"):
+        problem.with_(refrence="zero")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_lower_precision(dtype):
+    model = random_model(dtype=dtype)
+    problem = ew.Problem(model, random_pairs(model), "kl", "corrupted")
+    loss = problem.loss(ew.Circuit.full(model.graph))
+    assert abs(loss) < (1e-6 if dtype == torch.float32 else 1e-2)
+    assert problem.per_prompt(ew.Circuit.full(model.graph)).dtype == torch.float32
+
+
+def test_faithfulness():
+    model = random_model()
+    pairs = random_pairs(model)
+    circuit = random_circuit(model.graph, share=0.8)
+    for metric in ("kl", "logit-diff"):
+        problem = ew.Problem(model, pairs, metric, "corrupted")
+        full, empty = ew.Circuit.full(model.graph), ew.Circuit.empty(model.graph)
+        found = ew.faithfulness(problem, circuit)
+        assert found.full == problem.value(full)
+        assert found.empty == problem.value(empty)
+        assert found.loss == pytest.approx(problem.loss(circuit))
+        expected = (found.circuit - found.empty) / (found.full - found.empty)
+        assert found.normalized == pytest.approx(expected)
+        assert ew.faithfulness(problem, full).normalized == pytest.approx(1)
+        assert ew.faithfulness(problem, empty).normalized == pytest.approx(0)
+        torch.testing.assert_close(found.per_prompt, problem.per_prompt(circuit))
+        worst = found.per_prompt.argmin() if metric == "logit-diff" else found.per_prompt.argmax()
+        assert found.spread.worst == worst
+
+
+def test_faithfulness_says_none_where_full_and_empty_agree():
+    problem = ew.load_task("tracr-length", ablation="corrupted").problem
+    assert ew.faithfulness(problem, ew.Circuit.full(problem.graph)).normalized is None
+
+
+def test_an_error_in_a_metric_leaves_gradients_as_they_were():
+    """The exception is held, as a notebook does: its frames must not hold the gradient switch."""
+    model = random_model()
+    problem = ew.Problem(model, random_pairs(model), lambda logits, rows: logits, "corrupted")
+    with pytest.raises(MetricError) as caught:
+        problem.loss(ew.Circuit.full(model.graph))
+    assert caught.value is not None
+    assert torch.is_grad_enabled()
+
+
+def test_a_users_metric_cannot_change_what_later_ones_see():
+    def writes(logits, rows):
+        rows.clean_logits.sub_(5)
+        return (logits - rows.clean_logits).square().mean(dim=-1)
+
+    model = random_model()
+    problem = ew.Problem(model, random_pairs(model), writes, "corrupted")
+    full = ew.Circuit.full(model.graph)
+    assert problem.loss(full) == problem.loss(full)
+
+
+def test_ablations_are_checked_like_prompts():
+    model = random_model()
+    pairs = random_pairs(model)
+    wild = ew.PromptPairs.from_tokens([[1, 2, 999]])
+    with pytest.raises(ProblemError, match="ablation prompt has token id 999"):
+        ew.Problem(model, pairs, "kl", ew.Ablation("mean", prompts=wild))
+    long = ew.PromptPairs.from_tokens([[1] * 11])
+    with pytest.raises(ProblemError, match="ablation prompts of up to 11 tokens"):
+        ew.Problem(model, pairs, "kl", ew.Ablation("mean", prompts=long))
+    order = tuple(range(11))
+    with pytest.raises(ProblemError, match="position_permutation has 11 places"):
+        ew.Problem(model, pairs, "kl", ew.Ablation("corrupted", position_permutation=order))
+    bare = random_model(positions="none")
+    scramble = ew.Ablation("corrupted", position_permutation=(1, 0, 2, 3, 4, 5))
+    with pytest.raises(ProblemError, match="moves nothing"):
+        ew.Problem(bare, pairs, "kl", scramble)
+
+
+def test_a_ablation_of_the_users_own_is_taken_as_it_is():
+    plain = ew.load_task("tracr-reverse", ablation=ew.Ablation("corrupted"))
+    assert plain.problem.ablation.position_permutation is None
+
+
+def test_first_use_under_inference_mode_caches_plain_tensors():
+    model = random_model()
+    problem = ew.Problem(model, random_pairs(model), "kl", "corrupted")
+    with torch.inference_mode():
+        problem.loss(ew.Circuit.full(model.graph))
+    for batch in problem.evaluator(model.graph).batches:
+        assert not batch.ablation.senders.dense().is_inference()
+        assert not batch.rows.clean_logits.is_inference()
+
+
+def test_forward_passes_count_ablations_too():
+    model = random_model()
+    graph = ew.Graph.of(model, switches=True)
+    for ablation, passes in (("zero", 3), ("corrupted", 4), ("mean", 4)):
+        problem = ew.Problem(model, random_pairs(model), "kl", ablation, graph=graph)
+        problem.loss(ew.Circuit.full(graph))
+        assert problem.passes() == (passes, 0), ablation
+
+
+def test_wrong_kinds_of_things_are_named():
+    code = """
+import sys; sys.path.insert(0, "tests")
+from models import random_model, random_pairs
+import edgewise as ew
+model = random_model(); pairs = random_pairs(model)
+problem = ew.Problem(model, pairs, "kl")
+for make in (
+    lambda: ew.Problem("tracr-reverse", pairs, "kl"),
+    lambda: ew.Problem(model, [[1, 2]], "kl"),
+    lambda: ew.Problem(model, pairs, "kl", batch_size=2.5),
+    lambda: ew.recovery(ew.Circuit.full(model.graph), None),
+    lambda: ew.discover(ew.load_task("or-gate"), "acdc", threshold=0.1),
+    lambda: ew.load_task("tracr-sort", n="5"),
+    lambda: ew.load_task("tracr-sort", seed=2**70),
+    lambda: ew.acdc(problem, threshold="0.1"),
+    lambda: ew.acdc(problem, threshold=0.1, absolute="no"),
+):
+    try:
+        make()
+        print("accepted")
+    except ew.EdgewiseError as error:
+        assert "\\n" not in str(error), error
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+
+
+def test_layers_are_attributes():
+    code = 'import edgewise; print(edgewise.tasks.published_circuit("tracr-reverse").n_edges)'
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "15", done.stderr
