@@ -41,6 +41,7 @@ ROOMS = (
     "errors",
     "blame",
     "codec",
+    "tables",
     "storage",
     "settings",
     "graph",

@@ -32,7 +32,8 @@ from edgewise.reporting.prompts import prompt_plot
 from edgewise.reporting.routing import Router
 from edgewise.reporting.scales import axis
 from edgewise.reporting.tables import MOST_DECISIONS
-from edgewise.reporting.text import measured, number, percent, seconds, thresholds, verdict
+from edgewise.reporting.text import thresholds, verdict
+from edgewise.tables import measured, number, percent, seconds
 from models import random_circuit, random_model, random_pairs
 
 VOID = {"br", "col", "input", "meta"}

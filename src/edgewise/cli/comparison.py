@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 
 from edgewise.cli import show
 from edgewise.evaluation import Comparison, Judgement
-from edgewise.reporting.text import measured, percent
+from edgewise.tables import measured, percent
 
 _MOST_NAMED = 12
 _PROMPTS = {

@@ -8,7 +8,8 @@ from edgewise.methods import Decision
 from edgewise.record import Run
 from edgewise.reporting.markup import Markup, coordinate, el
 from edgewise.reporting.scales import Axis, axis
-from edgewise.reporting.text import count, loss_label, number, threshold, thresholds
+from edgewise.reporting.text import loss_label, threshold, thresholds
+from edgewise.tables import count, number
 
 WIDTH, HEIGHT = 540.0, 270.0
 LEFT, RIGHT, TOP, BOTTOM = 66.0, 14.0, 30.0, 46.0

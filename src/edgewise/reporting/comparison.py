@@ -9,7 +9,7 @@ from edgewise.reporting.markup import Markup, el, join
 from edgewise.reporting.page import document
 from edgewise.reporting.side_by_side import side_by_side
 from edgewise.reporting.tables import MOST_EDGES, data_table, num
-from edgewise.reporting.text import count, measured, number, percent
+from edgewise.tables import count, measured, number, percent
 
 _PROMPTS = {
     "held-out": "held-out prompts",

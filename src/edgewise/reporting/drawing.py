@@ -20,7 +20,7 @@ from edgewise.reporting.legend import Drawn, legend
 from edgewise.reporting.markup import Markup, el, join
 from edgewise.reporting.moves import moves, titles
 from edgewise.reporting.routing import Router
-from edgewise.reporting.text import count, number
+from edgewise.tables import count, number
 
 # More curves than this are a grey blur, and a file of many megabytes.
 MOST_CURVES = 1_500

@@ -10,7 +10,7 @@ from edgewise.record import Run
 from edgewise.reporting.markup import Markup, el
 from edgewise.reporting.scatter import Dot, Level, Series, scatter
 from edgewise.reporting.tables import data_table, facts, num
-from edgewise.reporting.text import count, number, percent
+from edgewise.tables import count, number, percent
 
 _SETS = 10  # of nodes knocked out: the worst ones
 _EDGES = 500

@@ -11,7 +11,8 @@ from edgewise.reporting.markup import Markup, el
 from edgewise.reporting.page import document
 from edgewise.reporting.scatter import Dot, Series, scatter
 from edgewise.reporting.tables import data_table, facts, num
-from edgewise.reporting.text import ablation_words, number, percent, plain
+from edgewise.reporting.text import ablation_words
+from edgewise.tables import number, percent, plain
 
 _BAR = 180.0  # pixels of a probability of 1
 _MOST = 1_000  # rows

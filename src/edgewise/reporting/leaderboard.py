@@ -12,7 +12,7 @@ from edgewise.reporting.intervals import interval_chart
 from edgewise.reporting.markup import Markup, el, join
 from edgewise.reporting.page import document
 from edgewise.reporting.tables import data_table, num
-from edgewise.reporting.text import count, number
+from edgewise.tables import count, number
 
 _TITLE = "Methods against what the weights use"
 _HOW = """

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from edgewise.graph import SLOTS, Graph
 from edgewise.reporting.groups import NodeGroups
 from edgewise.reporting.markup import Markup, el
-from edgewise.reporting.text import number
+from edgewise.tables import number
 
 _SLIDER_FROM = 30  # fewer curves need no slider
 _SLOT_NAMES = {"q": "query", "k": "key", "v": "value"}

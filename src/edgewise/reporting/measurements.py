@@ -9,7 +9,8 @@ from edgewise.record import Run
 from edgewise.reporting.markup import Markup, el
 from edgewise.reporting.prompts import prompt_plot
 from edgewise.reporting.tables import data_table, facts, num
-from edgewise.reporting.text import number, percent, recovery_points
+from edgewise.reporting.text import recovery_points
+from edgewise.tables import number, percent
 
 
 def faithfulness_section(run: Run) -> Markup | None:

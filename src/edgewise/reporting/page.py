@@ -15,7 +15,8 @@ from edgewise.reporting.groups import Given, groups_of
 from edgewise.reporting.markup import Markup, el, join
 from edgewise.reporting.measurements import faithfulness_section, recovery_section
 from edgewise.reporting.tables import data_table, decisions, groups_table, kept_edges, num
-from edgewise.reporting.text import count, measured, percent, seconds, settings_line, verdict
+from edgewise.reporting.text import settings_line, verdict
+from edgewise.tables import count, measured, percent, seconds
 
 # The browser itself refuses to load anything: the page holds all it needs.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"

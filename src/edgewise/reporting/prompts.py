@@ -8,7 +8,7 @@ from typing import Any
 
 from edgewise.reporting.markup import Markup, el
 from edgewise.reporting.scales import Axis, axis
-from edgewise.reporting.text import count, measured, number
+from edgewise.tables import count, measured, number
 
 _WIDTH, _SIDE = 760.0, 24.0
 _MARKS = {"full": "full model", "empty": "empty circuit", "circuit": "circuit, mean"}

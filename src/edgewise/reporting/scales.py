@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from edgewise.reporting.text import number
+from edgewise.tables import number
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from edgewise.reporting.drawing import bands, box_rect
 from edgewise.reporting.layout import Box, Layout, lay_out
 from edgewise.reporting.markup import Markup, el
 from edgewise.reporting.routing import Router
-from edgewise.reporting.text import count
+from edgewise.tables import count
 
 _MOST_PICTURES = 12
 _MOST_CURVES = 3_000  # in all pictures together

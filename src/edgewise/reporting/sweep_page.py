@@ -10,8 +10,8 @@ from edgewise.reporting.markup import Markup, el
 from edgewise.reporting.page import document
 from edgewise.reporting.scatter import Dot, Series, scatter
 from edgewise.reporting.tables import data_table, num
-from edgewise.reporting.text import count, number, plain
 from edgewise.sweeps import SETTING, Sweep
+from edgewise.tables import count, number, plain
 
 _MOST = 2_000  # rows
 _VARIED = ("model", "metric", "ablation", "corruption", "template", "seed", "n")

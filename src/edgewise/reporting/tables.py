@@ -10,7 +10,7 @@ from edgewise.methods import Decision
 from edgewise.record import Run
 from edgewise.reporting.groups import NodeGroups
 from edgewise.reporting.markup import Markup, el
-from edgewise.reporting.text import count, number, percent
+from edgewise.tables import count, number, percent
 
 MOST_DECISIONS = 2_000
 MOST_EDGES = 5_000

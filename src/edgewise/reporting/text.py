@@ -8,6 +8,7 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Context
 from typing import Any
 
 from edgewise.record import Run
+from edgewise.tables import count, measured, percent, plain
 
 _ABLATIONS = {
     "corrupted": "its value on the corrupted prompt",
@@ -15,73 +16,8 @@ _ABLATIONS = {
     "mean": "its mean over prompts and positions",
     "mean-positional": "its mean over prompts at each position",
 }
-# Units that say what a number is, not what it is counted in: "accuracy is 0.9", not "0.9 fraction".
-_UNSPOKEN_UNITS = frozenset({"", "fraction", "probability", "own unit"})
 # As in evaluation: a share of a difference below float noise is a share of noise.
 _NOISE = 1e-6
-
-
-def number(value: float, digits: int = 3, *, padded: bool = False) -> str:
-    """A number with `digits` significant digits and a real minus sign; `padded` keeps final zeros.
-
-    >>> number(0.23163), number(32491), number(-1.184e-13), number(0.5), number(0.5, padded=True)
-    ('0.232', '32,491', '−1.18e-13', '0.5', '0.500')
-    """
-    if value == 0 or not math.isfinite(value):
-        return str(value + 0.0).replace("0.0", "0").replace("-", "−")
-    size = math.floor(math.log10(abs(value)))
-    if -4 <= size < 7:
-        text = f"{value:,.{max(0, digits - 1 - size)}f}"
-        text = text if padded or "." not in text else text.rstrip("0").rstrip(".")
-    else:
-        text = f"{value:.{digits - 1}e}"
-    return text.replace("-", "−", 1) if value < 0 else text
-
-
-def percent(share: float) -> str:
-    """A share as a percentage; 100 % and 0 % are said only when they are true."""
-    value = 100 * share
-    if abs(value - 100) > 100 * _NOISE and 99.95 <= value < 100:
-        return "over 99.9 %"
-    if 100 * _NOISE < value < 0.05:
-        return "under 0.1 %"
-    text = f"{value:,.{0 if abs(value) >= 999.5 else 1}f}".removesuffix(".0")
-    return ("0" if text == "-0" else text.replace("-", "−")) + " %"
-
-
-def count(n: int, noun: str, plural: str = "") -> str:
-    """'1 edge', '32,491 edges'; `plural` where it is not the noun with an s."""
-    return f"{n:,} {noun}" if n == 1 else f"{n:,} {plural or noun + 's'}"
-
-
-def measured(value: float, unit: str, *, scale: float = 0.0) -> str:
-    """A number with its unit; float noise beside `scale` is 0."""
-    text = "0" if abs(value) <= _NOISE * scale else number(value)
-    return text if unit in _UNSPOKEN_UNITS else f"{text} {unit}"
-
-
-def seconds(value: float) -> str:
-    """A duration in the unit that suits it."""
-    if value < 60:
-        return f"{number(value, 2)} s"
-    minutes, rest = divmod(round(value), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
-
-
-def plain(value: object) -> str:
-    """A setting in a reader's words."""
-    match value:
-        case bool() | None:
-            return {True: "yes", False: "no", None: "none"}[value]
-        case float():
-            return f"{value:.10g}"
-        case list() | tuple():
-            return ", ".join(plain(item) for item in value) or "none"
-        case Mapping():
-            return ", ".join(f"{key} {plain(item)}" for key, item in value.items()) or "none"
-        case _:
-            return str(value)
 
 
 def ablation_words(ablation: Mapping[str, Any]) -> str:

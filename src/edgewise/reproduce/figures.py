@@ -11,8 +11,8 @@ from edgewise.reporting.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, c
 from edgewise.reporting.legend import key_entry, line_sample
 from edgewise.reporting.markup import Markup, coordinate, el
 from edgewise.reporting.scales import Axis, axis
-from edgewise.reporting.text import number
 from edgewise.reproduce.results import Group, Results, described
+from edgewise.tables import number
 
 NAMES = {"acdc": "ACDC", "sp": "SP", "hisp": "HISP", "random": "random circuits"}
 _COLOURS = {"acdc": "q", "sp": "k", "hisp": "v", "random": "plain"}

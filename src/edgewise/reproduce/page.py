@@ -9,11 +9,11 @@ from typing import Any
 from edgewise.reporting.markup import Markup, el
 from edgewise.reporting.page import document
 from edgewise.reporting.tables import data_table, facts, num
-from edgewise.reporting.text import count, seconds
 from edgewise.reproduce.figures import by_size, legend, roc
 from edgewise.reproduce.published import TABLES
 from edgewise.reproduce.results import ENOUGH, Results, name_of
 from edgewise.reproduce.sections import gates, highlights, sizes, truth
+from edgewise.tables import count, seconds
 
 Draw = Callable[[Results, str, str, str], Markup | None]
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from edgewise.reporting.markup import Markup, el
 from edgewise.reporting.tables import data_table, num
-from edgewise.reporting.text import number
 from edgewise.reproduce.figures import NAMES
 from edgewise.reproduce.results import ENOUGH, Group, Results, name_of, under
+from edgewise.tables import number
 
 _METHODS = ("acdc", "sp", "hisp")
 
