@@ -149,12 +149,12 @@ def test_the_effect_is_what_removal_changes_with_the_norm_held(shape):
     x = final[:, -1]
     ids = torch.stack([pairs.answers[:, 0], pairs.wrong[:, 0]], dim=1)
     for name, effect in heads.items():
-        sent = outputs.sent.dense([model.graph.row(Node.parse(name))])[0, :, -1]
+        written = outputs.senders.dense([model.graph.row(Node.parse(name))])[0, :, -1]
         if model.config.norm == "none":
-            change = logits_of(model, x) - logits_of(model, x - sent)
+            change = logits_of(model, x) - logits_of(model, x - written)
         else:
             scale = (x.var(dim=-1, keepdim=True, unbiased=False) + model.config.eps).sqrt()
-            normed = (sent - sent.mean(dim=-1, keepdim=True)) / scale
+            normed = (written - written.mean(dim=-1, keepdim=True)) / scale
             change = normed * model.weights.get("ln_final.w", 1.0) @ model.weights["unembed.W_U"]
         pair = change.gather(1, ids)
         assert effect == pytest.approx((pair[:, 0] - pair[:, 1]).mean().item(), rel=1e-9)

@@ -6,8 +6,8 @@ import torch
 import edgewise as ew
 from edgewise.errors import MetricError, ScoreError, SettingError
 from edgewise.methods import method_named
+from edgewise.model.outputs import SenderOutputs
 from edgewise.model.parts import ACTIVATIONS, NORMS
-from edgewise.model.sent import Sent
 from models import SHAPES, random_model, random_pairs
 from reference import load_reference, reference_tokens
 
@@ -153,7 +153,7 @@ def _nearly_clean(problem, step):
             if problem.graph.switches
         }
         parts = (dense + step * noise).split([len(part) for part in clean.senders.parts])
-        ablation = replace(batch.ablation, senders=Sent(parts), vectors=vectors)
+        ablation = replace(batch.ablation, senders=SenderOutputs(parts), vectors=vectors)
         near.append(replace(batch, ablation=ablation))
     evaluator.__dict__["batches"] = tuple(near)
     return problem

@@ -59,7 +59,7 @@ def test_empty_circuit_with_mean_ablation_reads_mean_senders(ablation):
         problem = ew.Problem(model, pairs, "kl", ew.Ablation(ablation, prompts=prompts))
         tokens = (prompts or pairs).clean
         _, outputs = run(model, tokens, torch.ones_like(tokens).bool(), model.graph, CleanReader())
-        senders = outputs.sent.dense()  # [sender batch pos d_model]
+        senders = outputs.senders.dense()  # [sender batch pos d_model]
         dims = (1, 2) if ablation == "mean" else (1,)
         final = senders.mean(dim=dims).sum(dim=0) + outputs.constant
         from edgewise.model.runtime import logits_of
@@ -76,7 +76,7 @@ def test_senders_and_constants_sum_to_the_residual_stream(shape):
     for options in ({}, {"split_heads": False}, {"split_embed": model.config.adds_positions}):
         graph = ew.Graph.of(model, **options)
         final, outputs = run(model, tokens, torch.ones_like(tokens).bool(), graph, CleanReader())
-        rows = outputs.sent.dense()
+        rows = outputs.senders.dense()
         assert len(rows) == len(graph.senders)
         close(rows.sum(dim=0) + outputs.constant, final)
 
@@ -119,7 +119,7 @@ def test_removing_one_edge_is_path_patching_by_hand():
     _, corrupted = run(model, pairs.corrupted, real, model.graph, CleanReader())
     _, clean = run(model, pairs.clean, real, model.graph, CleanReader())
     row = model.graph.row(edge.sender)
-    (difference,) = corrupted.sent.minus(clean.sent).dense([row])
+    (difference,) = corrupted.senders.minus(clean.senders).dense([row])
 
     class Patched(CleanReader):
         def read(self, outputs, site):

@@ -13,9 +13,8 @@ from edgewise.graph import Graph, Node, Port, Sender, Site
 from edgewise.model import Model
 from edgewise.model.attention import Vectors
 from edgewise.model.config import ModelConfig
-from edgewise.model.outputs import Outputs
+from edgewise.model.outputs import Outputs, SenderOutputs
 from edgewise.model.runtime import CleanReader, Reader, run
-from edgewise.model.sent import Sent
 from edgewise.patching import Batch, CircuitReader
 
 
@@ -68,12 +67,12 @@ class _Remembering:
 
 @dataclass(frozen=True, eq=False)
 class Base:
-    """A micro-batch before any removal: what the output port read, and all that was sent."""
+    """A micro-batch before any removal: what the output port read, and all that senders wrote."""
 
     circuit: Circuit | None  # None: the full model
     full: Float[Tensor, "batch pos d_model"]  # what the full model's output port reads
     final: Float[Tensor, "batch pos d_model"]  # what this one's reads
-    sent: Sent
+    senders: SenderOutputs
     _read: dict[Site | tuple[Site, int], Float[Tensor, "batch pos d_model"]]
 
     @classmethod
@@ -90,11 +89,11 @@ class Base:
         reader = _Remembering(CleanReader(), None, model.config)
         full, outputs = run(model, tokens, real, graph, reader)
         if circuit is None:
-            return cls(None, full, full, outputs.sent, reader.at)
+            return cls(None, full, full, outputs.senders, reader.at)
         own = CircuitReader(circuit, batch.ablation, batch.pairs, model.dtype, model.device)
         reader = _Remembering(own, circuit, model.config)
         final, outputs = run(model, tokens, real, graph, reader)
-        return cls(circuit, full, final, outputs.sent, reader.at)
+        return cls(circuit, full, final, outputs.senders, reader.at)
 
     def read(self, node: Node, site: Site) -> Float[Tensor, "batch pos d_model"]:
         """What a node's port of a site reads; of the circuit's nodes, those that an edge feeds."""

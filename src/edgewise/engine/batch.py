@@ -60,7 +60,7 @@ class LiveBatch:
         pairs, device = batch.pairs, model.device
         real = pairs.real.to(device)
         self._base = Base.of(model, graph, batch, real, base)
-        ablation, live = batch.ablation.senders, self._base.sent
+        ablation, live = batch.ablation.senders, self._base.senders
         difference = live.mapped(torch.neg) if ablation is None else ablation.minus(live)
         spans = None if graph.spans is None else pairs.at_spans(graph.spans).to(device)
         self._changes = Changes(difference, spans, self._base.final)

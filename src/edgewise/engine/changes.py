@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from edgewise.engine.paths import Path
-from edgewise.model.sent import Heads, Sent
+from edgewise.model.outputs import Heads, SenderOutputs
 
 
 class Into(NamedTuple):
@@ -28,13 +28,13 @@ class Changes:
 
     def __init__(
         self,
-        difference: Sent,
+        difference: SenderOutputs,
         spans: Bool[Tensor, "span batch pos"] | None,
         like: Float[Tensor, "batch pos d_model"],
     ) -> None:
         self._difference, self._like = difference, like
         self._spans = None if spans is None else spans.to(like)
-        self._at_port: tuple[Into, Sent] | None = None
+        self._at_port: tuple[Into, SenderOutputs] | None = None
         self._gone: tuple[object, frozenset[int], Tensor] | None = None
 
     def first(self) -> int:
@@ -81,7 +81,7 @@ class Changes:
         self._gone = at, frozenset(gone), total
         return total
 
-    def _at(self, into: Into, positions: Int[Tensor, "place"]) -> Sent:
+    def _at(self, into: Into, positions: Int[Tensor, "place"]) -> SenderOutputs:
         """The differences at a port's positions, without a copy if it can."""
         if self._at_port is None or self._at_port[0] != into:
             first, last = int(positions[0]), int(positions[-1])

@@ -210,8 +210,8 @@ def _direct_effects(problem: Problem) -> dict[Node, float]:
         direction = norm_pullback(model.linearised(), "ln_final", final, wanted[None])[0]
         weight = answered.double() / answered.sum(dim=1, keepdim=True)
         direction = direction * weight[..., None].to(direction)
-        sent = outputs.sent.dense()
-        total += torch.einsum("sbpd,bpd->s", sent, direction).double().cpu()
+        written = outputs.senders.dense()
+        total += torch.einsum("sbpd,bpd->s", written, direction).double().cpu()
     effects = (total / len(problem.pairs)).tolist()
     return dict(zip(graph.senders, effects, strict=True))
 

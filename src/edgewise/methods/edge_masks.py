@@ -25,8 +25,7 @@ from torch import Tensor
 
 from edgewise.graph import SLOTS, Edge, Graph, Site
 from edgewise.model.attention import Vectors
-from edgewise.model.outputs import Outputs
-from edgewise.model.sent import Heads, Part, Sent
+from edgewise.model.outputs import Outputs, Part, SenderOutputs
 from edgewise.patching import AblatedValues
 from edgewise.problem import Problem
 
@@ -80,34 +79,11 @@ class Differences(Outputs):
         self._ablation, self.n_rows, self._n_parts = ablation.senders, 0, 0
         self.buffers, self.token = _Buffers(), torch.zeros(())
 
-    def write_embeddings(
-        self,
-        token: Float[Tensor, "batch pos d_model"],
-        position: Float[Tensor, "batch pos d_model"] | None,
-    ) -> None:
-        """Write the embedding sender(s): apart or summed, as the graph has them."""
-        self._put(self._embeddings(token, position))
-
-    def write_heads(
-        self,
-        z: Float[Tensor, "head batch pos d_head"],
-        weight: Float[Tensor, "head d_head d_model"],
-        bias: Float[Tensor, "d_model"] | None,
-    ) -> None:
-        """Write a layer's heads; the output bias is a constant."""
-        self._put(Heads(z, weight, self.graph.split_heads))
-        if bias is not None:
-            bias = bias.to(z.device)
-            self.constant = bias if self.constant is None else self.constant + bias
-
-    def write_mlp(self, value: Float[Tensor, "batch pos d_model"]) -> None:
-        """Write an MLP's output, its output bias included."""
-        self._put(value[None])
-
-    def _put(self, part: Part) -> None:
-        live = Sent([part])
+    def append(self, part: Part) -> None:
+        """Take the next senders: what they write less their ablation."""
+        live = SenderOutputs([part])
         if self._ablation is not None:
-            live = live.minus(Sent([self._ablation.parts[self._n_parts]]))
+            live = live.minus(SenderOutputs([self._ablation.parts[self._n_parts]]))
         value = live.dense()
         rows = slice(self.n_rows, self.n_rows + len(value))
         if self.buffers.values is None:
@@ -116,6 +92,11 @@ class Differences(Outputs):
             self.token = value.new_zeros(())
         self.token = _written(value, self.token, self.buffers, rows)
         self.n_rows, self._n_parts = rows.stop, self._n_parts + 1
+
+    def add_constant(self, bias: Float[Tensor, "d_model"]) -> None:
+        """Add an output bias of attention, which is no sender's."""
+        bias = bias.to(self.token.device)
+        self.constant = bias if self.constant is None else self.constant + bias
 
 
 class EdgeMaskReader:
@@ -262,7 +243,7 @@ _read: Callable[[Tensor, Tensor, _Buffers, Tensor | None, list[Tensor] | None], 
 )
 
 
-def _ablation_sums(graph: Graph, senders: Sent | None) -> Bases:
+def _ablation_sums(graph: Graph, senders: SenderOutputs | None) -> Bases:
     """What each site would read if every edge into it carried its ablation, without constants."""
     if senders is None:
         return {}

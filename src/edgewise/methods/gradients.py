@@ -25,10 +25,9 @@ from edgewise.graph import SLOTS, Graph, Site
 from edgewise.model import Model
 from edgewise.model.attention import Vectors, of_heads
 from edgewise.model.norms import layer_device, norm_pullback
-from edgewise.model.outputs import Outputs
+from edgewise.model.outputs import Outputs, SenderOutputs
 from edgewise.model.parts import mixed_heads
 from edgewise.model.runtime import CleanReader, logits_of, run
-from edgewise.model.sent import Sent
 from edgewise.patching import AblatedValues, RecordingReader, answer_rows
 from edgewise.problem import Problem
 
@@ -38,7 +37,7 @@ class CleanRun:
     """An ordinary run on the clean prompts."""
 
     logits: Float[Tensor, "row vocab"]
-    senders: Sent
+    senders: SenderOutputs
     vectors: Mapping[Site, Tensor]  # q, k and v, [head batch pos d_head]
 
 
@@ -50,7 +49,7 @@ def clean_run(problem: Problem, pairs: PromptPairs) -> CleanRun:
     final, outputs = run(model, tokens, real, problem.graph, reader)
     problem.evaluator(problem.graph).work.forward_passes += 1
     logits = logits_of(model, final[pairs.answer_at.to(model.device)])
-    return CleanRun(logits, outputs.sent, reader.vectors)
+    return CleanRun(logits, outputs.senders, reader.vectors)
 
 
 class GradientReader:
@@ -84,7 +83,7 @@ class GradientRun:
     """One run with gradients: logits, what senders wrote, the gradients where ports read."""
 
     logits: Float[Tensor, "row vocab"]
-    senders: Sent
+    senders: SenderOutputs
     caught: GradientReader
     steepness: float  # the largest |dL / d logit| of a prompt
 
@@ -126,7 +125,7 @@ def run_with_gradients(
     work = problem.evaluator(problem.graph).work
     work.forward_passes += 1
     work.backward_passes += 1
-    senders = outputs.sent.mapped(torch.Tensor.detach)
+    senders = outputs.senders.mapped(torch.Tensor.detach)
     return GradientRun(logits.detach(), senders, reader, float(leaf.grad.abs().max()))
 
 
@@ -143,7 +142,7 @@ def _not_finite(problem: Problem, pairs: PromptPairs, values: Tensor) -> MetricE
 
 @dataclass(frozen=True, eq=False)
 class EdgeGradients:
-    """The change each removal makes to what is sent, and the gradients that it meets, and where."""
+    """What each removal changes of what senders write, and the gradients where it is read."""
 
     difference: Float[Tensor, "sender batch pos d_model"]  # ablation - live
     spans: Bool[Tensor, "span batch pos"]  # where the graph's spans are
@@ -154,16 +153,16 @@ class EdgeGradients:
 
 def edge_gradients(
     run: GradientRun,
-    senders: Sent,
+    senders: SenderOutputs,
     vectors: Mapping[Site, Tensor],
     ablation: AblatedValues,
     spans: Bool[Tensor, "span batch pos"],
 ) -> EdgeGradients:
     """The gradients of a run, against removals from what senders write and heads compute."""
-    wanted = ablation.senders
-    sent = senders.mapped(torch.neg) if wanted is None else wanted.minus(senders)
-    difference = sent.dense()
-    changes = {site: wanted - vectors[site] for site, wanted in ablation.vectors.items()}
+    ablated = ablation.senders
+    change = senders.mapped(torch.neg) if ablated is None else ablated.minus(senders)
+    difference = change.dense()
+    changes = {site: ablated - vectors[site] for site, ablated in ablation.vectors.items()}
     return EdgeGradients(
         difference, spans.to(difference.device), changes, run.caught, run.steepness
     )

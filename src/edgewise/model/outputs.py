@@ -1,21 +1,165 @@
-"""What the senders have written so far in one run: the residual stream, taken apart."""
+"""What the senders of a run wrote: the residual stream, taken apart.
+
+Heads are kept before their output projection (d_head numbers each, not d_model) and projected one
+by one only where single senders are read, so a run that reads the plain residual stream costs no
+more than an ordinary forward pass.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from edgewise.graph import Graph
-from edgewise.model.sent import Heads, Part, Sent
+from edgewise.model.parts import mixed_heads, separate_heads
+
+
+@dataclass(frozen=True, eq=False)
+class Heads:
+    """What a layer's heads wrote: z times weight, a sender each or all of them one sender.
+
+    The product is made where the weight lies, and comes back to where z is.
+    """
+
+    z: Float[Tensor, "head batch pos d_head"]
+    weight: Float[Tensor, "head d_head d_model"]
+    apart: bool
+
+    def __len__(self) -> int:
+        return len(self.z) if self.apart else 1
+
+    def dense(self) -> Float[Tensor, "sender batch pos d_model"]:
+        """Every sender, in the size it has on the stream."""
+        if self.apart:
+            return separate_heads(self.z.to(self.weight.device), self.weight).to(self.z.device)
+        return self.total()[None]
+
+    def total(self) -> Float[Tensor, "batch pos d_model"]:
+        """The sum of the senders."""
+        return mixed_heads(self.z.to(self.weight.device), self.weight).to(self.z.device)
+
+    def rows(self, indices: Sequence[int]) -> Heads:
+        """The senders of these rows."""
+        if not self.apart:
+            return self
+        at = _index(indices)
+        return replace(self, z=self.z[at], weight=self.weight[at])
+
+
+Part = (
+    Float[Tensor, "_ _ _ _"] | Heads
+)  # neighbouring senders: [sender batch pos d_model], or heads
+
+
+class SenderOutputs:
+    """What senders wrote in one run, or differences of it, part by part in the graph's rows."""
+
+    def __init__(self, parts: Sequence[Part]) -> None:
+        self.parts = tuple(parts)
+        self._part_of_row = [(p, i) for p, part in enumerate(parts) for i in range(len(part))]
+
+    def __len__(self) -> int:
+        return len(self._part_of_row)
+
+    def plus(self, other: SenderOutputs) -> SenderOutputs:
+        """These and others, written by the same senders. Batch and pos of either may be 1."""
+        return SenderOutputs(
+            [_joined(torch.add, *p) for p in zip(self.parts, other.parts, strict=True)]
+        )
+
+    def minus(self, other: SenderOutputs | None) -> SenderOutputs:
+        """These less others, written by the same senders; None is zero for all of them."""
+        if other is None:
+            return self
+        return SenderOutputs(
+            [_joined(torch.sub, *p) for p in zip(self.parts, other.parts, strict=True)]
+        )
+
+    def mapped(self, function: Callable[[Tensor], Tensor]) -> SenderOutputs:
+        """With a function applied that leaves channels and their order alone."""
+        return SenderOutputs(
+            [
+                replace(part, z=function(part.z)) if isinstance(part, Heads) else function(part)
+                for part in self.parts
+            ]
+        )
+
+    def dense(self, rows: Sequence[int] | None = None) -> Float[Tensor, "row _ _ d_model"]:
+        """Some senders, or all, each in the size it has on the stream."""
+        rows = range(len(self)) if rows is None else rows
+        parts = list(self._chosen(rows))
+        if torch.is_grad_enabled():
+            return torch.cat([part.dense() if isinstance(part, Heads) else part for part in parts])
+        values = [part.z if isinstance(part, Heads) else part for part in parts]
+        shape = torch.broadcast_shapes(*(value.shape[1:3] for value in values))
+        d_model = (parts[0].weight if isinstance(parts[0], Heads) else parts[0]).shape[-1]
+        out = values[0].new_empty(len(rows), *shape, d_model)
+        self.into(out, rows)
+        return out
+
+    def total(self, rows: Sequence[int]) -> Float[Tensor, "batch pos d_model"]:
+        """The sum of some senders, in one product per layer."""
+        result: Tensor | None = None
+        for part in self._chosen(rows):
+            term = part.total() if isinstance(part, Heads) else part.sum(dim=0)
+            result = term if result is None else result + term
+        assert result is not None  # nobody asks for the sum of nothing
+        return result
+
+    def into(self, out: Float[Tensor, "row _ _ d_model"], rows: Sequence[int]) -> None:
+        """Write some senders, in this order, to `out`."""
+        done = 0
+        for part in self._chosen(rows):
+            target = out[done : done + len(part)]
+            if not isinstance(part, Heads):
+                target.copy_(part)
+            elif part.apart and _may_be_filled(target, part):
+                torch.bmm(part.z.flatten(1, 2), part.weight, out=target.flatten(1, 2))
+            else:
+                target.copy_(part.dense())
+            done += len(part)
+
+    def _chosen(self, rows: Sequence[int]) -> Iterator[Part]:
+        """The parts of these rows, in their order: neighbours of one part together."""
+        start = 0
+        while start < len(rows):
+            at, _ = self._part_of_row[rows[start]]
+            stop = start
+            while stop < len(rows) and self._part_of_row[rows[stop]][0] == at:
+                stop += 1
+            indices, part = [self._part_of_row[row][1] for row in rows[start:stop]], self.parts[at]
+            yield part.rows(indices) if isinstance(part, Heads) else part[_index(indices)]
+            start = stop
+
+
+def _joined(function: Callable[[Tensor, Tensor], Tensor], left: Part, right: Part) -> Part:
+    if isinstance(left, Heads) and isinstance(right, Heads):
+        return replace(left, z=function(left.z, right.z))
+    dense = [part.dense() if isinstance(part, Heads) else part for part in (left, right)]
+    return function(*dense)
+
+
+def _may_be_filled(target: Tensor, part: Heads) -> bool:
+    """Whether the product can be written straight into `target`."""
+    fits = part.z.shape[1:3] == target.shape[1:3] and part.weight.device == target.device
+    return fits and target.is_contiguous()
+
+
+def _index(indices: Sequence[int]) -> slice | list[int]:
+    """A slice, which copies nothing, if they adjoin."""
+    if list(indices) == list(range(indices[0], indices[0] + len(indices))):
+        return slice(indices[0], indices[-1] + 1)
+    return list(indices)
 
 
 class Outputs:
-    """The sender outputs of one run, in the graph's rows, and the constant biases beside them.
+    """Where one run's senders write, in the graph's rows, and the constant biases beside them.
 
-    A layer's heads are kept before the output projection (d_head, not d_model) and projected one by
-    one only when somebody asks for single senders (`sent`), so a run that reads the plain residual
-    stream costs no more than an ordinary forward pass.
+    A subclass that keeps something else overrides `append` and `add_constant`.
     """
 
     def __init__(self, graph: Graph) -> None:
@@ -33,7 +177,11 @@ class Outputs:
         position: Float[Tensor, "batch pos d_model"] | None,
     ) -> None:
         """Write the embedding sender(s): apart or summed, as the graph has them."""
-        self.parts.append(self._embeddings(token, position))
+        if self.graph.split_embed:
+            assert position is not None  # Graph.of refuses split_embed where nothing is added
+            self.append(torch.stack([token, position]))
+        else:
+            self.append((token if position is None else token + position)[None])
 
     def mixed(self, z: Float[Tensor, "head batch pos d_head"]) -> None:
         """Be told what a layer's heads mixed, before a norm of what they write; nothing to do."""
@@ -45,18 +193,23 @@ class Outputs:
         bias: Float[Tensor, "d_model"] | None,
     ) -> None:
         """Write a layer's heads; the output bias is no head's, it is a constant (spec 1.1)."""
-        self.parts.append(Heads(z, weight, self.graph.split_heads))
+        self.append(Heads(z, weight, self.graph.split_heads))
         if bias is not None:
-            self._add_constant(bias)
-
-    def _add_constant(self, bias: Float[Tensor, "d_model"]) -> None:
-        bias = bias.to(self.residual.device)
-        self.constant = bias if self.constant is None else self.constant + bias
-        self._residual = self.residual + bias
+            self.add_constant(bias)
 
     def write_mlp(self, value: Float[Tensor, "batch pos d_model"]) -> None:
         """Write an MLP's output, its output bias included."""
-        self.parts.append(value[None])
+        self.append(value[None])
+
+    def append(self, part: Part) -> None:
+        """Take the next neighbouring senders: all embeddings, a layer's heads, or one MLP."""
+        self.parts.append(part)
+
+    def add_constant(self, bias: Float[Tensor, "d_model"]) -> None:
+        """Add a bias to the stream behind what is written so far."""
+        bias = bias.to(self.residual.device)
+        self.constant = bias if self.constant is None else self.constant + bias
+        self._residual = self.residual + bias
 
     # --- reading
 
@@ -71,15 +224,9 @@ class Outputs:
         return self._residual
 
     @property
-    def sent(self) -> Sent:
+    def senders(self) -> SenderOutputs:
         """Every sender written so far, in the graph's rows."""
-        return Sent(self.parts)
-
-    def _embeddings(self, token: Tensor, position: Tensor | None) -> Tensor:
-        if self.graph.split_embed:
-            assert position is not None  # Graph.of refuses split_embed where nothing is added
-            return torch.stack([token, position])
-        return (token if position is None else token + position)[None]
+        return SenderOutputs(self.parts)
 
 
 class ReplacedOutputs(Outputs):
@@ -96,35 +243,7 @@ class ReplacedOutputs(Outputs):
         self._first, self._values = first, values
         self._next = 0  # the row written next
 
-    def write_embeddings(
-        self,
-        token: Float[Tensor, "batch pos d_model"],
-        position: Float[Tensor, "batch pos d_model"] | None,
-    ) -> None:
-        """Write the embedding sender(s), or what is given for them."""
-        if not self._replaces(2 if self.graph.split_embed else 1):
-            super().write_embeddings(token, position)
-
-    def write_heads(
-        self,
-        z: Float[Tensor, "head batch pos d_head"],
-        weight: Float[Tensor, "head d_head d_model"],
-        bias: Float[Tensor, "d_model"] | None,
-    ) -> None:
-        """Write a layer's heads, or what is given for them; the bias is no head's."""
-        if not self._replaces(len(z) if self.graph.split_heads else 1):
-            super().write_heads(z, weight, bias)
-        elif bias is not None:
-            self._add_constant(bias)
-
-    def write_mlp(self, value: Float[Tensor, "batch pos d_model"]) -> None:
-        """Write an MLP's output, or what is given for it."""
-        if not self._replaces(1):
-            super().write_mlp(value)
-
-    def _replaces(self, n: int) -> bool:
-        first, self._next = self._next, self._next + n
-        if first != self._first:
-            return False
-        self.parts.append(self._values)
-        return True
+    def append(self, part: Part) -> None:
+        """Take the next senders, or what is given for them."""
+        super().append(self._values if self._next == self._first else part)
+        self._next += len(part)

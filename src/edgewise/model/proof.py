@@ -44,7 +44,7 @@ def prove(model: Model, source: Source) -> dict[str, Any]:
         expected_logits, expected_stream = source(tokens, real)
         final, outputs = run(model, tokens, real, model.graph, CleanReader())
         logits = logits_of(model, final)
-        parts = outputs.sent.total(range(len(outputs.graph.senders)))
+        parts = outputs.senders.total(range(len(outputs.graph.senders)))
         if outputs.constant is not None:
             parts = parts + outputs.constant
     errors = {
@@ -162,8 +162,8 @@ def _on_the_way(
     """What a run computes, in its order, at real positions: names and values."""
     final, outputs = run(model, tokens, real, model.graph, CleanReader())
     for row, sender in enumerate(outputs.graph.senders):
-        yield f"the output of {sender}", outputs.sent.total([row])[real]
-        yield f"the residual stream behind {sender}", outputs.sent.total(range(row + 1))[real]
+        yield f"the output of {sender}", outputs.senders.total([row])[real]
+        yield f"the residual stream behind {sender}", outputs.senders.total(range(row + 1))[real]
     yield "the logits", logits_of(model, final)[real]
 
 

@@ -25,8 +25,8 @@ from edgewise.data import PromptPairs
 from edgewise.errors import SettingError, unknown_name
 from edgewise.graph import Graph, Site
 from edgewise.model.model import Model
+from edgewise.model.outputs import SenderOutputs
 from edgewise.model.runtime import CleanReader, run
-from edgewise.model.sent import Sent
 from edgewise.patching.readers import AblatedValues, CircuitReader, RecordingReader
 
 AblationKind = Literal["corrupted", "zero", "mean", "mean-positional"]
@@ -117,7 +117,7 @@ class AblationSource:
     ) -> None:
         self._model, self._graph, self._ablation = model, graph, ablation
         self._work = work
-        self._means: Sent | None = None  # batch of 1, and a position for each place or 1 for all
+        self._means: SenderOutputs | None = None  # batch of 1, pos of 1 or all
         if ablation.kind.startswith("mean"):
             prompts = ablation.prompts or pairs
             positional = ablation.kind == "mean-positional"
@@ -132,7 +132,7 @@ class AblationSource:
             return values
         return AblatedValues(values.senders, self._vectors(batch, values))
 
-    def _senders(self, batch: PromptPairs) -> Sent | None:
+    def _senders(self, batch: PromptPairs) -> SenderOutputs | None:
         device, ablation = self._model.device, self._ablation
         if ablation.kind == "zero":
             return None
@@ -153,7 +153,7 @@ class AblationSource:
             CleanReader(),
             position_permutation=None if order is None else torch.tensor(order),
         )
-        return outputs.sent
+        return outputs.senders
 
     def _vectors(self, batch: PromptPairs, values: AblatedValues) -> Mapping[Site, Tensor]:
         empty = Circuit(self._graph, self._graph.is_switch)
@@ -165,11 +165,13 @@ class AblationSource:
         return recorder.vectors
 
 
-def _means(model: Model, graph: Graph, batches: Sequence[PromptPairs], positional: bool) -> Sent:
+def _means(
+    model: Model, graph: Graph, batches: Sequence[PromptPairs], positional: bool
+) -> SenderOutputs:
     """Each sender's mean over real positions, or at each place in a prompt."""
     n_places = max(int(batch.lengths.max()) for batch in batches) if positional else 1
     exact = torch.float32 if model.device.type == "mps" else torch.float64  # mps has no float64
-    sums: Sent | None = None
+    sums: SenderOutputs | None = None
     counts = torch.zeros(n_places, dtype=exact, device=model.device)
     for batch in batches:
         real = batch.real.to(model.device)
@@ -178,7 +180,7 @@ def _means(model: Model, graph: Graph, batches: Sequence[PromptPairs], positiona
         if not positional:
             place = torch.zeros_like(place)
         counts += torch.bincount(place, minlength=n_places)
-        found = outputs.sent.mapped(partial(_summed, real, place, n_places, exact))
+        found = outputs.senders.mapped(partial(_summed, real, place, n_places, exact))
         sums = found if sums is None else sums.plus(found)
     assert sums is not None  # there is a prompt
     return sums.mapped(lambda x: (x / counts[:, None]).to(model.dtype))

@@ -13,9 +13,8 @@ from edgewise.circuit import Circuit
 from edgewise.data import PromptPairs
 from edgewise.graph import SLOTS, Site
 from edgewise.model.attention import Vectors
-from edgewise.model.outputs import Outputs
+from edgewise.model.outputs import Outputs, Part, SenderOutputs
 from edgewise.model.runtime import Reader
-from edgewise.model.sent import Part, Sent
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +25,7 @@ class AblatedValues:
     the q, k and v vectors that removed switches carry.
     """
 
-    senders: Sent | None
+    senders: SenderOutputs | None
     vectors: Mapping[Site, Vectors]
 
 
@@ -85,7 +84,7 @@ class CircuitReader:
             base, edges, sign = outputs.residual, removed, -1
         else:
             base, edges, sign = self._differences.ablation_stream(outputs), kept, 1
-        total = self._sum(sign * edges, base, len(outputs.sent))
+        total = self._sum(sign * edges, base, len(outputs.senders))
         parts = total.split([columns[s].stop - columns[s].start for s in wanted])
         self._ready = dict(zip(wanted, parts, strict=True))
 
@@ -124,7 +123,7 @@ class CircuitReader:
 class _Differences:
     """live - ablation of the senders that have written, made dense when first asked for."""
 
-    def __init__(self, n_senders: int, ablation: Sent | None) -> None:
+    def __init__(self, n_senders: int, ablation: SenderOutputs | None) -> None:
         self._n_senders, self._ablation = n_senders, ablation
         self._parts: list[Part] = []
         self._total: Tensor | None = None  # the sum of ablations so far
@@ -134,10 +133,10 @@ class _Differences:
     def take(self, outputs: Outputs) -> None:
         """Note what has been written since the last time."""
         new = slice(len(self._parts), len(outputs.parts))
-        live = Sent(outputs.parts[new])
+        live = SenderOutputs(outputs.parts[new])
         if not len(live):
             return
-        known = None if self._ablation is None else Sent(self._ablation.parts[new])
+        known = None if self._ablation is None else SenderOutputs(self._ablation.parts[new])
         self._parts += live.minus(known).parts
         if known is not None:
             total = known.total(range(len(known)))
@@ -155,12 +154,12 @@ class _Differences:
         """The differences of these senders."""
         new = [row for row in rows if row not in self._filled]
         if new:
-            sent, embeddings = Sent(self._parts), self._parts[0]
+            outputs, embeddings = SenderOutputs(self._parts), self._parts[0]
             assert isinstance(embeddings, Tensor)  # only heads are kept before a projection
             if self._dense is None:
                 self._dense = embeddings.new_empty(self._n_senders, *embeddings.shape[1:])
             for start, stop in _runs(new):
-                sent.into(self._dense[start:stop], range(start, stop))
+                outputs.into(self._dense[start:stop], range(start, stop))
             self._filled.update(new)
         assert self._dense is not None  # rows are never none
         if rows == list(range(len(rows))):
