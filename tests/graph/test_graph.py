@@ -154,7 +154,7 @@ def test_index_and_edge_agree_with_rows_and_columns(graph):
     for edge in graph.edges:
         place = (graph.row(edge.sender), graph.column(edge.receiver))
         assert graph.index(edge) == graph.index(edge.name) == place
-        assert graph.edge(edge.name) == edge
+        assert Edge.parse(edge.name) == edge
 
 
 @fixed
@@ -252,7 +252,7 @@ def test_an_unknown_edge_of_a_large_graph_is_refused_quickly():
 
 def test_text_that_is_no_name_at_all():
     with pytest.raises(UnknownName, match="is not an edge name"):
-        SMALL.edge("nonsense")
+        SMALL.index("nonsense")
 
 
 # --- building, equality

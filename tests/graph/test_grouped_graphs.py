@@ -61,7 +61,7 @@ def test_a_key_value_head_reads_for_its_group():
 
 def test_a_port_that_groups_have_not_is_an_error_that_says_so():
     with pytest.raises(UnknownName, match=r"4 heads share 2 key/value heads.*a3\.kv0\.k"):
-        GROUPED.edge("a0.h1->a1.h3.k")
+        GROUPED.index("a0.h1->a1.h3.k")
 
 
 @pytest.mark.parametrize(

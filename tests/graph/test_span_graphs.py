@@ -65,7 +65,7 @@ def test_every_edge_comes_once_for_each_span():
 def test_names_parse_back_and_matrices_split(layers, heads, m, p, q, h, e, s, spans):
     graph = Graph(layers, heads, m, p, q, h, e, s, tuple(spans))
     for edge in graph.edges:
-        assert graph.edge(edge.name) == edge == Edge.parse(edge.name)
+        assert edge == Edge.parse(edge.name)
         assert Edge.parse(f"{edge.sender}->{edge.receiver}") == edge or edge.is_switch
     values = torch.rand(graph.exists.shape).where(graph.exists, torch.tensor(0.0))
     assert torch.equal(graph.of_spans(graph.by_span(values)), values)
@@ -76,9 +76,8 @@ def test_names_parse_back_and_matrices_split(layers, heads, m, p, q, h, e, s, sp
 
 
 def test_names_of_spans_may_have_spaces():
-    graph = Graph.build(1, 1, spans=["first name", "rest"])
-    assert graph.edge("input -> a0.h0.q@first name").receiver == Port.parse("a0.h0.q@first name")
-    assert graph.edge("a0.h0@first name->m0@first name").name == "a0.h0->m0@first name"
+    assert Edge.parse("input -> a0.h0.q@first name").receiver == Port.parse("a0.h0.q@first name")
+    assert Edge.parse("a0.h0@first name->m0@first name").name == "a0.h0->m0@first name"
 
 
 def test_what_is_no_edge_is_explained():

@@ -17,8 +17,7 @@ from torch import Tensor
 
 from edgewise.circuit import files, foreign
 from edgewise.errors import SettingError, quoted, unknown_name
-from edgewise.graph import Edge, Graph, Node, Port, Sender
-from edgewise.graph.shape import HasShape
+from edgewise.graph import Edge, Graph, HasShape, Node, Port, Sender
 from edgewise.storage import write_json
 
 if TYPE_CHECKING:

@@ -24,7 +24,6 @@ from torch import Tensor
 from edgewise.codec import Count, decoded
 from edgewise.errors import EdgewiseError, FormatError, SettingError, shortened
 from edgewise.graph import Graph, Port
-from edgewise.graph.counting import check_size
 from edgewise.settings.checks import whole
 from edgewise.storage import write_bytes, write_text
 
@@ -172,7 +171,7 @@ def from_json(document: Any, source: str) -> ForeignGraph:
     found = decoded(_Document, document, complaint)
     graph = _graph(found["cfg"], complaint)
     try:
-        check_size(graph, _MOST_PAIRS)
+        graph.check_size(_MOST_PAIRS)
     except SettingError as reason:
         raise FormatError(f"{complaint}: {reason} A .pt file can be larger.") from reason
     rows = {node.name: row for row, node in enumerate(graph.senders)}

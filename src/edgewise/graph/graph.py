@@ -15,25 +15,24 @@ head ("a3.kv1"), unless the graph gives every head ports of its own (`kv_heads` 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import Any, NotRequired, TypedDict, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Bool, Shaped
 from torch import Tensor
 
 from edgewise.codec import decoded
-from edgewise.errors import FormatError, SettingError, shortened, unknown_name
-from edgewise.graph.counting import check_size, count_edges
-from edgewise.graph.describe import describe, no_such_edge
-from edgewise.graph.grouping import check_fields, fed_by, group_of
-from edgewise.graph.names import SLOTS, Edge, Node, Port, Sender, Slot
-from edgewise.graph.shape import HasShape, Site
-from edgewise.graph.spans import HasSpans, by_span, checked_spans, of_spans, span_names
+from edgewise.errors import FormatError, SettingError, UnknownName, shortened, unknown_name
+from edgewise.graph.names import SLOTS, Edge, Node, Port, Sender, Site, Slot
+from edgewise.graph.shape import HasShape, HasSpans, checked_spans, span_names
 
 _Node = TypeVar("_Node", bound=Node)
+_NEWER = ("spans", "kv_heads", "mixed_heads")  # fields that older files do not have
+# Senders times receivers, a byte each in every mask: Llama 3 70B has 80 million.
+_MOST_PAIRS = 100_000_000
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,29 @@ class Graph:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "spans", checked_spans(self.spans))
-        check_fields(self)
+        for name, value in asdict(self).items():
+            if name in ("spans", "kv_heads"):
+                continue
+            counted = name in ("n_layers", "n_heads")
+            if type(value) is not (int if counted else bool):
+                kind = "a whole number" if counted else "True or False"
+                raise SettingError(f"{name} is {value!r:.80}; it must be {kind}.")
+            if counted and value < 1:
+                raise SettingError(f"{name} is {value}; a graph needs at least 1.")
+        if self.kv_heads is not None:
+            self._check_kv_heads(self.kv_heads)
+
+    def _check_kv_heads(self, n: int) -> None:
+        if type(n) is not int or not 0 < n < self.n_heads or self.n_heads % n:
+            raise SettingError(
+                f"kv_heads is {n!r:.80}; it must be a divisor of the {self.n_heads} heads, less "
+                "than them, or None if every head has its own keys and values."
+            )
+        if not self.split_qkv or not self.split_heads or self.switches:
+            raise SettingError(
+                "key/value heads with ports of their own need split q/k/v and single heads, and "
+                "switches belong to one head: use ungroup_heads=True (kv_heads=None) here."
+            )
 
     @classmethod
     def build(
@@ -80,9 +101,8 @@ class Graph:
         >>> Graph.build(12, 12).n_edges  # GPT-2 small
         32491
         """
-        grain = split_qkv, split_heads, split_embed, switches
-        names = checked_spans(spans)
-        return cls(n_layers, n_heads, mlps, parallel, *grain, names, kv_heads, mixed_heads)
+        grain = split_qkv, split_heads, split_embed, switches, checked_spans(spans)
+        return cls(n_layers, n_heads, mlps, parallel, *grain, kv_heads, mixed_heads)
 
     @classmethod
     def of(
@@ -133,10 +153,9 @@ class Graph:
     @cached_property
     def senders(self) -> tuple[Sender, ...]:
         """Everything that writes to the residual stream, in the order it is written."""
-        nodes = self._embeddings + tuple(
-            node for layer in range(self.n_layers) for node in self._layer(layer)
-        )
-        return tuple(node for one in nodes for node in self.at_spans(one))
+        layers = (node for layer in range(self.n_layers) for node in self._layer(layer))
+        nodes = (*self._embeddings, *layers)
+        return tuple(at_span for node in nodes for at_span in self.at_spans(node))
 
     @cached_property
     def receivers(self) -> tuple[Port, ...]:
@@ -158,7 +177,7 @@ class Graph:
         layers = range(self.n_layers)
         inner = (node for i in layers for node in (*self.kv_nodes(i), *self._layer(i)))
         nodes = (*self._embeddings, *inner, Node(None, "logits"))
-        return tuple(node for one in nodes for node in self.at_spans(one))
+        return tuple(at_span for node in nodes for at_span in self.at_spans(node))
 
     def at_spans(self, node: _Node) -> tuple[_Node, ...]:
         """A node at each of the graph's spans; itself if positions are together."""
@@ -176,7 +195,14 @@ class Graph:
         >>> [node.name for node in graph.fed_by(Port.parse("a0.h0.k@S2"))]
         ['a0.h0@S2', 'a0.h0@rest']
         """
-        return fed_by(self, port)
+        node = port.node
+        if node.kind not in ("head", "kv", "attention") or node.layer is None:
+            return self.group(node)
+        nodes = self.attention_nodes(node.layer) if self.mixed_heads else self.group(node)
+        if port.slot == "q":
+            return tuple(replace(sender, span=node.span) for sender in nodes)
+        whole = (replace(sender, span=None) for sender in nodes)
+        return tuple(at_span for sender in whole for at_span in self.at_spans(sender))
 
     @property
     def _embeddings(self) -> tuple[Sender, ...]:
@@ -201,7 +227,13 @@ class Graph:
         >>> [node.name for node in graph.group(Node.parse("a0.kv1"))]
         ['a0.h2', 'a0.h3']
         """
-        return group_of(self, node)
+        if node.kind == "logits":
+            return ()
+        if node.kind != "kv" or node.layer is None or node.head is None or self.kv_heads is None:
+            return (Sender(node),)
+        size = self.n_heads // self.kv_heads
+        heads = self.attention_nodes(node.layer)[node.head * size : (node.head + 1) * size]
+        return tuple(replace(head, span=node.span) for head in heads)
 
     def _layer(self, layer: int) -> tuple[Sender, ...]:
         mlp = (Sender(Node(layer, "mlp")),) if self.mlps else ()
@@ -245,7 +277,32 @@ class Graph:
     @property
     def n_edges(self) -> int:
         """How many edges there are, switches included; from the shape alone, at any size."""
-        return count_edges(self)
+        embeddings, heads, mlps, ports = self._sizes
+        written, total = embeddings, 0
+        for _ in range(self.n_layers):
+            into_mlp = mlps * (written + (0 if self.parallel else heads))
+            total += ports * written + into_mlp + (ports if self.switches else 0)
+            written += heads + mlps
+        return (total + written) * len(self.spans or "1")
+
+    @property
+    def _sizes(self) -> tuple[int, int, int, int]:
+        """How many embeddings there are; and attention nodes, MLPs and attention ports a layer."""
+        heads = self.n_heads if self.split_heads else 1
+        ports = heads + 2 * (self.kv_heads or heads) if self.split_qkv else heads
+        return 1 + self.split_embed, heads, int(self.mlps), ports
+
+    def check_size(self, most: int = _MOST_PAIRS) -> None:
+        """Raise `SettingError` for a graph whose masks would fill the memory."""
+        embeddings, heads, mlps, ports = self._sizes
+        spans = len(self.spans or "1")
+        senders = spans * (embeddings + self.n_layers * (heads + mlps))
+        receivers = spans * (1 + self.n_layers * (ports + mlps))
+        if senders * receivers > most:
+            raise SettingError(
+                f"a graph of {senders:.3g} senders and {receivers:.3g} receivers is too large to "
+                f"be worked on: at most {most:,} pairs of them can be."
+            )
 
     @cached_property
     def edges(self) -> tuple[Edge, ...]:
@@ -264,7 +321,7 @@ class Graph:
         """The row of a sender in `exists` and every matrix shaped like it. Raises `UnknownName`."""
         if sender not in self._rows:
             heads = ", ".join(node.name for node in self.group(sender) if node != sender)
-            hint = f"A key/value head writes nothing itself; {heads} use it." if heads else ""
+            hint = heads and f"A key/value head writes nothing itself; {heads} use it."
             raise unknown_name("sender", sender.name, (s.name for s in self.senders), hint=hint)
         return self._rows[sender]
 
@@ -301,13 +358,18 @@ class Graph:
         self, values: Shaped[Tensor, "sender receiver"]
     ) -> Shaped[Tensor, "span _sender _receiver"]:
         """Values of every edge, of one span (or all) after the other, in the layout of `whole`."""
-        return by_span(values, len(self.spans or "1"))
+        n = len(self.spans or "1")
+        return torch.stack([values[i::n, i::n] for i in range(n)])
 
     def of_spans(
         self, values: Shaped[Tensor, "span _sender _receiver"]
     ) -> Shaped[Tensor, "sender receiver"]:
         """The other way round; 0 between different spans."""
-        return of_spans(values)
+        n, rows, columns = values.shape
+        result = values.new_zeros(n * rows, n * columns)
+        for i, part in enumerate(values):
+            result[i::n, i::n] = part
+        return result
 
     def index(self, edge: Edge | str) -> tuple[int, int]:
         """(row, column) of an edge, given as an `Edge` or a name. Raises `UnknownName`."""
@@ -318,52 +380,71 @@ class Graph:
                 f"an edge is an Edge or its name, not a {type(edge).__name__}; several are passed "
                 "one by one: circuit.without(*edges)."
             )
-        if edge.sender in self._rows and edge.receiver in self._columns:
-            row, column = self._rows[edge.sender], self._columns[edge.receiver]
-            if self.exists[row, column]:
-                return row, column
-        raise no_such_edge(self, edge)
+        row, column = self._rows.get(edge.sender), self._columns.get(edge.receiver)
+        if row is not None and column is not None and self.exists[row, column]:
+            return row, column
+        raise self._no_such_edge(edge)
 
-    def edge(self, name: str) -> Edge:
-        """The edge of this graph that `name` names. Raises `UnknownName`, with suggestions."""
-        row, column = self.index(name)
-        return Edge(self.senders[row], self.receivers[column])
+    def _no_such_edge(self, edge: Edge) -> UnknownName:
+        known = edge.sender in self._rows and edge.receiver in self._columns
+        has_ports = edge.sender.kind in ("head", "attention")
+        if edge.is_switch and has_ports and not self.switches:
+            hint = "This graph has no switches; build it with switches=True to have them."
+        elif known and edge.sender.span != edge.receiver.node.span:
+            hint = "An edge has both ends in one span: only attention goes between positions."
+        elif known:
+            hint = f"{edge.sender} is computed after {edge.receiver} reads the residual stream."
+        elif self.kv_heads is not None and edge.receiver.slot in ("k", "v"):
+            hint = (
+                f"Here {self.n_heads} heads share {self.kv_heads} key/value heads, whose ports are "
+                "named like 'a3.kv0.k'; ungroup_heads=True gives every head its own."
+            )
+        else:
+            hint = f"This graph has {self.describe()}."
+        return unknown_name("edge", edge.name, self._names_near(edge), hint=hint)
+
+    def _names_near(self, edge: Edge) -> list[str]:
+        """The edges that share an end with this one: to search all takes difflib seconds."""
+        shared = torch.zeros_like(self.exists)
+        if edge.receiver in self._columns:
+            shared[:, self._columns[edge.receiver]] = True
+        elif edge.sender in self._rows:
+            shared[self._rows[edge.sender]] = True
+        return [near.name for near in self.edges_of(self.exists & shared)]
 
     # --- description
 
     def describe(self) -> str:
         """One phrase: the shape and the granularity."""
-        return describe(self)
+        parts = [f"{_counted(self.n_layers, 'layer')} of {_counted(self.n_heads, 'head')}"]
+        parts.append("MLPs" if self.mlps else "no MLPs")
+        if self.kv_heads is not None:
+            parts.append(_counted(self.kv_heads, "key/value head"))
+        parts += ["parallel blocks"] * self.parallel
+        parts.append(f"{'split' if self.split_qkv else 'joined'} q/k/v")
+        parts.append("heads as nodes" if self.split_heads else "whole attention layers as nodes")
+        parts += ["split embeddings"] * self.split_embed + ["switches"] * self.switches
+        if self.spans is not None:
+            parts.append(f"spans {', '.join(self.spans)}")
+        return ", ".join(parts)
 
     def to_json(self) -> dict[str, Any]:
         """The fields that define the graph; newer ones only where they say something."""
         fields = {**asdict(self), "spans": self.spans and list(self.spans)}
-        newer = ("spans", "kv_heads", "mixed_heads")
-        return {name: value for name, value in fields.items() if value or name not in newer}
+        return {name: value for name, value in fields.items() if value or name not in _NEWER}
 
     @classmethod
     def from_json(cls, document: Any, *, source: str = "graph") -> Graph:
         """The graph of `to_json`. Raises `FormatError`, also for one too large to be worked on."""
-        fields: Mapping[str, Any] = decoded(_Document, document, source)
-        if unknown := set(document) - set(_Document.__annotations__):
+        graph = decoded(cls, document, source)
+        if unknown := set(document) - set(cls.__dataclass_fields__):
             raise FormatError(f"{source}: a graph has no {shortened(min(unknown))!r}.")
         try:
-            graph = cls(**{**fields, "spans": checked_spans(fields.get("spans"))})
-            check_size(graph)
+            graph.check_size()
         except SettingError as reason:
             raise FormatError(f"{source}: {shortened(str(reason), 240)}") from reason
         return graph
 
 
-class _Document(TypedDict):
-    n_layers: int
-    n_heads: int
-    mlps: NotRequired[bool]
-    parallel: NotRequired[bool]
-    split_qkv: NotRequired[bool]
-    split_heads: NotRequired[bool]
-    split_embed: NotRequired[bool]
-    switches: NotRequired[bool]
-    spans: NotRequired[list[str] | None]
-    kv_heads: NotRequired[int | None]
-    mixed_heads: NotRequired[bool]
+def _counted(n: int, what: str) -> str:
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"

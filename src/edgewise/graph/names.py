@@ -14,13 +14,20 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from typing import Literal, NewType
+from typing import Literal, NamedTuple, NewType
 
 from edgewise.errors import UnknownName
 
 NodeKind = Literal["input", "tok_embed", "pos_embed", "head", "kv", "attention", "mlp", "logits"]
 Slot = Literal["q", "k", "v"]
 SLOTS: tuple[Slot, ...] = ("q", "k", "v")
+# Names of what lies in a layer; the others are called by their kind.
+_PARTS: dict[NodeKind, str] = {
+    "head": "a{layer}.h{head}",
+    "kv": "a{layer}.kv{head}",
+    "attention": "a{layer}",
+    "mlp": "m{layer}",
+}
 
 
 @dataclass(frozen=True)
@@ -44,17 +51,7 @@ class Node:
     @property
     def part(self) -> str:
         """The name without the span."""
-        match self.kind:
-            case "head":
-                return f"a{self.layer}.h{self.head}"
-            case "kv":
-                return f"a{self.layer}.kv{self.head}"
-            case "attention":
-                return f"a{self.layer}"
-            case "mlp":
-                return f"m{self.layer}"
-            case kind:
-                return kind
+        return _PARTS.get(self.kind, self.kind).format(layer=self.layer, head=self.head)
 
     @classmethod
     def parse(cls, text: str) -> Node:
@@ -140,11 +137,9 @@ class Edge:
                 "Its switch edges run from 'hook_q_input' to 'hook_q'."
             )
         source, target = Port.parse(left), Port.parse(right)
-        spans = source.node.span, target.node.span
-        source, target = (
-            _at_span(source, spans[0] or spans[1]),
-            _at_span(target, spans[1] or spans[0]),
-        )
+        left_span, right_span = source.node.span, target.node.span
+        source = _at_span(source, left_span or right_span)
+        target = _at_span(target, right_span or left_span)
         if source.slot is not None:
             # The original ACDC names a switch from the port's input hook to its vector.
             if source != target and (source.node != target.node or target.slot is not None):
@@ -157,6 +152,18 @@ class Edge:
 
     def __str__(self) -> str:
         return self.name
+
+
+class Site(NamedTuple):
+    """Where a model reads, at any granularity: all heads' q (or k, v), an MLP, the output."""
+
+    layer: int | None
+    what: Literal["q", "k", "v", "mlp", "logits"]
+
+    @property
+    def slot(self) -> Slot | None:
+        """Which of a head's ports; None for all else."""
+        return self.what if self.what in ("q", "k", "v") else None
 
 
 _HEAD = r"[aA]?(?P<layer>[0-9]{1,6})\.[hH]?(?P<head>[0-9]{1,6})"
@@ -208,12 +215,10 @@ def _parse_part(text: str) -> tuple[Node, Slot | None]:
     if kind := _WORDS.get(text.removesuffix("[:]").removesuffix("[COL]")):
         return Node(None, kind), None
     if match := _KV.fullmatch(text):
-        return Node(int(match["layer"]), "kv", int(match["head"])), _slot(
-            match["slot"] or match["angle"]
-        )
+        slot = _slot(match["slot"] or match["angle"])
+        return Node(int(match["layer"]), "kv", int(match["head"])), slot
     if match := _OURS.fullmatch(text):
-        letter = match["slot"] or match["angle"]
-        slot = _slot(letter)
+        slot = _slot(match["slot"] or match["angle"])
         if match["attention"] is not None:
             return Node(int(match["attention"]), "attention"), slot
         return Node(int(match["layer"]), "head", int(match["head"])), slot
@@ -232,11 +237,5 @@ def _parse_part(text: str) -> tuple[Node, Slot | None]:
 
 
 def _slot(letter: str | None) -> Slot | None:
-    match letter.lower() if letter else None:
-        case "q":
-            return "q"
-        case "k":
-            return "k"
-        case "v":
-            return "v"
-    return None
+    slots: dict[str | None, Slot] = {slot: slot for slot in SLOTS}
+    return slots.get(letter and letter.lower())

@@ -1,22 +1,14 @@
-"""What a graph needs to know of a model, and where a model reads."""
+"""What a graph takes: the shape of a model, and names of spans of positions to tell apart."""
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, Protocol, runtime_checkable
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
-from edgewise.graph.names import Slot
+from edgewise.errors import SettingError
 
-
-class Site(NamedTuple):
-    """Where a model reads, at any granularity: all heads' q (or k, v), an MLP, the output."""
-
-    layer: int | None
-    what: Literal["q", "k", "v", "mlp", "logits"]
-
-    @property
-    def slot(self) -> Slot | None:
-        """Which of a head's ports; None for all else."""
-        return self.what if self.what in ("q", "k", "v") else None
+REST = "rest"
+_NOT_IN_NAMES = set("[]<>@|,:")  # they separate the parts of the names of edges and ports
 
 
 @runtime_checkable
@@ -48,3 +40,54 @@ class Shape(Protocol):
 class HasShape(Protocol):
     @property
     def config(self) -> Shape: ...
+
+
+@runtime_checkable
+class HasSpans(Protocol):
+    """Prompt pairs, as far as a graph looks at them."""
+
+    @property
+    def spans(self) -> Mapping[str, Any] | None: ...
+
+
+def name_fault(name: object) -> str | None:
+    """What is wrong with the name of a span; None if nothing is."""
+    if not isinstance(name, str) or not name.strip():
+        return f"a span is named {name!r}; a name must be text."
+    odd = sorted(set(name) & _NOT_IN_NAMES)
+    if odd or "->" in name or not name.isprintable() or name != name.strip():
+        found = f"{odd[0]!r}" if odd else "'->'" if "->" in name else "white space at its ends"
+        found = found if name.isprintable() else "an unprintable character"
+        return f"the span name {name!r} has {found}, which names of edges cannot hold."
+    return None
+
+
+def checked_spans(spans: Any) -> tuple[str, ...] | None:
+    """The names of a graph's spans as a tuple. Raises `SettingError` for what are no names."""
+    if spans is None:
+        return None
+    if isinstance(spans, str) or not isinstance(spans, Sequence) or not spans:
+        raise SettingError(
+            f"spans is {spans!r}; it must be a list of names, such as ['S2', 'END']."
+        )
+    names = tuple(spans)
+    for name in names:
+        if fault := name_fault(name):
+            raise SettingError(fault)
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise SettingError(f"the span {twice[0]!r} is named twice.")
+    return names
+
+
+def span_names(spans: Sequence[str] | HasSpans | None) -> tuple[str, ...] | None:
+    """The spans of a graph, "rest" last, from prompt pairs or names. Raises `SettingError`."""
+    if isinstance(spans, HasSpans):
+        if not spans.spans:
+            raise SettingError(
+                "these prompt pairs name no spans of positions. Name some where they are made "
+                "(spans={'subject': …}), or leave spans out."
+            )
+        spans = list(spans.spans)
+    names = checked_spans(spans)
+    return names if names is None or REST in names else (*names, REST)
