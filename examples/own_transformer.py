@@ -154,7 +154,7 @@ def induction(seed: int, steps: int = 600, n: int = 50) -> Found:
     }
     lines = [f"trained to {loss:.3f} nats, {accuracy(test):.0%} right on {len(test.pairs)} prompts"]
     lines += [f"{h.head}: {h.role}, {h.attention:.0%} of its attention" for h in roles.heads]
-    lines += [*judged.verdict, f"With means: {', '.join(e.name for e in whole.circuit.edges)}"]
+    lines += [*judged.sentences(), f"With means: {', '.join(e.name for e in whole.circuit.edges)}"]
     measured = {"groups": roles.to_json()}
     run = run.with_(measurements={**measured, "evaluation": judged.to_json()})
     others = [one.with_(measurements=measured) for one in (other, whole)]
@@ -231,7 +231,7 @@ def modular_addition(seed: int, steps: int = 600, n: int = 50) -> Found:
     }
     lines = [
         f"trained to {loss:.3f} nats, {accuracy(test):.0%} right on {len(test.pairs)} prompts",
-        *judged.verdict,
+        *judged.sentences(),
         f"Of the effect, m0->logits is worth {by_mlp:.0%}, all heads' own edges to the logits "
         f"{by_heads:.0%}.",
         f"Strongest frequencies of the embedding: {strongest}; all sums never trained on: "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -45,14 +45,17 @@ def parsed(text: str | bytes, complaint: str) -> Any:
     return found
 
 
-def decoded(kind: type[T], document: Any, source: str) -> T:
+def decoded(
+    kind: type[T], document: Any, source: str, *, hook: Callable[[Any, Any], Any] | None = None
+) -> T:
     """A document of JSON as a dataclass, a TypedDict or what else msgspec converts to.
 
     Strict: text is no number, a fraction no whole number, 0 not false. Fields that the type does
-    not have are left out. Raises `FormatError`, naming `source` and the field.
+    not have are left out. `hook` makes what msgspec does not know, of its type and its JSON. Raises
+    `FormatError`, naming `source` and the field.
     """
     try:
-        return msgspec.convert(document, kind)
+        return msgspec.convert(document, kind, dec_hook=hook)
     except msgspec.ValidationError as reason:
         match = _WHERE.fullmatch(str(reason))
         assert match is not None  # every text matches

@@ -23,7 +23,7 @@ def test_an_evaluation_says_what_it_is_about(capsys, run):
     assert "3 of 12 edges, seed 5" in out
     assert "the worst of 2 sets, seed 5" in out
     assert "keeps 100 % of the effect on 50 held-out prompts." in out
-    assert "none of them does as well (3 drawn, seed 5)" in out
+    assert "none of them does as well (3 drawn, seed 5; p 0.25)" in out
     assert "8 of its 12 edges are needed, 4 make no difference" in out
     assert "ROC AUC 1, average precision 1" in out
 
@@ -40,7 +40,7 @@ def test_an_evaluation_as_json(capsys, run):
     assert document["recovery"]["published"]["points"][0]["nodes"]["n_true"] == 11
     assert document["score_recovery"]["published"]["roc_auc"] == 1.0
     assert document["curve"]["cpr"] + document["curve"]["cmd"] == pytest.approx(0.999)
-    assert document["verdict"][0].startswith("The circuit (12 of 38 edges)")
+    assert document["sentences"][0].startswith("The circuit (12 of 38 edges)")
 
 
 def test_parts_that_are_not_wanted(capsys, run, tmp_path):

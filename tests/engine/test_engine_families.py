@@ -135,7 +135,7 @@ def test_removals_that_begin_at_a_circuit_are_the_plain_evaluators(case, seed):
     found, loss = minimality(problem, circuit), problem.loss(circuit)
     for edge in circuit.edges[:: 1 + circuit.n_edges // 40]:
         expected = problem.loss(circuit.without(edge)) - loss
-        assert found.of_edges[edge] == pytest.approx(expected, abs=1e-10), edge.name
+        assert found.effects[edge.name] == pytest.approx(expected, abs=1e-10), edge.name
 
 
 @pytest.mark.parametrize("case", ["gemma 2", "olmo 2"])
@@ -164,6 +164,6 @@ def test_an_edge_that_no_answer_hears_of_has_no_effect():
     graph = model.graph
     problem = ew.Problem(model, random_pairs(model), "kl", "corrupted", graph=graph)
     circuit = ew.Circuit.of(graph, ["a0.h0->logits", "input->a0.h1.v", "input->a0.h1.q"])
-    effects = minimality(problem, circuit).of_edges
-    assert effects[ew.Edge.parse("input->a0.h1.v")] == pytest.approx(0, abs=1e-12)
-    assert abs(effects[ew.Edge.parse("input->a0.h1.q")]) > 1e-6
+    effects = minimality(problem, circuit).effects
+    assert effects["input->a0.h1.v"] == pytest.approx(0, abs=1e-12)
+    assert abs(effects["input->a0.h1.q"]) > 1e-6

@@ -11,7 +11,7 @@ from edgewise.evaluation.against_random import against_random
 from edgewise.evaluation.circuit_bench import Bench
 from edgewise.evaluation.hypotheses import equivalence_p_value
 from edgewise.evaluation.independence import independence
-from edgewise.evaluation.random_paths import RandomPaths
+from edgewise.evaluation.random_circuits import CircuitSampler
 from edgewise.methods import ignore_progress
 from models import random_model, random_pairs
 
@@ -77,11 +77,11 @@ def test_random_circuits_are_rarely_found_sufficient():
     """Null circuits: drawn like those they are compared with. The null is true of nine in ten."""
     model = random_model(3, n_layers=1)
     problem = ew.Problem(model, random_pairs(model, 4, n=8), "kl", "corrupted")
-    paths = RandomPaths(problem.graph, 99)
-    losses = sorted(problem.loss(paths.circuit(12)) for _ in range(40))
+    sampler = CircuitSampler(problem.graph, 99)
+    losses = sorted(problem.loss(sampler.paths(12)) for _ in range(40))
     rejected, wrong, n = 0, 0, 8
     for seed in range(n):
-        circuit = paths.circuit(12)
+        circuit = sampler.paths(12)
         bench = Bench(problem, circuit, seed, 30, ignore_progress)
         reject = against_random(bench, 0.9)[0].p_value <= 0.05
         rejected += reject
@@ -166,11 +166,11 @@ def test_scores_that_can_be_outperformed_are_compared_prompt_by_prompt():
 def test_random_tests_count_what_they_say(program, minimal):
     asked = {"n_random": 15, "n_permutations": 9, "max_edges": 2}
     found = ew.hypothesis_tests(program.test, minimal, seed=3, correction="none", **asked)
-    paths = RandomPaths(minimal.graph, 3, 1)
+    sampler = CircuitSampler(minimal.graph, 3, 1)
     model = program.test.loss(ew.Circuit.full(minimal.graph))
     own = abs(program.test.loss(minimal) - model)
     closer = sum(
-        own < abs(program.test.loss(paths.circuit(minimal.n_edges)) - model) for _ in range(15)
+        own < abs(program.test.loss(sampler.paths(minimal.n_edges)) - model) for _ in range(15)
     )
     test = found.of("sufficiency")
     assert test.statistic == closer / 15
@@ -181,19 +181,19 @@ def test_random_tests_count_what_they_say(program, minimal):
 
 def test_random_circuits_are_made_of_paths():
     graph = ew.Graph.build(2, 2, switches=True, split_embed=True)
-    paths = RandomPaths(graph, 0)
+    sampler = CircuitSampler(graph, 0)
     for _ in range(30):
-        circuit = paths.circuit(8)
+        circuit = sampler.paths(8)
         assert 8 <= circuit.n_edges <= 8 + 2 * 2 * 3
         assert circuit.pruned() == circuit
-    assert paths.circuit(graph.n_edges).n_edges == graph.n_edges
-    inflated, at = paths.inflated(circuit)
+    assert sampler.paths(graph.n_edges).n_edges == graph.n_edges
+    inflated, at = sampler.inflated(circuit)
     assert inflated.keep[at]
     assert not circuit.keep[at]
-    assert paths.inflated(ew.Circuit.full(graph)) is None
+    assert sampler.inflated(ew.Circuit.full(graph)) is None
     spans = ew.Graph.build(2, 2, switches=True, spans=["subject", "rest"])
     for seed in range(10):
-        circuit = RandomPaths(spans, seed).circuit(8)
+        circuit = CircuitSampler(spans, seed).paths(8)
         assert circuit.pruned() == circuit
 
 

@@ -231,7 +231,7 @@ def _faithful(problem: ew.Problem, run: Any) -> dict[str, Any]:
             "loss": faith.loss, "worst": faith.spread.worst, "median": faith.spread.median,
             "std": faith.spread.std,
         },
-        "minimality": [small.effects[graph.index(edge)].item() for edge in circuit.edges],
+        "minimality": [small.effects[edge.name] for edge in circuit.edges],
         "needed, idle, harmful": [small.needed, small.idle, small.harmful],
         "completeness": [rest.complement.circuit]
         + [x for k in rest.knock_outs for x in (k.circuit, k.model)],

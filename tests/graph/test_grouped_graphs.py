@@ -9,7 +9,7 @@ import edgewise as ew
 from edgewise.circuit.coarsening import coarsened, common_graph
 from edgewise.errors import SettingError, UnknownName
 from edgewise.evaluation import completeness
-from edgewise.evaluation.random_paths import RandomPaths
+from edgewise.evaluation.random_circuits import CircuitSampler
 from edgewise.graph import Site
 from edgewise.reporting.layout import lay_out
 from edgewise.reporting.moves import moves
@@ -134,7 +134,7 @@ def test_a_key_value_head_is_no_sender():
 @pytest.mark.parametrize("spans", [None, ["A", "B"]])
 def test_random_paths_go_on_from_key_value_heads_to_heads_of_their_group(kv, spans):
     graph = ew.Graph.build(3, 6, kv_heads=kv, spans=spans)
-    paths, through = RandomPaths(graph, 0), set()
+    paths, through = CircuitSampler(graph, 0), set()
     for _ in range(200):
         edges = [ew.Edge(graph.senders[r], graph.receivers[c]) for r, c in paths.path()]
         assert edges[0].sender.kind == "input"

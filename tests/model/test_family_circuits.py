@@ -151,8 +151,8 @@ def test_heads_behind_one_norm_depend_on_each_other(case):
     dead = ew.Circuit.full(graph).without(*(e for e in graph.edges if e.sender.name == "a0.h1"))
     fed = dead.without("input->a0.h1.q")
     assert abs(problem.loss(dead) - problem.loss(fed)) > 1e-9
-    effects = minimality(problem, dead).of_edges
-    assert effects[ew.Edge.parse("input->a0.h1.q")] == pytest.approx(
+    effects = minimality(problem, dead).effects
+    assert effects["input->a0.h1.q"] == pytest.approx(
         problem.loss(fed) - problem.loss(dead), abs=1e-10
     )
     run = ew.acdc_bisect(problem, threshold=1e-3)

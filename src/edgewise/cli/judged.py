@@ -54,14 +54,14 @@ def print_evaluation(
         _print_band(band, faith)
     if result.completeness is not None:
         _print_completeness(result.completeness, faith)
-    if result.minimality is not None and result.minimality.circuit.n_edges:
+    if result.minimality is not None and result.minimality.n_edges:
         _print_minimality(result.minimality)
     if curve is not None:
         _print_curve(curve)
     for name, found in against.items():
         _print_recovery(name, found, ranks.get(name))
     show.OUT.print()
-    for sentence in result.verdict:
+    for sentence in result.sentences():
         show.OUT.print(sentence, soft_wrap=True)
 
 
@@ -135,13 +135,13 @@ def _print_completeness(found: Completeness, faith: Faithfulness) -> None:
 
 
 def _print_minimality(found: Minimality) -> None:
-    effects = [(e.name, show.number(x)) for e, x in islice(found.of_edges.items(), _EDGES)]
+    effects = [(name, show.number(x)) for name, x in islice(found.effects.items(), _EDGES)]
     columns = ("edge", f"rise of the loss without it, in {found.unit}")
     _table("What each edge adds", columns, effects)
-    if found.circuit.n_edges > len(effects):
+    if found.n_edges > len(effects):
         show.OUT.print(
-            f"… and {found.circuit.n_edges - len(effects)} more, down to "
-            f"{show.number(min(found.of_edges.values()))}"
+            f"… and {found.n_edges - len(effects)} more, down to "
+            f"{show.number(min(found.effects.values()))}"
         )
 
 

@@ -8,7 +8,7 @@ from edgewise.circuit import Circuit
 from edgewise.evaluation.circuit_bench import Bench
 from edgewise.evaluation.hypothesis_results import EdgeTest, HypothesisTest, TestName
 from edgewise.evaluation.proportions import corrected
-from edgewise.evaluation.random_paths import RandomPaths
+from edgewise.evaluation.random_circuits import CircuitSampler
 from edgewise.graph import Edge
 
 
@@ -16,11 +16,11 @@ def against_random(bench: Bench, quantile: float) -> list[HypothesisTest]:
     """Sufficiency and partial necessity, against the same random circuits."""
     from scipy.stats import binomtest
 
-    paths = RandomPaths(bench.circuit.graph, bench.seed, 1)
+    sampler = CircuitSampler(bench.circuit.graph, bench.seed, 1)
     own, without = bench.far(bench.own), bench.far(bench.without)
     closer = worse = 0
     for _ in range(bench.n_random):
-        other = paths.circuit(bench.circuit.n_edges)
+        other = sampler.paths(bench.circuit.n_edges)
         closer += own < bench.far(bench.losses(other))
         worse += without > bench.far(bench.losses(other.complement()))
     size = f"of {bench.circuit.n_edges} edges"
@@ -56,7 +56,7 @@ def minimality(
     """Each edge's effect in the circuit, among those of random edges added to it."""
     from scipy.stats import binomtest
 
-    circuit, paths = bench.circuit, RandomPaths(bench.circuit.graph, bench.seed, 2)
+    circuit, sampler = bench.circuit, CircuitSampler(bench.circuit.graph, bench.seed, 2)
     null = f"removing any edge matters more than removing a random one, for {quantile:g} of these"
     alternative = "some edge of the circuit matters no more than random ones"
     blank = HypothesisTest(
@@ -72,7 +72,7 @@ def minimality(
     )
     random = []
     for _ in range(bench.n_random):
-        drawn = paths.inflated(circuit)
+        drawn = sampler.inflated(circuit)
         if drawn is None or not chosen:
             why = "the circuit has every path" if chosen else "the circuit has no edges"
             return [], replace(blank, note=why)

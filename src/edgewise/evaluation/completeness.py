@@ -12,63 +12,108 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 
 from edgewise.circuit import Circuit, Found
+from edgewise.codec import Finite
 from edgewise.errors import unknown_name
 from edgewise.evaluation.faithfulness import Faithfulness, faithfulness
+from edgewise.evaluation.records import Record
 from edgewise.graph import Node, Sender
 from edgewise.methods import OnProgress, Progress, ignore_progress
 from edgewise.problem import Problem, problem_and_circuit
 from edgewise.settings.checks import check_seed, whole
+from edgewise.tables import Chart, Column, Table, cell_text, count, facts, number, percent, plain
 
+_SHOWN = 10  # knock-outs in the table: the worst ones
 How = Literal["random", "greedy", "group"]
 
 
 @dataclass(frozen=True)
-class KnockOut:
+class KnockOut(Record):
     """A set of nodes, and the metric of the circuit and of the model without them."""
 
     how: How
     name: str  # of a group, or a number
     nodes: tuple[str, ...]
-    circuit: float
-    model: float
+    circuit: Finite
+    model: Finite
+
+    _derived = ("incompleteness",)
 
     @property
     def incompleteness(self) -> float:
         """|F(C \\ K) - F(M \\ K)|, in the metric's unit; 0 for a complete circuit."""
         return abs(self.circuit - self.model)
 
-    def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "nodes": list(self.nodes), "incompleteness": self.incompleteness}
-
 
 @dataclass(frozen=True, eq=False)
-class Completeness:
+class Completeness(Record):
     """The circuit's complement, and knock-outs of nodes in circuit and model."""
 
     complement: Faithfulness
     knock_outs: tuple[KnockOut, ...]
     seed: int
 
+    _derived = ("worst",)
+
     @property
     def worst(self) -> KnockOut | None:
         """The knock-out in which circuit and model differ most; None if there were none."""
         return max(self.knock_outs, key=lambda k: k.incompleteness, default=None)
 
-    def to_json(self) -> dict[str, Any]:
-        """Every number; the worst knock-out once more by itself."""
-        worst = self.worst
-        return {
-            "complement": self.complement.to_json(),
-            "knock_outs": [knock_out.to_json() for knock_out in self.knock_outs],
-            "worst": None if worst is None else worst.to_json(),
-            "seed": self.seed,
-        }
+    @property
+    def title(self) -> str:
+        return "Completeness"
+
+    def sentences(self) -> tuple[str, ...]:
+        """What the rest keeps, and how far circuit and model differ at most."""
+        rest, worst = self.complement, self.worst
+        alone = f"The rest of the model, without the circuit's edges, {rest.share_in_words}."
+        if worst is None:
+            return (alone,)
+        size = f"{number(worst.incompleteness)} {rest.unit}"
+        if rest.normalized is not None:
+            size = f"{percent(worst.incompleteness / abs(rest.full - rest.empty))} of the effect"
+        tried = f"{count(len(self.knock_outs), 'set')} tried, seed {self.seed}"
+        apart = f"With {len(worst.nodes)} of its nodes knocked out, circuit and model differ by up"
+        return alone, f"{apart} to {size} ({tried})."
+
+    def tables(self) -> tuple[Table, ...]:
+        """The complement beside the full model, and the knock-outs, worst first."""
+        rest, metric = self.complement, self.complement.metric
+        alone = facts(
+            "Without the circuit",
+            {
+                "edges": f"{rest.n_edges:,}",
+                f"{metric} of these alone": number(rest.circuit, 4),
+                "full model": number(rest.full, 4),
+                "share of the effect": cell_text(rest.normalized, "share"),
+            },
+        )
+        if not self.knock_outs:
+            return (alone,)
+        columns = (
+            Column("nodes knocked out"),
+            Column("set"),
+            Column(f"{metric} of circuit", "number", rest.unit),
+            Column("of model", "number"),
+            Column("difference", "number"),
+        )
+        ranked = sorted(self.knock_outs, key=lambda k: -k.incompleteness)
+        rows = tuple(
+            (plain(k.nodes), f"{k.how} {k.name}", k.circuit, k.model, k.incompleteness)
+            for k in ranked[:_SHOWN]
+        )
+        title = f"Nodes knocked out: the worst of {count(len(ranked), 'set')}, seed {self.seed}"
+        return alone, Table(title, columns, rows)
+
+    def charts(self) -> tuple[Chart, ...]:
+        """None: the tables say it."""
+        return ()
 
 
 def knocked_out(circuit: Circuit, nodes: Iterable[Node | str]) -> Circuit:
@@ -79,8 +124,8 @@ def knocked_out(circuit: Circuit, nodes: Iterable[Node | str]) -> Circuit:
     graph, keep = circuit.graph, circuit.keep.clone()
     for name in nodes:
         node = Node.parse(name) if isinstance(name, str) else name
-        for one in (node,) if node.span else graph.at_spans(node):
-            keep[graph.row(Sender(one))] = False
+        for at_span in (node,) if node.span else graph.at_spans(node):
+            keep[graph.row(Sender(at_span))] = False
     return Circuit(graph, keep)
 
 

@@ -1,77 +1,85 @@
-"""One call that judges a circuit: how faithful, how complete, how minimal, and beside what."""
+"""One call that evaluates a circuit: how faithful, how complete, how minimal, beside what."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from itertools import chain
+from typing import Literal, get_args
 
 from edgewise.circuit import Circuit, Found
+from edgewise.codec import Count
 from edgewise.errors import SettingError
 from edgewise.evaluation.completeness import Completeness, completeness
 from edgewise.evaluation.faithfulness import Faithfulness, faithfulness
 from edgewise.evaluation.minimality import Minimality, minimality
-from edgewise.evaluation.random_circuits import RandomBand, RandomKind, random_band
-from edgewise.evaluation.verdict import sentences
+from edgewise.evaluation.random_circuits import RandomBand, RandomKind, bands_table, random_band
+from edgewise.evaluation.records import Record
 from edgewise.methods import OnProgress, Progress, ignore_progress
 from edgewise.problem import Problem, problem_and_circuit
 from edgewise.settings.checks import check_choice, whole
+from edgewise.tables import Chart, Table, count
 
 # Whether the circuit was found on these prompts, on others, or whether nobody said.
 Split = Literal["test", "discovery", "given"]
 
 
 @dataclass(frozen=True, eq=False)
-class Evaluation:
-    """A circuit judged on one set of prompts. Parts that were not asked for are None.
+class Evaluation(Record):
+    """How good a circuit is on one set of prompts. Parts that were left out are None.
 
     `split`: "test" for prompts that discovery has not seen, "discovery" for its own, "given" where
     nobody said. `seed` is that of the random circuits and knock-outs.
     """
 
-    circuit: Circuit
     model: str
     target: str | None  # the model that the metric compares with, if it is another one
     split: Split
     source: str  # of the prompts
-    n_prompts: int
+    n_prompts: Count
     pairs_sha256: str
     ablation: str
     seed: int
+    circuit_id: str
     faithfulness: Faithfulness
     completeness: Completeness | None
     minimality: Minimality | None
     random: tuple[RandomBand, ...]
 
-    @property
-    def verdict(self) -> tuple[str, ...]:
-        """What the numbers say, in sentences."""
-        return sentences(
-            self.faithfulness, self.split, self.completeness, self.minimality, self.random
-        )
+    _derived = ("sentences",)
 
     def __repr__(self) -> str:
-        return f"Evaluation({' '.join(self.verdict)})"
+        return f"Evaluation({' '.join(self.sentences())})"
 
-    def to_json(self) -> dict[str, Any]:
-        """Every number, and the verdict."""
-        rest, small = self.completeness, self.minimality
-        return {
-            "model": self.model,
-            "target": self.target,
-            "split": self.split,
-            "source": self.source,
-            "n_prompts": self.n_prompts,
-            "pairs_sha256": self.pairs_sha256,
-            "ablation": self.ablation,
-            "seed": self.seed,
-            "circuit_id": self.circuit.id,
-            "faithfulness": self.faithfulness.to_json(),
-            "completeness": None if rest is None else rest.to_json(),
-            "minimality": None if small is None else small.to_json(),
-            "random": [band.to_json() for band in self.random],
-            "verdict": list(self.verdict),
+    @property
+    def title(self) -> str:
+        faith, split = self.faithfulness, "" if self.split == "given" else f"{self.split} "
+        return (
+            f"{faith.n_edges:,} of {faith.n_edges_total:,} edges, on {self.n_prompts:,} {split}"
+            f"prompts of {self.source}, {self.ablation} ablation"
+        )
+
+    def sentences(self) -> tuple[str, ...]:
+        """What the numbers say: a sentence or two for each thing that was measured."""
+        n, faith = self.n_prompts, self.faithfulness
+        prompts = {
+            "test": f"{n:,} held-out prompts",
+            "discovery": f"the prompts it was found on ({n:,})",
+            "given": count(n, "prompt"),
         }
+        beside_chance = [band.sentence_beside(faith.circuit) for band in self.random]
+        parts = [part.sentences() for part in (self.completeness, self.minimality) if part]
+        return *faith.sentences_on(prompts[self.split]), *beside_chance, *chain(*parts)
+
+    def tables(self) -> tuple[Table, ...]:
+        """A table or two of each part."""
+        parts = [part.tables() for part in (self.completeness, self.minimality) if part]
+        bands = [bands_table(self.random)] if self.random else []
+        return *self.faithfulness.tables(), *bands, *chain(*parts)
+
+    def charts(self) -> tuple[Chart, ...]:
+        """The metric of every prompt."""
+        return self.faithfulness.charts()
 
 
 def evaluate(
@@ -88,7 +96,7 @@ def evaluate(
     seed: int = 0,
     on_progress: OnProgress = ignore_progress,
 ) -> Evaluation:
-    """Judge a circuit, or a run's, on a problem: best `task.test`, whose prompts are held out.
+    """How good a circuit, or a run's, is on a problem, best one of held-out prompts: `task.test`.
 
     `random` circuits of its size are drawn for each of `kinds` (connected ones only if there can be
     any of this size); `knock_outs` sets of its nodes at random, one grown to `greedy` nodes, and
@@ -99,7 +107,7 @@ def evaluate(
 
     >>> import edgewise as ew
     >>> task = ew.load_task("tracr-reverse")
-    >>> print(evaluate(task.test, task.published, random=5).verdict[0])
+    >>> print(evaluate(task.test, task.published, random=5).sentences()[0])
     The circuit (15 of 106 edges) keeps 100 % of the effect on 6 prompts.
     """
     found = problem_and_circuit(problem, circuit, "evaluate")
@@ -127,7 +135,6 @@ def evaluate(
     if minimal:
         small = minimality(problem, found, on_progress=_about(on_progress, "minimality"))
     return Evaluation(
-        circuit=found,
         model=problem.model.name,
         target=None if problem.target is None else problem.target.name,
         split=split,
@@ -136,6 +143,7 @@ def evaluate(
         pairs_sha256=problem.pairs.sha256,
         ablation=problem.ablation.kind,
         seed=seed,
+        circuit_id=found.id,
         faithfulness=faith,
         completeness=rest,
         minimality=small,

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
 
 from edgewise.circuit import Found
+from edgewise.codec import Count, Finite
+from edgewise.evaluation.records import Record
 from edgewise.problem import Problem, problem_and_circuit
+from edgewise.tables import Cell, Chart, Column, Mark, Series, Table, count, facts, number, percent
+
+_NOISE = 1e-6  # a share of a difference below float noise is a share of noise
 
 
 @dataclass(frozen=True, eq=False)
 class Spread:
     """How a number varies over prompts; `worst` is the prompt where the circuit does worst."""
 
-    mean: float
-    std: float
-    minimum: float
-    median: float
-    maximum: float
-    worst: int
+    mean: Finite
+    std: Finite
+    minimum: Finite
+    median: Finite
+    maximum: Finite
+    worst: Count
 
     @classmethod
     def of(cls, values: Float[Tensor, "batch"], *, higher_is_better: bool) -> Spread:
@@ -39,7 +43,7 @@ class Spread:
 
 
 @dataclass(frozen=True, eq=False)
-class Faithfulness:
+class Faithfulness(Record):
     """A circuit between the empty circuit and the full model, in the metric's unit and direction.
 
     `normalized` = (circuit - empty) / (full - empty): 1 as good as the model, 0 as bad as removing
@@ -50,14 +54,14 @@ class Faithfulness:
     metric: str
     unit: str
     higher_is_better: bool
-    circuit: float
-    full: float
-    empty: float
-    normalized: float | None
+    circuit: Finite
+    full: Finite
+    empty: Finite
+    normalized: Finite | None
+    n_edges: Count
+    n_edges_total: Count
     per_prompt: Float[Tensor, "batch"]
     spread: Spread
-    n_edges: int
-    n_edges_total: int
 
     @property
     def _sign(self) -> int:
@@ -75,21 +79,71 @@ class Faithfulness:
     def loss_empty(self) -> float:
         return self._sign * self.empty
 
-    def to_json(self) -> dict[str, Any]:
-        """Every number, for records."""
-        return {
-            "metric": self.metric,
-            "unit": self.unit,
-            "higher_is_better": self.higher_is_better,
-            "circuit": self.circuit,
-            "full": self.full,
-            "empty": self.empty,
-            "normalized": self.normalized,
-            "n_edges": self.n_edges,
-            "n_edges_total": self.n_edges_total,
-            "per_prompt": self.per_prompt.tolist(),
-            "spread": dict(vars(self.spread)),
+    @property
+    def title(self) -> str:
+        return "Faithfulness"
+
+    @property
+    def axis(self) -> Column:
+        """The metric of a circuit, for tables and charts."""
+        return Column(f"{self.metric} of the circuit", "number", self.unit)
+
+    @property
+    def share_in_words(self) -> str:
+        """What is kept, as the end of a sentence."""
+        if self.normalized is not None:
+            return f"keeps {percent(self.normalized)} of the effect"
+        both = f"the full model and the empty circuit {number(self.full)}"
+        return f"has {self.metric} {number(self.circuit)} {self.unit} ({both})"
+
+    def sentences(self) -> tuple[str, ...]:
+        """What is kept, and where that says little."""
+        return self.sentences_on(count(len(self.per_prompt), "prompt"))
+
+    def sentences_on(self, prompts: str) -> tuple[str, ...]:
+        """The sentences, with these words for the prompts."""
+        size = f"{self.n_edges:,} of {self.n_edges_total:,} edges"
+        kept = f"The circuit ({size}) {self.share_in_words} on {prompts}."
+        if self.normalized is not None and self.loss_full > self.loss_empty:
+            return (
+                kept,
+                "Without any edge the model does better on this metric than in full, so a share of "
+                "the effect says little.",
+            )
+        return (kept,)
+
+    def tables(self) -> tuple[Table, ...]:
+        """The circuit between its two extremes, and its spread over prompts."""
+        spread, better = self.spread, "higher" if self.higher_is_better else "lower"
+        share = None if self.normalized is None else percent(self.normalized)
+        least, most = number(spread.minimum, 4), number(spread.maximum, 4)
+        worst = number(float(self.per_prompt[spread.worst]), 4)
+        rows: dict[str, Cell] = {
+            self.axis.heading: f"{number(self.circuit, 4)}, {better} is better",
+            "full model": number(self.full, 4),
+            "empty circuit": number(self.empty, 4),
+            "share of the effect": share,
+            "over prompts": f"{least} to {most}, median {number(spread.median, 4)}, standard "
+            f"deviation {number(spread.std, 4)}",
+            "worst": f"prompt {spread.worst}: {worst}",
         }
+        return (facts(self.title, rows),)
+
+    def charts(self) -> tuple[Chart, ...]:
+        """The metric of every prompt, beside those of the full model and the empty circuit."""
+        marks = (
+            Mark(i, value, f"prompt {i}: {number(value, 4)}")
+            for i, value in enumerate(self.per_prompt.tolist())
+        )
+        chart = Chart(
+            f"{self.metric} of each prompt",
+            Column("prompt"),
+            self.axis,
+            (Series("circuit", tuple(marks)),),
+            levels=(("full model", self.full), ("empty circuit", self.empty)),
+            caption=f"The circuit does worst on prompt {self.spread.worst}, counted from 0.",
+        )
+        return (chart,)
 
 
 def faithfulness(problem: Problem, circuit: Found) -> Faithfulness:
@@ -111,17 +165,16 @@ def faithfulness(problem: Problem, circuit: Found) -> Faithfulness:
         full=full,
         empty=empty,
         normalized=normalized(value, full, empty),
-        per_prompt=per_prompt,
-        spread=Spread.of(per_prompt, higher_is_better=metric.higher_is_better),
         n_edges=circuit.n_edges,
         n_edges_total=graph.n_edges,
+        per_prompt=per_prompt,
+        spread=Spread.of(per_prompt, higher_is_better=metric.higher_is_better),
     )
 
 
 def normalized(value: float, full: float, empty: float) -> float | None:
     """(value - empty) / (full - empty); None where full and empty give the same number."""
     # A full model and an empty circuit closer than float noise give a quotient of noise.
-    noise = 1e-6 * max(abs(full), abs(empty))
-    if abs(full - empty) <= noise:
+    if abs(full - empty) <= _NOISE * max(abs(full), abs(empty)):
         return None
     return (value - empty) / (full - empty) + 0.0  # no negative zero

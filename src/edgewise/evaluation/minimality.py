@@ -10,87 +10,87 @@ the same receiver are evaluated together by the incremental engine, which begins
 
 from __future__ import annotations
 
+import statistics
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
-from edgewise.circuit import Circuit, Found
+from edgewise.circuit import Found
+from edgewise.codec import Count, Finite
 from edgewise.engine import Path, Removals
-from edgewise.graph import Edge
+from edgewise.evaluation.records import Record
 from edgewise.methods import OnProgress, Progress, ignore_progress, visits
 from edgewise.problem import Problem, problem_and_circuit
+from edgewise.tables import Chart, Column, Table
 
 _ROUNDING = 128  # units in the last place of the loss: what sums in another order may differ by
 
 
 @dataclass(frozen=True, eq=False)
-class Minimality:
+class Minimality(Record):
     """How much the loss rises when each edge alone is removed from the circuit.
 
-    `effects[sender, receiver]` in the metric's unit, 0 for edges that the circuit does not have.
+    `effects` by the edges' names, largest first, ties in canonical order, in the metric's unit.
     `rounding` is what float sums may move them by. `n_unread` edges lead to nothing that reaches
     the output, so their effect is exactly 0.
     """
 
-    circuit: Circuit
-    effects: Float[Tensor, "sender receiver"]
-    loss: float
-    effect_of_all: float  # the loss of the empty circuit minus that of the full model
-    rounding: float
-    n_unread: int
+    n_unread: Count
+    loss: Finite
+    effect_of_all: Finite  # the loss of the empty circuit minus that of the full model
+    rounding: Finite
     unit: str
+    effects: Mapping[str, Finite]
 
-    @cached_property
-    def of_edges(self) -> dict[Edge, float]:
-        """Each edge's effect, largest first; ties in canonical order."""
-        edges = {edge: float(self.effects[self.circuit.graph.index(edge)]) for edge in self.edges}
-        return dict(sorted(edges.items(), key=lambda item: -item[1]))
+    _derived = ("n_edges", "needed", "idle", "harmful", "median")
 
     @property
-    def edges(self) -> tuple[Edge, ...]:
-        """The circuit's edges in canonical order."""
-        return self.circuit.edges
+    def n_edges(self) -> int:
+        return len(self.effects)
 
     @property
     def needed(self) -> int:
         """Edges without which the circuit is worse."""
-        return int((self.effects[self.circuit.keep] > self.rounding).sum())
+        return sum(effect > self.rounding for effect in self.effects.values())
 
     @property
     def idle(self) -> int:
         """Edges that make no difference beyond rounding."""
-        return int((self.effects[self.circuit.keep].abs() <= self.rounding).sum())
+        return sum(abs(effect) <= self.rounding for effect in self.effects.values())
 
     @property
     def harmful(self) -> int:
         """Edges without which the circuit is better."""
-        return int((self.effects[self.circuit.keep] < -self.rounding).sum())
+        return sum(effect < -self.rounding for effect in self.effects.values())
 
     @property
     def median(self) -> float | None:
         """The median effect; None for a circuit without edges."""
-        effects = self.effects[self.circuit.keep]
-        return effects.quantile(0.5).item() if len(effects) else None
+        return statistics.median(self.effects.values()) if self.effects else None
 
-    def to_json(self) -> dict[str, Any]:
-        """Counts, and each edge's effect by name, largest first."""
-        return {
-            "n_edges": self.circuit.n_edges,
-            "needed": self.needed,
-            "idle": self.idle,
-            "harmful": self.harmful,
-            "n_unread": self.n_unread,
-            "median": self.median,
-            "loss": self.loss,
-            "effect_of_all": self.effect_of_all,
-            "rounding": self.rounding,
-            "unit": self.unit,
-            "effects": {edge.name: effect for edge, effect in self.of_edges.items()},
-        }
+    @property
+    def title(self) -> str:
+        return "Minimality"
+
+    def sentences(self) -> tuple[str, ...]:
+        """How many edges the circuit needs."""
+        if not self.effects:
+            return ("The circuit has no edges to remove.",)
+        parts = [f"{self.needed:,} of its {self.n_edges:,} edges are needed"]
+        parts += [f"{self.idle:,} make no difference"] if self.idle else []
+        parts += [f"{self.harmful:,} make it worse"] if self.harmful else []
+        return (f"Removed one at a time, {', '.join(parts)}.",)
+
+    def tables(self) -> tuple[Table, ...]:
+        """Every edge, the most needed first; none for a circuit without edges."""
+        columns = Column("edge", "name"), Column("rise of the loss without it", "number", self.unit)
+        table = Table("What each edge adds", columns, tuple(self.effects.items()))
+        return (table,) if self.effects else ()
+
+    def charts(self) -> tuple[Chart, ...]:
+        """None: the table says it."""
+        return ()
 
 
 def minimality(
@@ -112,27 +112,27 @@ def minimality(
     graph, sign, base = circuit.graph, problem.metric.loss_sign, circuit.without_unread()
     full, empty = problem.baselines()
     loss = problem.loss(base)
-    effects = torch.zeros(graph.exists.shape, dtype=torch.float64)
+    effects = dict.fromkeys(circuit.edges, 0.0)
     removals, done = Removals(problem, base=base), 0
     for receiver, candidates in visits(graph, "descending"):
-        kept = [edge for edge in candidates if base.keep[graph.index(edge)]]
+        kept = [edge for edge in candidates if edge in base]
         if not kept:
             continue
         removals.enter(receiver.node, base.keep)
         most = removals.most_at_once(receiver, kept)
         for start in range(0, len(kept), most):
-            some = kept[start : start + most]
-            path = Path((), start, goes=(False,) * len(some))
-            for edge, (without, _) in zip(some, removals.losses(receiver, kept, path), strict=True):
-                effects[graph.index(edge)] = without - loss
-            done += len(some)
+            batch = kept[start : start + most]
+            path = Path((), start, goes=(False,) * len(batch))
+            losses = removals.losses(receiver, kept, path)
+            effects |= {e: without - loss for e, (without, _) in zip(batch, losses, strict=True)}
+            done += len(batch)
             on_progress(Progress(done, base.n_edges, receiver.name))
+    ranked = sorted(effects.items(), key=lambda item: -item[1])
     return Minimality(
-        circuit=circuit,
-        effects=effects,
+        n_unread=circuit.n_edges - base.n_edges,
         loss=loss,
         effect_of_all=sign * (empty - full),
         rounding=_ROUNDING * torch.finfo(problem.model.dtype).eps * max(1.0, abs(loss)),
-        n_unread=circuit.n_edges - base.n_edges,
         unit=problem.metric.unit,
+        effects={edge.name: effect for edge, effect in ranked},
     )

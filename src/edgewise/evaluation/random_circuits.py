@@ -1,48 +1,63 @@
-"""Random circuits of a given size: what faithfulness comes by chance.
+"""Random circuits of a given size: what comes by chance.
 
 - uniform: every set of n edges is as likely. Most of its edges are on no path from an embedding to
   the output, so it is an easy baseline to beat.
 - connected: grown from random paths, so that every edge is on such a path. No simple distribution
   is claimed; edges are offered in random order, and one that is taken brings along random edges
   that connect it.
+- paths: random paths from an embedding to the output, put together until they have the size or
+  just above it (Shi et al. 2024): what hypothesis tests compare with.
+
+A random path begins at a random embedding and goes on along random edges. Where a port has a
+switch, the path takes it along, or nothing would get through.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, TypeVar, get_args
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from edgewise.circuit import Circuit, Found
+from edgewise.codec import Count, Finite
 from edgewise.errors import SettingError
 from edgewise.evaluation.faithfulness import normalized
+from edgewise.evaluation.records import Record
 from edgewise.graph import Graph, Sender
 from edgewise.methods import OnProgress, Progress, ignore_progress
 from edgewise.problem import Problem, problem_and_circuit
 from edgewise.settings.checks import check_choice, check_seed, whole
+from edgewise.tables import Chart, Column, Table, count, number, percent
 
 RandomKind = Literal["uniform", "connected"]
 _RESTARTS = 20  # of growing a connected circuit that got stuck an edge or two before its size
+_EdgeIndex = tuple[int, int]  # row of the sender, column of the receiver
+_Choice = TypeVar("_Choice")
 
 
 @dataclass(frozen=True, eq=False)
-class RandomBand:
+class RandomBand(Record):
     """The metric of `n` random circuits of `n_edges` edges, drawn with `seed`.
 
     `values` are in the metric's unit and direction, one for each circuit.
     """
 
     kind: RandomKind
-    n_edges: int
+    n_edges: Count
     seed: int
-    full: float
-    empty: float
+    metric: str
+    unit: str
+    full: Finite
+    empty: Finite
     higher_is_better: bool
     values: Float[Tensor, "circuit"]
+
+    _derived = ("n", "mean", "interval", "quantiles", "normalized")
 
     @property
     def n(self) -> int:
@@ -58,6 +73,11 @@ class RandomBand:
     def quantile(self, q: float) -> float:
         """A quantile of the metric, between the random circuits by linear interpolation."""
         return self.values.quantile(q).item()
+
+    @property
+    def quantiles(self) -> dict[str, float]:
+        """The middle 90 %, and the median."""
+        return {str(q): self.quantile(q) for q in (0.05, 0.5, 0.95)}
 
     @property
     def mean(self) -> float:
@@ -82,20 +102,54 @@ class RandomBand:
         """(1 + as good as) / (1 + n): how likely a random circuit does as well (one-sided)."""
         return (1 + self.as_good_as(value)) / (1 + self.n)
 
-    def to_json(self) -> dict[str, Any]:
-        """Every number a plot or table needs."""
+    @property
+    def title(self) -> str:
+        return f"Random circuits, {self.kind}"
+
+    def sentences(self) -> tuple[str, ...]:
+        """What a random circuit does on average."""
+        return (f"{self._average} ({self.n} drawn, seed {self.seed}).",)
+
+    def sentence_beside(self, value: float) -> str:
+        """What random circuits do, and how many as well as a circuit of this value."""
+        good, p = self.as_good_as(value), number(self.p_value(value), 2)
+        does = f"{good} of them {'does' if good == 1 else 'do'}" if good else "none of them does"
+        return f"{self._average}; {does} as well ({self.n} drawn, seed {self.seed}; p {p})."
+
+    @property
+    def _average(self) -> str:
+        which = "random" if self.kind == "uniform" else "random connected"
         scaled = self.normalized
-        return {
-            "kind": self.kind,
-            "n": self.n,
-            "n_edges": self.n_edges,
-            "seed": self.seed,
-            "mean": self.mean,
-            "interval": None if self.interval is None else list(self.interval),
-            "quantiles": {str(q): self.quantile(q) for q in (0.05, 0.5, 0.95)},
-            "values": self.values.tolist(),
-            "normalized": None if scaled is None else scaled.tolist(),
-        }
+        if scaled is None:
+            return f"A {which} circuit of its size has {number(self.mean)} on average"
+        share = percent(scaled.mean().item())
+        return f"A {which} circuit of its size keeps {share} on average"
+
+    def tables(self) -> tuple[Table, ...]:
+        """The spread of their metric."""
+        return (bands_table([self]),)
+
+    def charts(self) -> tuple[Chart, ...]:
+        """None: the table says it."""
+        return ()
+
+
+def bands_table(bands: Sequence[RandomBand]) -> Table:
+    """Random circuits of several kinds, one below the other."""
+    columns = (
+        Column("random circuits"),
+        Column("drawn", "count"),
+        Column(f"mean {bands[0].metric}, 95 % interval", "estimate", bands[0].unit),
+        Column("5 % to 95 %", "interval"),
+        Column("median", "number"),
+    )
+    rows = []
+    for band in bands:
+        low, median, high = band.quantiles.values()
+        mean = (band.mean, *band.interval) if band.interval else band.mean
+        rows.append((band.kind, band.n, mean, (low, high), median))
+    size = count(bands[0].n_edges, "edge")
+    return Table(f"Random circuits of {size}, seed {bands[0].seed}", columns, tuple(rows))
 
 
 def random_band(
@@ -113,16 +167,17 @@ def random_band(
     """
     circuit, n = problem_and_circuit(problem, circuit, "random_band"), whole("n", n, 1)
     full, empty = problem.baselines(circuit.graph)
-    values = []
-    drawn = random_circuits(circuit.graph, circuit.n_edges, n, kind=kind, seed=seed)
-    for done, one in enumerate(drawn):
-        on_progress(Progress(done, n, "random circuits"))
-        values.append(problem.value(one))
+    values = list[float]()
+    for drawn in random_circuits(circuit.graph, circuit.n_edges, n, kind=kind, seed=seed):
+        on_progress(Progress(len(values), n, "random circuits"))
+        values.append(problem.value(drawn))
     on_progress(Progress(n, n, "random circuits"))
     return RandomBand(
         kind=kind,
         n_edges=circuit.n_edges,
         seed=seed,
+        metric=problem.metric.name,
+        unit=problem.metric.unit,
         full=full,
         empty=empty,
         higher_is_better=problem.metric.higher_is_better,
@@ -135,91 +190,125 @@ def random_circuits(
 ) -> Iterator[Circuit]:
     """`n` random circuits of `n_edges` edges. Raises `SettingError`, `UnknownName`."""
     check_choice("kind of random circuit", kind, get_args(RandomKind))
-    n_edges, generator = (
-        whole("n_edges", n_edges, 0),
-        torch.Generator().manual_seed(check_seed(seed)),
-    )
+    n_edges, sampler = whole("n_edges", n_edges, 0), CircuitSampler(graph, check_seed(seed))
     if n_edges > graph.n_edges:
         raise SettingError(f"asked for {n_edges} edges; the graph has {graph.n_edges}.")
-    draw = _uniform if kind == "uniform" else _connected
+    draw = sampler.uniform if kind == "uniform" else sampler.connected
     for _ in range(whole("n", n, 0)):
-        yield draw(graph, n_edges, generator)
+        yield draw(n_edges)
 
 
-def _uniform(graph: Graph, n_edges: int, generator: torch.Generator) -> Circuit:
-    places = graph.exists.nonzero()
-    chosen = places[torch.randperm(len(places), generator=generator)[:n_edges]]
-    keep = torch.zeros_like(graph.exists)
-    keep[chosen[:, 0], chosen[:, 1]] = True
-    return Circuit(graph, keep)
+class CircuitSampler:
+    """Draws circuits of a graph; `stream` tells the draws of one seed apart."""
 
-
-def _connected(graph: Graph, n_edges: int, generator: torch.Generator) -> Circuit:
-    for _ in range(_RESTARTS):
-        growth = _Growth(graph, generator)
-        if growth.to_size(n_edges):
-            return Circuit(graph, growth.keep)
-    raise SettingError(
-        f"found no circuit of {n_edges} edges that are all on paths from an embedding to the "
-        "output. Use kind='uniform', or another size."
-    )
-
-
-class _Growth:
-    """A circuit that grows by whole paths, so that every edge leads from input to output.
-
-    A sender is in it if it is an embedding, or on a path that was added.
-    """
-
-    def __init__(self, graph: Graph, generator: torch.Generator) -> None:
-        self._graph, self._generator = graph, generator
-        self.keep = torch.zeros_like(graph.exists)
+    def __init__(self, graph: Graph, seed: int, *stream: int) -> None:
+        self._graph, self._random = graph, np.random.default_rng([seed, *stream])
         self._additive = graph.exists & ~graph.is_switch
-        self._inside = {node for node in graph.senders if node.layer is None}
-        self._columns: dict[Sender, list[int]] = {}
+        self._embeddings = [graph.row(node) for node in graph.senders if node.layer is None]
+        self._columns: dict[Sender, list[int]] = {}  # of a node's own ports
         for column, port in enumerate(graph.receivers):
             for node in graph.fed_by(port):
                 self._columns.setdefault(node, []).append(column)
 
-    def to_size(self, n_edges: int) -> bool:
-        """Grow to exactly this size; False if nothing small enough is left to add."""
-        left, places = n_edges, self._additive.nonzero()
+    def uniform(self, n_edges: int) -> Circuit:
+        """Every set of so many edges is as likely."""
+        keep = torch.zeros_like(self._graph.exists)
+        self._keep_alone(keep, n_edges)
+        return Circuit(self._graph, keep)
+
+    def connected(self, n_edges: int) -> Circuit:
+        """Exactly so many edges, all on paths. Raises `SettingError` where it finds none."""
+        for _ in range(_RESTARTS):
+            keep = self._grown(n_edges)
+            if keep is not None:
+                return Circuit(self._graph, keep)
+        raise SettingError(
+            f"found no circuit of {n_edges} edges that are all on paths from an embedding to the "
+            "output. Use kind='uniform', or another size."
+        )
+
+    def paths(self, n_edges: int) -> Circuit:
+        """Paths put together until there are at least so many edges."""
+        keep = torch.zeros_like(self._graph.exists)
+        for _ in range(50 * n_edges):
+            if int(keep.sum()) >= n_edges:
+                return Circuit(self._graph, keep)
+            for index in self.path():
+                keep[index] = True
+        # Nearly the whole graph: paths no longer meet what is left, so edges are drawn alone.
+        self._keep_alone(keep, n_edges - int(keep.sum()))
+        return Circuit(self._graph, keep)
+
+    def inflated(self, circuit: Circuit) -> tuple[Circuit, _EdgeIndex] | None:
+        """The circuit with one more path, and one of the edges that this added; None if full."""
+        for _ in range(200):
+            added = [index for index in self.path() if not circuit.keep[index]]
+            if added:
+                keep = circuit.keep.clone()
+                for index in added:
+                    keep[index] = True
+                return Circuit(circuit.graph, keep), self._pick(added)
+        return None
+
+    def path(self) -> list[_EdgeIndex]:
+        """The edges of one path from an embedding to the output."""
+        row = self._pick(self._embeddings)
+        first = row, self._pick(_places(self._additive[row]))
+        return self._with_switches([first, *self._onwards(first[1], inside=())])
+
+    def _onwards(self, column: int, inside: Collection[Sender]) -> Iterator[_EdgeIndex]:
+        """Random edges from a port on, to the output or where a node inside is fed."""
+        fed = self._graph.fed_by(self._graph.receivers[column])
+        while fed and not any(node in inside for node in fed):
+            row = self._graph.row(self._pick(fed))
+            column = self._pick(_places(self._additive[row]))
+            yield row, column
+            fed = self._graph.fed_by(self._graph.receivers[column])
+
+    def _backwards(self, node: Sender, inside: Collection[Sender]) -> Iterator[_EdgeIndex]:
+        """Random edges that lead to a node, from a node inside."""
+        while node not in inside:
+            column = self._pick(self._columns[node])
+            row = self._pick(_places(self._additive[:, column]))
+            yield row, column
+            node = self._graph.senders[row]
+
+    def _with_switches(self, path: list[_EdgeIndex]) -> list[_EdgeIndex]:
+        is_switch = self._graph.is_switch
+        return path + [(row, c) for _, c in path for row in _places(is_switch[:, c])]
+
+    def _grown(self, n_edges: int) -> Bool[Tensor, "sender receiver"] | None:
+        """A mask of so many edges that leave none unconnected; None if it gets stuck before."""
+        keep, inside = torch.zeros_like(self._graph.exists), set[Sender]()
+        inside |= {self._graph.senders[row] for row in self._embeddings}
+        candidates, left = self._additive.nonzero().tolist(), n_edges
         while left:
             before = left
-            for i in torch.randperm(len(places), generator=self._generator).tolist():
-                if not left:
-                    return True
-                row, column = places[i].tolist()
-                if not self.keep[row, column]:
-                    left -= self._add(row, column, left)
+            for place in self._random.permutation(len(candidates)).tolist():
+                row, column = candidates[place]
+                if not left or keep[row, column]:
+                    continue
+                path = [(row, column), *self._backwards(self._graph.senders[row], inside)]
+                path += self._onwards(column, inside)
+                new = {index for index in self._with_switches(path) if not keep[index]}
+                if len(new) <= left:
+                    for index in new:
+                        keep[index] = True
+                    inside |= {self._graph.senders[sender] for sender, _ in new}
+                    left -= len(new)
             if left == before:
-                return False
-        return True
+                return None
+        return keep
 
-    def _add(self, row: int, column: int, most: int) -> int:
-        """Add an edge, and what connects it; how many edges that were, 0 if more than `most`."""
-        path = [(row, column)]
-        node = self._graph.senders[row]
-        while node not in self._inside:  # to where something in it sends
-            column_in = self._pick(self._columns[node])
-            sender = self._pick(self._additive[:, column_in].nonzero().flatten().tolist())
-            path.append((sender, column_in))
-            node = self._graph.senders[sender]
-        fed = self._graph.fed_by(self._graph.receivers[column])
-        while fed and self._inside.isdisjoint(fed):  # to where something in it reads
-            sender = self._pick([self._graph.row(node) for node in fed])
-            column_out = self._pick(self._additive[sender].nonzero().flatten().tolist())
-            path.append((sender, column_out))
-            fed = self._graph.fed_by(self._graph.receivers[column_out])
-        switches = self._graph.is_switch[:, [column for _, column in path]].nonzero().tolist()
-        new = {*path, *((sender, path[at][1]) for sender, at in switches)}
-        new = {place for place in new if not self.keep[place]}
-        if len(new) > most:
-            return 0
-        for sender, column_at in new:
-            self.keep[sender, column_at] = True
-            self._inside.add(self._graph.senders[sender])
-        return len(new)
+    def _keep_alone(self, keep: Bool[Tensor, "sender receiver"], n: int) -> None:
+        """Set so many more edges of a mask, whatever they connect."""
+        candidates = (self._graph.exists & ~keep).nonzero()
+        chosen = candidates[self._random.permutation(len(candidates))[:n]]
+        keep[chosen[:, 0], chosen[:, 1]] = True
 
-    def _pick(self, some: list[int]) -> int:
-        return some[int(torch.randint(len(some), (1,), generator=self._generator))]
+    def _pick(self, choices: Sequence[_Choice]) -> _Choice:
+        return choices[int(self._random.integers(len(choices)))]
+
+
+def _places(mask: Bool[Tensor, "place"]) -> list[int]:
+    return mask.nonzero().flatten().tolist()

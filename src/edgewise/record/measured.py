@@ -111,7 +111,7 @@ class _Evaluation(TypedDict):
     n_prompts: Count
     ablation: str
     seed: int
-    verdict: list[str]
+    sentences: list[str]
     faithfulness: _Faithfulness
     completeness: _Completeness | None
     minimality: _Minimality | None

@@ -30,7 +30,7 @@ def evaluation_section(run: Run) -> Markup | None:
         "section",
         el("h3", "Evaluation"),
         el("p", about, class_="note"),
-        el("ul", *(el("li", sentence) for sentence in found["verdict"])),
+        el("ul", *(el("li", sentence) for sentence in found["sentences"])),
         _random(found["faithfulness"], found["random"]) if found["random"] else None,
         _curve(found["curve"]) if found.get("curve") else None,
         _knock_outs(rest) if rest and rest["knock_outs"] else None,
