@@ -164,11 +164,11 @@ def test_the_areas_of_a_perfect_curve():
     task = flat_problem()
     oracle = EdgeScores(task.truth.graph, task.truth.keep.double(), "oracle", "1 if true")
     found = curve(task.test, oracle)
-    f = [point.faithfulness.normalized for point in found.points]
+    f = [point.normalized for point in found.points]
     assert f[-3:] == pytest.approx([1.0] * 3)
     assert found.cpr == pytest.approx(area(MIB_SHARES, f))
     ones = curve(task.test, oracle, shares=[1.0])
-    assert (ones.points[0].faithfulness.normalized, ones.cpr, ones.cmd) == (1.0, None, None)
+    assert (ones.points[0].normalized, ones.cpr, ones.cmd) == (1.0, None, None)
 
 
 def test_a_curve_is_made_of_the_scores_best_edges():
@@ -179,17 +179,16 @@ def test_a_curve_is_made_of_the_scores_best_edges():
     assert [point.n_edges for point in found.points] == sizes
     for point, n in zip(found.points, sizes, strict=True):
         best = scores.top(n, absolute=True)
-        assert point.circuit == best
-        assert point.faithfulness.circuit == pytest.approx(problem.value(best), abs=1e-12)
-        assert point.loss == -point.faithfulness.circuit  # a logit difference: higher is better
-    f = [point.faithfulness.normalized for point in found.points]
+        assert point.value == pytest.approx(problem.value(best), abs=1e-12)
+        assert point.loss == -point.value  # a logit difference: higher is better
+    f = [point.normalized for point in found.points]
     assert found.cpr == pytest.approx(area(MIB_SHARES, f))
     assert found.cmd == pytest.approx(area(MIB_SHARES, [abs(1 - x) for x in f]))
     assert f[-1] == 1.0
     pruned = curve(problem, scores)  # with corrupted prompts that changes sizes only
-    assert [p.faithfulness.normalized for p in pruned.points] == pytest.approx(f)
+    assert [p.normalized for p in pruned.points] == pytest.approx(f)
     greedy = curve(problem, scores, sizes=[7], select="greedy", by="signed", prune=False)
-    assert greedy.points[0].circuit == scores.greedy(7)
+    assert greedy.points[0].value == pytest.approx(problem.value(scores.greedy(7)), abs=1e-12)
     assert (greedy.cpr, greedy.n_prompts) == (None, 3)
 
 
@@ -199,16 +198,16 @@ def test_a_curve_of_runs_is_the_papers_pareto_plot():
     found = curve(problem, runs)
     assert [p.n_edges for p in found.points] == sorted(run.circuit.n_edges for run in runs)
     assert (found.source, found.selection) == ("acdc", "as found")
-    worse = found.points[-1].circuit.without(found.points[-1].circuit.edges[0])
-    circuits = [*(p.circuit for p in found.points), worse, Circuit.full(problem.graph)]
+    largest = runs[-1].circuit
+    worse = largest.without(largest.edges[0])
+    circuits = [*(run.circuit for run in runs), worse, Circuit.full(problem.graph)]
     front = curve(problem, circuits).pareto
     for point in front:
         no_larger = [c for c in circuits if c.n_edges <= point.n_edges]
         assert point.loss == min(problem.loss(c) for c in no_larger)
     assert front[-1].loss == min(problem.loss(c) for c in circuits)
-    document = found.to_json()
-    assert json.loads(json.dumps(document)) == document
-    assert len(document["points"]) == 3
+    again = ew.Curve.from_json(json.loads(json.dumps(found.to_json())))
+    assert again == found
 
 
 def test_curves_that_cannot_be():

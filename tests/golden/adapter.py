@@ -235,7 +235,7 @@ def _faithful(problem: ew.Problem, run: Any) -> dict[str, Any]:
         "needed, idle, harmful": [small.needed, small.idle, small.harmful],
         "completeness": [rest.complement.circuit]
         + [x for k in rest.knock_outs for x in (k.circuit, k.model)],
-        "curve": [[p.n_edges, p.loss, p.faithfulness.normalized] for p in points],
+        "curve": [[p.n_edges, p.loss, p.normalized] for p in points],
         "areas": [curve.cpr, curve.cmd, len(curve.pareto)],
         "weighted edges": circuit.weighted_edge_count,
         "pruned": _places(circuit.pruned()),

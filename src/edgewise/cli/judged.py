@@ -150,12 +150,12 @@ def _print_curve(curve: Curve) -> None:
         (
             "–" if point.share is None else f"{100 * point.share:g} %",
             point.n_edges,
-            show.number(point.faithfulness.circuit),
-            show.number(point.faithfulness.normalized),
+            show.number(point.value),
+            show.number(point.normalized),
         )
         for point in curve.points
     ]
-    metric = curve.points[0].faithfulness.metric
+    metric = curve.metric
     _table(f"Size and {metric}", ("edges asked", "edges", metric, "normalised"), rows)
     show.OUT.print(
         f"CPR {show.number(curve.cpr)}, CMD {show.number(curve.cmd)} ({curve.source}, "

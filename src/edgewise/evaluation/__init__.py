@@ -11,21 +11,22 @@ from edgewise.evaluation.faithfulness import Faithfulness, Spread, faithfulness
 from edgewise.evaluation.hypotheses import hypothesis_tests
 from edgewise.evaluation.hypothesis_results import EdgeTest, HypothesisTest, HypothesisTests
 from edgewise.evaluation.minimality import Minimality, minimality
-from edgewise.evaluation.paper_nodes import paper_nodes
 from edgewise.evaluation.random_circuits import (
     RandomBand,
     RandomKind,
     random_band,
     random_circuits,
 )
-from edgewise.evaluation.ranking import ScoreRecovery, score_recovery
 from edgewise.evaluation.recovery import (
     Confusion,
     NodeCounting,
     Recovery,
+    ScoreRecovery,
     against_known,
+    paper_nodes,
     pessimistic_auc,
     recovery,
+    score_recovery,
 )
 from edgewise.evaluation.roles import HeadRole, HeadRoles, Role, head_roles
 from edgewise.evaluation.stability import Inclusion, Stability, stability

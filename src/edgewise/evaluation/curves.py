@@ -12,17 +12,22 @@ areas of a perfect curve are 0.999 and 0. A circuit takes the floor(k n) best ed
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, get_args, runtime_checkable
 
+import torch
+
 from edgewise.circuit import Circuit, EdgeScores, Found, circuit_of
+from edgewise.codec import Count, Finite
 from edgewise.errors import SettingError
-from edgewise.evaluation.faithfulness import Faithfulness, faithfulness
+from edgewise.evaluation.faithfulness import Faithfulness, Spread, faithfulness
+from edgewise.evaluation.records import Record
 from edgewise.methods import OnProgress, Progress, ignore_progress
 from edgewise.problem import Problem, check_is_problem
 from edgewise.settings.checks import check_choice, share, whole
 from edgewise.settings.selection import By, Select
+from edgewise.tables import Chart, Column, Mark, Series, Table, count, number
 
 MIB_SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 
@@ -35,56 +40,53 @@ class HasScores(Protocol):
 
 def scores_of(scores: object) -> EdgeScores:
     """Edge scores, or a run's. Raises `SettingError` for anything else."""
-    found = scores if isinstance(scores, EdgeScores) else getattr(scores, "scores", None)
-    if not isinstance(found, EdgeScores):
+    result = scores if isinstance(scores, EdgeScores) else getattr(scores, "scores", None)
+    if not isinstance(result, EdgeScores):
         raise SettingError(f"found a {type(scores).__name__}; pass edge scores, or a run.")
-    return found
+    return result
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class CurvePoint:
-    """A circuit of a curve: what was asked for, and how faithful it is.
+    """A circuit of a curve: what was asked for, what it has, and how faithful it is.
 
-    `share` is what was asked, None if it was a number of edges or the circuit was given;
-    `faithfulness.n_edges` is what the circuit has.
+    `share` is what was asked, None if it was a number of edges or the circuit was passed. `value`
+    is the metric, `loss` the metric with lower made better. `pareto`: no other point has as few
+    edges and as low a loss, and less of one.
     """
 
-    share: float | None
-    circuit: Circuit
-    faithfulness: Faithfulness
+    share: Finite | None
+    n_edges: Count
+    weighted_edge_count: Finite
+    value: Finite
+    loss: Finite
+    normalized: Finite | None
+    spread: Spread
+    pareto: bool = False
 
-    @property
-    def n_edges(self) -> int:
-        return self.circuit.n_edges
-
-    @property
-    def loss(self) -> float:
-        """The metric, lower is better."""
-        return self.faithfulness.loss
-
-    def to_json(self) -> dict[str, Any]:
-        """Numbers alone: what a plot needs."""
-        faith = self.faithfulness
-        return {
-            "share": self.share,
-            "n_edges": self.n_edges,
-            "weighted_edge_count": self.circuit.weighted_edge_count,
-            "value": faith.circuit,
-            "loss": faith.loss,
-            "normalized": faith.normalized,
-            "spread": dict(vars(faith.spread)),
-        }
+    def beats(self, point: CurvePoint) -> bool:
+        """Whether this has no more edges and no more loss, and less of one."""
+        mine, its = (self.n_edges, self.loss), (point.n_edges, point.loss)
+        return mine[0] <= its[0] and mine[1] <= its[1] and mine != its
 
 
-@dataclass(frozen=True, eq=False)
-class Curve:
+@dataclass(frozen=True)
+class Curve(Record):
     """Circuits of several sizes on one problem, in the order of their sizes."""
 
     source: str  # the method whose scores or circuits these are
     selection: str  # how circuits were chosen
-    n_prompts: int
+    n_prompts: Count
     pairs_sha256: str
+    metric: str
+    unit: str
+    higher_is_better: bool
+    full: Finite
+    empty: Finite
+    n_edges_total: Count
     points: tuple[CurvePoint, ...]
+
+    _derived = ("cpr", "cmd")
 
     @property
     def cpr(self) -> float | None:
@@ -101,34 +103,56 @@ class Curve:
     def _at_mib_shares(self) -> list[float] | None:
         if tuple(point.share for point in self.points) != MIB_SHARES:
             return None
-        values = [point.faithfulness.normalized for point in self.points]
+        values = [point.normalized for point in self.points]
         return [f for f in values if f is not None] if None not in values else None
 
     @property
     def pareto(self) -> tuple[CurvePoint, ...]:
-        """The points that no other beats: none has as few edges and as low a loss, and one less."""
-        return tuple(p for p in self.points if not any(_beats(q, p) for q in self.points))
+        """The points that no other beats."""
+        return tuple(point for point in self.points if point.pareto)
 
-    def to_json(self) -> dict[str, Any]:
-        """What a plot needs; whether a point is on the Pareto front is said for each."""
-        front = {id(point) for point in self.pareto}
-        faith = self.points[0].faithfulness
-        about = ("metric", "unit", "higher_is_better", "full", "empty", "n_edges_total")
-        return {
-            "source": self.source,
-            "selection": self.selection,
-            "n_prompts": self.n_prompts,
-            "pairs_sha256": self.pairs_sha256,
-            **{name: getattr(faith, name) for name in about},
-            "cpr": self.cpr,
-            "cmd": self.cmd,
-            "points": [{**p.to_json(), "pareto": id(p) in front} for p in self.points],
-        }
+    @property
+    def title(self) -> str:
+        return f"Size and {self.metric}"
 
+    def sentences(self) -> tuple[str, ...]:
+        """MIB's two areas, or what stands for them."""
+        how = f"{self.source}, {self.selection}, {count(self.n_prompts, 'prompt')}"
+        if self.cpr is not None and self.cmd is not None:
+            return (f"CPR {number(self.cpr, 4)}, CMD {number(self.cmd, 4)} ({how}).",)
+        best = min(self.points, key=lambda point: point.loss)
+        return (
+            f"Of {count(len(self.points), 'circuit')}, that of {count(best.n_edges, 'edge')} is "
+            f"best: {self.metric} {number(best.value)} ({how}).",
+        )
 
-def _beats(one: CurvePoint, other: CurvePoint) -> bool:
-    mine, its = (one.n_edges, one.loss), (other.n_edges, other.loss)
-    return mine[0] <= its[0] and mine[1] <= its[1] and mine != its
+    def tables(self) -> tuple[Table, ...]:
+        """Every circuit, smallest first."""
+        columns = (
+            Column("share asked for", "share"),
+            Column("edges", "count"),
+            Column(self.metric, "number", self.unit),
+            Column("effect kept", "share"),
+            Column("on the Pareto front", "flag"),
+        )
+        rows = [(p.share, p.n_edges, p.value, p.normalized, p.pareto) for p in self.points]
+        return (Table(self.title, columns, tuple(rows)),)
+
+    def charts(self) -> tuple[Chart, ...]:
+        """The metric against the size: the paper's plot."""
+        marks = [
+            Mark(p.n_edges, p.value, f"{count(p.n_edges, 'edge')}: {number(p.value, 4)}")
+            for p in self.points
+        ]
+        chart = Chart(
+            self.title,
+            Column("edges", "count"),
+            Column(self.metric, "number", self.unit),
+            (Series(self.source, tuple(marks), line=True),),
+            levels=(("full model", self.full), ("empty circuit", self.empty)),
+            caption=f"Circuits chosen by {self.selection} from the scores of {self.source}.",
+        )
+        return (chart,)
 
 
 def area(x: Sequence[float], y: Sequence[float]) -> float:
@@ -137,8 +161,8 @@ def area(x: Sequence[float], y: Sequence[float]) -> float:
     >>> area([0.0, 0.5, 1.0], [0.0, 1.0, 1.0])
     0.75
     """
-    steps = zip(x, x[1:], y, y[1:], strict=False)
-    return sum((b - a) * (f + g) / 2 for a, b, f, g in steps)
+    heights, places = (torch.tensor(values, dtype=torch.float64) for values in (y, x))
+    return torch.trapezoid(heights, places).item()
 
 
 def curve(
@@ -163,8 +187,8 @@ def curve(
 
     >>> import edgewise as ew
     >>> task = ew.load_task("tracr-xproportion")
-    >>> found = curve(task.test, ew.exact(task.problem), sizes=[0, 10, 38])
-    >>> [(point.n_edges, round(point.loss, 3)) for point in found.pareto]
+    >>> result = curve(task.test, ew.exact(task.problem), sizes=[0, 10, 38])
+    >>> [(point.n_edges, round(point.loss, 3)) for point in result.pareto]
     [(0, 0.148), (8, 0.0)]
     """
     check_is_problem(problem, "curve")
@@ -172,55 +196,71 @@ def curve(
         scores = scores_of(found)
         check_choice("selection", select, get_args(Select))
         check_choice("ranking", by, get_args(By))
-        asked = _asked(scores, shares, sizes)
-        choose = _chooser(scores, select, by, prune)
-        wanted: list[tuple[float | None, Circuit]] = [(k, choose(n)) for k, n in asked]
+        best = scores.greedy if select == "greedy" else scores.top
+        circuits = [
+            (k, best(n, absolute=by == "absolute")) for k, n in _sizes(scores, shares, sizes)
+        ]
+        circuits = [(k, circuit.pruned()) if prune else (k, circuit) for k, circuit in circuits]
         source = scores.method
         selection = f"{select}, by {by} score" + (", pruned" if prune else "")
     else:
         if shares is not None or sizes is not None:
             raise SettingError("circuits have their sizes; shares and sizes are for scores.")
         items = [found] if isinstance(found, Circuit) else list(found)
-        circuits = [circuit_of(item) for item in items]
-        wanted = [(None, circuit) for circuit in sorted(circuits, key=lambda c: c.n_edges)]
+        ordered = sorted(map(circuit_of, items), key=lambda circuit: circuit.n_edges)
+        circuits = [(None, circuit) for circuit in ordered]
         methods = dict.fromkeys(getattr(item, "method", "given circuits") for item in items)
         source, selection = ", ".join(methods), "as found"
-    if not wanted:
+    return _curve(problem, circuits, source, selection, on_progress)
+
+
+def _sizes(
+    scores: EdgeScores, shares: Sequence[float] | None, sizes: Sequence[int] | None
+) -> list[tuple[float | None, int]]:
+    """Each share asked for, if any was, and the number of edges, in ascending order."""
+    if shares is not None and sizes is not None:
+        raise SettingError("shares and sizes are given; say how large circuits are only once.")
+    if sizes is not None:
+        return [(None, n) for n in sorted(whole("sizes", n, 0) for n in sizes)]
+    ascending = sorted(share("shares", k) for k in (MIB_SHARES if shares is None else shares))
+    return [(k, int(k * scores.graph.n_edges)) for k in ascending]
+
+
+def _curve(
+    problem: Problem,
+    circuits: Sequence[tuple[float | None, Circuit]],
+    source: str,
+    selection: str,
+    on_progress: OnProgress,
+) -> Curve:
+    """Every circuit evaluated."""
+    points, faith = list[CurvePoint](), None
+    for asked, circuit in circuits:
+        on_progress(Progress(len(points), len(circuits), f"{circuit.n_edges} edges"))
+        faith = faithfulness(problem, circuit)
+        points.append(_point(asked, circuit, faith))
+    if faith is None:
         raise SettingError("there are no circuits to evaluate.")
+    on_progress(Progress(len(circuits), len(circuits), ""))
+    same = ("metric", "unit", "higher_is_better", "full", "empty", "n_edges_total")
+    shared: dict[str, Any] = {name: getattr(faith, name) for name in same}
     return Curve(
         source=source,
         selection=selection,
         n_prompts=len(problem.pairs),
         pairs_sha256=problem.pairs.sha256,
-        points=tuple(_points(problem, wanted, on_progress)),
+        points=tuple(replace(p, pareto=not any(q.beats(p) for q in points)) for p in points),
+        **shared,
     )
 
 
-def _asked(
-    scores: EdgeScores, shares: Sequence[float] | None, sizes: Sequence[int] | None
-) -> list[tuple[float | None, int]]:
-    """Each share that was asked, if one was, and the number of edges, in ascending order."""
-    if shares is not None and sizes is not None:
-        raise SettingError("shares and sizes are given; say how large circuits are only once.")
-    if sizes is not None:
-        return [(None, n) for n in sorted(whole("sizes", n, 0) for n in sizes)]
-    every = sorted(share("shares", k) for k in (MIB_SHARES if shares is None else shares))
-    return [(k, int(k * scores.graph.n_edges)) for k in every]
-
-
-def _chooser(scores: EdgeScores, select: Select, by: By, prune: bool) -> Callable[[int], Circuit]:
-    def choose(n: int) -> Circuit:
-        best = scores.greedy if select == "greedy" else scores.top
-        circuit = best(n, absolute=by == "absolute")
-        return circuit.pruned() if prune else circuit
-
-    return choose
-
-
-def _points(
-    problem: Problem, wanted: Sequence[tuple[float | None, Circuit]], on_progress: OnProgress
-) -> Iterator[CurvePoint]:
-    for done, (asked, circuit) in enumerate(wanted):
-        on_progress(Progress(done, len(wanted), f"{circuit.n_edges} edges"))
-        yield CurvePoint(asked, circuit, faithfulness(problem, circuit))
-    on_progress(Progress(len(wanted), len(wanted), ""))
+def _point(share: float | None, circuit: Circuit, faith: Faithfulness) -> CurvePoint:
+    return CurvePoint(
+        share=share,
+        n_edges=circuit.n_edges,
+        weighted_edge_count=circuit.weighted_edge_count,
+        value=faith.circuit,
+        loss=faith.loss,
+        normalized=faith.normalized,
+        spread=faith.spread,
+    )

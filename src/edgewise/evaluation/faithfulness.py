@@ -16,7 +16,7 @@ from edgewise.tables import Cell, Chart, Column, Mark, Series, Table, count, fac
 _NOISE = 1e-6  # a share of a difference below float noise is a share of noise
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Spread:
     """How a number varies over prompts; `worst` is the prompt where the circuit does worst."""
 

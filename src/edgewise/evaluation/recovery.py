@@ -1,8 +1,15 @@
-"""How well a circuit recovers a published one: edges, nodes, and the paper's area under the curve.
+"""How well a circuit, or an order of edges, recovers a known circuit.
 
 Section 7 of the spec (Conmy et al. 2023, section 4.1): every edge of the graph is classified as
-kept or not, against the published circuit. Nodes are those a kept edge touches, or, by name, what
-the paper's code counted. How well *scores* rank a published circuit's edges: see ranking.py.
+kept or not, against the known circuit; with the paper's area under the curve of several circuits.
+Scores are compared by scikit-learn's ROC AUC and average precision, which look at the whole order
+of edges and credit what lies between two points.
+
+Nodes are those a kept edge touches, or, by name, what the paper's code counted (spec section 1.4).
+There a head is seven nodes: its output, and for q, k and v what the port reads and the vector made
+of it. They are present as ends of kept edges: an edge s->a3.h7.q has s's output and the q input as
+ends, the switch of that port its q input and its q vector. MLP inputs are dropped, so an MLP
+counts only where it sends. GPT-2 small has 1,022 such nodes, beside 157 heads, MLPs and ends.
 """
 
 from __future__ import annotations
@@ -11,22 +18,31 @@ from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from edgewise.circuit import Circuit, Found, circuit_of
+from edgewise.circuit import Circuit, EdgeScores, Found, circuit_of
+from edgewise.codec import Count, Finite
 from edgewise.errors import SettingError
-from edgewise.evaluation.paper_nodes import check_has_paper_nodes, n_paper_nodes, paper_nodes
+from edgewise.evaluation.curves import HasScores, scores_of
+from edgewise.evaluation.records import Record
+from edgewise.graph import Graph
 from edgewise.settings.checks import check_choice
+from edgewise.settings.selection import By
+from edgewise.tables import Chart, Column, Mark, Series, Table, count, number
 
 NodeCounting = Literal["plain", "paper"]
+_FPR = Column("false positive rate", "number")
+_TPR = Column("true positive rate", "number")
 
 
 @dataclass(frozen=True)
-class Confusion:
+class Confusion(Record):
     """Counts of a classification, and the rates made of them."""
 
-    true_positives: int
-    false_positives: int
-    n_true: int  # in the published circuit
-    n_false: int  # in the graph and not in the published circuit
+    true_positives: Count
+    false_positives: Count
+    n_true: Count  # in the published circuit
+    n_false: Count  # in the graph and not in the published circuit
+
+    _derived = ("tpr", "fpr", "precision")
 
     @property
     def tpr(self) -> float:
@@ -41,29 +57,26 @@ class Confusion:
     @property
     def precision(self) -> float:
         """Published, of those found; 1 if none are found (the paper's convention)."""
-        found = self.true_positives + self.false_positives
-        return self.true_positives / found if found else 1.0
-
-    def to_json(self) -> dict[str, float]:
-        return {**vars(self), "tpr": self.tpr, "fpr": self.fpr, "precision": self.precision}
+        n_found = self.true_positives + self.false_positives
+        return self.true_positives / n_found if n_found else 1.0
 
 
 @dataclass(frozen=True)
 class RecoveryPoint:
     """One circuit against the published one."""
 
-    n_edges: int
+    n_edges: Count
     edges: Confusion
     nodes: Confusion
 
 
 @dataclass(frozen=True)
-class Recovery:
+class Recovery(Record):
     """Circuits against a published one: a point each, and the pessimistic area under them."""
 
+    edge_auc: Finite
+    node_auc: Finite
     points: tuple[RecoveryPoint, ...]
-    edge_auc: float
-    node_auc: float
     node_counting: NodeCounting = "plain"
 
     @property
@@ -82,23 +95,105 @@ class Recovery:
             raise SettingError(f"there are {len(self.points)} circuits; look at `points`.")
         return self.points[0]
 
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "edge_auc": self.edge_auc,
-            "node_auc": self.node_auc,
-            "node_counting": self.node_counting,
-            "points": [
-                {"n_edges": p.n_edges, "edges": p.edges.to_json(), "nodes": p.nodes.to_json()}
-                for p in self.points
-            ],
-        }
+    @property
+    def title(self) -> str:
+        return "Recovery of a known circuit"
+
+    def sentences(self) -> tuple[str, ...]:
+        """What the circuit finds; or, of several, the areas under their points."""
+        if len(self.points) > 1:
+            areas = f"{number(self.edge_auc)} of edges and {number(self.node_auc)} of nodes"
+            circuits = count(len(self.points), "circuit")
+            return (f"The pessimistic area under the curve of {circuits} is {areas}.",)
+        edges = self.edges
+        return (
+            f"It finds {edges.true_positives:,} of the {edges.n_true:,} known edges, and "
+            f"{count(edges.false_positives, 'other')}.",
+        )
+
+    def tables(self) -> tuple[Table, ...]:
+        """Counts and rates of edges and nodes, a pair of rows for each circuit."""
+        columns = (
+            Column("of a circuit of"),
+            Column("found", "count"),
+            Column("missed", "count"),
+            Column("others", "count"),
+            Column("recall", "share"),
+            Column("precision", "share"),
+            Column("false positive rate", "share"),
+        )
+        nodes = "nodes" if self.node_counting == "plain" else "nodes (paper)"
+        rows = tuple(
+            (
+                f"{count(point.n_edges, 'edge')}: {what}",
+                c.true_positives,
+                c.n_true - c.true_positives,
+                c.false_positives,
+                c.tpr,
+                c.precision,
+                c.fpr,
+            )
+            for point in self.points
+            for what, c in (("edges", point.edges), (nodes, point.nodes))
+        )
+        note = (
+            f"Pessimistic area under the curve: edges {number(self.edge_auc)}, "
+            f"nodes {number(self.node_auc)}."
+        )
+        return (Table(self.title, columns, rows, (note,)),)
+
+    def charts(self) -> tuple[Chart, ...]:
+        """The rates of several circuits; none for a single one."""
+        if len(self.points) == 1:
+            return ()
+        edges = [Mark(p.edges.fpr, p.edges.tpr, count(p.n_edges, "edge")) for p in self.points]
+        nodes = [Mark(p.nodes.fpr, p.nodes.tpr, count(p.n_edges, "edge")) for p in self.points]
+        series = Series("edges", tuple(edges)), Series("nodes", tuple(nodes))
+        return (Chart(self.title, _FPR, _TPR, series, caption="A dot is a circuit."),)
+
+
+@dataclass(frozen=True)
+class ScoreRecovery(Record):
+    """Scores against a known circuit, over every edge of the graph.
+
+    `roc_auc` is the chance that an edge of the circuit scores higher than one outside it, ties
+    counting half: 1 is a perfect order, 1/2 none. `average_precision` is the mean precision at
+    each of the circuit's edges, of which `n_true / (n_true + n_false)` comes by chance.
+    `fpr` and `tpr` are the ROC curve's corners, from (0, 0) to (1, 1).
+    """
+
+    method: str
+    by: By
+    n_true: Count
+    n_false: Count
+    roc_auc: Finite
+    average_precision: Finite
+    fpr: tuple[Finite, ...]
+    tpr: tuple[Finite, ...]
+
+    @property
+    def title(self) -> str:
+        return "Order of edges and a known circuit"
+
+    def sentences(self) -> tuple[str, ...]:
+        """Both areas."""
+        return (
+            f"The scores' order ({self.by}): ROC AUC {number(self.roc_auc, 4)}, average precision "
+            f"{number(self.average_precision, 4)}.",
+        )
+
+    def tables(self) -> tuple[Table, ...]:
+        """None: the sentence says it."""
+        return ()
+
+    def charts(self) -> tuple[Chart, ...]:
+        """The ROC curve."""
+        marks = tuple(Mark(x, y) for x, y in zip(self.fpr, self.tpr, strict=True))
+        return (Chart(self.title, _FPR, _TPR, (Series(self.method, marks, line=True),)),)
 
 
 def recovery(
-    found: Found | Iterable[Found],
-    published: Found | None,
-    *,
-    nodes: NodeCounting = "plain",
+    found: Found | Iterable[Found], published: Found | None, *, nodes: NodeCounting = "plain"
 ) -> Recovery:
     """Compare circuits, or runs, with a published circuit of the same graph.
 
@@ -107,39 +202,81 @@ def recovery(
     `SettingError` when the graphs differ or there is nothing to compare, `UnknownName`.
     """
     check_choice("node counting", nodes, get_args(NodeCounting))
-    published = check_published(published)
-    items = (
-        list(found) if isinstance(found, Iterable) and not isinstance(found, Circuit) else [found]
-    )
-    circuits = [circuit_of(item) for item in items]
+    known = _known(published)
+    if isinstance(found, Circuit) or not isinstance(found, Iterable):
+        found = [found]
+    circuits = [circuit_of(item) for item in found]
     if not circuits:
         raise SettingError("there are no circuits to compare with the published one.")
     for circuit in circuits:
-        if circuit.graph != published.graph:
-            raise SettingError(
-                "the circuit and the published one are on different graphs:\n"
-                f"  {circuit.graph.describe()}\n  {published.graph.describe()}\n"
-                "Build the problem with graph=published.graph to compare them."
-            )
+        _check_same_graph(circuit.graph, known, "circuit")
     if nodes == "paper":
-        check_has_paper_nodes(published.graph)
-    points = tuple(_point(circuit, published, nodes) for circuit in circuits)
+        _check_has_paper_nodes(known.graph)
+    points = tuple(_point(circuit, known, nodes) for circuit in circuits)
     return Recovery(
-        points,
         pessimistic_auc([(p.edges.fpr, p.edges.tpr) for p in points]),
         pessimistic_auc([(p.nodes.fpr, p.nodes.tpr) for p in points]),
+        points,
         nodes,
     )
 
 
-def check_published(published: Found | None) -> Circuit:
-    """A circuit to compare with. Raises `SettingError` if there is none."""
+def score_recovery(
+    scores: EdgeScores | HasScores, published: Found | None, *, by: By = "absolute"
+) -> ScoreRecovery:
+    """ROC AUC and average precision of edge scores, or of a run's, against a known circuit.
+
+    `by`: rank by absolute score, or by signed score. Raises `SettingError` when the graphs differ,
+    or the circuit has no edges or all, `UnknownName`.
+
+    >>> import edgewise as ew
+    >>> task = ew.load_task("tracr-reverse")
+    >>> score_recovery(ew.exact(task.problem), task.published).roc_auc
+    1.0
+    """
+    from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve  # slow to import
+
+    check_choice("ranking", by, get_args(By))
+    known, ranked = _known(published), scores_of(scores)
+    _check_same_graph(ranked.graph, known, "scores")
+    exists = known.graph.exists
+    n_true, n_false = known.n_edges, known.graph.n_edges - known.n_edges
+    if not (n_true and n_false):
+        raise SettingError(
+            f"the published circuit has {n_true} of {n_true + n_false} edges; an order of edges "
+            "can only be evaluated if some belong to it and some do not."
+        )
+    truth, values = known.keep[exists].numpy(), ranked.values[exists]
+    ranks = (values.abs() if by == "absolute" else values).numpy()
+    fpr, tpr, _ = roc_curve(truth, ranks)
+    return ScoreRecovery(
+        method=ranked.method,
+        by=by,
+        n_true=n_true,
+        n_false=n_false,
+        roc_auc=float(roc_auc_score(truth, ranks)),
+        average_precision=float(average_precision_score(truth, ranks)),
+        fpr=tuple(fpr.tolist()),
+        tpr=tuple(tpr.tolist()),
+    )
+
+
+def _known(published: Found | None) -> Circuit:
     if published is None:
         raise SettingError(
             "the published circuit is None; pass a Circuit. Not every task has a published one: "
             "see task.published and task.truth."
         )
     return circuit_of(published, "the published circuit")
+
+
+def _check_same_graph(graph: Graph, published: Circuit, what: str) -> None:
+    if graph != published.graph:
+        raise SettingError(
+            f"the {what} and the published circuit are on different graphs:\n"
+            f"  {graph.describe()}\n  {published.graph.describe()}\n"
+            "Build the problem with graph=published.graph to compare them."
+        )
 
 
 def _point(circuit: Circuit, published: Circuit, counting: NodeCounting) -> RecoveryPoint:
@@ -152,16 +289,44 @@ def _point(circuit: Circuit, published: Circuit, counting: NodeCounting) -> Reco
         graph.n_edges - published.n_edges,
     )
     if counting == "paper":
-        nodes = _confusion(paper_nodes(circuit), paper_nodes(published), n_paper_nodes(graph))
+        n_nodes = len(paper_nodes(Circuit.full(graph)))
+        nodes = _confusion(paper_nodes(circuit), paper_nodes(published), n_nodes)
     else:
         nodes = _confusion(set(circuit.nodes), set(published.nodes), len(graph.nodes))
     return RecoveryPoint(circuit.n_edges, edges, nodes)
 
 
-def _confusion(found: Set[Any], published: Set[Any], total: int) -> Confusion:
+def _confusion(kept: Set[Any], published: Set[Any], total: int) -> Confusion:
     return Confusion(
-        len(found & published), len(found - published), len(published), total - len(published)
+        len(kept & published), len(kept - published), len(published), total - len(published)
     )
+
+
+def _check_has_paper_nodes(graph: Graph) -> None:
+    if not (graph.split_qkv and graph.split_heads and graph.switches and graph.spans is None):
+        raise SettingError(
+            "nodes='paper' counts inputs and vectors of q, k and v, which only a graph of heads "
+            f"with split q/k/v and switches tells apart; this one has {graph.describe()}. "
+            "Use nodes='plain', or build the graph with switches=True and without spans."
+        )
+
+
+def paper_nodes(circuit: Circuit) -> frozenset[str]:
+    """The names of the nodes that the paper's code counts as present.
+
+    A head's are `a3.h7`, and `a3.h7.q:input` and `a3.h7.q:vector` for q, k and v.
+    """
+    names = set[str]()
+    for edge in circuit.edges:
+        if edge.is_switch:
+            names |= {f"{edge.receiver.name}:input", f"{edge.receiver.name}:vector"}
+            continue
+        names.add(edge.sender.name)
+        if edge.receiver.slot is not None:
+            names.add(f"{edge.receiver.name}:input")
+        elif edge.receiver.node.kind == "logits":
+            names.add(edge.receiver.name)
+    return frozenset(names)
 
 
 def against_known(found: Found, published: Circuit | None, truth: Circuit | None) -> dict[str, Any]:
@@ -184,12 +349,12 @@ def pessimistic_auc(points: Iterable[Any]) -> float:
     >>> pessimistic_auc([(0.5, 0.5)])
     0.25
     """
-    every = [(0.0, 0.0), *((float(fpr), float(tpr)) for fpr, tpr in points), (1.0, 1.0)]
-    for fpr, tpr in every:
+    corners = [(0.0, 0.0), *((float(fpr), float(tpr)) for fpr, tpr in points), (1.0, 1.0)]
+    for fpr, tpr in corners:
         if not (0 <= fpr <= 1 and 0 <= tpr <= 1):
             raise SettingError(f"({fpr}, {tpr}) is not a point of two rates between 0 and 1.")
     area, best = 0.0, 0.0
-    for fpr, tpr in sorted(every):  # a point below the best so far is a dropped one
+    for fpr, tpr in sorted(corners):  # a point below the best so far is a dropped one
         area += (1 - fpr) * max(tpr - best, 0.0)
         best = max(tpr, best)
     return area
