@@ -21,7 +21,8 @@ import torch
 import transformers
 
 import edgewise as ew
-from edgewise.methods import method_named
+from edgewise.methods import method_of
+from edgewise.methods.execution import run_method
 from edgewise.record.environment import peak_memory_bytes
 from results import write_result
 
@@ -70,11 +71,11 @@ def measure(method: str, n_prompts: int, batch_size: int | None) -> dict[str, An
     hf, problem = problem_of(n_prompts, batch_size)
     with torch.no_grad():
         forward = fastest(lambda: hf(problem.pairs.clean[:10]), 5)
-    chosen, before = method_named(method), _resident()
+    chosen, before = method_of(method), _resident()
 
     def run(**settings: Any) -> Callable[[], Any]:
         fresh = problem.with_(batch_size=batch_size)  # nothing kept from an earlier run
-        return lambda: chosen.function(fresh.with_(), chosen.resolve(settings))
+        return lambda: run_method(chosen, fresh.with_(), chosen.resolve(settings))
 
     if method in TRAINED:
         few, more = (fastest(run(**TRAINED[method], steps=steps)) for steps in (1, 3))

@@ -16,7 +16,8 @@ import torch
 import transformers
 
 import edgewise as ew
-from edgewise.methods import METHODS, Decision, Progress
+from edgewise.methods import METHODS, Progress
+from edgewise.methods.method_result import Decision
 from edgewise.record.environment import peak_memory_bytes
 
 _MODEL_SCALE, _UNEMBED_SCALE = 6, 5  # of GPT-2's initial weights, at d_model 768
@@ -152,7 +153,7 @@ class Watch:
         """Run ACDC under this watch."""
         method = METHODS["acdc"]
         try:
-            method.function(problem, method.resolve(settings), self._note, self)
+            method.load()(problem, method.resolve(settings), self._note, self)
             self.finished = True
         except TimeUp:
             pass

@@ -11,7 +11,7 @@ import edgewise as ew
 from edgewise.engine.attention import AttentionStack
 from edgewise.engine.kl import KLLosses
 from edgewise.engine.mlps import MlpNode
-from edgewise.methods import Decision
+from edgewise.methods.method_result import Decision
 from problems import Watch
 from work import Evaluated, all_evaluated
 

@@ -28,7 +28,7 @@ from torch import Tensor
 
 import edgewise as ew
 from edgewise.engine import Removals
-from edgewise.methods import Decision
+from edgewise.methods.method_result import Decision
 
 Touched = Bool[Tensor, "tested receiver"]  # which ports read something else in a test
 

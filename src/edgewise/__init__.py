@@ -16,8 +16,10 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from edgewise.methods.catalogue import METHODS as _METHODS
+
 _HOME = {
-    "ACDCSettings": "edgewise.settings",
+    "ACDCSettings": "edgewise.methods.settings",
     "AnswerRows": "edgewise.metrics",
     "Certified": "edgewise.evaluation",
     "Circuit": "edgewise.circuit",
@@ -44,50 +46,33 @@ _HOME = {
     "Stability": "edgewise.evaluation",
     "Sweep": "edgewise.sweeps",
     "Task": "edgewise.tasks",
-    "acdc": "edgewise.record",
-    "acdc_bisect": "edgewise.record",
-    "acdc_ordered": "edgewise.record",
-    "acdc_screened": "edgewise.record",
     "acdc_sweep": "edgewise.record",
-    "acdc_test": "edgewise.record",
-    "atp_star": "edgewise.record",
     "certify": "edgewise.evaluation",
-    "clean_corrupted": "edgewise.record",
     "compare": "edgewise.evaluation",
     "curve": "edgewise.evaluation",
     "discover": "edgewise.record",
     "discover_each": "edgewise.record",
-    "eap": "edgewise.record",
-    "eap_ig": "edgewise.record",
-    "edge_pruning": "edgewise.record",
     "evaluate": "edgewise.evaluation",
-    "exact": "edgewise.record",
     "faithfulness": "edgewise.evaluation",
-    "hisp": "edgewise.record",
     "hypothesis_tests": "edgewise.evaluation",
-    "information_flow": "edgewise.record",
     "leaderboard": "edgewise.leaderboards",
     "load_model": "edgewise.model",
     "load_task": "edgewise.tasks",
     "load_variants": "edgewise.tasks",
-    "magnitude": "edgewise.record",
     "pessimistic_auc": "edgewise.evaluation",
     "process": "edgewise.model",
-    "random_scores": "edgewise.record",
     "recovery": "edgewise.evaluation",
-    "relp": "edgewise.record",
     "report": "edgewise.reporting",
     "reset_network": "edgewise.model",
     "run_circuit": "edgewise.problem",
     "score_recovery": "edgewise.evaluation",
-    "sp": "edgewise.record",
-    "sp_edges": "edgewise.record",
     "stability": "edgewise.evaluation",
     "structural_truth": "edgewise.tasks",
     "sweep": "edgewise.record",
     "sweep_grid": "edgewise.sweeps",
-    "ugs": "edgewise.record",
 }
+# A function for each method.
+_HOME |= {method.function_name: "edgewise.functions" for method in _METHODS.values()}
 
 # Layers that can be reached as attributes: `edgewise.tasks.published_circuit("tracr-reverse")`.
 _LAYERS = {
@@ -148,40 +133,22 @@ if TYPE_CHECKING:
         score_recovery,
         stability,
     )
+    from edgewise.functions import *
     from edgewise.graph import Edge, Graph, Node, Port
     from edgewise.leaderboards import Leaderboard, leaderboard
+    from edgewise.methods.settings import ACDCSettings
     from edgewise.metrics import AnswerRows, Metric
     from edgewise.model import Model, ModelConfig, load_model, process, reset_network
     from edgewise.patching import Ablation
     from edgewise.problem import Problem, run_circuit
     from edgewise.record import (
         Run,
-        acdc,
-        acdc_bisect,
-        acdc_ordered,
-        acdc_screened,
         acdc_sweep,
-        acdc_test,
-        atp_star,
-        clean_corrupted,
         discover,
         discover_each,
-        eap,
-        eap_ig,
-        edge_pruning,
-        exact,
-        hisp,
-        information_flow,
-        magnitude,
-        random_scores,
-        relp,
-        sp,
-        sp_edges,
         sweep,
-        ugs,
     )
     from edgewise.reporting import report
-    from edgewise.settings import ACDCSettings
     from edgewise.sweeps import Sweep, sweep_grid
     from edgewise.tasks import Task, load_task, load_variants, structural_truth
 

@@ -15,7 +15,6 @@ from test_loading import gpt2
 import edgewise as ew
 from edgewise.cli.main import main
 from edgewise.cli.options import ProblemOptions, method_options
-from edgewise.settings import SETTINGS
 from edgewise.tasks import TASKS
 from models import random_model, random_pairs
 
@@ -104,7 +103,7 @@ def test_version(capsys):
 
 def test_options_come_from_the_settings_classes():
     options = method_options()
-    every = {name for settings in SETTINGS.values() for name in settings.__dataclass_fields__}
+    every = {name for row in METHODS.values() for name in row.settings.__dataclass_fields__}
     assert {option.name for option in options} == every
     parameters = [option.parameter for option in options]
     assert not set(parameters) & set(ProblemOptions.__dataclass_fields__)

@@ -15,7 +15,7 @@ import edgewise as ew
 from edgewise import evaluation
 from edgewise.cli.main import app, main
 from edgewise.methods import METHODS
-from edgewise.settings.masks import TrainingSettings
+from edgewise.methods.settings import TrainingSettings
 from edgewise.tasks import ROLES
 from hf import CASES, hf_model
 from language_models import byte_pairs

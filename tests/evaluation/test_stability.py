@@ -11,11 +11,13 @@ from edgewise.evaluation import jaccard
 from edgewise.evaluation.jaccard_spread import JaccardSpread
 from edgewise.evaluation.proportions import corrected, proportion_interval
 from edgewise.evaluation.resampling import Finder
-from edgewise.methods import method_named, shuffled_visits, visits
+from edgewise.methods import method_of
 from edgewise.methods.acdc import run_search
 from edgewise.methods.journal import NO_JOURNAL
-from edgewise.methods.method_result import ignore_progress
-from edgewise.settings import ACDCSettings
+from edgewise.methods.orders import shuffled_visits
+from edgewise.methods.settings import ACDCSettings
+from edgewise.methods.visits import visits
+from edgewise.progress import ignore_progress
 from models import random_circuit, random_model, random_pairs
 
 
@@ -77,8 +79,8 @@ def test_core_contingent_and_noise_are_by_interval_and_disjoint():
 )
 def test_scores_of_each_prompt_give_what_running_on_the_resample_gives(method, settings, ablation):
     of = problem(n=6, metric="logit-diff", ablation=ablation)
-    finder = Finder(of, method_named(method), ignore_progress)
-    resolved = method_named(method).resolve(settings)
+    finder = Finder(of, method_of(method), ignore_progress)
+    resolved = method_of(method).resolve(settings)
     for rows in ([0, 0, 1, 4, 5, 5], [2, 3], None):
         on = of if rows is None else of.with_(pairs=of.pairs.taken(rows))
         again = ew.discover(on, method, **settings).circuit
@@ -98,7 +100,7 @@ def test_shuffled_heads_are_acdc_with_heads_renumbered():
         layers = [visit.receiver.node.layer for visit in plan]
         assert layers == [port.node.layer for port, _ in usual]
         fast, plain = (
-            run_search(of, ACDCSettings(0.05, engine=e), plan, ignore_progress, NO_JOURNAL)
+            run_search(of, ACDCSettings(threshold=0.05, engine=e), plan, ignore_progress, NO_JOURNAL)
             for e in ("incremental", "plain")
         )
         assert fast.circuit == plain.circuit

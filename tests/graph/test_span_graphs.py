@@ -17,7 +17,6 @@ from edgewise.methods.hisp import _effects
 from edgewise.methods.unit_masks import UnitMasking
 from edgewise.methods.units import circuit_of_units, units_of
 from edgewise.model.runtime import logits_of, run
-from edgewise.settings import SETTINGS
 from models import SHAPES, random_circuit, random_model, random_pairs
 
 close = {"rtol": 1e-9, "atol": 1e-9}
@@ -363,10 +362,10 @@ NEEDED = {
 }
 
 
-@pytest.mark.parametrize("method", SETTINGS)
+@pytest.mark.parametrize("method", METHODS)
 def test_every_method_runs_on_spans(method):
     problem = spanned_problem(1, metric="logit-diff")
-    known = {field.name for field in fields(SETTINGS[method])}
+    known = {field.name for field in fields(METHODS[method].settings)}
     given_ = {name: value for name, value in NEEDED.items() if name in known}
     found = ew.discover(problem, method=method, **given_)
     assert found.circuit.graph == found.scores.graph == problem.graph

@@ -10,7 +10,7 @@ import torch
 
 import edgewise as ew
 import oracle
-from edgewise.methods import visits
+from edgewise.methods.visits import visits
 from models import SHAPES, random_model, random_pairs
 from reference import load_reference, reference_tokens
 

@@ -9,7 +9,7 @@ from scipy.stats import binom
 
 import edgewise as ew
 from edgewise.errors import FormatError
-from edgewise.methods import Decision, Evidence
+from edgewise.methods.method_result import Decision, Evidence
 from edgewise.methods.sequential import Betting, StagedT, looks, shares_spent
 from edgewise.methods.visits import is_read, visits
 from models import random_model, random_pairs

@@ -5,7 +5,8 @@ import torch
 
 import edgewise as ew
 from edgewise.errors import MetricError, ScoreError, SettingError
-from edgewise.methods import method_named
+from edgewise.methods import method_of
+from edgewise.methods.execution import run_method
 from edgewise.model.outputs import SenderOutputs
 from edgewise.model.parts import ACTIVATIONS, NORMS
 from models import SHAPES, random_model, random_pairs
@@ -18,8 +19,8 @@ ABLATIONS = ("corrupted", "zero", "mean", "mean-positional")
 
 
 def find(problem, method, **settings):
-    chosen = method_named(method)
-    return chosen.function(problem, chosen.resolve(settings))
+    chosen = method_of(method)
+    return run_method(chosen, problem, chosen.resolve(settings))
 
 
 def scores_of(problem, method, **settings):
@@ -288,7 +289,7 @@ def test_a_metric_without_gradient_is_refused(method):
 )
 def test_settings_that_cannot_be(method, settings, message):
     with pytest.raises((SettingError, ew.EdgewiseError), match=message):
-        method_named(method).resolve(settings)
+        method_of(method).resolve(settings)
 
 
 def test_more_edges_or_nodes_than_there_are():

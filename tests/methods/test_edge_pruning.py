@@ -9,8 +9,8 @@ import edgewise as ew
 from edgewise.methods.edge_masks import EdgeMasking
 from edgewise.methods.edge_pruning import KeepProbabilities, TargetSparsity
 from edgewise.methods.masks import chance_on
+from edgewise.methods.settings import EdgePruningSettings, UGSSettings
 from edgewise.methods.training import loss_and_gradient, masked_losses
-from edgewise.settings import EdgePruningSettings, UGSSettings
 from models import SHAPES, random_model, random_pairs
 
 

@@ -4,8 +4,8 @@ import pytest
 
 import edgewise as ew
 from edgewise.errors import SettingError
-from edgewise.methods import forecast
-from edgewise.settings import ACDCSettings
+from edgewise.methods.forecast import forecast
+from edgewise.methods.settings import ACDCSettings
 from models import random_model, random_pairs
 
 

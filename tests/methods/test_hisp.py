@@ -9,10 +9,10 @@ import edgewise as ew
 from edgewise.circuit import Circuit
 from edgewise.errors import MetricError, SettingError
 from edgewise.methods.hisp import hisp_circuits, unit_importance
+from edgewise.methods.settings import HISPSettings
 from edgewise.methods.training import masked_losses
 from edgewise.methods.unit_masks import UnitMasking
 from edgewise.methods.units import circuit_of_units, units_of
-from edgewise.settings import HISPSettings
 from models import SHAPES, random_model, random_pairs
 
 ABLATIONS = ("corrupted", "zero", "mean", "mean-positional")

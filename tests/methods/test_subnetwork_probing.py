@@ -7,8 +7,8 @@ import edgewise as ew
 from edgewise.circuit import Circuit
 from edgewise.methods import METHODS
 from edgewise.methods.masks import INITIAL_THETA, chance_on, mean_mask
+from edgewise.methods.settings import SPSettings
 from edgewise.methods.units import circuit_of_units, unit_scores, units_of
-from edgewise.settings import SPSettings
 from models import SHAPES, random_model, random_pairs
 
 
@@ -79,12 +79,7 @@ def test_only_the_regulariser_moves_masks_that_do_not_matter():
     """One step of Adam moves every mask by the rate, downwards where only the size counts."""
     model = random_model()
     problem = ew.Problem(model, random_pairs(model), "logit-diff", "corrupted")
-    finding = METHODS["sp-edges"].function(
-        problem,
-        ew.discovery.method_named("sp-edges").resolve(
-            {"regularisation": 1e6, "steps": 1, "learning_rate": 0.5}
-        ),
-    )
+    finding = ew.sp_edges(problem, regularisation=1e6, steps=1, learning_rate=0.5)
     theta = torch.tensor([INITIAL_THETA - 0.5])
     expected = float(mean_mask(theta))
     on = problem.graph.exists
@@ -110,7 +105,7 @@ def test_binarisation():
 def test_undecided_masks_are_noted():
     task = ew.load_task("tracr-xproportion", data="paper")
     method = METHODS["sp"]
-    finding = method.function(task.problem, method.resolve({"regularisation": 0.05, "steps": 2}))
+    finding = method.load()(task.problem, method.resolve({"regularisation": 0.05, "steps": 2}))
     assert "8 of 8 masks are undecided" in finding.notes[0]
 
 

@@ -116,7 +116,7 @@ def test_names_are_known_or_refused():
     assert [e.name for e in entrants(["usual"])] == list(USUAL)
     assert {e.name for e in entrants(["trained"])} == {*TRAINED, "random", "magnitude"}
     assert set(USUAL) <= set(NAMES)
-    assert [e.name for e in entrants(["EAP_IG"])] == ["eap-ig", "random", "magnitude"]
+    assert [e.name for e in entrants(["EAP_IG"])] == ["eap-ig", "magnitude", "random"]
     with pytest.raises(UnknownName, match="Did you mean 'acdc'.*module:function"):
         entrants(["acdx"])
     with pytest.raises(SettingError, match="one of Edgewise's own"):
@@ -150,11 +150,11 @@ def test_an_entry_point_is_a_method(monkeypatch):
     from importlib.metadata import EntryPoint
 
     point = EntryPoint("theirs", f"{__name__}:by_circuits", "edgewise.methods")
-    monkeypatch.setattr("edgewise.leaderboards.own.entry_points", lambda group: [point])
+    monkeypatch.setattr("edgewise.methods.own.entry_points", lambda group: [point])
     monkeypatch.setitem(sys.modules, __name__, sys.modules[__name__])
     assert entrants(["theirs"])[0].own
     broken = EntryPoint("theirs", "no_such_module_at_all:f", "edgewise.methods")
-    monkeypatch.setattr("edgewise.leaderboards.own.entry_points", lambda group: [broken])
+    monkeypatch.setattr("edgewise.methods.own.entry_points", lambda group: [broken])
     with pytest.raises(SettingError, match=r"entry point no_such_module_at_all:f .*ModuleNotFound"):
         entrants(["theirs"])
 

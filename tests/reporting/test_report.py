@@ -23,7 +23,7 @@ from edgewise.errors import (
     UnknownName,
 )
 from edgewise.graph import Edge, Graph
-from edgewise.methods import Decision
+from edgewise.methods.method_result import Decision
 from edgewise.reporting.groups import checked
 from edgewise.reporting.layout import lay_out
 from edgewise.reporting.markup import Markup, el

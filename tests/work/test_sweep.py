@@ -6,7 +6,7 @@ import torch
 
 import edgewise as ew
 from edgewise.methods.hisp import hisp_circuits
-from edgewise.settings import HISPSettings
+from edgewise.methods.settings import HISPSettings
 from models import random_model, random_pairs
 
 

@@ -21,10 +21,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from edgewise.arguments import whole
 from edgewise.codec import Count, decoded
 from edgewise.errors import EdgewiseError, FormatError, SettingError, shortened
 from edgewise.graph import Graph, Port
-from edgewise.settings.checks import whole
 from edgewise.storage import write_bytes, write_text
 
 _TENSORS = ("edges_scores", "edges_in_graph", "nodes_in_graph")

@@ -46,14 +46,14 @@ def discover(
     from edgewise.cli.problems import build
     from edgewise.cli.unfinished import journal_beside, keeping, save
     from edgewise.evaluation import against_known
-    from edgewise.methods import method_named
+    from edgewise.methods import method_of
     from edgewise.record import check_output_folder
     from edgewise.record import discover as run_discovery
     from edgewise.reporting import report as write_report
     from edgewise.storage import check_output_file
     from edgewise.tasks import node_groups
 
-    resolved = method_named(method).resolve(settings)  # refuse before anything is loaded
+    resolved = method_of(method).resolve(settings)  # refuse before anything is loaded
     if estimate:
         _estimate(problem, method, resolved, json=json)
         return
@@ -87,11 +87,13 @@ def discover(
 def _estimate(problem: ProblemOptions, method: str, settings: Any, *, json: bool) -> None:
     from edgewise.cli import results, show
     from edgewise.cli.problems import build
-    from edgewise.methods import forecast, method_named
+    from edgewise.methods import METHODS, method_of
+    from edgewise.methods.forecast import forecast
 
-    known = method_named(method)
-    if known.name != "acdc":
-        raise SettingError(f"--estimate knows acdc; {known.name} costs {known.cost}.")
+    known = method_of(method)
+    if not known.has_forecast:
+        able = " and ".join(row.name for row in METHODS.values() if row.has_forecast)
+        raise SettingError(f"--estimate knows {able}; {known.name} costs {known.cost}.")
     with show.spinner("loading", quiet=json):
         built = build(problem)
     with show.progress_bar("estimating", quiet=json) as on_progress:
@@ -143,14 +145,14 @@ def methods(json: Json = False) -> None:
             {"name": f.name, "help": f.metadata["help"], "choices": choices_of(hints[f.name])}
             for f in fields(method.settings)
         ]
-        about = ("name", "summary", "paper", "returns", "cost", "when")
+        about = ("name", "summary", "paper", "needs", "returns", "cost", "when")
         rows.append({k: getattr(method, k) for k in about} | {"settings": settings})
     if json:
         show.as_json(rows)
         return
     for row in rows:
         show.OUT.print(show.bold(row["name"]), row["summary"], sep="  ")
-        for key in ("paper", "returns", "cost", "when"):
+        for key in ("paper", "needs", "returns", "cost", "when"):
             show.OUT.print(f"  {key:8} {row[key]}")
         for setting in row["settings"]:
             show.OUT.print(f"  --{setting['name'].replace('_', '-'):12} {setting['help']}")

@@ -16,7 +16,7 @@ from edgewise.cli.unfinished import Stopped
 from edgewise.errors import SettingError, quoted, unknown_name
 from edgewise.evaluation import Comparison, compare
 from edgewise.graph import Graph
-from edgewise.methods import method_named
+from edgewise.methods import method_of
 from edgewise.problem import Problem
 from edgewise.record import Run, discover_each
 from edgewise.record.several import run_folders
@@ -158,7 +158,7 @@ def find_and_compare(asked: Asked, *, quiet: bool) -> tuple[Comparison, dict[str
 
     Everything that can be refused is refused before the first run starts.
     """
-    method_named(asked.method).resolve(dict(asked.settings))
+    method_of(asked.method).resolve(dict(asked.settings))
     over = parse_over(asked.over)
     options = asked.problem
     check_says_what(options)

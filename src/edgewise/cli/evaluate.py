@@ -57,6 +57,7 @@ def evaluate(
     edgewise evaluate runs/reverse
     edgewise evaluate circuit.json --task tracr-reverse
     """
+    from edgewise.arguments import check_choice, whole
     from edgewise.cli import judged, show
     from edgewise.cli.problems import build, circuit_and_problem, from_run
     from edgewise.evaluation import curve as curve_of
@@ -64,7 +65,6 @@ def evaluate(
     from edgewise.evaluation import recovery, score_recovery
     from edgewise.record import Run
     from edgewise.reporting import report as write_report
-    from edgewise.settings.checks import check_choice, whole
     from edgewise.storage import check_output_file
 
     if split not in _SPLITS:

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
+from edgewise.arguments import check_choice
 from edgewise.cli.options import AllowCode, Force, Json, ProblemOptions, with_problem, with_settings
 from edgewise.errors import SettingError, quoted
-from edgewise.settings.checks import check_choice
 
 Out = Annotated[Path | None, typer.Option(help="JSON file to write the result into.")]
 KeptIn = Annotated[
@@ -214,6 +214,6 @@ def test(
 
 def _resolve(method: str, settings: dict[str, Any]) -> None:
     """Refuse settings before anything is loaded."""
-    from edgewise.methods import method_named
+    from edgewise.methods import method_of
 
-    method_named(method).resolve(settings)
+    method_of(method).resolve(settings)

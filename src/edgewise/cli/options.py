@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
 
-from edgewise.settings import SETTINGS
+from edgewise.methods import METHODS
 
 Json = Annotated[bool, typer.Option("--json", help="Print results as JSON, and nothing else.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace output files that exist.")]
@@ -124,12 +124,12 @@ def method_options() -> list[MethodOption]:
     """
     kinds: dict[str, Any] = {}
     texts: dict[str, dict[str, list[str]]] = {}  # setting -> what is said of it -> methods
-    for method, settings in SETTINGS.items():
-        hints = get_type_hints(settings)
-        for f in fields(settings):
+    for method in METHODS.values():
+        hints = get_type_hints(method.settings)
+        for f in fields(method.settings):
             kinds[f.name] = str if get_origin(hints[f.name]) is Literal else hints[f.name]
             text = f"{f.metadata['help']} {_default_text(f)}"
-            texts.setdefault(f.name, {}).setdefault(text, []).append(method)
+            texts.setdefault(f.name, {}).setdefault(text, []).append(method.name)
     return [
         MethodOption(
             name,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgewise.cli import show
-from edgewise.methods import Forecast
+from edgewise.methods.forecast import Forecast
 from edgewise.record import Run
 from edgewise.reporting.text import thresholds
 

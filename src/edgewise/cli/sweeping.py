@@ -17,7 +17,7 @@ from edgewise.cli.problems import Load, build, check_says_what, loading_once
 from edgewise.cli.unfinished import Stopped
 from edgewise.cli.values import parse_values
 from edgewise.errors import SettingError, unknown_name
-from edgewise.methods import method_named
+from edgewise.methods import method_of
 from edgewise.reporting import report as write_report
 from edgewise.sweeps import SETTING, Sweep, grid, plan, setting_names, sweep_grid
 from edgewise.sweeps.folder import read_rows
@@ -57,7 +57,7 @@ def parse(typed: Typed, methods: Sequence[str]) -> Asked:
     for task in tasks:
         task_spec(task)
     names = parse_values("method", methods, str)
-    names = [method_named(name).name for name in names]
+    names = [method_of(name).name for name in names]
     settings = _settings(typed.settings, names)
     for name in settings:
         if name not in setting_names(names):

@@ -15,12 +15,12 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from edgewise.arguments import check_seed
 from edgewise.data.faults import Fault
 from edgewise.data.pairs import PromptPairs
 from edgewise.data.phrases import occurrences, swapped
 from edgewise.data.tokens import Tokenizer
 from edgewise.errors import ProblemError, SettingError
-from edgewise.settings.checks import check_seed
 
 Entity = TypeVar("Entity", str, int)
 Prompt = TypeVar("Prompt")

@@ -49,6 +49,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from edgewise.arguments import chance, check_seed, whole
 from edgewise.circuit import Circuit
 from edgewise.codec import Chance, Count, Plain, decoded
 from edgewise.errors import FormatError, SettingError
@@ -61,9 +62,8 @@ from edgewise.evaluation.resampling import (
     replicated,
 )
 from edgewise.graph import Edge, Graph
-from edgewise.methods import OnProgress, ignore_progress, method_named
+from edgewise.methods import AnyMethod, OnProgress, ignore_progress, method_of
 from edgewise.problem import Problem, check_is_problem
-from edgewise.settings.checks import chance, check_seed, whole
 from edgewise.storage import imported, read_json, write_json
 
 FORMAT, VERSION = "edgewise-certified", 2
@@ -231,7 +231,7 @@ class _Document:
 
 def certify(
     problem: Problem,
-    method: str = "acdc",
+    method: AnyMethod = "acdc",
     *,
     n: int = 200,
     size: int | None = None,
@@ -253,7 +253,7 @@ def certify(
     (True, 15)
     """
     check_is_problem(problem, "certify")
-    chosen = method_named(method)
+    chosen = method_of(method)
     given = {name.removeprefix("method_"): value for name, value in settings.items()}
     resolved = chosen.resolve(given)
     check_enough(problem, "voting over subsamples")

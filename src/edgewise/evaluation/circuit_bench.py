@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from edgewise.arguments import whole
 from edgewise.circuit import Circuit
 from edgewise.evaluation.independence import Values
 from edgewise.graph import Edge
 from edgewise.methods import OnProgress, Progress
 from edgewise.problem import Problem
-from edgewise.settings.checks import whole
 
 
 class Bench:

@@ -17,6 +17,7 @@ from typing import Literal
 
 import torch
 
+from edgewise.arguments import check_seed, whole
 from edgewise.circuit import Circuit, Found
 from edgewise.codec import Finite
 from edgewise.errors import unknown_name
@@ -25,7 +26,6 @@ from edgewise.evaluation.records import Record
 from edgewise.graph import Node, Sender
 from edgewise.methods import OnProgress, Progress, ignore_progress
 from edgewise.problem import Problem, problem_and_circuit
-from edgewise.settings.checks import check_seed, whole
 from edgewise.tables import Chart, Column, Table, cell_text, count, facts, number, percent, plain
 
 _SHOWN = 10  # knock-outs in the table: the worst ones

@@ -18,15 +18,15 @@ from typing import Any, Protocol, get_args, runtime_checkable
 
 import torch
 
+from edgewise.arguments import check_choice, share, whole
 from edgewise.circuit import Circuit, EdgeScores, Found, circuit_of
 from edgewise.codec import Count, Finite
 from edgewise.errors import SettingError
 from edgewise.evaluation.faithfulness import Faithfulness, Spread, faithfulness
 from edgewise.evaluation.records import Record
 from edgewise.methods import OnProgress, Progress, ignore_progress
+from edgewise.methods.settings import By, Select
 from edgewise.problem import Problem, check_is_problem
-from edgewise.settings.checks import check_choice, share, whole
-from edgewise.settings.selection import By, Select
 from edgewise.tables import Chart, Column, Mark, Series, Table, count, number
 
 MIB_SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Literal, get_args
 
+from edgewise.arguments import check_choice, whole
 from edgewise.circuit import Circuit, Found
 from edgewise.codec import Count
 from edgewise.errors import SettingError
@@ -17,7 +18,6 @@ from edgewise.evaluation.random_circuits import RandomBand, RandomKind, bands_ta
 from edgewise.evaluation.records import Record
 from edgewise.methods import OnProgress, Progress, ignore_progress
 from edgewise.problem import Problem, problem_and_circuit
-from edgewise.settings.checks import check_choice, whole
 from edgewise.tables import Chart, Table, count
 
 # Whether the circuit was found on these prompts, on others, or whether nobody said.

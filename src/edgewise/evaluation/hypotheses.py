@@ -38,6 +38,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from edgewise.arguments import chance, check_seed, whole
 from edgewise.circuit import Circuit, Found
 from edgewise.errors import SettingError
 from edgewise.evaluation.against_random import against_random, minimality
@@ -49,7 +50,6 @@ from edgewise.evaluation.resampling import about
 from edgewise.methods import OnProgress, ignore_progress
 from edgewise.methods.sequential import StagedT
 from edgewise.problem import Problem, problem_and_circuit, run_circuit
-from edgewise.settings.checks import chance, check_seed, whole
 
 
 def hypothesis_tests(

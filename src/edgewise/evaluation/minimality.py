@@ -20,7 +20,8 @@ from edgewise.circuit import Found
 from edgewise.codec import Count, Finite
 from edgewise.engine import Path, Removals
 from edgewise.evaluation.records import Record
-from edgewise.methods import OnProgress, Progress, ignore_progress, visits
+from edgewise.methods import OnProgress, Progress, ignore_progress
+from edgewise.methods.visits import visits
 from edgewise.problem import Problem, problem_and_circuit
 from edgewise.tables import Chart, Column, Table
 

@@ -22,12 +22,12 @@ from edgewise.data import PromptPairs
 from edgewise.graph import Graph
 from edgewise.methods.eap import eap
 from edgewise.methods.edge_masks import EdgeMasking
+from edgewise.methods.settings import SelectionSettings
 from edgewise.methods.training import loss_and_gradient
 from edgewise.model import Model
 from edgewise.model.proof import TOLERANCES
 from edgewise.patching import Evaluator
 from edgewise.problem import Problem
-from edgewise.settings import EAPSettings
 
 _LENGTHS = (7, 4, 6)
 
@@ -117,7 +117,7 @@ def _identities(problem: Problem) -> dict[str, float]:
     masking = EdgeMasking(problem)
     ones = torch.ones(masking.n_masks, dtype=model.dtype, device=model.device)
     _, gradient = loss_and_gradient(problem, masking, ones)
-    scores = eap(problem, EAPSettings(edges=1)).scores
+    scores = eap(problem, SelectionSettings(edges=1)).scores
     assert scores is not None  # attribution scores every edge
     errors["gradient"] = _error(scores.values[graph.exists], -gradient.cpu())
     return errors

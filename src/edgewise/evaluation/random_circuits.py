@@ -23,6 +23,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from edgewise.arguments import check_choice, check_seed, whole
 from edgewise.circuit import Circuit, Found
 from edgewise.codec import Count, Finite
 from edgewise.errors import SettingError
@@ -31,7 +32,6 @@ from edgewise.evaluation.records import Record
 from edgewise.graph import Graph, Sender
 from edgewise.methods import OnProgress, Progress, ignore_progress
 from edgewise.problem import Problem, problem_and_circuit
-from edgewise.settings.checks import check_choice, check_seed, whole
 from edgewise.tables import Chart, Column, Table, count, number, percent
 
 RandomKind = Literal["uniform", "connected"]

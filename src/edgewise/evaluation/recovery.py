@@ -18,14 +18,14 @@ from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from edgewise.arguments import check_choice
 from edgewise.circuit import Circuit, EdgeScores, Found, circuit_of
 from edgewise.codec import Count, Finite
 from edgewise.errors import SettingError
 from edgewise.evaluation.curves import HasScores, scores_of
 from edgewise.evaluation.records import Record
 from edgewise.graph import Graph
-from edgewise.settings.checks import check_choice
-from edgewise.settings.selection import By
+from edgewise.methods.settings import By
 from edgewise.tables import Chart, Column, Mark, Series, Table, count, number
 
 NodeCounting = Literal["plain", "paper"]

@@ -20,21 +20,12 @@ from edgewise.codec import Count, Finite, decoded
 from edgewise.errors import FormatError, OutputError, SettingError
 from edgewise.graph import Graph
 from edgewise.identity import Identity, difference, warn_if_untold
-from edgewise.methods import (
-    NO_JOURNAL,
-    Method,
-    OnProgress,
-    Progress,
-    ignore_progress,
-    ordered_search,
-)
+from edgewise.methods import Method, OnProgress, Progress
+from edgewise.methods.execution import run_method
+from edgewise.methods.orders import ordered_search
 from edgewise.methods.search import Visit
-from edgewise.methods.selection import select
 from edgewise.problem import Problem
 from edgewise.storage import imported, line_of, record_of, warn_of_half_line, write_text
-
-# Their scores are means over prompts of numbers that depend on one prompt each.
-_MEANS_OVER_PROMPTS = ("eap", "eap-ig", "clean-corrupted", "exact", "atp-star", "relp")
 
 
 class About(TypedDict):
@@ -65,7 +56,7 @@ class Finder:
         self._on_progress = on_progress
         self._scores: dict[Any, torch.Tensor] = {}  # settings that scores depend on -> per prompt
         own_means = problem.ablation.kind.startswith("mean") and problem.ablation.prompts is None
-        self._additive = method.name in _MEANS_OVER_PROMPTS and not own_means
+        self._additive = method.additive and not own_means
 
     def circuit(
         self,
@@ -78,16 +69,17 @@ class Finder:
         `plan` is another order of visits, for the methods that take one.
         """
         if self._additive:
-            return select(self._resampled(settings, rows), settings)
+            return settings.circuit(self._resampled(settings, rows))
         problem = self._problem
         if rows is not None:
             problem = problem.with_(pairs=problem.pairs.taken(rows))
         if plan is not None:
             return ordered_search(problem, self._method.name, settings, plan).circuit
-        return self._method.function(problem, settings, ignore_progress, NO_JOURNAL).circuit
+        return run_method(self._method, problem, settings).circuit
 
     def _resampled(self, settings: Any, rows: Sequence[int] | None) -> EdgeScores:
-        key = tuple(getattr(settings, name, None) for name in ("steps", "over", "points"))
+        shares = self._method.shares_work
+        key = tuple(value for name, value in vars(settings).items() if not shares(name))
         if key not in self._scores:
             self._scores[key] = self._of_each_prompt(settings)
         each = self._scores[key]
@@ -103,7 +95,7 @@ class Finder:
                 scores.append(torch.zeros(problem.graph.exists.shape, dtype=torch.float64))
             else:
                 alone = problem.with_(pairs=pairs)
-                found = self._method.function(alone, settings, ignore_progress, NO_JOURNAL)
+                found = run_method(self._method, alone, settings)
                 scores.append(found.scores.values)
             self._on_progress(Progress(row + 1, n, "scores of each prompt"))
         return torch.stack(scores)

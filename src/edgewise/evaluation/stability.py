@@ -27,6 +27,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from edgewise.arguments import chance, check_seed, positive, share, whole
 from edgewise.circuit import Circuit
 from edgewise.codec import Chance, Finite, Plain, decoded
 from edgewise.errors import SettingError
@@ -46,9 +47,8 @@ from edgewise.evaluation.resampling import (
 from edgewise.evaluation.variation import Over, checked_over, varied
 from edgewise.graph import Edge
 from edgewise.identity import of_problem
-from edgewise.methods import OnProgress, ignore_progress, method_named
+from edgewise.methods import AnyMethod, OnProgress, ignore_progress, method_of
 from edgewise.problem import Problem, check_is_problem
-from edgewise.settings.checks import chance, check_seed, positive, share, whole
 from edgewise.storage import imported, read_json, write_json
 
 FORMAT, VERSION = "edgewise-stability", 2
@@ -234,7 +234,7 @@ class _Document:
 
 def stability(
     problem: Problem,
-    method: str = "acdc",
+    method: AnyMethod = "acdc",
     *,
     n: int = 50,
     over: str | Sequence[str] = "prompts",
@@ -263,7 +263,7 @@ def stability(
     8
     """
     check_is_problem(problem, "stability")
-    chosen = method_named(method)
+    chosen = method_of(method)
     given = {name.removeprefix("method_"): value for name, value in settings.items()}
     resolved = chosen.resolve(given)
     n, seed, varying = (

@@ -11,7 +11,8 @@ import torch
 
 from edgewise.errors import SettingError, unknown_name
 from edgewise.graph import Graph
-from edgewise.methods import ORDERED, Method, shuffled_visits
+from edgewise.methods import METHODS, Method
+from edgewise.methods.orders import shuffled_visits
 from edgewise.methods.search import Visit
 from edgewise.problem import Problem
 
@@ -30,9 +31,10 @@ def checked_over(over: str | Sequence[str], method: Method, settings: Any) -> tu
             raise unknown_name("variation", name, get_args(Over))
     if not asked:
         raise SettingError(f"nothing to vary; choose of {', '.join(get_args(Over))}.")
-    if "head-order" in asked and method.name not in ORDERED:
+    if "head-order" in asked and not method.takes_order:
+        ordered = [row.name for row in METHODS.values() if row.takes_order]
         raise SettingError(
-            f"{method.name} has no order of heads to vary; {' and '.join(ORDERED)} do."
+            f"{method.name} has no order of heads to vary; {' and '.join(ordered)} do."
         )
     names = {field.name for field in fields(settings)}
     if "seed" in asked and "seed" not in names:

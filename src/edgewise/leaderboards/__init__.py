@@ -3,7 +3,6 @@
 from edgewise.leaderboards.board import Leaderboard, leaderboard
 from edgewise.leaderboards.cell import AREAS, Cell
 from edgewise.leaderboards.entrants import BASELINES, NAMES, THRESHOLDS, TRAINED, USUAL
-from edgewise.leaderboards.own import GROUP
 from edgewise.leaderboards.problems import (
     ABLATIONS,
     ABOUT_ABLATIONS,
@@ -11,6 +10,7 @@ from edgewise.leaderboards.problems import (
     QUICK_PROGRAMS,
 )
 from edgewise.leaderboards.standings import Estimate, Standing
+from edgewise.methods.own import GROUP
 
 __all__ = [
     "ABLATIONS",

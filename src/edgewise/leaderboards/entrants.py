@@ -7,19 +7,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from edgewise.errors import SettingError, unknown_name
+from edgewise.errors import SettingError
 from edgewise.identity import hashed, of_function
-from edgewise.leaderboards.own import OwnMethod, check_function, own_method, own_names
-from edgewise.methods import (
-    METHODS,
-    NO_JOURNAL,
-    MethodResult,
-    found_together,
-    ignore_progress,
-    method_named,
-)
+from edgewise.methods import METHODS, Method, method_of
+from edgewise.methods.execution import run_method, run_together
+from edgewise.methods.settings import By
 from edgewise.problem import Problem
-from edgewise.settings.selection import By
 
 THRESHOLDS = tuple(10.0**power for power in range(-5, 1))  # of methods that have one
 # Of the methods that train: 1,000 steps each, the same for every program.
@@ -32,19 +25,11 @@ TRAINED: dict[str, dict[str, Any]] = {
     "ugs": {"regularisation": 0.001, "steps": 1000},
 }
 _VARIANTS = {"eap-ig-activations": ("eap-ig", {"over": "activations"})}
-BASELINES = ("random", "magnitude")
+BASELINES = tuple(row.name for row in METHODS.values() if row.baseline)
 # What takes part unless something else is asked for: all that need no training.
 USUAL = (
-    "acdc",
-    "exact",
-    "eap",
-    "eap-ig",
-    "eap-ig-activations",
-    "clean-corrupted",
-    "atp-star",
-    "relp",
-    "information-flow",
-    "hisp",
+    *(r.name for r in METHODS.values() if not (r.trains or r.variant or r.baseline)),
+    *_VARIANTS,
     *BASELINES,
 )
 GROUPS = {"usual": USUAL, "trained": tuple(TRAINED)}  # names for several methods
@@ -112,22 +97,17 @@ def _expanded(given: Iterable[Given]) -> list[tuple[str | None, Given]]:
 
 def _entrant(given: Given, label: str | None) -> Entrant:
     if not isinstance(given, str):
-        kind = given if hasattr(given, "__qualname__") else type(given)
-        name = label or f"{getattr(kind, '__module__', None) or 'own'}:{kind.__qualname__}"
-        return _own(check_function(given, name), name)
+        return _own(method_of(given), label)
     known = given.replace("_", "-").lower()
     if known in NAMES:
         if label in NAMES and label != known:
             raise SettingError(f"{known} cannot be called {label!r}: that is another method.")
         return _ours(known, label or known)
-    function = own_method(given)
-    if function is None:
-        hint = "A function of your own is module:function."
-        raise unknown_name("method", given, [*NAMES, *GROUPS, *own_names()], hint=hint)
-    return _own(function, label or given)
+    return _own(method_of(given), label)
 
 
-def _own(function: OwnMethod, name: str) -> Entrant:
+def _own(method: Method, label: str | None) -> Entrant:
+    name, function = label or method.name, method.load()
     if name in NAMES:
         raise SettingError(f"{name!r} is one of Edgewise's own methods; call yours otherwise.")
     return Entrant(
@@ -141,7 +121,7 @@ def _own(function: OwnMethod, name: str) -> Entrant:
 
 def _ours(name: str, label: str) -> Entrant:
     method_name, settings = _VARIANTS.get(name, (name, TRAINED.get(name, {})))
-    method = method_named(method_name)
+    method = method_of(method_name)
     known = {field.name for field in fields(method.settings)}
     sweeps = "threshold" in known
     how = {"threshold": list(THRESHOLDS), **settings} if sweeps else settings
@@ -151,8 +131,8 @@ def _ours(name: str, label: str) -> Entrant:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # said once in a run's notes; here once per cell
             if sweeps:
-                return _swept(problem, method_name, more)
-            finding = method.function(problem, method.resolve(more), ignore_progress, NO_JOURNAL)
+                return _swept(problem, method, more)
+            finding = run_method(method, problem, method.resolve(more))
         return Answer(finding.scores, finding.variants)
 
     least = {"threshold": THRESHOLDS[0]} if sweeps else {}
@@ -162,21 +142,20 @@ def _ours(name: str, label: str) -> Entrant:
         how=_in_words(how),
         identity=hashed([resolved, how]),
         ask=ask,
-        by="signed" if method_name in TRAINED else "absolute",  # log-odds: low ones are sure to go
+        by="signed" if method.trains else "absolute",  # log-odds: low ones are sure to go
     )
 
 
-def _swept(problem: Problem, name: str, settings: Mapping[str, Any]) -> Answer:
+def _swept(problem: Problem, method: Method, settings: Mapping[str, Any]) -> Answer:
     """The circuits of every threshold; the removals of all of them."""
-    method = method_named(name)
-    every = [method.resolve({**settings, "threshold": t}) for t in THRESHOLDS]
-    if name == "acdc":
-        found = found_together(problem, method, every)
-        return Answer([one.circuit for one in found], max(one.variants for one in found))
-    findings: list[MethodResult] = [
-        method.function(problem, each, ignore_progress, NO_JOURNAL) for each in every
-    ]
-    return Answer([one.circuit for one in findings], sum(one.variants for one in findings))
+    each = [method.resolve({**settings, "threshold": t}) for t in THRESHOLDS]
+    if method.shares_work("threshold"):
+        results = run_together(method, problem, each)
+        removals = max(result.variants for result in results)
+    else:
+        results = [run_method(method, problem, settings) for settings in each]
+        removals = sum(result.variants for result in results)
+    return Answer([result.circuit for result in results], removals)
 
 
 def _in_words(settings: Mapping[str, Any]) -> str:

@@ -17,7 +17,7 @@ from edgewise.circuit import Circuit, EdgeScores
 from edgewise.errors import SettingError
 from edgewise.evaluation import pessimistic_auc, recovery, score_recovery
 from edgewise.graph import Graph
-from edgewise.settings.selection import By
+from edgewise.methods.settings import By
 
 _WANTED = "EdgeScores, a Circuit, or a list of Circuits, all on problem.graph"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from edgewise.arguments import check_seed
 from edgewise.circuit import Circuit
 from edgewise.errors import EdgewiseError, SettingError, quoted, unknown_name
 from edgewise.identity import hashed
@@ -12,7 +13,6 @@ from edgewise.leaderboards.cell import Cell
 from edgewise.model import PROGRAMS
 from edgewise.patching import Ablation
 from edgewise.problem import Problem
-from edgewise.settings.checks import check_seed
 from edgewise.sweeps import named_task
 from edgewise.sweeps.compute import content_of
 

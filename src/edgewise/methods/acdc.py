@@ -24,17 +24,12 @@ from edgewise.engine import estimated
 from edgewise.errors import SettingError
 from edgewise.methods.edge_tests import EdgeTests, IncrementalTests, PlainTests
 from edgewise.methods.journal import NO_JOURNAL, Journal
-from edgewise.methods.method_result import (
-    Decision,
-    MethodResult,
-    OnProgress,
-    Progress,
-    ignore_progress,
-)
+from edgewise.methods.method_result import Decision, MethodResult
 from edgewise.methods.search import Search, Visit
+from edgewise.methods.settings import ACDCSettings
 from edgewise.methods.visits import visits
 from edgewise.problem import Problem
-from edgewise.settings import ACDCSettings
+from edgewise.progress import OnProgress, Progress, ignore_progress
 
 
 def acdc(
@@ -73,14 +68,15 @@ def run_search(
 
 def acdc_thresholds(
     problem: Problem,
-    settings: ACDCSettings,
-    thresholds: Sequence[float],
+    each: Sequence[ACDCSettings],
     on_progress: OnProgress = ignore_progress,
 ) -> list[MethodResult]:
     """What ACDC finds with each of several thresholds; what they decide alike is done once.
 
-    `settings.threshold` is not used. A finding's `variants` are those of all thresholds together.
+    The settings differ in their threshold alone. A finding's `variants` are those of all
+    thresholds together.
     """
+    settings, thresholds = each[0], [own.threshold for own in each]
     waiting = [searched(problem, settings, thresholds)]
     total, found = problem.graph.n_edges * len(set(thresholds)), dict[float, MethodResult]()
     while waiting:

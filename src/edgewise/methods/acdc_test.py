@@ -35,19 +35,13 @@ from edgewise.engine import Path, Removals
 from edgewise.errors import FormatError, SettingError
 from edgewise.graph import Edge, Port
 from edgewise.methods.journal import NO_JOURNAL, Journal
-from edgewise.methods.method_result import (
-    Decision,
-    Evidence,
-    MethodResult,
-    OnProgress,
-    Progress,
-    ignore_progress,
-)
+from edgewise.methods.method_result import Decision, Evidence, MethodResult
 from edgewise.methods.search import Visit
 from edgewise.methods.sequential import Betting, StagedT, looks, verdict_of
+from edgewise.methods.settings import TestedACDCSettings
 from edgewise.methods.visits import is_read, visits
 from edgewise.problem import Problem
-from edgewise.settings import TestedACDCSettings
+from edgewise.progress import OnProgress, Progress, ignore_progress
 
 _MOST_AHEAD = 32  # removals evaluated at once, in the hope that all before them are removed
 

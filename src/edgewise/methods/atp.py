@@ -34,14 +34,13 @@ from edgewise.methods.gradients import (
     edge_scores,
     run_with_gradients,
 )
-from edgewise.methods.journal import NO_JOURNAL, Journal
-from edgewise.methods.method_result import MethodResult, OnProgress, Progress, ignore_progress
-from edgewise.methods.selection import select
+from edgewise.methods.method_result import MethodResult
+from edgewise.methods.settings import SelectionSettings
 from edgewise.model.attention import Places, head_vectors, pattern, placed, ungrouped
 from edgewise.model.outputs import Outputs
 from edgewise.patching import AblatedValues
 from edgewise.problem import Problem
-from edgewise.settings import AtPSettings
+from edgewise.progress import OnProgress, Progress, ignore_progress
 
 _MEANING = "rise of the loss if the edge were removed, to first order after attention patterns"
 _BYTES = 64 * 2**20  # of patched streams alive at a time
@@ -61,9 +60,8 @@ class _WatchedOutputs(Outputs):
 
 def atp_star(
     problem: Problem,
-    settings: AtPSettings,
+    settings: SelectionSettings,
     on_progress: OnProgress = ignore_progress,
-    journal: Journal = NO_JOURNAL,
 ) -> MethodResult:
     """EAP's scores, those of queries and keys by the patterns they give. Raises `MetricError`."""
     graph = problem.graph
@@ -88,7 +86,7 @@ def atp_star(
         on_progress(Progress(done, len(problem.pairs), "prompts"))
     result = EdgeScores(graph, total / len(problem.pairs), "atp-star", _MEANING)
     check_gradient(problem, "atp-star", steepness)
-    return MethodResult(select(result, settings), result)
+    return MethodResult(settings.circuit(result), result)
 
 
 def _correct(

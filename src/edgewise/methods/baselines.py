@@ -14,31 +14,24 @@ from torch import Tensor
 
 from edgewise.circuit import EdgeScores
 from edgewise.methods.gradients import clean_run
-from edgewise.methods.journal import NO_JOURNAL, Journal
-from edgewise.methods.method_result import MethodResult, OnProgress, Progress, ignore_progress
-from edgewise.methods.selection import select
+from edgewise.methods.method_result import MethodResult
+from edgewise.methods.settings import RandomSettings, SelectionSettings
 from edgewise.problem import Problem
-from edgewise.settings import MagnitudeSettings, RandomSettings
+from edgewise.progress import OnProgress, Progress, ignore_progress
 
 
-def random(
-    problem: Problem,
-    settings: RandomSettings,
-    on_progress: OnProgress = ignore_progress,
-    journal: Journal = NO_JOURNAL,
-) -> MethodResult:
+def random_scores(problem: Problem, settings: RandomSettings) -> MethodResult:
     """Scores drawn uniformly from [0, 1)."""
     generator = torch.Generator().manual_seed(settings.seed)
     values = torch.rand(problem.graph.exists.shape, generator=generator, dtype=torch.float64)
     scores = EdgeScores(problem.graph, values, "random", "uniform random number")
-    return MethodResult(select(scores, settings), scores)
+    return MethodResult(settings.circuit(scores), scores)
 
 
 def magnitude(
     problem: Problem,
-    settings: MagnitudeSettings,
+    settings: SelectionSettings,
     on_progress: OnProgress = ignore_progress,
-    journal: Journal = NO_JOURNAL,
 ) -> MethodResult:
     """How much what each sender writes would change."""
     graph, evaluator = problem.graph, problem.evaluator(problem.graph)
@@ -62,7 +55,7 @@ def magnitude(
     values = total[:, :, None].expand(switches.shape).where(~whole.is_switch, switches)
     values = graph.of_spans(values / len(problem.pairs))
     scores = EdgeScores(graph, values, "magnitude", "size of the change in what is sent")
-    return MethodResult(select(scores, settings), scores)
+    return MethodResult(settings.circuit(scores), scores)
 
 
 def _squares(

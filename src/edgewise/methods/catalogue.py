@@ -1,57 +1,106 @@
-"""The discovery methods by name. To add one: a file like acdc.py, and an entry here."""
+"""The discovery methods: a row each, with all that is said of a method outside its own file.
+
+A row names the settings, says in words what the method needs, returns, costs and is for, and as
+capabilities what others may count on. Command line, `ew.acdc(...)`-style functions, stub and docs
+are made from rows; who wants to know what a method can do asks its row, never its name. To add a
+method: a file like `eap.py`, and a row here. Nothing here imports torch: a method's file is
+imported when it runs.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import MISSING, Field, asdict, dataclass, fields
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from edgewise.errors import SettingError, unknown_name
-from edgewise.identity import Identity, of_problem, plain
-from edgewise.methods.acdc import acdc
-from edgewise.methods.acdc_test import acdc_test
-from edgewise.methods.atp import atp_star
-from edgewise.methods.baselines import magnitude, random
-from edgewise.methods.eap import clean_corrupted, eap, eap_ig
-from edgewise.methods.edge_pruning import edge_pruning, ugs
-from edgewise.methods.exact import exact
-from edgewise.methods.hisp import hisp
-from edgewise.methods.hybrids import acdc_bisect, acdc_ordered, acdc_screened
-from edgewise.methods.information_flow import information_flow
-from edgewise.methods.journal import Journal
-from edgewise.methods.method_result import MethodResult, OnProgress
-from edgewise.methods.not_finite import naming_prompt
-from edgewise.methods.relp import relp
-from edgewise.methods.subnetwork_probing import sp, sp_edges
-from edgewise.problem import Problem
-from edgewise.settings import SETTINGS
+from edgewise.methods.own import check_function, own_method, own_names
+from edgewise.methods.settings import (
+    ACDCSettings,
+    BisectingACDCSettings,
+    EAPIGSettings,
+    EdgePruningSettings,
+    HISPSettings,
+    OrderedACDCSettings,
+    RandomSettings,
+    ScreenedACDCSettings,
+    SelectionSettings,
+    Settings,
+    SPEdgesSettings,
+    SPSettings,
+    TestedACDCSettings,
+    UGSSettings,
+)
+
+if TYPE_CHECKING:
+    from edgewise.identity import Identity
+    from edgewise.problem import Problem
+
+AnyMethod: TypeAlias = "str | Method | Callable[..., Any]"
+
+_SELECTING = tuple(field.name for field in fields(SelectionSettings))
+_SCORES = "a score per edge, and the circuit of the best"
+_DECISIONS = "a circuit, a decision per tested edge, deltas as scores"
+_TRAINED = "the circuit the masks leave, mean masks as scores"
+_TRAINING = "per step a forward and a backward pass in which every port reads for itself"
+_GRADIENT = "a metric with a gradient that is not zero at the clean run: not kl, not l2"
+_ANY_GRADIENT = "a metric with a gradient"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Method:
-    """A discovery method: what it is called with, returns and costs, and when to use it.
+    """A discovery method: what it is called with, returns and costs, when to use it, what it can.
 
-    `revision` is raised whenever the method's results change, so that no older ones are reused.
+    `home` is its file in this package and its function there. `revision` is raised whenever the
+    method's results change, so that no older ones are reused.
     """
 
     name: str
     summary: str
     paper: str
+    needs: str
     returns: str
     cost: str
     when: str
-    settings: type[Any]
-    function: Callable[[Problem, Any, OnProgress, Journal], MethodResult]
+    settings: type[Settings]
+    home: str = ""
     revision: int = 1
+    function: Callable[..., Any] | None = None  # of a user's own, which has no home
 
-    def identity(self, problem: Problem, settings: Any) -> Identity:
-        """What decides what this method finds on a problem (see edgewise.identity)."""
-        return {**of_problem(problem), **self.with_settings(settings)}
+    # --- capabilities
+    additive: bool = False  # a score is a mean over prompts of what each prompt says by itself
+    resumes: bool = False  # goes on from a journal
+    takes_order: bool = False  # tests heads in another order than ACDC's, if told
+    has_forecast: bool = False  # `forecast` knows what a run will take
+    trains: bool = False  # learns masks; scores are signed, the least are surest to go
+    baseline: bool = False  # for methods to beat
+    variant: bool = False  # of a method that is in the catalogue too
+    # Settings of which several values share work, and the function beside the method's own that
+    # does it. Where circuits are selected from scores, all that selects them shares the scores.
+    shared: tuple[str, ...] = ()
+    together: str = ""
 
-    def with_settings(self, settings: Any) -> Identity:
-        """The method's part of what decides its results."""
-        asked = {"method": self.name, "revision": self.revision, "settings": asdict(settings)}
-        return plain(asked)
+    @property
+    def function_name(self) -> str:
+        """What the method's function is called, here and as `edgewise.NAME`."""
+        return self.home.rpartition(".")[2]
+
+    def load(self, function: str = "") -> Callable[..., Any]:
+        """The method's function, or another one of its file."""
+        if self.function is not None:
+            return self.function
+        file, _, own = self.home.partition(".")
+        return getattr(import_module(f"edgewise.methods.{file}"), function or own)
+
+    @property
+    def selects(self) -> bool:
+        """Whether its circuit is selected from its scores, as its settings say."""
+        return issubclass(self.settings, SelectionSettings)
+
+    def shares_work(self, setting: str) -> bool:
+        """Whether several values of this setting share work."""
+        return setting in self.shared or (self.selects and setting in _SELECTING)
 
     def resolve(self, given: dict[str, Any]) -> Any:
         """The settings object for keywords as given. Raises `SettingError`, `UnknownName`."""
@@ -64,212 +113,306 @@ class Method:
             raise SettingError(f"method {self.name!r} needs {', '.join(missing)}.")
         return self.settings(**given)
 
+    def identity(self, problem: Problem, settings: Any) -> Identity:
+        """What decides what this method finds on a problem (see edgewise.identity)."""
+        from edgewise.identity import of_problem
+
+        return {**of_problem(problem), **self.with_settings(settings)}
+
+    def with_settings(self, settings: Any) -> Identity:
+        """The method's part of what decides its results."""
+        row = {"method": self.name, "revision": self.revision, "settings": asdict(settings)}
+        if self.function is None:
+            return row
+        from edgewise.identity import of_function
+
+        return {**row, "function": of_function(self.function)}
+
 
 def _required(field: Field[Any]) -> bool:
     return field.default is MISSING and field.default_factory is MISSING
 
 
-METHODS: dict[str, Method] = {
-    method.name: method
-    for method in (
-        Method(
-            name="acdc",
-            summary="Remove edges one at a time, from the output backwards, as the loss allows.",
-            paper="Conmy et al. 2023, arXiv 2304.14997",
-            returns="a circuit, a decision per tested edge, deltas as scores",
-            cost="one test per edge that is still read; only what the edge changes is recomputed",
-            when="you want the paper's circuit, exactly, and a reason for every edge",
-            settings=SETTINGS["acdc"],
-            function=acdc,
-        ),
-        Method(
-            name="eap",
-            summary="Edge attribution patching: every edge's effect to first order.",
-            paper="Syed et al. 2023, arXiv 2310.10348",
-            returns="a score per edge, and the circuit of the best",
-            cost="two forward passes and one backward pass",
-            when="a first look at a large model; not with kl or l2, whose gradient is zero there",
-            settings=SETTINGS["eap"],
-            function=naming_prompt(eap),
-        ),
-        Method(
-            name="eap-ig",
-            summary="Edge attribution patching with integrated gradients.",
-            paper="Hanna et al. 2024, arXiv 2403.17806",
-            returns="a score per edge, and the circuit of the best",
-            cost="per step a forward and a backward pass, and two forward passes; over activations "
-            "that for every layer",
-            when="the best scores for their price, with any metric",
-            settings=SETTINGS["eap-ig"],
-            function=naming_prompt(eap_ig),
-        ),
-        Method(
-            name="clean-corrupted",
-            summary="Edge attribution patching, gradients at the clean and at the ablation input.",
-            paper="Hanna et al. 2024, arXiv 2403.17806 (a baseline there)",
-            returns="a score per edge, and the circuit of the best",
-            cost="four forward passes and two backward passes",
-            when="eap with a metric whose gradient vanishes at the clean run, for twice its price",
-            settings=SETTINGS["clean-corrupted"],
-            function=naming_prompt(clean_corrupted),
-        ),
-        Method(
-            name="exact",
-            summary="Every edge removed alone from the full model.",
-            paper="what the attribution methods approximate",
-            returns="a score per edge, and the circuit of the best",
-            cost="one evaluation per edge, batched; only what the edge changes is recomputed",
-            when="the truth about single edges, and a yardstick for attribution",
-            settings=SETTINGS["exact"],
-            function=naming_prompt(exact),
-        ),
-        Method(
-            name="atp-star",
-            summary="eap, with the attention patterns that patched queries and keys really give.",
-            paper="Kramár et al. 2024, arXiv 2403.00745",
-            returns="a score per edge, and the circuit of the best",
-            cost="two forward passes and one backward pass; per layer and sender two projections",
-            when="eap misses edges into saturated attention",
-            settings=SETTINGS["atp-star"],
-            function=naming_prompt(atp_star),
-        ),
-        Method(
-            name="relp",
-            summary="eap through norms and activations that are held constant.",
-            paper="RelP, arXiv 2508.21258",
-            returns="a score per edge, and the circuit of the best",
-            cost="two forward passes and one backward pass",
-            when="comparing attributions; see docs/methods.md for where it helps",
-            settings=SETTINGS["relp"],
-            function=naming_prompt(relp),
-        ),
-        Method(
-            name="information-flow",
-            summary="Each sender's share in what a receiver reads.",
-            paper="Ferrando & Voita 2024, arXiv 2403.00824",
-            returns="a score per edge, and the circuit of the best",
-            cost="one forward pass",
-            when="there is no metric and no corrupted prompt",
-            settings=SETTINGS["information-flow"],
-            function=naming_prompt(information_flow),
-        ),
-        Method(
-            name="magnitude",
-            summary="How much what a sender writes would change.",
-            paper="a baseline",
-            returns="a score per edge, and the circuit of the best",
-            cost="two forward passes",
-            when="showing what a method adds to it",
-            settings=SETTINGS["magnitude"],
-            function=naming_prompt(magnitude),
-        ),
-        Method(
-            name="random",
-            summary="Random scores.",
-            paper="a baseline",
-            returns="a score per edge, and the circuit of the best",
-            cost="nothing",
-            when="showing what chance gives",
-            settings=SETTINGS["random"],
-            function=random,
-        ),
-        Method(
-            name="acdc-ordered",
-            summary="ACDC that tests each receiver's least attributed edge first.",
-            paper="a hybrid of Conmy et al. 2023 and attribution",
-            returns="a circuit, a decision per tested edge, deltas as scores",
-            cost="as acdc, and the attribution",
-            when="acdc's answer should not depend on the numbering of heads",
-            settings=SETTINGS["acdc-ordered"],
-            function=acdc_ordered,
-        ),
-        Method(
-            name="acdc-screened",
-            summary="ACDC on what is left without the least attributed edges.",
-            paper="a hybrid of Conmy et al. 2023 and attribution",
-            returns="a circuit, a decision per tested edge, deltas as scores",
-            cost="the attribution, and a test per edge of the rest that is still read",
-            when="a large model, and most edges surely do not matter",
-            settings=SETTINGS["acdc-screened"],
-            function=acdc_screened,
-        ),
-        Method(
-            name="acdc-bisect",
-            summary="ACDC that removes groups of edges together.",
-            paper="a variant of Conmy et al. 2023",
-            returns="a circuit, a decision per edge, its group's delta as score",
-            cost="O(kept * log n) tests",
-            when="few edges matter and there are very many",
-            settings=SETTINGS["acdc-bisect"],
-            function=acdc_bisect,
-        ),
-        Method(
-            name="acdc-test",
-            summary="ACDC that keeps or removes each edge by a sequential test over prompts.",
-            paper="Conmy et al. 2023, arXiv 2304.14997, with tests in place of the threshold",
-            returns="a circuit, a decision with p-values per tested edge, mean deltas as scores",
-            cost="one test per edge that is still read, on as many prompts as it takes",
-            when="you want an error rate for every edge, and have dozens of prompts or more",
-            settings=SETTINGS["acdc-test"],
-            function=acdc_test,
-        ),
-        Method(
-            name="sp",
-            summary="Subnetwork Probing: learned masks on q, k, v vectors and MLPs.",
-            paper="Cao et al. 2021, arXiv 2104.03514, as modified by Conmy et al. 2023",
-            returns="the circuit the masks leave, mean masks as scores",
-            cost="per step a forward and a backward pass",
-            when="the paper's baseline, or which heads and MLPs matter together",
-            settings=SETTINGS["sp"],
-            function=sp,
-        ),
-        Method(
-            name="sp-edges",
-            summary="Subnetwork Probing with a learned mask per edge.",
-            paper="Cao et al. 2021, arXiv 2104.03514, on edges",
-            returns="the circuit the masks leave, mean masks as scores",
-            cost="per step a forward and a backward pass in which every port reads for itself",
-            when="edges that work together, at a price you name per share of the graph",
-            settings=SETTINGS["sp-edges"],
-            function=sp_edges,
-        ),
-        Method(
-            name="hisp",
-            summary="Rank q, k, v vectors and MLPs by their gradient, and keep the best.",
-            paper="Michel et al. 2019, arXiv 1905.10650, as used by Conmy et al. 2023",
-            returns="the circuit of the best units, their importance as scores",
-            cost="two forward passes and one backward pass",
-            when="the paper's baseline; not with kl or l2, whose gradient is zero there",
-            settings=SETTINGS["hisp"],
-            function=hisp,
-        ),
-        Method(
-            name="edge-pruning",
-            summary="Learned edge masks, held to a sparsity that rises to what is asked.",
-            paper="Bhaskar et al. 2024, arXiv 2406.16778",
-            returns="the circuit of the size asked for, learned log-odds as scores",
-            cost="per step a forward and a backward pass in which every port reads for itself",
-            when="the best circuit of a given size, and time for thousands of steps",
-            settings=SETTINGS["edge-pruning"],
-            function=edge_pruning,
-        ),
-        Method(
-            name="ugs",
-            summary="Uniform gradient sampling: each edge's chance to be kept, learned.",
-            paper="Li and Janson 2024, arXiv 2409.09951",
-            returns="the circuit of the edges more likely kept than not, chances as scores",
-            cost="per draw, four a step, a forward and a backward pass as in edge-pruning",
-            when="the best circuit at a given price per edge",
-            settings=SETTINGS["ugs"],
-            function=ugs,
-        ),
+def method_of(method: AnyMethod) -> Method:
+    """The row of a method: by its name, or one of a user's own.
+
+    A user's own is a function (problem) -> scores or circuit; it is given as it is, as
+    "module:function", or by the name of an entry point. How a circuit is selected from its scores
+    is set as for any method that scores edges. Raises `UnknownName`, with suggestions, and
+    `SettingError` for what is no such function.
+    """
+    if isinstance(method, Method):
+        return method
+    if not isinstance(method, str):
+        kind = method if hasattr(method, "__qualname__") else type(method)
+        name = f"{getattr(kind, '__module__', None) or 'own'}:{kind.__qualname__}"
+        return _of_own(name, check_function(method, name))
+    known = method.replace("_", "-").lower()
+    if known in METHODS:
+        return METHODS[known]
+    function = own_method(method)
+    if function is None:
+        hint = "A function of your own is module:function."
+        raise unknown_name("method", method, [*METHODS, *own_names()], hint=hint)
+    return _of_own(method, function)
+
+
+def _of_own(name: str, function: Callable[..., Any]) -> Method:
+    return Method(
+        name=name,
+        summary="A function of your own.",
+        paper="your own",
+        needs="what the function needs",
+        returns="what the function returns: a score per edge, or a circuit",
+        cost="what the function does",
+        when="trying a method that is not in the catalogue",
+        settings=SelectionSettings,
+        function=function,
     )
-}
 
 
-def method_named(name: str) -> Method:
-    """The method of a name. Raises `UnknownName`, with suggestions."""
-    known = name.replace("_", "-").lower()
-    if known not in METHODS:
-        raise unknown_name("method", name, METHODS)
-    return METHODS[known]
+_ROWS = (
+    Method(
+        name="acdc",
+        summary="Remove edges one at a time, from the output backwards, as the loss allows.",
+        paper="Conmy et al. 2023, arXiv 2304.14997",
+        needs="any metric",
+        returns=_DECISIONS,
+        cost="one test per edge that is still read; only what the edge changes is recomputed",
+        when="you want the paper's circuit, exactly, and a reason for every edge",
+        settings=ACDCSettings,
+        home="acdc.acdc",
+        resumes=True,
+        takes_order=True,
+        has_forecast=True,
+        shared=("threshold",),
+        together="acdc_thresholds",
+    ),
+    Method(
+        name="eap",
+        summary="Edge attribution patching: every edge's effect to first order.",
+        paper="Syed et al. 2023, arXiv 2310.10348",
+        needs=_GRADIENT,
+        returns=_SCORES,
+        cost="two forward passes and one backward pass",
+        when="a first look at a large model; not with kl or l2, whose gradient is zero there",
+        settings=SelectionSettings,
+        home="eap.eap",
+        additive=True,
+    ),
+    Method(
+        name="eap-ig",
+        summary="Edge attribution patching with integrated gradients.",
+        paper="Hanna et al. 2024, arXiv 2403.17806",
+        needs=_ANY_GRADIENT,
+        returns=_SCORES,
+        cost="per step a forward and a backward pass, and two forward passes; over activations "
+        "that for every layer",
+        when="the best scores for their price, with any metric",
+        settings=EAPIGSettings,
+        home="eap.eap_ig",
+        additive=True,
+    ),
+    Method(
+        name="clean-corrupted",
+        summary="Edge attribution patching, gradients at the clean and at the ablation input.",
+        paper="Hanna et al. 2024, arXiv 2403.17806 (a baseline there)",
+        needs=_ANY_GRADIENT,
+        returns=_SCORES,
+        cost="four forward passes and two backward passes",
+        when="eap with a metric whose gradient vanishes at the clean run, for twice its price",
+        settings=SelectionSettings,
+        home="eap.clean_corrupted",
+        additive=True,
+    ),
+    Method(
+        name="exact",
+        summary="Every edge removed alone from the full model.",
+        paper="what the attribution methods approximate",
+        needs="any metric",
+        returns=_SCORES,
+        cost="one evaluation per edge, batched; only what the edge changes is recomputed",
+        when="the truth about single edges, and a yardstick for attribution",
+        settings=SelectionSettings,
+        home="exact.exact",
+        additive=True,
+    ),
+    Method(
+        name="atp-star",
+        summary="eap, with the attention patterns that patched queries and keys really give.",
+        paper="Kramár et al. 2024, arXiv 2403.00745",
+        needs=f"{_GRADIENT}; a graph with split_qkv",
+        returns=_SCORES,
+        cost="two forward passes and one backward pass; per layer and sender two projections",
+        when="eap misses edges into saturated attention",
+        settings=SelectionSettings,
+        home="atp.atp_star",
+        additive=True,
+    ),
+    Method(
+        name="relp",
+        summary="eap through norms and activations that are held constant.",
+        paper="RelP, arXiv 2508.21258",
+        needs=_GRADIENT,
+        returns=_SCORES,
+        cost="two forward passes and one backward pass",
+        when="comparing attributions; see docs/methods.md for where it helps",
+        settings=SelectionSettings,
+        home="relp.relp",
+        additive=True,
+    ),
+    Method(
+        name="information-flow",
+        summary="Each sender's share in what a receiver reads.",
+        paper="Ferrando & Voita 2024, arXiv 2403.00824",
+        needs="clean prompts alone; metric and ablation play no part",
+        returns=_SCORES,
+        cost="one forward pass",
+        when="there is no metric and no corrupted prompt",
+        settings=SelectionSettings,
+        home="information_flow.information_flow",
+    ),
+    Method(
+        name="magnitude",
+        summary="How much what a sender writes would change.",
+        paper="a baseline",
+        needs="an ablation; the metric plays no part",
+        returns=_SCORES,
+        cost="two forward passes",
+        when="showing what a method adds to it",
+        settings=SelectionSettings,
+        home="baselines.magnitude",
+        baseline=True,
+    ),
+    Method(
+        name="random",
+        summary="Random scores.",
+        paper="a baseline",
+        needs="nothing but the graph",
+        returns=_SCORES,
+        cost="nothing",
+        when="showing what chance gives",
+        settings=RandomSettings,
+        home="baselines.random_scores",
+        baseline=True,
+    ),
+    Method(
+        name="acdc-ordered",
+        summary="ACDC that tests each receiver's least attributed edge first.",
+        paper="a hybrid of Conmy et al. 2023 (arXiv 2304.14997) and attribution",
+        needs="what the attribution needs",
+        returns=_DECISIONS,
+        cost="as acdc, and the attribution",
+        when="acdc's answer should not depend on the numbering of heads",
+        settings=OrderedACDCSettings,
+        home="hybrids.acdc_ordered",
+        resumes=True,
+        variant=True,
+    ),
+    Method(
+        name="acdc-screened",
+        summary="ACDC on what is left without the least attributed edges.",
+        paper="a hybrid of Conmy et al. 2023 (arXiv 2304.14997) and attribution",
+        needs="what the attribution needs",
+        returns=_DECISIONS,
+        cost="the attribution, and a test per edge of the rest that is still read",
+        when="a large model, and most edges surely do not matter",
+        settings=ScreenedACDCSettings,
+        home="hybrids.acdc_screened",
+        resumes=True,
+        variant=True,
+    ),
+    Method(
+        name="acdc-bisect",
+        summary="ACDC that removes groups of edges together.",
+        paper="a variant of Conmy et al. 2023 (arXiv 2304.14997)",
+        needs="any metric",
+        returns="a circuit, a decision per edge, its group's delta as score",
+        cost="O(kept * log n) tests",
+        when="few edges matter and there are very many",
+        settings=BisectingACDCSettings,
+        home="hybrids.acdc_bisect",
+        variant=True,
+    ),
+    Method(
+        name="acdc-test",
+        summary="ACDC that keeps or removes each edge by a sequential test over prompts.",
+        paper="Conmy et al. 2023, arXiv 2304.14997, with tests in place of the threshold",
+        needs="several prompts, better dozens",
+        returns="a circuit, a decision with p-values per tested edge, mean deltas as scores",
+        cost="one test per edge that is still read, on as many prompts as it takes",
+        when="you want an error rate for every edge, and have dozens of prompts or more",
+        settings=TestedACDCSettings,
+        home="acdc_test.acdc_test",
+        resumes=True,
+        takes_order=True,
+        variant=True,
+    ),
+    Method(
+        name="sp",
+        summary="Subnetwork Probing: learned masks on q, k, v vectors and MLPs.",
+        paper="Cao et al. 2021, arXiv 2104.03514, as modified by Conmy et al. 2023",
+        needs=_ANY_GRADIENT,
+        returns=_TRAINED,
+        cost="per step a forward and a backward pass",
+        when="the paper's baseline, or which heads and MLPs matter together",
+        settings=SPSettings,
+        home="subnetwork_probing.sp",
+        resumes=True,
+        trains=True,
+    ),
+    Method(
+        name="sp-edges",
+        summary="Subnetwork Probing with a learned mask per edge.",
+        paper="Cao et al. 2021, arXiv 2104.03514, on edges",
+        needs=_ANY_GRADIENT,
+        returns=_TRAINED,
+        cost=_TRAINING,
+        when="edges that work together, at a price you name per share of the graph",
+        settings=SPEdgesSettings,
+        home="subnetwork_probing.sp_edges",
+        resumes=True,
+        trains=True,
+        variant=True,
+    ),
+    Method(
+        name="hisp",
+        summary="Rank q, k, v vectors and MLPs by their gradient, and keep the best.",
+        paper="Michel et al. 2019, arXiv 1905.10650, as used by Conmy et al. 2023",
+        needs=_GRADIENT,
+        returns="the circuit of the best units, their importance as scores",
+        cost="two forward passes and one backward pass",
+        when="the paper's baseline; not with kl or l2, whose gradient is zero there",
+        settings=HISPSettings,
+        home="hisp.hisp",
+        shared=("units", "unit_share"),
+        together="hisp_together",
+    ),
+    Method(
+        name="edge-pruning",
+        summary="Learned edge masks, held to a sparsity that rises to what is asked.",
+        paper="Bhaskar et al. 2024, arXiv 2406.16778",
+        needs=_ANY_GRADIENT,
+        returns="the circuit of the size asked for, learned log-odds as scores",
+        cost=_TRAINING,
+        when="the best circuit of a given size, and time for thousands of steps",
+        settings=EdgePruningSettings,
+        home="edge_pruning.edge_pruning",
+        resumes=True,
+        trains=True,
+    ),
+    Method(
+        name="ugs",
+        summary="Uniform gradient sampling: each edge's chance to be kept, learned.",
+        paper="Li and Janson 2024, arXiv 2409.09951",
+        needs=_ANY_GRADIENT,
+        returns="the circuit of the edges more likely kept than not, chances as scores",
+        cost="per draw, four a step, a forward and a backward pass as in edge-pruning",
+        when="the best circuit at a given price per edge",
+        settings=UGSSettings,
+        home="edge_pruning.ugs",
+        resumes=True,
+        trains=True,
+    ),
+)
+METHODS: dict[str, Method] = {row.name: row for row in _ROWS}

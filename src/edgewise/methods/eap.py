@@ -41,13 +41,12 @@ from edgewise.methods.gradients import (
     is_flat,
     run_with_gradients,
 )
-from edgewise.methods.journal import NO_JOURNAL, Journal
-from edgewise.methods.method_result import MethodResult, OnProgress, Progress, ignore_progress
-from edgewise.methods.selection import select
+from edgewise.methods.method_result import MethodResult
+from edgewise.methods.settings import EAPIGSettings, SelectionSettings
 from edgewise.model.outputs import ReplacedOutputs
 from edgewise.patching import AblatedValues
 from edgewise.problem import Problem
-from edgewise.settings import EAPIGSettings, EAPSettings
+from edgewise.progress import OnProgress, Progress, ignore_progress
 
 _MEANING = "rise of the loss if the edge were removed, to first order"
 # alpha, and the senders that are interpolated: their first row, and how many there are.
@@ -56,9 +55,8 @@ Point = tuple[float, int, int]
 
 def eap(
     problem: Problem,
-    settings: EAPSettings,
+    settings: SelectionSettings,
     on_progress: OnProgress = ignore_progress,
-    journal: Journal = NO_JOURNAL,
     *,
     method: str = "eap",
 ) -> MethodResult:
@@ -68,9 +66,8 @@ def eap(
 
 def clean_corrupted(
     problem: Problem,
-    settings: EAPSettings,
+    settings: SelectionSettings,
     on_progress: OnProgress = ignore_progress,
-    journal: Journal = NO_JOURNAL,
 ) -> MethodResult:
     """Scores from the gradients at the clean and at the ablation input. Raises `MetricError`."""
     n = _groups(problem.graph)[0][1]
@@ -83,7 +80,6 @@ def eap_ig(
     problem: Problem,
     settings: EAPIGSettings,
     on_progress: OnProgress = ignore_progress,
-    journal: Journal = NO_JOURNAL,
 ) -> MethodResult:
     """Scores from the mean gradient on the way to the ablation. Raises `MetricError`."""
     shift = 0.5 if settings.points == "midpoints" else float(settings.over == "activations")
@@ -109,7 +105,7 @@ def _groups(graph: Graph) -> list[tuple[int, int]]:
 
 def _attributed(
     problem: Problem,
-    settings: EAPSettings | EAPIGSettings,
+    settings: SelectionSettings | EAPIGSettings,
     method: str,
     points: Sequence[Point] | None,
     on_progress: OnProgress,
@@ -131,7 +127,7 @@ def _attributed(
         check_gradient(problem, method, steepness)
     flat = is_flat(problem, steepness)
     notes = (f"The gradient is zero wherever {method} takes it: these scores are rounding noise.",)
-    return MethodResult(select(scores, settings), scores, notes=notes if flat else ())
+    return MethodResult(settings.circuit(scores), scores, notes=notes if flat else ())
 
 
 def _runs(

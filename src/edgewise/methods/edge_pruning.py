@@ -45,10 +45,11 @@ from edgewise.circuit import Circuit, EdgeScores
 from edgewise.methods.edge_masks import EdgeMasking
 from edgewise.methods.journal import NO_JOURNAL, Journal
 from edgewise.methods.masks import INITIAL_THETA, chance_on, sample, uniform
-from edgewise.methods.method_result import MethodResult, OnProgress, ignore_progress
+from edgewise.methods.method_result import MethodResult
+from edgewise.methods.settings import EdgePruningSettings, UGSSettings
 from edgewise.methods.training import train
 from edgewise.problem import Problem
-from edgewise.settings import EdgePruningSettings, UGSSettings
+from edgewise.progress import OnProgress, ignore_progress
 
 
 def edge_pruning(

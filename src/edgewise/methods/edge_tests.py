@@ -16,8 +16,8 @@ from edgewise.circuit import Circuit
 from edgewise.engine import EdgeTest, Estimate, Path, Removals, decide
 from edgewise.errors import VerificationFailed
 from edgewise.graph import Edge, Port
+from edgewise.methods.settings import ACDCSettings
 from edgewise.problem import Problem
-from edgewise.settings import ACDCSettings
 
 _VAGUE = 0.05  # of the threshold
 _UNCHECKED = 8  # receivers

@@ -13,19 +13,17 @@ import torch
 
 from edgewise.circuit import Circuit, EdgeScores
 from edgewise.engine import Path, Removals
-from edgewise.methods.journal import NO_JOURNAL, Journal
-from edgewise.methods.method_result import MethodResult, OnProgress, Progress, ignore_progress
-from edgewise.methods.selection import select
+from edgewise.methods.method_result import MethodResult
+from edgewise.methods.settings import SelectionSettings
 from edgewise.methods.visits import visits
 from edgewise.problem import Problem
-from edgewise.settings import ExactSettings
+from edgewise.progress import OnProgress, Progress, ignore_progress
 
 
 def exact(
     problem: Problem,
-    settings: ExactSettings,
+    settings: SelectionSettings,
     on_progress: OnProgress = ignore_progress,
-    journal: Journal = NO_JOURNAL,
 ) -> MethodResult:
     """How much removing each edge alone raises the loss. Raises `MetricError`."""
     graph, done = problem.graph, 0
@@ -45,7 +43,7 @@ def exact(
             on_progress(Progress(done, graph.n_edges, receiver.name))
     scores = EdgeScores(graph, values, "exact", "rise of the loss when the edge alone is removed")
     return MethodResult(
-        select(scores, settings),
+        settings.circuit(scores),
         scores,
         edge_tests=graph.n_edges,
         variants=removals.effort.variants,

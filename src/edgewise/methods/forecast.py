@@ -18,10 +18,11 @@ from edgewise.engine import memory_bytes
 from edgewise.errors import MetricError
 from edgewise.methods.acdc import searched
 from edgewise.methods.eap import eap_ig
-from edgewise.methods.method_result import Decision, OnProgress, Progress, ignore_progress
+from edgewise.methods.method_result import Decision
+from edgewise.methods.settings import ACDCSettings, EAPIGSettings
 from edgewise.methods.visits import is_read, visits
 from edgewise.problem import Problem
-from edgewise.settings import ACDCSettings, EAPIGSettings
+from edgewise.progress import OnProgress, Progress, ignore_progress
 
 _SAMPLE = 0.02  # of the tests expected
 _LATER_TESTS = 1.25

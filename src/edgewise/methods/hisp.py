@@ -38,8 +38,8 @@ from edgewise.data import PromptPairs
 from edgewise.errors import MetricError, SettingError
 from edgewise.graph import Graph
 from edgewise.methods.gradients import check_gradient, is_flat, run_with_gradients
-from edgewise.methods.journal import NO_JOURNAL, Journal
-from edgewise.methods.method_result import MethodResult, OnProgress, Progress, ignore_progress
+from edgewise.methods.method_result import MethodResult
+from edgewise.methods.settings import HISPSettings
 from edgewise.methods.units import (
     RecordedMLPs,
     UnitAblation,
@@ -51,29 +51,28 @@ from edgewise.methods.units import (
     units_of,
 )
 from edgewise.problem import Problem
-from edgewise.settings import HISPSettings
+from edgewise.progress import OnProgress, Progress, ignore_progress
 
 
 def hisp(
     problem: Problem,
     settings: HISPSettings,
     on_progress: OnProgress = ignore_progress,
-    journal: Journal = NO_JOURNAL,
 ) -> MethodResult:
     """The circuit of the most important units. Raises `MetricError`, `SettingError`."""
-    return hisp_findings(problem, [settings], on_progress)[0]
+    return hisp_together(problem, [settings], on_progress)[0]
 
 
-def hisp_findings(
-    problem: Problem, every: Sequence[HISPSettings], on_progress: OnProgress = ignore_progress
+def hisp_together(
+    problem: Problem, each: Sequence[HISPSettings], on_progress: OnProgress = ignore_progress
 ) -> list[MethodResult]:
     """The circuits of settings that differ only in how many units they keep; gradients once.
 
     Raises `MetricError`, `SettingError`.
     """
     graph = problem.graph
-    sizes = [_n_kept(graph, settings) for settings in every]
-    values, steepness = unit_importance(problem, every[0], on_progress)
+    sizes = [_n_kept(graph, settings) for settings in each]
+    values, steepness = unit_importance(problem, each[0], on_progress)
     order = _removal_order(values, problem.model.dtype)
     meaning = "importance of the units that govern the edge"
     scores = unit_scores(graph, values, "hisp", meaning)

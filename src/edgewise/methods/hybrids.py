@@ -15,7 +15,7 @@ ACDC's deltas; bisecting gives every edge of a group the group's delta.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
@@ -25,37 +25,21 @@ from torch import Tensor
 from edgewise.circuit import Circuit, EdgeScores
 from edgewise.engine import Path, Removals
 from edgewise.graph import Edge, Port
+from edgewise.methods import METHODS
 from edgewise.methods.acdc import check_prune, run_search
-from edgewise.methods.atp import atp_star
-from edgewise.methods.eap import clean_corrupted, eap, eap_ig
 from edgewise.methods.edge_tests import loss_without
-from edgewise.methods.exact import exact
+from edgewise.methods.execution import run_method
 from edgewise.methods.journal import NO_JOURNAL, Journal
-from edgewise.methods.method_result import (
-    Decision,
-    MethodResult,
-    OnProgress,
-    Progress,
-    ignore_progress,
-)
-from edgewise.methods.not_finite import naming_prompt
+from edgewise.methods.method_result import Decision, MethodResult
 from edgewise.methods.search import Visit
-from edgewise.methods.visits import is_read, visits
-from edgewise.problem import Problem
-from edgewise.settings import (
-    SETTINGS,
+from edgewise.methods.settings import (
     BisectingACDCSettings,
     OrderedACDCSettings,
     ScreenedACDCSettings,
 )
-
-_ATTRIBUTIONS: dict[str, Callable[..., MethodResult]] = {
-    "eap": eap,
-    "eap-ig": eap_ig,
-    "clean-corrupted": clean_corrupted,
-    "exact": exact,
-    "atp-star": atp_star,
-}
+from edgewise.methods.visits import is_read, visits
+from edgewise.problem import Problem
+from edgewise.progress import OnProgress, Progress, ignore_progress
 
 
 def acdc_ordered(
@@ -90,8 +74,8 @@ def acdc_screened(
 
 
 def _attribution(problem: Problem, method: str) -> tuple[MethodResult, EdgeScores]:
-    attribute = naming_prompt(_ATTRIBUTIONS[method])
-    finding = attribute(problem, SETTINGS[method](), ignore_progress, NO_JOURNAL)
+    row = METHODS[method]
+    finding = run_method(row, problem, row.resolve({}))
     return finding, finding.scores
 
 
@@ -107,7 +91,6 @@ def acdc_bisect(
     problem: Problem,
     settings: BisectingACDCSettings,
     on_progress: OnProgress = ignore_progress,
-    journal: Journal = NO_JOURNAL,
 ) -> MethodResult:
     """ACDC that removes groups of edges."""
     check_prune(problem, settings)

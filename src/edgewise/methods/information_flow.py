@@ -23,18 +23,16 @@ from torch import Tensor
 
 from edgewise.circuit import EdgeScores
 from edgewise.methods.gradients import clean_run
-from edgewise.methods.journal import NO_JOURNAL, Journal
-from edgewise.methods.method_result import MethodResult, OnProgress, Progress, ignore_progress
-from edgewise.methods.selection import select
+from edgewise.methods.method_result import MethodResult
+from edgewise.methods.settings import SelectionSettings
 from edgewise.problem import Problem
-from edgewise.settings import InformationFlowSettings
+from edgewise.progress import OnProgress, Progress, ignore_progress
 
 
 def information_flow(
     problem: Problem,
-    settings: InformationFlowSettings,
+    settings: SelectionSettings,
     on_progress: OnProgress = ignore_progress,
-    journal: Journal = NO_JOURNAL,
 ) -> MethodResult:
     """Each sender's share in what each port reads."""
     graph, done = problem.graph, 0
@@ -54,7 +52,7 @@ def information_flow(
         on_progress(Progress(done, len(problem.pairs), "prompts"))
     values = graph.of_spans((values / len(problem.pairs)).where(additive, 1.0))
     scores = EdgeScores(graph, values, "information-flow", "share in what the receiver reads")
-    return MethodResult(select(scores, settings), scores)
+    return MethodResult(settings.circuit(scores), scores)
 
 
 def _shares(

@@ -13,10 +13,11 @@ from edgewise.graph import Graph, Node
 from edgewise.methods.acdc import run_search
 from edgewise.methods.acdc_test import tested_search
 from edgewise.methods.journal import NO_JOURNAL
-from edgewise.methods.method_result import MethodResult, ignore_progress
+from edgewise.methods.method_result import MethodResult
 from edgewise.methods.search import Visit
 from edgewise.methods.visits import visits
 from edgewise.problem import Problem
+from edgewise.progress import ignore_progress
 
 ORDERED: dict[str, Callable[..., MethodResult]] = {"acdc": run_search, "acdc-test": tested_search}
 

@@ -18,24 +18,22 @@ from __future__ import annotations
 from dataclasses import replace
 
 from edgewise.methods.eap import eap
-from edgewise.methods.journal import NO_JOURNAL, Journal
-from edgewise.methods.method_result import MethodResult, OnProgress, ignore_progress
-from edgewise.methods.selection import select
+from edgewise.methods.method_result import MethodResult
+from edgewise.methods.settings import SelectionSettings
 from edgewise.problem import Problem
-from edgewise.settings import EAPSettings, RelPSettings
+from edgewise.progress import OnProgress, ignore_progress
 
 
 def relp(
     problem: Problem,
-    settings: RelPSettings,
+    settings: SelectionSettings,
     on_progress: OnProgress = ignore_progress,
-    journal: Journal = NO_JOURNAL,
 ) -> MethodResult:
     """Scores of the linearised backward pass. Raises `MetricError`."""
     linear = problem.with_(model=problem.model.linearised())
-    finding = eap(linear, EAPSettings(), on_progress, method="relp")
+    finding = eap(linear, SelectionSettings(), on_progress, method="relp")
     work = problem.evaluator(problem.graph).work  # what the other model cost was for this problem
     forward, backward = linear.passes()
     work.forward_passes += forward
     work.backward_passes += backward
-    return replace(finding, circuit=select(finding.scores, settings))
+    return replace(finding, circuit=settings.circuit(finding.scores))

@@ -34,12 +34,13 @@ from edgewise.graph import Graph
 from edgewise.methods.edge_masks import EdgeMasking
 from edgewise.methods.journal import NO_JOURNAL, Journal
 from edgewise.methods.masks import HardConcrete, mean_mask, sample
-from edgewise.methods.method_result import MethodResult, OnProgress, ignore_progress
+from edgewise.methods.method_result import MethodResult
+from edgewise.methods.settings import SPEdgesSettings, SPSettings
 from edgewise.methods.training import train
 from edgewise.methods.unit_masks import UnitMasking
 from edgewise.methods.units import circuit_of_units, unit_scores, unit_sites, units_of
 from edgewise.problem import Problem
-from edgewise.settings import SPEdgesSettings, SPSettings
+from edgewise.progress import OnProgress, ignore_progress
 
 
 def sp(

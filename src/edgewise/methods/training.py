@@ -23,11 +23,11 @@ from torch import Tensor
 
 from edgewise.errors import FormatError, MetricError
 from edgewise.methods.journal import Journal
-from edgewise.methods.method_result import OnProgress, Progress
 from edgewise.metrics import AnswerRows
 from edgewise.model.outputs import Outputs
 from edgewise.model.runtime import Reader, logits_of, run
 from edgewise.problem import Problem
+from edgewise.progress import OnProgress, Progress
 
 
 @runtime_checkable

@@ -8,7 +8,7 @@ from itertools import groupby
 import torch
 
 from edgewise.graph import Edge, Graph, Node, Port, Sender
-from edgewise.settings import HeadOrder
+from edgewise.methods.settings import HeadOrder
 
 
 def visits(graph: Graph, head_order: HeadOrder) -> Iterator[tuple[Port, list[Edge]]]:

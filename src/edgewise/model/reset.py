@@ -11,9 +11,9 @@ from dataclasses import replace
 
 import torch
 
+from edgewise.arguments import check_seed
 from edgewise.errors import SettingError
 from edgewise.model.model import Model
-from edgewise.settings.checks import check_seed
 
 # Each is permuted for itself: along heads, or along the neurons of an MLP.
 _ALONG_HEADS = ("attn.W_Q", "attn.W_K", "attn.W_V", "attn.b_Q", "attn.b_K", "attn.b_V")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from edgewise.methods import NO_JOURNAL, OnProgress, ignore_progress, method_named
+from edgewise.methods import AnyMethod, OnProgress, ignore_progress, method_of
+from edgewise.methods.execution import run_method
 from edgewise.problem import Problem, check_is_problem
 from edgewise.record.finish import Clock, finished_run
 from edgewise.record.journal import unfinished
@@ -14,13 +15,16 @@ from edgewise.record.run import Run
 
 def discover(
     problem: Problem,
-    method: str = "acdc",
+    method: AnyMethod = "acdc",
     *,
     on_progress: OnProgress = ignore_progress,
     journal: str | Path | None = None,
     **settings: Any,
 ) -> Run:
-    """Find the circuit of a problem with any method, by name; the method's settings are keywords.
+    """Find the circuit of a problem with any method; the method's settings are keywords.
+
+    A method is one of `edgewise methods` by its name, or your own: a function (problem) -> scores
+    or circuit, or "module:function" (see `edgewise.methods.method_of`).
 
     `journal` is a folder that keeps what has been decided: if the run is stopped, the same call
     goes on from there and makes the same decisions. Remove it when the run is saved.
@@ -34,19 +38,21 @@ def discover(
     >>> problem = ew.load_task("tracr-reverse").problem
     >>> discover(problem, method="acdc", threshold=0.01).circuit.n_edges
     15
+    >>> discover(problem, lambda problem: ew.exact(problem).scores, edges=15).circuit.n_edges
+    15
     """
     check_is_problem(problem, "discover")
-    chosen = method_named(method)
+    chosen = method_of(method)
     resolved = chosen.resolve(settings)
     clock = Clock(problem)
     problem.baselines()  # a metric that fails on the empty circuit fails now, not after hours
     work = chosen.identity(problem, resolved)
     taken_over = 0
     if journal is None:
-        finding = chosen.function(problem, resolved, on_progress, NO_JOURNAL)
+        finding = run_method(chosen, problem, resolved, on_progress=on_progress)
     else:
         with unfinished(journal, work) as kept:
             taken_over = kept.n_decisions
-            finding = chosen.function(problem, resolved, on_progress, kept)
+            finding = run_method(chosen, problem, resolved, on_progress=on_progress, journal=kept)
     given = {name: getattr(resolved, name) for name in settings}
     return finished_run(problem, work, given, resolved, finding, clock, taken_over=taken_over)

@@ -9,7 +9,7 @@ from typing import Any
 
 from edgewise.evaluation import faithfulness
 from edgewise.identity import Identity
-from edgewise.methods import MethodResult
+from edgewise.methods.method_result import MethodResult
 from edgewise.problem import Problem
 from edgewise.record.environment import environment, peak_memory_bytes
 from edgewise.record.run import Cost, ProblemSummary, Run

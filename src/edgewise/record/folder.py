@@ -17,7 +17,8 @@ from edgewise.circuit import Circuit, EdgeScores
 from edgewise.codec import Finite, Plain, decoded
 from edgewise.errors import EdgewiseError, FormatError, OutputError, shortened
 from edgewise.graph import Graph
-from edgewise.methods import METHODS, read_trace
+from edgewise.methods import METHODS
+from edgewise.methods.journal import read_trace
 from edgewise.record.measured import Measurements
 from edgewise.record.run import Cost, ProblemSummary, Run
 from edgewise.storage import check_output_place, imported, read_json, read_text

@@ -9,8 +9,7 @@ from typing import Any
 
 from edgewise.errors import EdgewiseError, FormatError, OutputError
 from edgewise.identity import Identity, difference, warn_if_untold
-from edgewise.methods import FileJournal
-from edgewise.methods.journal import STATE_FILE
+from edgewise.methods.journal import STATE_FILE, FileJournal
 from edgewise.storage import imported, read_json, write_json
 
 FORMAT = "edgewise-unfinished"

@@ -9,7 +9,8 @@ from typing import Any
 
 from edgewise.circuit import Circuit, EdgeScores
 from edgewise.codec import Count, Finite
-from edgewise.methods import Decision, threshold_interval
+from edgewise.methods.method_result import Decision
+from edgewise.methods.search import threshold_interval
 from edgewise.problem import Problem
 
 

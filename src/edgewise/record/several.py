@@ -11,7 +11,7 @@ from typing import Any
 
 from edgewise.errors import EdgewiseError, OutputError, SettingError
 from edgewise.identity import difference, warn_if_untold
-from edgewise.methods import Method, OnProgress, Progress, ignore_progress, method_named
+from edgewise.methods import AnyMethod, Method, OnProgress, Progress, ignore_progress, method_of
 from edgewise.problem import Problem, check_is_problem
 from edgewise.record.discover import discover
 from edgewise.record.folder import check_output_folder
@@ -21,7 +21,7 @@ from edgewise.record.run import Run
 
 def discover_each(
     problems: Mapping[str, Problem],
-    method: str = "acdc",
+    method: AnyMethod = "acdc",
     *,
     out: str | Path | None = None,
     on_progress: OnProgress = ignore_progress,
@@ -44,7 +44,7 @@ def discover_each(
         raise SettingError("discover_each takes problems by name: {'zero': problem, …}.")
     for problem in problems.values():
         check_is_problem(problem, "discover_each")
-    chosen = method_named(method)
+    chosen = method_of(method)
     resolved = chosen.resolve(settings)
     finished: dict[str, Run] = {}
     folders: dict[str, Path] = {}
@@ -109,7 +109,7 @@ def finished_runs(
 
 def _run(
     problem: Problem,
-    method: str,
+    method: AnyMethod,
     folder: Path | None,
     on_progress: OnProgress,
     name: str,

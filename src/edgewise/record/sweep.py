@@ -8,15 +8,8 @@ from typing import Any
 
 from edgewise.errors import SettingError
 from edgewise.identity import of_problem
-from edgewise.methods import (
-    Method,
-    OnProgress,
-    Progress,
-    found_together,
-    ignore_progress,
-    method_named,
-    shares_work,
-)
+from edgewise.methods import AnyMethod, Method, OnProgress, Progress, ignore_progress, method_of
+from edgewise.methods.execution import run_together
 from edgewise.problem import Problem, check_is_problem
 from edgewise.record.discover import discover
 from edgewise.record.finish import Clock, finished_run
@@ -25,7 +18,7 @@ from edgewise.record.run import Run
 
 def sweep(
     problem: Problem,
-    method: str = "acdc",
+    method: AnyMethod = "acdc",
     *,
     on_progress: OnProgress = ignore_progress,
     **settings: Any,
@@ -46,13 +39,13 @@ def sweep(
     [5, 10, 20]
     """
     check_is_problem(problem, "sweep")
-    chosen = method_named(method)
+    chosen = method_of(method)
     name, values = _swept(settings)
     each = [{**settings, name: value} for value in values]
     every = [chosen.resolve(given) for given in each]
-    if not shares_work(chosen, name):
+    if not chosen.shares_work(name):
         return [
-            discover(problem, chosen.name, on_progress=_about(on_progress, name, s), **given)
+            discover(problem, chosen, on_progress=_about(on_progress, name, s), **given)
             for s, given in zip(every, each, strict=True)
         ]
     return runs_together(problem, chosen, every, list(settings), on_progress)
@@ -91,7 +84,7 @@ def runs_together(
     clock = Clock(problem)
     problem.baselines()  # a metric that fails on the empty circuit fails now, not after hours
     about = of_problem(problem)
-    findings = found_together(problem, method, every, on_progress)
+    findings = run_together(method, problem, every, on_progress=on_progress)
     clock.stop()
     return [
         finished_run(

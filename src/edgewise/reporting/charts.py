@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgewise.methods import Decision
+from edgewise.methods.method_result import Decision
 from edgewise.record import Run
 from edgewise.reporting.markup import Markup, coordinate, el
 from edgewise.reporting.scales import Axis, axis

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgewise.graph import Edge
-from edgewise.methods import Decision
+from edgewise.methods.method_result import Decision
 from edgewise.record import Run
 from edgewise.reporting.groups import NodeGroups
 from edgewise.reporting.markup import Markup, el

@@ -21,7 +21,7 @@ from edgewise.methods import METHODS, OnProgress, Progress, ignore_progress
 from edgewise.methods.units import units_of
 from edgewise.model import Model, load_model, reset_network
 from edgewise.problem import Problem
-from edgewise.record import acdc_sweep, sp, sweep
+from edgewise.record import acdc_sweep, discover, sweep
 from edgewise.reproduce.grid import Cell, Subject, thinned
 from edgewise.sweeps.compute import content_of
 from edgewise.tasks import Task, load_task, published_groups
@@ -108,7 +108,7 @@ def _found(cell: Cell, task: Task, on_progress: OnProgress) -> list[tuple[float,
             return [(float(k), run.circuit) for k, run in zip(units, runs, strict=True)]
         case "sp":
             runs = [
-                sp(problem, regularisation=weight, on_progress=on_progress, **settings)
+                discover(problem, "sp", regularisation=weight, on_progress=on_progress, **settings)
                 for weight in cell.values
             ]
         case _:

@@ -14,7 +14,7 @@ from edgewise.blame import explained
 from edgewise.errors import OutputError
 from edgewise.evaluation import against_known, faithfulness
 from edgewise.identity import Identity, hashed, of_problem, warn_if_untold
-from edgewise.methods import OnProgress, Progress, ignore_progress, method_named
+from edgewise.methods import OnProgress, Progress, ignore_progress, method_of
 from edgewise.problem import Problem
 from edgewise.record import Run, discover, runs_together
 from edgewise.sweeps.columns import Row, asked, described, found
@@ -79,7 +79,7 @@ def plan(
     planned: dict[str, Planned] = {}
     for point in points:
         content, row = known[_name(point.problem)]
-        settings = method_named(point.method).with_settings(point.settings)
+        settings = method_of(point.method).with_settings(point.settings)
         key = hashed({"problem": content, **settings})
         planned.setdefault(key, Planned(key, point, {"key": key, **row, **asked(point)}))
     return list(planned.values())
@@ -155,7 +155,7 @@ class Computer:
         method, given = points[0].point.method, points[0].point.given
         if len(points) > 1:
             every = [one.point.settings for one in points]
-            runs = runs_together(problem, method_named(method), every, given, on_progress)
+            runs = runs_together(problem, method_of(method), every, given, on_progress)
         else:
             settings = {name: getattr(points[0].point.settings, name) for name in given}
             journal = self._unfinished / points[0].key

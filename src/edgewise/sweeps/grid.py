@@ -8,7 +8,7 @@ from itertools import product
 from typing import Any
 
 from edgewise.errors import SettingError
-from edgewise.methods import method_named, shares_work
+from edgewise.methods import method_of
 from edgewise.record import several
 
 _PLAIN = (str, int, float, bool, type(None))
@@ -40,8 +40,8 @@ class Point:
         ACDC's points that differ in their threshold, an attribution's that differ in how the
         circuit is selected, HISP's that differ in how many units they keep.
         """
-        own, method = asdict(self.settings), method_named(self.method)
-        kept = {name: value for name, value in own.items() if not shares_work(method, name)}
+        own, method = asdict(self.settings), method_of(self.method)
+        kept = {name: value for name, value in own.items() if not method.shares_work(name)}
         return tuple(self.problem.items()), self.method, tuple(kept.items())
 
 
@@ -67,7 +67,7 @@ def grid(over: Mapping[str, Any], methods: Mapping[str, Mapping[str, Any]]) -> l
 
 
 def _settings(name: str, given: Mapping[str, Any]) -> Iterator[tuple[str, Any, tuple[str, ...]]]:
-    method = method_named(name)
+    method = method_of(name)
     if not isinstance(given, Mapping):
         raise SettingError(
             f"the settings of {name} are {given!r:.60}; pass names with one or several values."
@@ -103,5 +103,5 @@ def _combinations(values: Mapping[str, Any], whose: str) -> Iterator[dict[str, A
 
 def setting_names(methods: Iterable[str]) -> list[str]:
     """The settings of any of these methods, in their order. Raises `UnknownName`."""
-    names = [f.name for name in methods for f in fields(method_named(name).settings)]
+    names = [f.name for name in methods for f in fields(method_of(name).settings)]
     return list(dict.fromkeys(names))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from edgewise.arguments import check_seed
 from edgewise.errors import SettingError, quoted, unknown_name
 from edgewise.metrics import Metric
 from edgewise.model import BUNDLED, Model, load_model
 from edgewise.model.programs import PROGRAMS, bundled_program
 from edgewise.patching import Ablation
-from edgewise.settings.checks import check_seed
 from edgewise.tasks.custom import custom_names, custom_spec
 from edgewise.tasks.language import BEHAVIOURS, examples
 from edgewise.tasks.language.load import DEFAULT_MODEL, make_language_task

@@ -1,0 +1,112 @@
+"""Running a method by its row: what is the same for all of them.
+
+A method is a function (problem, settings) -> MethodResult; it takes `on_progress` and `journal` too
+if it uses them. A user's own is a function (problem) -> scores or circuit.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from edgewise.circuit import Circuit, EdgeScores
+from edgewise.errors import EdgewiseError, ScoreError, SettingError
+from edgewise.methods.catalogue import Method
+from edgewise.methods.journal import NO_JOURNAL, Journal
+from edgewise.methods.method_result import MethodResult
+from edgewise.methods.settings import SelectionSettings
+from edgewise.problem import Problem
+from edgewise.progress import OnProgress, ignore_progress
+
+
+def run_method(
+    method: Method,
+    problem: Problem,
+    settings: Any,
+    *,
+    on_progress: OnProgress = ignore_progress,
+    journal: Journal = NO_JOURNAL,
+) -> MethodResult:
+    """What a method finds. Raises what it raises; of a score that is not finite, the prompt too."""
+    function = method.load()
+    if method.function is not None:
+        return _of_answer(method, function(problem), problem, settings)
+    takes = inspect.signature(function).parameters
+    extra = {"on_progress": on_progress, "journal": journal}
+    used = {name: value for name, value in extra.items() if name in takes}
+    try:
+        return function(problem, settings, **used)
+    except ScoreError as reason:
+        if not method.selects:
+            raise
+        raise _of_one_prompt(problem, settings, function) or reason from reason
+
+
+def run_together(
+    method: Method,
+    problem: Problem,
+    each: Sequence[Any],
+    *,
+    on_progress: OnProgress = ignore_progress,
+) -> list[MethodResult]:
+    """What a method finds with settings that differ in one that shares work; in their order.
+
+    Each is what the method finds with these settings alone.
+    """
+    if method.together:
+        return method.load(method.together)(problem, each, on_progress)
+    first = run_method(method, problem, each[0], on_progress=on_progress)
+    return [replace(first, circuit=settings.circuit(first.scores)) for settings in each]
+
+
+# --- a score that is not a number
+
+
+def _of_one_prompt(
+    problem: Problem, settings: Any, function: Callable[..., MethodResult]
+) -> ScoreError | None:
+    """The error of the first prompt that has one by itself.
+
+    Scores are means over prompts, so one bad prompt spoils them all, and the sum does not tell
+    which. Run again on one prompt after the other until one of them shows it.
+    """
+    ablation = problem.ablation.over(problem.pairs)  # all prompts' mean, not this one's
+    for number, pairs in enumerate(problem.pairs.batches(1)):
+        try:
+            function(problem.with_(pairs=pairs, ablation=ablation), settings)
+        except ScoreError as reason:
+            return ScoreError(reason.edge, reason.value, prompt=number)
+        except EdgewiseError:
+            continue  # such as a pair whose prompts are equal, which is no problem by itself
+    return None
+
+
+# --- functions of users
+
+
+def _of_answer(
+    method: Method, answer: Any, problem: Problem, settings: SelectionSettings
+) -> MethodResult:
+    """The result of a user's function. Raises `SettingError` for what is no answer."""
+    wanted = "EdgeScores or a Circuit, on problem.graph"
+    if not isinstance(answer, EdgeScores | Circuit):
+        hint = " A run has `.scores` and `.circuit`." if hasattr(answer, "scores") else ""
+        raise SettingError(
+            f"method {method.name} returned a {type(answer).__name__}; return {wanted}.{hint}"
+        )
+    if answer.graph != problem.graph:
+        raise SettingError(
+            f"method {method.name} answers on a graph of {answer.graph.describe()}, and "
+            f"problem.graph has {problem.graph.describe()}; return {wanted}."
+        )
+    if isinstance(answer, EdgeScores):
+        return MethodResult(settings.circuit(answer), answer)
+    if settings != SelectionSettings():
+        raise SettingError(
+            f"method {method.name} returned a circuit, so nothing is selected from scores. Leave "
+            "edges, share, above, nodes, select and by out."
+        )
+    kept = answer.keep.double()
+    return MethodResult(answer, EdgeScores(answer.graph, kept, method.name, "1 if kept"))
