@@ -100,7 +100,9 @@ def test_shuffled_heads_are_acdc_with_heads_renumbered():
         layers = [visit.receiver.node.layer for visit in plan]
         assert layers == [port.node.layer for port, _ in usual]
         fast, plain = (
-            run_search(of, ACDCSettings(threshold=0.05, engine=e), plan, ignore_progress, NO_JOURNAL)
+            run_search(
+                of, ACDCSettings(threshold=0.05, engine=e), plan, ignore_progress, NO_JOURNAL
+            )
             for e in ("incremental", "plain")
         )
         assert fast.circuit == plain.circuit
