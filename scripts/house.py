@@ -62,7 +62,7 @@ ROOMS = (
     "sweeps",
     "leaderboards",
     "reporting",
-    "reproduce",
+    "recipes",
     "cli",
 )
 

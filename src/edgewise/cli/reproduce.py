@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edgewise.cli.options import Json
 from edgewise.errors import SettingError, quoted
+
+if TYPE_CHECKING:
+    from edgewise.recipes.reproduced import ComparedArea
 
 
 def reproduce(
@@ -48,14 +52,13 @@ def reproduce(
     """
     from edgewise.cli import show
     from edgewise.cli.unfinished import Stopped
-    from edgewise.reproduce import reproduce as work
-    from edgewise.reproduce.page import verdict
+    from edgewise.recipes import reproduce as work
     from edgewise.storage import check_output_place
 
     check_output_place(out)
     try:
         with show.progress_bar("reproducing", quiet=json) as bar:
-            made = work(
+            results = work(
                 out,
                 offline=offline,
                 only=_names(only),
@@ -69,18 +72,16 @@ def reproduce(
         raise Stopped(
             f"stopped. What is done is kept in {out}; the same command goes on."
         ) from None
-    results = made.results
-    files = {"page": str(made.page), "data": str(made.data), "points": str(made.points)}
+    names = {"page": "reproduce.html", "data": "reproduce.json", "points": "points.csv"}
+    files = {what: str(out / name) for what, name in names.items()}
     if json:
-        left = {"refused": results.refused, "left": results.left}
-        show.as_json({"areas": results.areas(), "files": files, **left})
+        document = results.to_json()
+        known = {name: document[name] for name in ("areas", "refused", "left")}
+        show.as_json({**known, "files": files})
         return
     _print_areas(results.areas())
-    show.OUT.print(verdict(results))
-    for name, reason in results.refused.items():
-        show.OUT.print(f"Not here: {name}. {reason}")
-    if results.left:
-        show.OUT.print(f"{len(results.left)} cells not begun in {minutes:g} minutes.")
+    for sentence in results.sentences():
+        show.OUT.print(sentence)
     show.wrote(*files.values())
 
 
@@ -99,18 +100,17 @@ def _places(given: list[str] | None) -> dict[str, str]:
     return places
 
 
-def _print_areas(areas: list[dict[str, object]]) -> None:
+def _print_areas(areas: Sequence[ComparedArea]) -> None:
     """The entries that could be computed, beside the paper's."""
     from edgewise.cli import show
 
     rows = []
-    for row in areas:
-        ours = row["ours"]
-        if isinstance(ours, dict):
-            said = "not a target" if row["why_not"] else "a target"
-            what = (f"{row['task']}, {row['ablation']}", row["metric"], row["method"])
-            edge, node = f"{ours['edge_auc']:.3f}", f"{ours['node_auc']:.3f}"
-            rows.append((*what, edge, row["edge_auc"], node, row["node_auc"], said))
+    for area in areas:
+        if area.ours is not None:
+            words = "not a target" if area.why_not else "a target"
+            what = (f"{area.task}, {area.ablation}", area.metric, area.method)
+            edge, node = f"{area.ours.edge_auc:.3f}", f"{area.ours.node_auc:.3f}"
+            rows.append((*what, edge, area.edge_auc, node, area.node_auc, words))
     if rows:
         columns = ("task", "metric", "method", "edge AUC", "paper", "node AUC", "paper", "")
         show.table("Tables 2 and 3", columns, rows)

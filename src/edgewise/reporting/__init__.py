@@ -14,22 +14,27 @@ from edgewise.reporting.groups import Given, checked
 from edgewise.reporting.judgements import stability_page, tests_page
 from edgewise.reporting.leaderboard import leaderboard_page
 from edgewise.reporting.page import page
+from edgewise.reporting.result_page import result_page
 from edgewise.reporting.sweep_page import sweep_page
 from edgewise.storage import write_text
 from edgewise.sweeps import Sweep
+from edgewise.tables import Result
 
 __all__ = ["report"]
 
+_Other = Comparison | Stability | HypothesisTests | Sweep | Leaderboard | Result
+
 
 def report(
-    runs: Sequence[Run] | Run | Comparison | Stability | HypothesisTests | Sweep | Leaderboard,
+    runs: Sequence[Run] | Run | _Other,
     path: str | Path,
     *,
     groups: Given | None = None,
 ) -> Path:
     """One HTML file that shows runs, a section each, or what else was found about circuits.
 
-    That is a comparison, a stability analysis, hypothesis tests, a sweep, or a leaderboard.
+    That is a comparison, a stability analysis, hypothesis tests, a sweep, a leaderboard, or any
+    other result with sentences, tables and charts.
 
     It needs no network and no other file. Several runs also get a table that compares them; what
     their circuits share is on the page of `edgewise.compare(runs)`. The same runs give the same
@@ -37,7 +42,7 @@ def report(
     those kept with a run, or published for its task and model. Raises `SettingError` when there are
     no runs, `UnknownName` for a node that none has, `OutputError` when the file cannot be written.
     """
-    if isinstance(runs, Comparison | Stability | HypothesisTests | Sweep | Leaderboard):
+    if isinstance(runs, _Other) and not isinstance(runs, Run):
         if groups is not None:
             raise SettingError("groups are for runs; a comparison has those of compare(groups=…).")
         return write_text(_other_page(runs), Path(path))
@@ -54,7 +59,7 @@ def report(
     return write_text(page(chosen, given), Path(path))
 
 
-def _other_page(found: Comparison | Stability | HypothesisTests | Sweep | Leaderboard) -> str:
+def _other_page(found: _Other) -> str:
     match found:
         case Comparison():
             return comparison_page(found)
@@ -66,3 +71,5 @@ def _other_page(found: Comparison | Stability | HypothesisTests | Sweep | Leader
             return sweep_page(found)
         case Leaderboard():
             return leaderboard_page(found)
+        case _:
+            return result_page(found)

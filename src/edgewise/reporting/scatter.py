@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from edgewise.reporting.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, chart
 from edgewise.reporting.markup import Markup, el
 from edgewise.reporting.scales import Axis, axis
+from edgewise.tables import Chart
 
 _LINEAR = 100.0  # the largest x of a linear axis
 COLOURS = 8  # in style.css; more series begin again
@@ -63,6 +64,17 @@ def scatter(
     return el("div", key if len(series) > 1 else None, figure)
 
 
+def chart_figure(chart: Chart) -> Markup | None:
+    """A chart of a result; None if there is nothing to show."""
+    series = [
+        Series(one.name, [Dot(mark.x, mark.y, mark.label) for mark in one.marks], one.line)
+        for one in chart.series
+    ]
+    levels = [Level(name, y) for name, y in chart.levels]
+    labels = chart.x.heading, chart.y.heading
+    return scatter(chart.title, labels, series, chart.caption, levels=levels)
+
+
 def _colour(place: int) -> str:
     return f"s{place % COLOURS + 1}"
 
@@ -73,6 +85,7 @@ def _series(one: Series, place: int, x: Axis, y: Axis) -> Markup:
     points = (
         el("circle", el("title", dot.tip), cx=round(x.at(dot.x), 1), cy=round(y.at(dot.y), 1), r=4)
         for dot in one.dots
+        if dot.tip  # without, it is but a bend of the line
     )
     return el("g", line, *points, class_=_colour(place))
 

@@ -1,0 +1,338 @@
+"""The paper as a grid: which tasks and models, and for each which methods, metrics and values.
+
+An experiment is what is computed and kept at a time: ACDC for some thresholds (they share work), SP
+for one λ, HISP for its numbers of units, random circuits for their sizes. The paper's thresholds, λ
+and seeds are in paper.toml, its results in published_areas.csv; offline and quick runs take fewer
+values.
+"""
+
+from __future__ import annotations
+
+import csv
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+from itertools import product
+from math import log10
+from typing import NamedTuple
+
+from edgewise.codec import Scalar, decoded
+
+METHODS = ("acdc", "sp", "hisp")
+TABLES = {"corrupted": "Table 2", "zero": "Table 3"}
+Values = tuple[float | tuple[float, float, int], ...]  # a value, or a spread of them
+
+
+@dataclass(frozen=True)
+class PaperTask:
+    """What the paper says of a task; without a `model` it is a compiled program."""
+
+    metrics: tuple[str, ...]
+    ablations: tuple[str, ...] = ("corrupted", "zero")
+    model: str = ""
+    n: int | None = None
+    reset_seed: int | None = None
+    head_orders: tuple[str, ...] = ("descending",)
+    data: str | None = None
+    template: str | None = None
+    thresholds: dict[str, Values] = field(default_factory=dict)
+    penalties: dict[str, Values] = field(default_factory=dict)
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Highlight:
+    """A single circuit that the paper speaks of: where, and in which words."""
+
+    task: str
+    metric: str
+    ablation: str
+    threshold: float
+    place: str
+    words: str
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much is computed. None for a number of values is all of the paper's."""
+
+    lowest: float  # threshold
+    reset_thresholds: int
+    sp_steps: int
+    sp_rate: float
+    random_draws: int
+    together: int  # thresholds in an experiment
+    n: int | None = None  # prompts of a language task; None is the paper's number
+    thresholds: int | None = None
+    penalties: int | None = None  # values of λ
+    units: int | None = None  # circuits of HISP
+    programs: int | None = None  # thresholds and values of λ of a compiled program
+    reset_sp: bool = False
+
+
+@dataclass(frozen=True)
+class Paper:
+    """All that paper.toml holds."""
+
+    random_shares: tuple[float, ...]
+    reset_penalties: Values
+    thresholds: Values  # of tasks without their own
+    penalties: Values
+    scales: dict[str, Scale]
+    tasks: dict[str, PaperTask]
+    highlights: tuple[Highlight, ...]
+    notes: dict[str, str]  # on tables
+    made: dict[str, str]  # how everything was computed
+
+
+@dataclass(frozen=True)
+class PublishedArea:
+    """One entry of Tables 2 and 3; `metric` is kl, loss (the task's own) or l2.
+
+    The numbers are of the final paper (branch big-rerun of its repository, October 2023), not of
+    the submission. `why_not`: why the number is not one to reach, from reading that repository and
+    running it; empty if it is.
+    """
+
+    task: str
+    metric: str
+    ablation: str
+    method: str
+    edge_auc: float
+    node_auc: float
+    why_not: str
+
+
+@cache
+def paper() -> Paper:
+    """What the paper ran."""
+    return decoded(Paper, tomllib.loads(_data("paper.toml")), "paper.toml")
+
+
+@cache
+def published_areas() -> tuple[PublishedArea, ...]:
+    """The 24 entries of each table, in the paper's order."""
+    rows = csv.DictReader(_data("published_areas.csv").splitlines())
+    return tuple(
+        PublishedArea(
+            edge_auc=float(row.pop("edge_auc")), node_auc=float(row.pop("node_auc")), **row
+        )
+        for row in rows
+    )
+
+
+def _data(name: str) -> str:
+    return files("edgewise.recipes").joinpath(name).read_text(encoding="utf-8")
+
+
+# --- the grid
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A task on a model: what the paper studied, or its like on a bundled model."""
+
+    task: str
+    model: str
+    metrics: tuple[str, ...]
+    ablations: tuple[str, ...]
+    n: int | None = None
+    seed: int = 0
+    template: str | None = None
+    data: str | None = None
+    processing: str = "none"
+    reset_seed: int | None = None
+    head_orders: tuple[str, ...] = ("descending",)
+    bundled: bool = True
+
+    @property
+    def name(self) -> str:
+        return self.task if self.model == self.task else f"{self.task} on {self.model}"
+
+    @property
+    def is_program(self) -> bool:
+        return self.metrics == ("l2",)
+
+    @property
+    def is_gate(self) -> bool:
+        return self.task.endswith("-gate")
+
+    @property
+    def problems(self) -> list[PaperProblem]:
+        """Every metric with every ablation."""
+        return [PaperProblem(self, *how) for how in product(self.metrics, self.ablations)]
+
+
+class PaperProblem(NamedTuple):
+    """What methods are compared on."""
+
+    subject: Subject
+    metric: str
+    ablation: str
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One piece of work. `settings` go to the method; `values` are thresholds, λ, or shares."""
+
+    subject: Subject
+    method: str
+    metric: str
+    ablation: str
+    values: tuple[float, ...] = ()
+    settings: tuple[tuple[str, Scalar], ...] = ()
+    reset: bool = False
+    highlight: str = ""  # the place in the paper that a single circuit is for
+
+    @property
+    def problem(self) -> PaperProblem:
+        return PaperProblem(self.subject, self.metric, self.ablation)
+
+    @property
+    def title(self) -> str:
+        what = f"{self.method} on {self.subject.name}, {self.metric}, {self.ablation}"
+        return f"{what}, reset network" if self.reset else what
+
+    @property
+    def effort(self) -> int:
+        """About how long it takes beside others, to say how much time is left."""
+        size = 1 if self.subject.is_program else 4 if self.subject.bundled else 4000
+        steps = int(dict(self.settings).get("steps") or 0)
+        return size * (max(1, steps // 10) if self.method == "sp" else 3)
+
+
+def language_tasks() -> list[str]:
+    """The tasks that the paper studied on language models."""
+    return [name for name, task in paper().tasks.items() if task.model]
+
+
+def subjects(scale: Scale, *, hub: bool, models: Mapping[str, str] | None = None) -> list[Subject]:
+    """Compiled programs, the language tasks on small-lm, and on the paper's models if `hub`.
+
+    `models` says where the paper's model of a task is, such as a folder; those are there without a
+    hub too.
+    """
+    places, tasks = models or {}, paper().tasks
+    bundled = [(name, "small-lm" if task.model else name) for name, task in tasks.items()]
+    own = [
+        (name, places.get(name, tasks[name].model))
+        for name in language_tasks()
+        if hub or name in places
+    ]
+    return [_subject(*at, scale.n) for at in bundled] + [
+        _subject(task, model, scale.n or tasks[task].n, bundled=False) for task, model in own
+    ]
+
+
+def _subject(name: str, model: str, n: int | None, *, bundled: bool = True) -> Subject:
+    task = paper().tasks[name]
+    return Subject(
+        name,
+        model,
+        task.metrics,
+        task.ablations,
+        n=n if task.model else None,
+        template=task.template,
+        data=task.data,
+        processing="none" if bundled else "transformer-lens",
+        reset_seed=task.reset_seed,
+        head_orders=task.head_orders,
+        bundled=bundled,
+    )
+
+
+def experiments(scale: Scale, subject: Subject) -> Iterator[Experiment]:
+    """All experiments on a subject."""
+    for problem in subject.problems:
+        taus = _thresholds(scale, problem)
+        for order in subject.head_orders:
+            for i in range(0, len(taus), scale.together):
+                yield _acdc(problem, taus[i : i + scale.together], order=order)
+        yield _hisp(scale, problem)
+        for weight in _penalties(scale, problem):
+            yield _sp(scale, problem, weight)
+    first = [problem for problem in subject.problems if problem.metric == subject.metrics[0]]
+    for problem in first:
+        draws = (("draws", scale.random_draws),)
+        yield Experiment(subject, "random", *problem[1:], paper().random_shares, draws)
+    if subject.reset_seed is not None:  # the control: does a network that learned nothing do it?
+        for problem in first:
+            taus = thinned(_thresholds(scale, problem), scale.reset_thresholds)
+            yield _acdc(problem, taus, reset=True)
+            yield _hisp(scale, problem, reset=True)
+            for weight in _values(paper().reset_penalties) if scale.reset_sp else ():
+                yield _sp(scale, problem, round(weight, 3), reset=True)
+    for highlight in paper().highlights:
+        if highlight.task == subject.task and not subject.bundled:
+            problem = PaperProblem(subject, highlight.metric, highlight.ablation)
+            yield _acdc(problem, (highlight.threshold,), highlight=highlight.place)
+
+
+def _acdc(
+    problem: PaperProblem,
+    taus: tuple[float, ...],
+    *,
+    order: str = "",
+    reset: bool = False,
+    highlight: str = "",
+) -> Experiment:
+    subject, metric, ablation = problem
+    settings = (("head_order", order or subject.head_orders[0]),)
+    return Experiment(subject, "acdc", metric, ablation, taus, settings, reset, highlight)
+
+
+def _hisp(scale: Scale, problem: PaperProblem, *, reset: bool = False) -> Experiment:
+    """HISP as it was run: the code's reading, and a ranking even where the gradient is zero."""
+    subject, metric, ablation = problem
+    circuits = None if subject.is_program else scale.units
+    settings = (("circuits", circuits), ("reading", "code"), ("allow_zero_gradient", True))
+    return Experiment(subject, "hisp", metric, ablation, (), settings, reset)
+
+
+def _sp(scale: Scale, problem: PaperProblem, weight: float, *, reset: bool = False) -> Experiment:
+    subject, metric, ablation = problem
+    settings = (("steps", scale.sp_steps), ("learning_rate", scale.sp_rate), ("seed", 0))
+    return Experiment(subject, "sp", metric, ablation, (weight,), settings, reset)
+
+
+def _thresholds(scale: Scale, problem: PaperProblem) -> tuple[float, ...]:
+    subject, metric, _ = problem
+    grid = _values(paper().tasks[subject.task].thresholds.get(metric) or paper().thresholds)
+    if subject.is_program:
+        return thinned(grid, scale.programs)
+    return thinned([tau for tau in grid if tau >= scale.lowest * (1 - 1e-9)], scale.thresholds)
+
+
+def _penalties(scale: Scale, problem: PaperProblem) -> tuple[float, ...]:
+    subject, metric, _ = problem
+    grid = _values(paper().tasks[subject.task].penalties.get(metric) or paper().penalties)
+    if subject.is_program:
+        grid = thinned(grid, scale.programs)
+    elif scale.penalties is not None and len(grid) > scale.penalties:
+        # About evenly spaced in the logarithm.
+        targets = _spread(log10(grid[0]), log10(grid[-1]), scale.penalties)
+        grid = tuple(min(grid, key=lambda v: abs(log10(v / target))) for target in targets)
+    return tuple(sorted({round(weight, 3) for weight in grid}))  # as the paper rounds them
+
+
+def _values(grid: Values) -> tuple[float, ...]:
+    parts = ((part,) if isinstance(part, float) else _spread(*part) for part in grid)
+    return tuple(dict.fromkeys(value for part in parts for value in part))
+
+
+def _spread(low: float, high: float, n: int) -> tuple[float, ...]:
+    """10 to the power of n values, to six digits, so that every machine has the same numbers."""
+    return tuple(float(f"{10 ** (low + (high - low) * i / (n - 1)):.6g}") for i in range(n))
+
+
+def thinned(grid: Sequence[float], most: int | None) -> tuple[float, ...]:
+    """At most so many values of a grid (two or more), evenly spaced in it, its ends among them.
+
+    >>> thinned([1, 2, 3, 4, 5], 3)
+    (1, 3, 5)
+    """
+    if most is None or len(grid) <= most:
+        return tuple(grid)
+    return tuple(grid[round(i * (len(grid) - 1) / (most - 1))] for i in range(most))
