@@ -14,79 +14,37 @@ torch.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from edgewise.methods.catalogue import METHODS as _METHODS
 
-_HOME = {
-    "ACDCSettings": "edgewise.methods.settings",
-    "AnswerRows": "edgewise.metrics",
-    "Certified": "edgewise.evaluation",
-    "Circuit": "edgewise.circuit",
-    "Comparison": "edgewise.evaluation",
-    "Curve": "edgewise.evaluation",
-    "Edge": "edgewise.graph",
-    "EdgeScores": "edgewise.circuit",
-    "EdgewiseError": "edgewise.errors",
-    "Evaluation": "edgewise.evaluation",
-    "Faithfulness": "edgewise.evaluation",
-    "Graph": "edgewise.graph",
-    "HypothesisTests": "edgewise.evaluation",
-    "Leaderboard": "edgewise.leaderboards",
-    "Metric": "edgewise.metrics",
-    "Model": "edgewise.model",
-    "ModelConfig": "edgewise.model",
-    "Node": "edgewise.graph",
-    "Port": "edgewise.graph",
-    "Problem": "edgewise.problem",
-    "PromptPairs": "edgewise.data",
-    "Recovery": "edgewise.evaluation",
-    "Ablation": "edgewise.patching",
-    "Run": "edgewise.record",
-    "Stability": "edgewise.evaluation",
-    "Sweep": "edgewise.sweeps",
-    "Task": "edgewise.tasks",
-    "acdc_sweep": "edgewise.record",
-    "certify": "edgewise.evaluation",
-    "compare": "edgewise.evaluation",
-    "curve": "edgewise.evaluation",
-    "discover": "edgewise.record",
-    "discover_each": "edgewise.record",
-    "evaluate": "edgewise.evaluation",
-    "faithfulness": "edgewise.evaluation",
-    "hypothesis_tests": "edgewise.evaluation",
-    "leaderboard": "edgewise.leaderboards",
-    "load_model": "edgewise.model",
-    "load_task": "edgewise.tasks",
-    "load_variants": "edgewise.tasks",
-    "pessimistic_auc": "edgewise.evaluation",
-    "process": "edgewise.model",
-    "recovery": "edgewise.evaluation",
-    "report": "edgewise.reporting",
-    "reset_network": "edgewise.model",
-    "run_circuit": "edgewise.problem",
-    "score_recovery": "edgewise.evaluation",
-    "stability": "edgewise.evaluation",
-    "structural_truth": "edgewise.tasks",
-    "sweep": "edgewise.record",
-    "sweep_grid": "edgewise.sweeps",
+# Public names by the room they live in; `__init__.pyi` has them for type checkers.
+_NAMES = {
+    "circuit": "Circuit EdgeScores",
+    "data": "PromptPairs",
+    "errors": "EdgewiseError",
+    "evaluation": (
+        "Certified Comparison Curve Evaluation Faithfulness HypothesisTests Recovery "
+        "Stability certify compare curve evaluate faithfulness hypothesis_tests "
+        "pessimistic_auc recovery score_recovery stability"
+    ),
+    "graph": "Edge Graph Node Port",
+    "leaderboards": "Leaderboard leaderboard",
+    "metrics": "AnswerRows Metric",
+    "model": "Model ModelConfig load_model process reset_network",
+    "patching": "Ablation",
+    "problem": "Problem run_circuit",
+    "record": "Run acdc_sweep discover discover_each sweep",
+    "reporting": "report",
+    "sweeps": "Sweep sweep_grid",
+    "tasks": "Task load_task load_variants structural_truth",
 }
-# A function for each method.
-_HOME |= {method.function_name: "edgewise.functions" for method in _METHODS.values()}
+_HOME = {name: room for room, names in _NAMES.items() for name in names.split()}
+_HOME |= {method.function_name: "functions" for method in _METHODS.values()}
+_HOME["ACDCSettings"] = "methods.settings"
 
-# Layers that can be reached as attributes: `edgewise.tasks.published_circuit("tracr-reverse")`.
-_LAYERS = {
-    "circuit",
-    "data",
-    "methods",
-    "errors",
-    "evaluation",
-    "graph",
-    "metrics",
-    "model",
-    "patching",
-    "tasks",
-}
+# Rooms that can be reached as attributes: `edgewise.tasks.published_circuit("tracr-reverse")`.
+_ROOMS = {*_NAMES, "codec", "identity", "methods", "recipes"} - {"problem"}
 
 __all__ = [*sorted(_HOME), "__version__"]
 
@@ -96,60 +54,14 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("edgewise")
-    if name in _LAYERS:
+    if name in _ROOMS:
         return import_module(f"edgewise.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'edgewise' has no attribute {name!r}")
-    value = getattr(import_module(_HOME[name]), name)
+    value = getattr(import_module(f"edgewise.{_HOME[name]}"), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
-
-
-if TYPE_CHECKING:
-    from edgewise.circuit import Circuit, EdgeScores
-    from edgewise.data import PromptPairs
-    from edgewise.errors import EdgewiseError
-    from edgewise.evaluation import (
-        Certified,
-        Comparison,
-        Curve,
-        Evaluation,
-        Faithfulness,
-        HypothesisTests,
-        Recovery,
-        Stability,
-        certify,
-        compare,
-        curve,
-        evaluate,
-        faithfulness,
-        hypothesis_tests,
-        pessimistic_auc,
-        recovery,
-        score_recovery,
-        stability,
-    )
-    from edgewise.functions import *
-    from edgewise.graph import Edge, Graph, Node, Port
-    from edgewise.leaderboards import Leaderboard, leaderboard
-    from edgewise.methods.settings import ACDCSettings
-    from edgewise.metrics import AnswerRows, Metric
-    from edgewise.model import Model, ModelConfig, load_model, process, reset_network
-    from edgewise.patching import Ablation
-    from edgewise.problem import Problem, run_circuit
-    from edgewise.record import (
-        Run,
-        acdc_sweep,
-        discover,
-        discover_each,
-        sweep,
-    )
-    from edgewise.reporting import report
-    from edgewise.sweeps import Sweep, sweep_grid
-    from edgewise.tasks import Task, load_task, load_variants, structural_truth
-
-    __version__: str

@@ -13,7 +13,7 @@ import transformers
 from test_cli import edgewise, ok
 
 import edgewise as ew
-from edgewise.cli.comparing import groups_of, parse_over
+from edgewise.cli.compare import groups_of, parse_over
 from edgewise.errors import EdgewiseError
 from edgewise.tasks import published_circuit, published_groups
 from models import random_model, random_pairs

@@ -18,9 +18,9 @@ def run(tmp_path):
 
 
 def test_an_evaluation_says_what_it_is_about(capsys, run):
-    out = " ".join(ok(capsys, "evaluate", run, *FEW, "--random-seed", "5").split())
+    out = " ".join(ok(capsys, "evaluate", run, *FEW, "--seed", "5").split())
     assert "12 of 38 edges, on 50 test prompts of tracr-xproportion, zero ablation" in out
-    assert "3 of 12 edges, seed 5" in out
+    assert "Random circuits of 12 edges, seed 5" in out
     assert "the worst of 2 sets, seed 5" in out
     assert "keeps 100 % of the effect on 50 held-out prompts." in out
     assert "none of them does as well (3 drawn, seed 5; p 0.25)" in out
@@ -30,7 +30,7 @@ def test_an_evaluation_says_what_it_is_about(capsys, run):
 
 def test_an_evaluation_as_json(capsys, run):
     document = json.loads(
-        ok(capsys, "evaluate", run, *FEW, "--curve", "--nodes", "paper", "--json")
+        ok(capsys, "evaluate", run, *FEW, "--curve", "--node-counting", "paper", "--json")
     )
     assert (document["split"], document["n_prompts"], document["seed"]) == ("test", 50, 0)
     assert document["faithfulness"]["normalized"] == pytest.approx(1.0)
@@ -78,7 +78,7 @@ def test_a_report_shows_the_evaluation(capsys, run, tmp_path):
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        (("--nodes", "papers"), "no node counting named 'papers'"),
+        (("--node-counting", "papers"), "no node counting named 'papers'"),
         (("--random", "-1"), "--random is -1; it must be a whole number of at least 0"),
         (("--greedy", "-1"), "--greedy is -1"),
     ],

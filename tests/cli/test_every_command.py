@@ -81,7 +81,7 @@ COMMANDS = {
         ["ioi", "--random", 3, "--knock-outs", 3, "--greedy", 2, "--curve", "--report", "e.html"],
         ["hisp/circuit.json", "PAIRS", "--random", 2, "--split", "discovery"],
     ],
-    "test": [["ioi", "--n-random", 12, "--max-edges", 6, "--report", "t.html"]],
+    "test": [["ioi", "--random", 12, "--max-edges", 6, "--report", "t.html"]],
     "compare": [
         ["acdc", "eap-ig", "sp", "--report", "c.html"],
         ["TASK", "--over", "metric=kl,nll", "--threshold", 0.1, "--cross"],

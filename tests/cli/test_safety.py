@@ -217,7 +217,8 @@ def no_work(monkeypatch):
     def stop(*_, **__):
         raise AssertionError("work has begun")
 
-    for place in ("cli.problems", "cli.checking", "tasks.catalog", "tasks.samples"):
+    monkeypatch.setitem(vars(ew), "load_model", stop)
+    for place in ("tasks.catalog", "tasks.samples"):
         monkeypatch.setattr(f"edgewise.{place}.load_model", stop, raising=False)
 
 

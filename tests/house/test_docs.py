@@ -16,7 +16,7 @@ PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 REFERENCE = (ROOT / "docs" / "reference.md").read_text()
 
 
-COMMANDS = [c.callback.__name__ for c in app.registered_commands]
+COMMANDS = [c.name or c.callback.__name__ for c in app.registered_commands]
 for group in app.registered_groups:
     COMMANDS += [
         f"{group.name} {c.name or c.callback.__name__}"
@@ -78,7 +78,7 @@ def test_the_tree_in_the_readme_is_the_tree():
     named = re.findall(r"^ {2}(\w+(?:/|\.py)) ", tree, re.MULTILINE)
     package = ROOT / "src" / "edgewise"
     there = [p.name + "/" if p.is_dir() else p.name for p in package.iterdir()]
-    hidden = {"__init__.py", "__pycache__/", "py.typed", "functions.pyi"}
+    hidden = {"__init__.py", "__pycache__/", "py.typed", "__init__.pyi", "functions.pyi"}
     assert sorted(named) == sorted(set(there) - hidden)
     for name in re.findall(r"^(\w+)/", tree, re.MULTILINE):
         assert (ROOT / name).is_dir()

@@ -43,7 +43,7 @@ def test_own_prompts_from_discovery_to_report(edgewise, folders, name):
 def test_acdc_on_own_prompts_tested_and_resampled(edgewise, folders, name):
     run = discovered(edgewise, folders[name], "--method", "acdc", "--threshold", "0.1")
     folder = run.folder / "run"
-    tested = edgewise("test", folder, "--n-random", "10", "--max-edges", "20", "--json").json()
+    tested = edgewise("test", folder, "--random", "10", "--max-edges", "20", "--json").json()
     assert tested
     asked = ["--pairs", "own.jsonl", "--model", folders[name], *HOW, "--replicates", "20"]
     by = ["--method", "eap-ig", "--edges", "200", "--over", "prompts", "--json"]

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
 
-from edgewise.cli import show
-from edgewise.evaluation import Comparison, Judgement
+from edgewise.cli import console
 from edgewise.tables import measured, percent
+
+if TYPE_CHECKING:
+    from edgewise.evaluation import Comparison, Judgement
 
 _MOST_NAMED = 12
 _PROMPTS = {
@@ -31,10 +34,10 @@ def print_comparison(comparison: Comparison) -> None:
             _print_matrix(comparison, title, measure)
     _print_cross(comparison)
     _print_groups(comparison)
-    show.OUT.print()
+    console.OUT.print()
     _print_shared(comparison)
     for note in comparison.notes:
-        show.OUT.print(f"Note: {note}")
+        console.OUT.print(f"Note: {note}")
 
 
 def _print_circuits(comparison: Comparison) -> None:
@@ -49,11 +52,11 @@ def _print_circuits(comparison: Comparison) -> None:
         columns += ["metric", "full", "effect"]
     if len(prompts) > 1:
         columns += ["on"]
-    show.table("", columns, rows)
-    show.OUT.print("only: edges that no other circuit has.")
+    console.table("", columns, rows)
+    console.OUT.print("only: edges that no other circuit has.")
     if len(prompts) == 1:
         where = _PROMPTS[prompts.pop()]
-        show.OUT.print(f"The metric, the full model's, and the effect kept: on {where}.")
+        console.OUT.print(f"The metric, the full model's, and the effect kept: on {where}.")
 
 
 def _own_cells(own: Judgement | None, prompts: Collection[str]) -> tuple[str, ...]:
@@ -81,7 +84,7 @@ def _print_matrix(comparison: Comparison, title: str, measure: str) -> None:
         for i in range(1, len(names))
     ]
     _print_title(title)
-    show.table("", ("", *map(str, range(1, len(names)))), rows)
+    console.table("", ("", *map(str, range(1, len(names)))), rows)
 
 
 def _print_cross(comparison: Comparison) -> None:
@@ -95,7 +98,7 @@ def _print_cross(comparison: Comparison) -> None:
         for j in comparison.judgements
     }
     _print_title("Share of the effect that each circuit keeps on the problem of …")
-    show.table(
+    console.table(
         "",
         ("", *("=".join(places[owner] for owner in owners) for owners in problems)),
         [
@@ -114,21 +117,21 @@ def _print_groups(comparison: Comparison) -> None:
         for group in comparison.groups
     ]
     columns = ("group", "nodes", *(str(i + 1) for i in range(len(comparison.names))))
-    show.table("", columns, rows)
+    console.table("", columns, rows)
 
 
 def _print_title(title: str) -> None:
     """Not the table's own, which would be broken to its width."""
-    show.OUT.print(f"\n{title}", style="italic")
+    console.OUT.print(f"\n{title}", style="italic")
 
 
 def _print_shared(comparison: Comparison) -> None:
     shared, n = comparison.shared, len(comparison.names)
     edges, nodes = [e.name for e in shared.edges], [n.name for n in comparison.shared_nodes]
-    show.OUT.print(f"In all {n}: {_some(edges, 'edge')}\nIn all {n}: {_some(nodes, 'node')}")
+    console.OUT.print(f"In all {n}: {_some(edges, 'edge')}\nIn all {n}: {_some(nodes, 'node')}")
     for name in comparison.names:
         only = [edge.name for edge in comparison.only(name).edges]
-        show.OUT.print(f"Only in {name}: {_some(only, 'edge')}")
+        console.OUT.print(f"Only in {name}: {_some(only, 'edge')}")
 
 
 def _some(names: Sequence[str], what: str) -> str:

@@ -1,113 +1,142 @@
-"""Entry point of the `edgewise` command."""
+"""Entry point of the `edgewise` command: its commands, and what becomes of errors."""
 
 from __future__ import annotations
 
-import json
+import os
 import sys
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
+from traceback import walk_tb
+from typing import NoReturn
 
 import typer
 
-from edgewise.cli import commands, judging, models, tasks
+from edgewise.cli import models, tasks
+from edgewise.cli.certify import certify
 from edgewise.cli.compare import compare
+from edgewise.cli.discover import discover
 from edgewise.cli.evaluate import evaluate
 from edgewise.cli.leaderboard import leaderboard
+from edgewise.cli.methods import methods
+from edgewise.cli.options import Command, expanded
+from edgewise.cli.report import report
 from edgewise.cli.reproduce import reproduce
+from edgewise.cli.stability import stability
 from edgewise.cli.sweep import sweep
-from edgewise.errors import EdgewiseError
+from edgewise.cli.test import hypothesis_tests
+from edgewise.errors import EdgewiseError, shortened
+
+_MORE = "Add --debug for the traceback."
 
 app = typer.Typer(
     name="edgewise",
     help="Find the circuit a transformer uses for a behaviour.",
-    no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
     epilog="--debug, anywhere, shows a traceback for an error. --json prints results for machines.",
 )
 
 
-@app.callback(invoke_without_command=True)
-def _root(
-    version: bool = typer.Option(False, "--version", help="Print the version and exit."),
-) -> None:
-    if version:
+def _print_version(wanted: bool) -> bool:
+    if wanted:
         import edgewise
 
         typer.echo(f"edgewise {edgewise.__version__}")
         raise typer.Exit
+    return wanted
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(
+        False,
+        "--version",
+        help="Print the version and exit.",
+        is_eager=True,
+        callback=_print_version,
+    ),
+) -> None:
+    pass
 
 
 for command in (
-    commands.discover,
-    evaluate,
-    compare,
-    judging.stability,
-    judging.certify,
-    judging.test,
-    sweep,
-    reproduce,
-    leaderboard,
-    commands.report,
-    commands.methods,
+    *(discover, evaluate, compare, stability, certify, sweep),
+    *(report, methods, leaderboard, reproduce),
 ):
-    app.command()(command)
-app.add_typer(models.app, name="models")
+    app.command(cls=Command)(expanded(command))
+app.command(name="test", cls=Command)(expanded(hypothesis_tests))
 app.add_typer(tasks.app, name="tasks")
+app.add_typer(models.app, name="models")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line. Exit code 0 on success, 2 on an expected error, 130 on Ctrl-C.
 
     1 says that points of a sweep, or methods of a leaderboard, failed, or that Edgewise has a
-    fault. Usage errors (a wrong flag, a word for a number) are typer's to report; it exits with 2
-    as well.
+    fault. A reader that goes away (`| head`) ends the command quietly.
     """
-    from edgewise.cli import show
+    from edgewise.cli import console
 
-    show.accept_any_text()
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in given
-    given = [argument for argument in given if argument != "--debug"]
-    warnings.formatwarning = _in_one_line
+    console.accept_any_text()
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug, as_json = "--debug" in words, "--json" in words
+    words = [word for word in words if word != "--debug"] or ["--help"]
+    warnings.formatwarning = lambda message, *_, **__: f"edgewise: {message}\n"
     try:
-        app(args=given, prog_name="edgewise")
-    except EdgewiseError as error:
-        if debug:
+        code = app(args=words, prog_name="edgewise", standalone_mode=False)
+        sys.stdout.flush()
+    except console.Stopped as stop:
+        _end(stop.message, 130)
+    except (BrokenPipeError, SystemExit) as stop:
+        # rich and typer turn a pipe that was closed into an exit of their own
+        if not isinstance(stop, BrokenPipeError) and not isinstance(
+            stop.__context__, BrokenPipeError
+        ):
             raise
-        _print_error(error, as_json="--json" in given)
-        raise SystemExit(2) from None
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the buffer is flushed yet
+        raise SystemExit(0) from None
     except Exception as error:
         if debug:
             raise
-        from edgewise.cli.unexpected import explained
-
         message, code = explained(error)
-        _print_error(EdgewiseError(message), as_json="--json" in given)
-        raise SystemExit(code) from None
-    except SystemExit as stop:
-        if stop.code == 130:
-            typer.echo(f"edgewise: {getattr(stop, 'message', 'interrupted.')}", err=True)
-        raise
+        if as_json:
+            console.as_json({"error": {"kind": type(error).__name__, "message": message}})
+        _end(message, code)
+    if code == 130:  # Ctrl-C
+        _end("interrupted.", code)
+    raise SystemExit(code)
 
 
-def _in_one_line(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    line: str | None = None,
-) -> str:
-    return f"edgewise: {message}\n"
+def _end(message: str, code: int) -> NoReturn:
+    from edgewise.cli import console
+
+    console.say(f"edgewise: {message}")
+    raise SystemExit(code) from None
 
 
-def _print_error(error: EdgewiseError, *, as_json: bool) -> None:
-    from edgewise.cli import show
+def explained(error: Exception) -> tuple[str, int]:
+    """An error in one line, and the exit code: 1 for a fault of Edgewise, 2 for the user's."""
+    if isinstance(error, EdgewiseError):
+        return " ".join([str(error), *getattr(error, "__notes__", ())]), 2
+    if hasattr(error, "format_message"):  # a wrong option or word: typer's to describe
+        return " ".join(str(error.format_message()).split()), 2
+    from edgewise.blame import users_place
 
-    message = " ".join([str(error), *getattr(error, "__notes__", ())])
-    if as_json:
-        typer.echo(json.dumps({"error": {"kind": type(error).__name__, "message": message}}))
-    show.say(f"edgewise: {message}")
+    what = f"{type(error).__name__}: {shortened(' '.join(str(error).split()), 300)}"
+    if place := users_place(error):
+        name, file, line = place
+        return f"{name} in {shortened(str(file), 200)}, line {line}: {what}. {_MORE}", 2
+    if isinstance(error, OSError) and error.strerror:
+        names = (error.filename, error.filename2)
+        where = "".join(f": {shortened(str(name))}" for name in names if name is not None)
+        return f"{error.strerror}{where}. {_MORE}", 2
+    if isinstance(error, MemoryError):
+        return f"there is not enough memory. Try a smaller --batch-size. {_MORE}", 2
+    *_, (frame, line) = walk_tb(error.__traceback__)
+    where = f"{Path(frame.f_code.co_filename).name}, line {line}"
+    return f"a fault in Edgewise ({where}), which is worth a report: {what}. {_MORE}", 1
 
 
 if __name__ == "__main__":

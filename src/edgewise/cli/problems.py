@@ -3,64 +3,85 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
-from edgewise.circuit import Circuit
-from edgewise.cli import show
-from edgewise.cli.options import ProblemOptions
-from edgewise.codec import decoded
-from edgewise.data import PromptPairs
-from edgewise.data.columns import parse_columns
-from edgewise.data.corruption import corrupt
-from edgewise.errors import SettingError, shortened
-from edgewise.graph import Graph
-from edgewise.identity import difference, of_problem
-from edgewise.model import BUNDLED, Model, load_model
-from edgewise.problem import Problem
-from edgewise.record import Run
-from edgewise.tasks import Task, default_model, load_task, task_spec
-from edgewise.tasks.custom import is_task_file
+import edgewise as ew
+from edgewise.cli import console
+from edgewise.cli.options import ProblemOptions, Settings
+from edgewise.errors import SettingError, quoted, shortened
+from edgewise.methods import method_of
+from edgewise.storage import check_output_file, check_output_files
 
 _GRAPH_OPTIONS = ("split_qkv", "split_heads", "split_embed", "switches", "ungroup_heads")
+_SPLITS = ("test", "discovery")
 
 
-@dataclass(frozen=True, eq=False)
-class Built:
-    """A problem, the held-out one if there is one, and what is known of its circuit."""
+def build(
+    options: ProblemOptions, *, load: Callable[..., ew.Model] | None = None, drawing: bool = False
+) -> ew.Task:
+    """The task that the options describe; its known circuits only on their own graph.
 
-    problem: Problem
-    test: Problem | None
-    published: Circuit | None
-    truth: Circuit | None
-
-
-Load = Callable[[ProblemOptions, str], Model]
-
-
-def build(options: ProblemOptions, *, load: Load | None = None) -> Built:
-    """The problem that the options describe. Raises `EdgewiseError`.
-
-    `load` loads models; `loading_once()` gives one that several problems share.
+    `load` is `load_model`, or a function like it that keeps what it loaded. `drawing` says that
+    the command draws something by itself, so that a seed has a use. Raises `EdgewiseError`.
     """
     check_says_what(options)
-    load = load or _model
-    task = _task(options, load) if options.task is not None else _pairs_task(options, load)
+    load = load or ew.load_model
+    if options.task is not None:
+        task = _task(options, load)
+    else:
+        task = _pairs_task(options, load, drawing=drawing)
     if options.by_position:
         task = replace(task, problem=_pooled(task.problem), test=_pooled(task.test))
     graph = _graph(options, task.problem)
-    changes = {"graph": graph, "batch_size": options.batch_size}
-    same = graph == task.problem.graph
-    return Built(
-        problem=task.problem.with_(**changes),
-        test=None if task.test is task.problem else task.test.with_(**changes),
-        published=task.published if same else None,
-        truth=task.truth if same else None,
+    known = graph == task.problem.graph
+    problem = task.problem.with_(graph=graph, batch_size=options.batch_size)
+    test = task.test.with_(graph=graph, batch_size=options.batch_size)
+    return replace(
+        task,
+        problem=problem,
+        test=problem if task.test is task.problem else test,
+        published=task.published if known else None,
+        truth=task.truth if known else None,
     )
 
 
-def _pooled(problem: Problem) -> Problem:
+def held_out(task: ew.Task) -> ew.Problem | None:
+    """The problem of prompts that discovery has not seen, if there are any."""
+    return None if task.test is task.problem else task.test
+
+
+def check_split(split: str) -> None:
+    """Raise `SettingError` for a word that is no split."""
+    if split not in _SPLITS:
+        raise SettingError(f"split is {quoted(split)}; it must be 'test' or 'discovery'.")
+
+
+def seeded(method: str, settings: Settings, problem: ProblemOptions) -> Settings:
+    """The settings, with the command's seed for a method that draws and was given none."""
+    draws = problem.seed is not None and "seed" in get_type_hints(method_of(method).settings)
+    return Settings({"seed": problem.seed} | settings) if draws else settings
+
+
+def check_work(
+    method: str,
+    settings: Settings,
+    problem: ProblemOptions,
+    outputs: Sequence[Path | None],
+    journal: Path | None,
+    *,
+    overwrite: bool,
+) -> Settings:
+    """Refuse settings and outputs before anything is loaded; the settings with their seed."""
+    settings = seeded(method, settings, problem)
+    method_of(method).resolve(settings)
+    check_output_files(*outputs, overwrite=overwrite)
+    check_output_file(journal)
+    return settings
+
+
+def _pooled(problem: ew.Problem) -> ew.Problem:
     """The problem with every answer position as a prompt of its own."""
     origin = {**problem.origin, "by_position": True}
     return problem.with_(pairs=problem.pairs.by_position(), origin=origin)
@@ -72,22 +93,9 @@ def check_says_what(options: ProblemOptions) -> None:
         raise SettingError("say what to work on: either --task NAME or --pairs FILE.")
 
 
-def loading_once(*, at_most: int | None = None) -> Load:
-    """Load each model once, however many problems ask for it; keep `at_most` so many."""
-    loaded: dict[tuple[str | None, ...], Model] = {}
-
-    def load(options: ProblemOptions, source: str) -> Model:
-        key = (source, options.dtype, options.device, options.processing)
-        if key not in loaded:
-            if at_most is not None and len(loaded) >= at_most:
-                loaded.clear()
-            loaded[key] = _model(options, source)
-        return loaded[key]
-
-    return load
-
-
-def from_run(run: Run, *, allow_code: bool, load: Load | None = None) -> Built:
+def from_run(
+    run: ew.Run, *, allow_code: bool, load: Callable[..., ew.Model] | None = None
+) -> ew.Task:
     """The problem of a run, made again from what its record says was asked.
 
     A task that is a Python file would be run: only with `allow_code`. Raises `EdgewiseError`.
@@ -98,15 +106,15 @@ def from_run(run: Run, *, allow_code: bool, load: Load | None = None) -> Built:
             "the run does not say how its problem was made (its prompts came from Python). "
             "Add --task or --pairs to say it."
         )
-    options = decoded(ProblemOptions, dict(request), "run.json: request")
-    if is_task_file(options.task) and not allow_code:
+    options = ew.codec.decoded(ProblemOptions, dict(request), "run.json: request")
+    if ew.tasks.custom.is_task_file(options.task) and not allow_code:
         raise SettingError(
             f"the run's record names a Python file as its task, {shortened(str(options.task))}: "
             "loading it would run it. If you trust that file, add --allow-code; or say the problem "
             "with --task or --pairs."
         )
-    built = build(options, load=load)
-    work = of_problem(built.problem)
+    task = build(options, load=load, drawing=True)
+    work = ew.identity.of_problem(task.problem)
     # A run of before this was kept says at least which prompts and metric.
     kept = run.work or {
         **work,
@@ -114,39 +122,41 @@ def from_run(run: Run, *, allow_code: bool, load: Load | None = None) -> Built:
         "metric": {**work["metric"], "name": run.problem.metric},
         "ablation": run.problem.ablation,
     }
-    differs = difference({name: kept.get(name) for name in work}, work)
+    differs = ew.identity.difference({name: kept.get(name) for name in work}, work)
     if differs:
         raise SettingError(
             f"the problem made again from the run's record is another one: {differs}. "
             "Has its file or its model changed? Say the problem with --task or --pairs."
         )
-    return built
+    return task
 
 
-def circuit_and_problem(
+def circuit_and_task(
     path: Path, options: ProblemOptions, *, allow_code: bool
-) -> tuple[Circuit, Built]:
-    """The circuit of a run folder or a file, and the problem to judge it on.
+) -> tuple[ew.Run | ew.Circuit, ew.Task]:
+    """The run in a folder, or the circuit in a file, and the task to evaluate it on.
 
-    The problem is the one that the options name; without them, the run's own made again.
+    The task is the one that the options name; without them, the run's own made again.
     """
     if not path.is_dir():
-        found, built = Circuit.load(path), build(options)
-        return found.for_model(built.problem.model), built
-    run = Run.load(path)
-    named = options.task is not None or options.pairs is not None
-    return run.circuit, build(options) if named else from_run(run, allow_code=allow_code)
+        circuit, task = ew.Circuit.load(path), build(options, drawing=True)
+        return circuit.for_model(task.problem.model), task
+    run = ew.Run.load(path)
+    if options.task is not None or options.pairs is not None:
+        return run, build(options, drawing=True)
+    return run, from_run(run, allow_code=allow_code)
 
 
-def _task(options: ProblemOptions, load: Load) -> Task:
+def _task(options: ProblemOptions, load: Callable[..., ew.Model]) -> ew.Task:
     assert options.task is not None
     for name in ("columns", "skip_faulty", "corrupt"):
         if getattr(options, name):
             flag = name.replace("_", "-")
             raise SettingError(f"--{flag} is for --pairs; a task knows its prompts.")
-    task = load_task(
+    source = options.model or ew.tasks.default_model(ew.tasks.task_spec(options.task))
+    task = ew.load_task(
         options.task,
-        load(options, options.model or default_model(task_spec(options.task))),
+        _model(options, source, load),
         n=options.n,
         seed=options.seed or 0,
         data=options.data,
@@ -163,17 +173,21 @@ def _task(options: ProblemOptions, load: Load) -> Task:
     return replace(task, problem=problem, test=problem if same else task.test)
 
 
-def _pairs_task(options: ProblemOptions, load: Load) -> Task:
+def _pairs_task(
+    options: ProblemOptions, load: Callable[..., ew.Model], *, drawing: bool
+) -> ew.Task:
     assert options.pairs is not None
     if options.model is None:
         raise SettingError("--pairs needs --model, the model to run the prompts on.")
-    seeded = () if options.corrupt else ("seed",)
-    for name in ("n", *seeded, "data", "template", "corruption"):
+    unused = () if options.corrupt or drawing else ("seed",)
+    for name in ("n", *unused, "data", "template", "corruption"):
         if getattr(options, name) is not None:
             raise SettingError(f"--{name} is for tasks; --pairs takes the prompts of its file.")
-    columns = parse_columns(options.columns) if options.columns is not None else None
-    model = load(options, options.model)
-    pairs = PromptPairs.from_file(
+    columns = (
+        ew.data.columns.parse_columns(options.columns) if options.columns is not None else None
+    )
+    model = _model(options, options.model, load)
+    pairs = ew.PromptPairs.from_file(
         options.pairs,
         tokenizer=model.tokenizer,
         columns=columns,
@@ -182,7 +196,7 @@ def _pairs_task(options: ProblemOptions, load: Load) -> Task:
         faulty="skip" if options.skip_faulty else "refuse",
     )
     if pairs.left_out:
-        show.say(pairs.left_out_sentence)
+        console.say(pairs.left_out_sentence)
     origin: dict[str, Any] = {"pairs": str(Path(options.pairs).resolve()), "bos": options.bos}
     if options.chat:
         origin["chat"] = True
@@ -192,7 +206,7 @@ def _pairs_task(options: ProblemOptions, load: Load) -> Task:
         origin["skip_faulty"] = True
     if options.corrupt is not None:
         seed = options.seed or 0
-        pairs = corrupt(
+        pairs = ew.data.corruption.corrupt(
             pairs,
             options.corrupt,
             n_tokens=model.config.d_vocab,
@@ -200,48 +214,44 @@ def _pairs_task(options: ProblemOptions, load: Load) -> Task:
             seed=seed,
         )
         origin |= {"corrupt": options.corrupt, "seed": seed}
-    problem = Problem(
+    problem = ew.Problem(
         model,
         pairs,
         options.metric or "kl",
         options.ablation or "corrupted",
         origin=origin | _how_loaded(options),
     )
-    return Task(name=options.pairs, problem=problem, test=problem)
+    return ew.Task(name=options.pairs, problem=problem, test=problem)
 
 
 def _how_loaded(options: ProblemOptions) -> dict[str, Any]:
     """What a record needs to load the model again, wherever it is read."""
     how: dict[str, Any] = {"processing": options.processing}
     if options.model is not None:
-        is_local = options.model not in BUNDLED and Path(options.model).exists()
+        is_local = options.model not in ew.model.BUNDLED and Path(options.model).exists()
         how["model"] = str(Path(options.model).resolve()) if is_local else options.model
     return how
 
 
-def _model(options: ProblemOptions, source: str) -> Model:
-    return load_model(
-        source,
-        dtype=options.dtype,
-        device=options.device,
-        processing=options.processing,  # type: ignore[arg-type]  # load_model refuses other words
-    )
+def _model(options: ProblemOptions, source: str, load: Callable[..., ew.Model]) -> ew.Model:
+    how = {"dtype": options.dtype, "device": options.device, "processing": options.processing}
+    return load(source, **how)
 
 
-def _graph(options: ProblemOptions, problem: Problem) -> Graph:
+def _graph(options: ProblemOptions, problem: ew.Problem) -> ew.Graph:
     """The task's graph, with the granularity options that were given."""
     graph = problem.graph
     usual = {n: getattr(graph, n) for n in _GRAPH_OPTIONS if n != "ungroup_heads"}
     usual["ungroup_heads"] = graph.switches  # they belong to single heads
     given = {name: getattr(options, name) for name in _GRAPH_OPTIONS}
     chosen = usual | {name: value for name, value in given.items() if value is not None}
-    return Graph.of(problem.model, **chosen, spans=_spans(options.spans, problem))
+    return ew.Graph.of(problem.model, **chosen, spans=_spans(options.spans, problem))
 
 
-def _spans(asked: str | None, problem: Problem) -> Sequence[str] | PromptPairs | None:
+def _spans(words: str | None, problem: ew.Problem) -> Sequence[str] | ew.PromptPairs | None:
     """The spans that --spans asks for; the task's own without it."""
-    if asked is None:
+    if words is None:
         return problem.graph.spans
-    if asked == "none":
+    if words == "none":
         return None
-    return problem.pairs if asked == "all" else [name.strip() for name in asked.split(",")]
+    return problem.pairs if words == "all" else [name.strip() for name in words.split(",")]

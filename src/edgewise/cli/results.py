@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from edgewise.cli import show
-from edgewise.methods.forecast import Forecast
-from edgewise.record import Run
-from edgewise.reporting.text import thresholds
+import edgewise as ew
+from edgewise.cli import console
+
+if TYPE_CHECKING:
+    from edgewise.methods.forecast import Forecast
 
 
-def run_json(run: Run, out: Path | None, report: Path | None) -> dict[str, Any]:
+def run_json(run: ew.Run, out: Path | None, report: Path | None) -> dict[str, Any]:
     """A run as the JSON document of `edgewise discover --json`."""
     return {
         "method": run.method,
@@ -32,31 +33,31 @@ def run_json(run: Run, out: Path | None, report: Path | None) -> dict[str, Any]:
     }
 
 
-def _interval_json(run: Run) -> list[float | None] | None:
+def _interval_json(run: ew.Run) -> list[float | None] | None:
     """JSON has no infinity: an end that is not there is null."""
     if run.threshold_interval is None:
         return None
     return [end if math.isfinite(end) else None for end in run.threshold_interval]
 
 
-def print_run(run: Run, out: Path | None, report: Path | None) -> None:
+def print_run(run: ew.Run, out: Path | None, report: Path | None) -> None:
     """A run for reading: the edges, what the circuit keeps, what it cost."""
     circuit, cost = run.circuit, run.cost
-    rows = [(edge.name, show.number(run.scores.of(edge))) for edge in circuit.edges[:40]]
+    rows = [(edge.name, console.number(run.scores.of(edge))) for edge in circuit.edges[:40]]
     if rows:
-        show.table(run.title, ("edge", run.scores.meaning), rows)
+        console.table(run.title, ("edge", run.scores.meaning), rows)
     if circuit.n_edges > len(rows):
-        show.OUT.print(f"… and {circuit.n_edges - len(rows)} more")
+        console.OUT.print(f"… and {circuit.n_edges - len(rows)} more")
     faith = run.measurements["faithfulness"]
-    show.OUT.print(
+    console.OUT.print(
         f"\n{circuit.n_edges} of {circuit.graph.n_edges} edges kept. {faith['metric']} "
-        f"({faith['unit']}): circuit {show.number(faith['circuit'])}, full model "
-        f"{show.number(faith['full'])}, empty circuit {show.number(faith['empty'])}."
+        f"({faith['unit']}): circuit {console.number(faith['circuit'])}, full model "
+        f"{console.number(faith['full'])}, empty circuit {console.number(faith['empty'])}."
     )
     for name, label in (("recovery", "published"), ("recovery_of_truth", "structural truth")):
         if name in run.measurements:
             edges = run.measurements[name]["points"][0]["edges"]
-            show.OUT.print(
+            console.OUT.print(
                 f"{label}: {edges['true_positives']} of its {edges['n_true']} edges found, "
                 f"{edges['false_positives']} others."
             )
@@ -67,16 +68,16 @@ def print_run(run: Run, out: Path | None, report: Path | None) -> None:
     if cost.edge_tests:
         skipped = f"{cost.edges_skipped:,} skipped"
         work = f"{cost.edge_tests:,} edges tested{taken_over}, {skipped}"
-    show.OUT.print(
+    console.OUT.print(
         f"{work}, {cost.seconds:.2f} s{since}"
         + ("" if run.margin is None else f", closest decision {run.margin:.2g} from the threshold")
     )
     for note in run.notes:
-        show.OUT.print(f"Note: {note}")
-    interval = thresholds(run)
+        console.OUT.print(f"Note: {note}")
+    interval = ew.reporting.text.thresholds(run)
     if interval is not None:
-        show.OUT.print(f"same circuit for thresholds in {interval}")
-    show.wrote(out, report)
+        console.OUT.print(f"same circuit for thresholds in {interval}")
+    console.wrote(out, report)
 
 
 def forecast_json(found: Forecast) -> dict[str, Any]:
@@ -87,11 +88,11 @@ def forecast_json(found: Forecast) -> dict[str, Any]:
 def print_forecast(found: Forecast) -> None:
     """What a run will take, and what that is known from."""
     bound = "at most " if found.at_most else "about "
-    show.OUT.print(
+    console.OUT.print(
         f"{bound}{_duration(found.seconds)}, and at most {found.memory_bytes / 1e6:,.0f} MB beside "
         f"the model: {found.edge_tests:,} edge tests, {found.edges_kept:,} edges kept"
     )
-    show.OUT.print(
+    console.OUT.print(
         f"(The whole run, made for this: {found.sampled_tests} tests.)"
         if found.finished
         else f"(From every edge's attribution, and the first {found.sampled_tests} tests of the "

@@ -9,13 +9,17 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from pathlib import Path
 from threading import Event, Thread
-from typing import Any
+from typing import Any, Literal
 
+import rich.table
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 from rich.text import Text
+
+from edgewise.tables import Column, Result, Table
 
 
 class _Plain(Console):
@@ -33,6 +37,7 @@ ERR = _Plain(stderr=True)
 
 _CONTROLS = {i: f"\\x{i:02x}" for i in (*range(32), *range(127, 160)) if chr(i) not in "\n\t"}
 _PLAINER = {"…": "...", "–": "-", "·": ".", "⏎": "\\n", "⇥": "\\t", "×": "x", "→": "->", "−": "-"}
+_MOST_ROWS = 40
 _FIRST_SECONDS, _EVERY_SECONDS = 1.5, 10.0  # between the lines that stand for a bar
 
 
@@ -65,6 +70,29 @@ def say(sentence: str) -> None:
     ERR.print(sentence, soft_wrap=True)
 
 
+def deliver(
+    result: Any,
+    print_result: Callable[[Any], None],
+    *,
+    out: Path | None = None,
+    report: Path | None = None,
+    json: bool,
+) -> None:
+    """Save a result, write its page, and print it, as JSON if `json`."""
+    if out is not None:
+        result.save(out)
+    if report is not None:
+        from edgewise.reporting import report as write_report
+
+        write_report(result, report)
+    if json:
+        files = {"out": out, "report": report}
+        as_json(result.to_json() | {k: None if v is None else str(v) for k, v in files.items()})
+        return
+    print_result(result)
+    wrote(out, report)
+
+
 def wrote(*paths: object) -> None:
     """A line for each file or folder that was written; None is none."""
     for path in paths:
@@ -77,14 +105,42 @@ def bold(name: str) -> Text:
     return Text(visible(name), style="bold")
 
 
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print a table; cells are plain text."""
-    grid = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
-    for i, name in enumerate(columns):  # a name that is cut or broken cannot be copied
-        grid.add_column(name, overflow="fold", no_wrap=i == 0)
-    for row in rows:
-        grid.add_row(*(str(cell) for cell in row))
+def show(result: Result, **parts: Result) -> None:
+    """Print what a result says, with others that belong to it: tables first, then sentences."""
+    OUT.print(bold(result.title), soft_wrap=True)
+    named = {"": result} | {f"{name.replace('_', ' ')}: ": part for name, part in parts.items()}
+    for name, part in named.items():
+        for table in part.tables():
+            show_table(replace(table, title=f"{name}{table.title}"))
+    OUT.print()
+    for name, part in named.items():
+        for sentence in part.sentences():
+            OUT.print(f"{name}{sentence}")
+
+
+def show_table(table: Table, *, most: int = _MOST_ROWS) -> None:
+    """Print a table as wide as the terminal; JSON and pages have the rows beyond `most`."""
+    grid = rich.table.Table(box=None, pad_edge=False, header_style="bold")
+    grid.show_header = any(column.name for column in table.columns)
+    for i, column in enumerate(table.columns):  # a name that is cut or broken cannot be copied
+        justify: Literal["left", "right"] = "right" if column.is_numeric else "left"
+        whole = i == 0 or column.kind == "name"
+        grid.add_column(visible(column.heading), justify=justify, overflow="fold", no_wrap=whole)
+    for row in table.cells()[:most]:
+        grid.add_row(*row)
+    if table.title:
+        OUT.print(f"\n{table.title}", style="italic")
     OUT.print(grid)
+    if len(table.rows) > most:
+        OUT.print(f"… and {len(table.rows) - most:,} more")
+    for note in table.notes:
+        OUT.print(note)
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print a table of words; names are in the first column."""
+    heads = tuple(Column(name, "name" if i == 0 else "text") for i, name in enumerate(columns))
+    show_table(Table(title, heads, tuple(tuple(map(str, row)) for row in rows)), most=len(rows))
 
 
 def accuracy_line(accuracy: object) -> str:
@@ -143,6 +199,26 @@ def spinner(title: str, *, quiet: bool) -> Iterator[None]:
     else:
         with _lines(lambda: title):
             yield
+
+
+class Stopped(Exception):
+    """Ctrl-C, with a sentence on what is kept."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+@contextmanager
+def stoppable(kept: Callable[[], str | None]) -> Iterator[None]:
+    """Turn Ctrl-C into `Stopped` with what `kept` says; None says that nothing is kept."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        message = kept()
+        if message is None:
+            raise
+        raise Stopped(message) from None
 
 
 @contextmanager

@@ -1,0 +1,161 @@
+"""`edgewise discover`: find a circuit, keep the run, and go on with one that was stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+import edgewise as ew
+from edgewise.cli import console, results
+from edgewise.cli.options import Force, Json, MethodName, ProblemOptions, Report, Settings
+from edgewise.cli.problems import build, seeded
+from edgewise.errors import OutputError, SettingError
+from edgewise.methods import METHODS, method_of
+from edgewise.storage import check_output_file
+
+if TYPE_CHECKING:
+    from edgewise.methods import OnProgress, Progress
+
+
+def discover(
+    *,
+    problem: ProblemOptions,
+    settings: Settings,
+    method: MethodName = "acdc",
+    out: Annotated[Path | None, typer.Option(help="Folder to write the run into.")] = None,
+    report: Report = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a run into --out that was stopped.")
+    ] = False,
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="Say what the run will take, and stop (acdc).")
+    ] = False,
+    force: Force = False,
+    json: Json = False,
+) -> None:
+    """Find a circuit, and with --out keep the run in a folder.
+
+    edgewise discover --task tracr-reverse --threshold 0.01 --out runs/reverse
+    """
+    settings = seeded(method, settings, problem)
+    resolved = method_of(method).resolve(settings)  # refuse before anything is loaded
+    if estimate:
+        _estimate(problem, method, resolved, json=json)
+        return
+    if out is not None:
+        ew.record.check_output_folder(out, overwrite=force)
+    journal = _journal_beside(out, resume=resume, quiet=json)
+    check_output_file(report, overwrite=force)
+    with console.spinner("loading", quiet=json):
+        task = build(problem)
+        accuracy = task.problem.accuracy()
+    if not json:
+        console.say(console.accuracy_line(accuracy))
+    with _keeping(journal) as watched:
+        with console.progress_bar(method, quiet=json) as bar:
+            run = ew.discover(
+                task.problem, method, on_progress=watched(bar), journal=journal, **settings
+            )
+        run = run.with_(measurements=ew.evaluation.against_known(run, task.published, task.truth))
+        groups = ew.tasks.node_groups(task.problem, run.circuit)
+        run = run if groups is None else run.with_(measurements={"groups": groups})
+        if out is not None and journal is not None:
+            _save(run, out, journal, overwrite=force)
+    if report is not None:
+        ew.report([run], report)
+    if json:
+        console.as_json(results.run_json(run, out, report))
+    else:
+        results.print_run(run, out, report)
+
+
+def _estimate(problem: ProblemOptions, method: str, settings: Any, *, json: bool) -> None:
+    from edgewise.methods.forecast import forecast
+
+    known = method_of(method)
+    if not known.has_forecast:
+        able = " and ".join(row.name for row in METHODS.values() if row.has_forecast)
+        raise SettingError(f"--estimate knows {able}; {known.name} costs {known.cost}.")
+    with console.spinner("loading", quiet=json):
+        task = build(problem)
+    with console.progress_bar("estimating", quiet=json) as on_progress:
+        estimate = forecast(task.problem, settings, on_progress=on_progress)
+    if json:
+        console.as_json(results.forecast_json(estimate))
+    else:
+        results.print_forecast(estimate)
+
+
+# --- the folder beside --out that keeps a run's decisions until the run is written
+
+
+def _journal_beside(out: Path | None, *, resume: bool, quiet: bool) -> Path | None:
+    """Where the decisions of a run into `out` are kept; None without `out`.
+
+    Raises `SettingError` if there is nothing to resume, `OutputError` if there is and nobody asked.
+    """
+    if out is None:
+        if resume:
+            raise SettingError(
+                "--resume needs --out, the folder that the run was to be written to."
+            )
+        return None
+    named = out if out.name else out.absolute()
+    folder = named.with_name(f"{named.name}.unfinished")
+    kept = ew.record.work_kept(folder)
+    if resume and ew.record.decisions_kept(folder) is None:
+        raise SettingError(f"--resume found no unfinished run: there is no folder {folder}.")
+    if kept and not resume:
+        raise OutputError(
+            f"{folder} holds {kept} of a run that did not finish. "
+            "Add --resume to go on from there, or remove it to start anew."
+        )
+    if kept and not quiet:
+        console.say(f"going on after {kept}, kept in {folder}")
+    return folder
+
+
+@contextmanager
+def _keeping(journal: Path | None) -> Iterator[Callable[[OnProgress], OnProgress]]:
+    """Say after Ctrl-C how far the progress passed on here has come, and what is kept."""
+    last: list[Progress] = []
+
+    def watched(on_progress: OnProgress) -> OnProgress:
+        def seen(step: Progress) -> None:
+            last[:] = [step]
+            on_progress(step)
+
+        return seen
+
+    def kept() -> str | None:
+        work = None if journal is None else ew.record.work_kept(journal)
+        if not work:
+            return None
+        what = "edges" if work.endswith(("decision", "decisions")) else "steps"
+        where = f" after {last[0].done:,} of {last[0].total:,} {what}" if last else ""
+        return (
+            f"stopped{where}, with {work} kept in {journal}. "
+            "Run the same command with --resume to go on."
+        )
+
+    with console.stoppable(kept):
+        yield watched
+
+
+def _save(run: ew.Run, out: Path, journal: Path, *, overwrite: bool) -> None:
+    """Write the run, and only then remove its journal. Raises `OutputError`."""
+    try:
+        run.save(out, overwrite=overwrite)
+    except OutputError as reason:
+        kept = ew.record.work_kept(journal)
+        if not kept:
+            raise
+        raise OutputError(
+            f"{str(reason).rstrip('.')}. Nothing is lost: {kept} stay in {journal}. "
+            "Run the same command with --resume to write it."
+        ) from reason
+    ew.record.remove_unfinished(journal)
