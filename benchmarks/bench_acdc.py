@@ -27,7 +27,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import edgewise as ew
-from edgewise.record.environment import peak_memory_bytes
+from edgewise.work.store import peak_memory_bytes
 from problems import TINY, Shape, make_problem
 from results import FOLDER, write
 from runs import agreement, described

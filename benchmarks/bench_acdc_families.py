@@ -22,7 +22,7 @@ import torch
 import transformers
 
 import edgewise as ew
-from edgewise.record.environment import environment
+from edgewise.work.store import environment
 from problems import TINY, Shape, make_problem, scaled_weights
 from results import FOLDER, write
 from runs import agreement, described

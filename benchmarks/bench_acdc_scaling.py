@@ -27,8 +27,8 @@ from typing import Any
 import torch
 
 import edgewise as ew
-from edgewise.record.environment import environment
 from edgewise.tasks import TASKS
+from edgewise.work.store import environment
 from problems import TINY, Shape, held_at_most, make_problem
 from results import FOLDER, write
 

@@ -150,7 +150,7 @@ def main(*, tiny: bool) -> None:
     programs = PROGRAMS[:1] if tiny else PROGRAMS
     rows = [row for name in programs for row in measured(name, 6 if tiny else REPLICATES)]
     tests = [tested(name) for name in programs]
-    from edgewise.record.environment import environment
+    from edgewise.work.store import environment
 
     values = {
         "seed": SEED,

@@ -31,7 +31,7 @@ from typing import Any
 import torch
 
 import edgewise as ew
-from edgewise.record.environment import environment, peak_memory_bytes
+from edgewise.work.store import environment, peak_memory_bytes
 from problems import TINY, Shape, Watch, log_spaced, make_model, make_problem, pick_threshold
 from results import FOLDER, write
 from runs import agreement, described, extrapolated

@@ -28,7 +28,7 @@ import torch
 import transformers
 
 import edgewise as ew
-from edgewise.record.environment import environment, peak_memory_bytes
+from edgewise.work.store import environment, peak_memory_bytes
 from problems import Watch, held_at_most
 from results import write
 

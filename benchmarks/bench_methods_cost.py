@@ -23,7 +23,7 @@ import transformers
 import edgewise as ew
 from edgewise.methods import method_of
 from edgewise.methods.execution import run_method
-from edgewise.record.environment import peak_memory_bytes
+from edgewise.work.store import peak_memory_bytes
 from results import write_result
 
 SCORED: dict[str, dict[str, Any]] = {

@@ -17,7 +17,7 @@ import torch
 import transformers
 
 import edgewise as ew
-from edgewise.record.environment import peak_memory_bytes
+from edgewise.work.store import peak_memory_bytes
 from results import write_result
 
 REPEATS = 5

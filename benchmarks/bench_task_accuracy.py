@@ -17,8 +17,8 @@ import torch
 
 import edgewise as ew
 from edgewise.errors import EdgewiseError
-from edgewise.record.environment import environment
 from edgewise.tasks.language import BEHAVIOURS
+from edgewise.work.store import environment
 from results import write
 
 

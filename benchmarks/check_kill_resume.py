@@ -24,8 +24,8 @@ from typing import Any
 import torch
 
 import edgewise as ew
-from edgewise.record.environment import environment
 from edgewise.sweeps import VOLATILE
+from edgewise.work.store import environment
 from results import FOLDER, write
 
 METHODS = {
@@ -95,7 +95,9 @@ def faults_of(out: Path, expected: list[dict]) -> list[str]:
             if value != named.get(row["key"], {}).get(name)
         ]
         faults.append(f"another table: {wrong[:3] or 'points are missing'}")
-    keys = [json.loads(line)["key"] for line in (out / "journal.jsonl").read_text().splitlines()]
+    keys = [
+        json.loads(line)["key"] for line in (out / "journal.jsonl").read_text().splitlines()[1:]
+    ]
     if len(keys) != len(set(keys)):
         faults.append("points are in the journal twice")
     if parquet.read_table(out / "points.parquet").num_rows != len(expected):
@@ -105,7 +107,7 @@ def faults_of(out: Path, expected: list[dict]) -> list[str]:
         if circuit.id != row["circuit_id"]:
             faults.append(f"{row['circuit_file']} is another circuit")
     left = {p.name for p in out.iterdir()} - {
-        *("sweep.json", "journal.jsonl", "points.jsonl", "points.parquet", "circuits")
+        *("journal.jsonl", "points.jsonl", "points.parquet", "circuits")
     }
     left |= {p.name for p in (out / "circuits").iterdir()} - {
         f"{r['circuit_id']}.json" for r in rows

@@ -18,7 +18,7 @@ import transformers
 import edgewise as ew
 from edgewise.methods import METHODS, Progress
 from edgewise.methods.method_result import Decision
-from edgewise.record.environment import peak_memory_bytes
+from edgewise.work.store import peak_memory_bytes
 
 _MODEL_SCALE, _UNEMBED_SCALE = 6, 5  # of GPT-2's initial weights, at d_model 768
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import edgewise as ew
-from edgewise.record.environment import environment
+from edgewise.work.store import environment
 
 FOLDER = Path(__file__).parent / "results"
 

@@ -34,9 +34,11 @@ _NAMES = {
     "model": "Model ModelConfig load_model process reset_network",
     "patching": "Ablation",
     "problem": "Problem run_circuit",
-    "record": "Run acdc_sweep discover discover_each sweep",
     "reporting": "report",
+    "run": "Run discover",
     "sweeps": "Sweep sweep_grid",
+    "sweeps.several": "discover_each",
+    "sweeps.together": "acdc_sweep sweep",
     "tasks": "Task load_task load_variants structural_truth",
 }
 _HOME = {name: room for room, names in _NAMES.items() for name in names.split()}
@@ -44,7 +46,7 @@ _HOME |= {method.function_name: "functions" for method in _METHODS.values()}
 _HOME["ACDCSettings"] = "methods.settings"
 
 # Rooms that can be reached as attributes: `edgewise.tasks.published_circuit("tracr-reverse")`.
-_ROOMS = {*_NAMES, "codec", "identity", "methods", "recipes"} - {"problem"}
+_ROOMS = {*_NAMES, "documents", "methods", "recipes"} - {"problem"}
 
 __all__ = [*sorted(_HOME), "__version__"]
 

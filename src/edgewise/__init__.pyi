@@ -1,20 +1,19 @@
 """The public names, for type checkers; at run time `__init__.py` loads each when first used."""
 
 from edgewise import circuit as circuit
-from edgewise import codec as codec
 from edgewise import data as data
+from edgewise import documents as documents
 from edgewise import errors as errors
 from edgewise import evaluation as evaluation
 from edgewise import graph as graph
-from edgewise import identity as identity
 from edgewise import leaderboards as leaderboards
 from edgewise import methods as methods
 from edgewise import metrics as metrics
 from edgewise import model as model
 from edgewise import patching as patching
 from edgewise import recipes as recipes
-from edgewise import record as record
 from edgewise import reporting as reporting
+from edgewise import run as run
 from edgewise import sweeps as sweeps
 from edgewise import tasks as tasks
 from edgewise.circuit import Circuit as Circuit
@@ -57,14 +56,14 @@ from edgewise.model import reset_network as reset_network
 from edgewise.patching import Ablation as Ablation
 from edgewise.problem import Problem as Problem
 from edgewise.problem import run_circuit as run_circuit
-from edgewise.record import Run as Run
-from edgewise.record import acdc_sweep as acdc_sweep
-from edgewise.record import discover as discover
-from edgewise.record import discover_each as discover_each
-from edgewise.record import sweep as sweep
 from edgewise.reporting import report as report
+from edgewise.run import Run as Run
+from edgewise.run import discover as discover
 from edgewise.sweeps import Sweep as Sweep
 from edgewise.sweeps import sweep_grid as sweep_grid
+from edgewise.sweeps.several import discover_each as discover_each
+from edgewise.sweeps.together import acdc_sweep as acdc_sweep
+from edgewise.sweeps.together import sweep as sweep
 from edgewise.tasks import Task as Task
 from edgewise.tasks import load_task as load_task
 from edgewise.tasks import load_variants as load_variants

@@ -15,8 +15,7 @@ from typing import Any, get_type_hints
 
 from edgewise.methods import METHODS, Method, OnProgress, ignore_progress
 from edgewise.problem import Problem
-from edgewise.record.discover import discover
-from edgewise.record.run import Run
+from edgewise.run import Run, discover
 
 
 def _function(method: Method) -> Callable[..., Run]:

@@ -5,7 +5,7 @@ from typing import Literal
 
 from edgewise.problem import Problem
 from edgewise.progress import OnProgress
-from edgewise.record.run import Run
+from edgewise.run import Run
 
 __all__ = [
     "acdc",

@@ -166,7 +166,8 @@ def test_a_stopped_comparison_goes_on(gpt2, tmp_path):
     command += ["--engine", "plain", "--batch-size", "2", "--out", "runs", "--json"]
     how = {"cwd": tmp_path, "text": True, "env": {**os.environ, "OMP_NUM_THREADS": "1"}}
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, **how)
-    trace, deadline = tmp_path / "runs" / "zero.unfinished" / "trace.jsonl", time.monotonic() + 90
+    trace = tmp_path / "runs" / "zero.unfinished" / "journal.jsonl"
+    deadline = time.monotonic() + 90
     while time.monotonic() < deadline and process.poll() is None:
         if trace.exists() and trace.read_bytes().count(b"\n") >= 3:
             break

@@ -63,10 +63,10 @@ def _process(work, *more):
 def _interrupted(work, out, by, *more):
     """The decisions kept, the exit code and the output of a run that got a signal half way."""
     process = _process(work, "--out", out, *more)
-    trace, deadline = work[0] / f"{out}.unfinished" / "trace.jsonl", time.monotonic() + 60
+    trace, deadline = work[0] / f"{out}.unfinished" / "journal.jsonl", time.monotonic() + 60
     before = len(trace.read_bytes().splitlines()) if trace.exists() else 0
     while time.monotonic() < deadline and process.poll() is None:
-        if trace.exists() and trace.read_bytes().count(b"\n") >= before + 8:
+        if trace.exists() and trace.read_bytes().count(b"\n") >= before + 9:  # and a header
             break
         time.sleep(0.01)
     process.send_signal(by)
@@ -104,7 +104,7 @@ def test_kill_and_resume(work):
     folder, _, whole = work
     kept, code, _, _ = _interrupted(work, "killed", signal.SIGKILL)
     assert code == -signal.SIGKILL
-    with (folder / "killed.unfinished" / "trace.jsonl").open("a") as file:
+    with (folder / "killed.unfinished" / "journal.jsonl").open("a") as file:
         file.write('{"edge": "a0.h')  # as if it had been writing
     process = _process(work, "--out", "killed", "--resume", "--json")
     text, err = process.communicate(timeout=120)
@@ -172,7 +172,7 @@ def test_resume_without_an_unfinished_run(capsys, tmp_path):
 
 
 def test_an_unfinished_run_without_decisions_is_in_nobodys_way(half, capsys):
-    (half.with_name("run.unfinished") / "trace.jsonl").write_text("")
+    (half.with_name("run.unfinished") / "journal.jsonl").write_text("")
     ok(capsys, "discover", "--task", "tracr-reverse", "--threshold", "0.02", "--out", half)
     assert [p.name for p in half.parent.iterdir()] == ["run"]
 

@@ -11,11 +11,12 @@ import typer
 
 import edgewise as ew
 from edgewise.cli.main import app, main
+from edgewise.documents import write_text
 from edgewise.errors import FormatError, ModelError, OutputError
-from edgewise.record.journal import remove_unfinished
-from edgewise.record.several import run_folders
-from edgewise.storage import write_text
 from edgewise.sweeps.folder import SweepFolder, read_rows
+from edgewise.sweeps.several import run_folders
+from edgewise.work.journal import line_of
+from edgewise.work.store import remove_unfinished
 
 TASK = ("--task", "or-gate", "--threshold", "0.01")
 
@@ -90,8 +91,12 @@ def test_a_key_of_a_sweep_is_not_a_path(tmp_path, run, key):
     with SweepFolder(folder):
         pass
     asked = str(tmp_path / "precious") if key == "/" else key
-    (folder / "journal.jsonl").write_text(json.dumps({"key": asked, "status": "done"}) + "\n")
-    with pytest.raises(FormatError, match="journal.jsonl, line 1"), SweepFolder(folder):
+    with (folder / "journal.jsonl").open("ab") as file:
+        file.write(line_of({"key": asked, "status": "done"}))
+    with (
+        pytest.raises(FormatError, match="not a finished point|the key of a point"),
+        SweepFolder(folder),
+    ):
         pass
     assert ew.Run.load(tmp_path / "precious").circuit == run.circuit
 
@@ -102,7 +107,8 @@ def test_a_circuit_of_a_sweep_is_in_its_folder(tmp_path, file):
         pass
     row = {"key": "0" * 16, "status": "done", "task": "ioi", "method": "eap", "n_edges": 1}
     row["circuit_file"] = file
-    (tmp_path / "journal.jsonl").write_text(json.dumps(row) + "\n")
+    with (tmp_path / "journal.jsonl").open("ab") as file:
+        file.write(line_of(row))
     with pytest.raises(FormatError, match="circuit_file"):
         read_rows(tmp_path)
 
@@ -287,7 +293,7 @@ import edgewise
 for module in pkgutil.walk_packages(edgewise.__path__, "edgewise."):
     importlib.import_module(module.name)
 import torch
-from edgewise.record.environment import peak_memory_bytes
+from edgewise.work.store import peak_memory_bytes
 sys.platform = "win32"
 assert peak_memory_bytes(torch.device("cpu")) == 0
 """

@@ -8,7 +8,7 @@ from dataclasses import asdict
 import pytest
 
 import edgewise as ew
-from edgewise.codec import decoded, parsed
+from edgewise.documents import decoded, parsed
 from edgewise.errors import FormatError
 from edgewise.leaderboards import leaderboard
 from edgewise.methods import METHODS

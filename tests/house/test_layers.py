@@ -9,7 +9,7 @@ from house import ROOMS
 
 PACKAGE = Path(edgewise.__file__).parent
 # A method never sees the answer: nothing that finds or judges circuits may import tasks.
-FORBIDDEN = {("methods", "tasks"), ("evaluation", "tasks"), ("record", "tasks")}
+FORBIDDEN = {("methods", "tasks"), ("evaluation", "tasks"), ("run", "tasks")}
 
 
 def _imports(file: Path) -> set[str]:

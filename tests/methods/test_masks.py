@@ -256,38 +256,42 @@ class Stopped(Exception):
     pass
 
 
-def test_a_stopped_training_goes_on_as_if_it_had_not_been_stopped(tmp_path):
+def test_a_stopped_training_goes_on_as_if_it_had_not_been_stopped(tmp_path, monkeypatch):
     problem = make_problem()
 
     def stop(progress):
         if progress.done == 4:
             raise Stopped
 
-    journal = FileJournal(tmp_path / "trace.jsonl", state_seconds=0)
-    with pytest.raises(Stopped):
+    monkeypatch.setattr("edgewise.work.store.STATE_SECONDS", 0.0)
+    work = {"identity": 1}
+    with FileJournal(tmp_path / "j", work) as journal, pytest.raises(Stopped):
         trained(problem, 9, journal=journal, on_progress=stop)
-    journal.close()
-    assert not journal.is_empty
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["state.safetensors", "trace.jsonl"]
-    again = FileJournal(tmp_path / "trace.jsonl", state_seconds=0)
+    again = FileJournal(tmp_path / "j", work)
     seen = []
-    resumed = trained(problem, 9, journal=again, on_progress=seen.append)
-    again.close()
+    with again:
+        resumed = trained(problem, 9, journal=again, on_progress=seen.append)
     assert [p.done for p in seen] == [4, 5, 6, 7, 8, 9]
     assert resumed.equal(trained(problem, 9))
 
 
-def test_a_state_that_is_not_one_is_refused(tmp_path):
-    (tmp_path / "state.safetensors").write_bytes(b"junk")
-    journal = FileJournal(tmp_path / "trace.jsonl")
-    with pytest.raises(FormatError, match=r"state.safetensors is not a state"):
-        trained(make_problem(), journal=journal)
-    journal.close()
-    other = FileJournal(tmp_path / "trace.jsonl", state_seconds=0)
-    other.save_state({"theta": torch.zeros(3), "generator": torch.zeros(3)}, {"step": 2})
-    with pytest.raises(FormatError, match=r"masks kept are not those of this work"):
-        trained(make_problem(), journal=other)
-    other.close()
+def test_a_state_that_was_changed_is_not_gone_on_with(tmp_path, monkeypatch):
+    monkeypatch.setattr("edgewise.work.store.STATE_SECONDS", 0.0)
+    state = tmp_path / "j" / "state.safetensors"
+    theta, of_another = torch.rand(3), {"theta": torch.zeros(3), "generator": torch.zeros(3)}
+    with FileJournal(tmp_path / "j", {"identity": 1}) as journal:
+        journal.save_state({"theta": theta}, {"step": 2})
+        tensors, numbers = journal.state()
+        assert tensors["theta"].equal(theta)
+        assert numbers == {"step": 2}
+        whole = state.read_bytes()
+        for place in range(8, len(whole), 5):
+            state.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+            with pytest.warns(UserWarning, match=r"state.safetensors is no state: .* starts anew"):
+                assert journal.state() is None
+        journal.save_state(of_another, {"step": 2})
+        with pytest.raises(FormatError, match=r"masks kept are not those of this work"):
+            trained(make_problem(), journal=journal)
 
 
 @pytest.mark.parametrize("method", ["sp", "sp-edges", "edge-pruning", "ugs"])
@@ -295,7 +299,7 @@ def test_discover_resumes_every_trained_method(method, tmp_path, monkeypatch):
     task = ew.load_task("tracr-xproportion", data="paper")
     first = {"sparsity": 0.7} if method == "edge-pruning" else {"regularisation": 0.05}
     settings = {**first, "steps": 12, "learning_rate": 0.1}
-    monkeypatch.setattr("edgewise.methods.journal.STATE_SECONDS", 0.0)
+    monkeypatch.setattr("edgewise.work.store.STATE_SECONDS", 0.0)
 
     def stop(progress):
         if progress.done == 7:

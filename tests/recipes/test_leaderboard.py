@@ -342,17 +342,13 @@ def test_folders_that_hold_something_else(tmp_path):
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(OutputError, match=r"it holds thesis\.txt"):
         ew.leaderboard(["exact"], out=tmp_path, **TINY)
-    with pytest.raises(FormatError, match="cannot read"):
+    with pytest.raises(FormatError, match="not the folder of a leaderboard"):
         ew.Leaderboard.load(tmp_path)
     other = tmp_path / "other"
     other.mkdir()
     header = {"format": "edgewise-leaderboard-journal", "version": 1, "edgewise": "0.0.0"}
-    (other / "journal.jsonl").write_text(json.dumps(header) + "\n")
-    with pytest.raises(OutputError, match=r"written by Edgewise 0\.0\.0"):
-        ew.leaderboard(["exact"], out=other, **TINY)
-    header["edgewise"] = ew.__version__
-    (other / "journal.jsonl").write_text(json.dumps(header) + "\n{}\n")
-    with pytest.raises(FormatError, match="line 2: not a finished cell"):
+    (other / "journal.jsonl").write_text(json.dumps(header) + '\n{"program": 3}\n')
+    with pytest.raises(FormatError, match="not a finished cell"):
         ew.leaderboard(["exact"], out=other, **TINY)
 
 

@@ -13,13 +13,14 @@ import pytest
 import torch
 
 import edgewise as ew
-from edgewise import identity
 from edgewise.errors import FormatError, ModelChanged, OutputError
-from edgewise.identity import difference, of_function, of_problem, untold
 from edgewise.methods import METHODS
 from edgewise.model.checksums import checksum
 from edgewise.sweeps import sweep_grid
 from edgewise.tasks import Task
+from edgewise.work import identity
+from edgewise.work.identity import difference, of_function, of_problem, untold
+from edgewise.work.journal import line_of
 from models import random_model, random_pairs
 
 
@@ -206,7 +207,7 @@ def test_another_revision_or_format_is_other_work(thing, change, kept, tmp_path,
 
 @pytest.mark.parametrize("method", ["random", "sp"])
 def test_another_seed_is_other_work(method, tmp_path, monkeypatch):
-    monkeypatch.setattr("edgewise.methods.journal.STATE_SECONDS", 0.0)
+    monkeypatch.setattr("edgewise.work.store.STATE_SECONDS", 0.0)
     asked = {"sp": {"regularisation": 0.1, "steps": 3}, "random": {"edges": 3}}[method]
     things = [finished_runs, points] if method == "random" else [in_journal]
     kept = {thing: tmp_path / thing.__name__ for thing in things}
@@ -297,17 +298,15 @@ def test_a_function_of_unknown_content_is_never_reused_and_said(thing, tmp_path)
 def test_what_was_kept_without_saying_its_work_is_other_work(thing, kept, tmp_path):
     folder = tmp_path / "old"
     shutil.copytree(kept[thing], folder)
-    (file,) = {folder / name for name in ("j/run.json", "one/run.json", "s", "c")} & {
-        path for path in folder.rglob("*") if path.is_file()
-    }
-    if file.suffix:
-        header = json.loads(file.read_text())
-        del header["work"]
-        file.write_text(json.dumps(header))
+    if thing is finished_runs:
+        document = json.loads((folder / "one" / "run.json").read_text())
+        del document["work"]
+        (folder / "one" / "run.json").write_text(json.dumps(document))
     else:
-        first, rest = file.read_text().split("\n", 1)
-        header = {k: v for k, v in json.loads(first).items() if k in ("format", "version")}
-        file.write_text(f"{json.dumps(header)}\n{rest}")
+        (file,) = (f for f in folder.rglob("*") if f.name in ("journal.jsonl", "s", "c"))
+        header, *lines = file.read_bytes().splitlines(keepends=True)
+        header = {name: json.loads(header)[name] for name in ("format", "version")}
+        file.write_bytes(b"".join([line_of(header), *lines]))
     with pytest.raises(OutputError, match="other work: it does not say of which weights"):
         thing(folder, base(), *ASKED)
 
@@ -489,32 +488,26 @@ def test_checksums_are_of_values_not_of_memory():
 # --- decisions that are not what was decided
 
 
-def decided(folder, **changes):
-    """The journal of a finished run, its fourth decision changed, with no or its old checksum."""
-    trace = folder / "trace.jsonl"
-    lines = trace.read_text().splitlines()
-    record = json.loads(lines[3])
-    if "evidence" in changes:
-        changes = {**changes, "evidence": {**record["evidence"], **changes["evidence"]}}
-    lines[3] = json.dumps({**record, **changes})
-    trace.write_text("\n".join(lines) + "\n")
+def decided(folder, change):
+    """The journal of a finished run, its fourth decision changed, its checksum made to fit."""
+    lines = (folder / "journal.jsonl").read_bytes().splitlines(keepends=True)
+    record = json.loads(lines[4])
+    del record["crc32"]
+    if "evidence" in change:
+        change = {"evidence": {**record["evidence"], **change["evidence"]}}
+    lines[4] = line_of({**record, **change})
+    (folder / "journal.jsonl").write_bytes(b"".join(lines))
 
 
-def test_a_decision_changed_in_the_journal_is_found(tmp_path):
+def test_a_decision_that_contradicts_itself_is_found(tmp_path):
     problem = fresh()
     run = ew.discover(problem, threshold=0.01, journal=tmp_path / "j")
-    lines = (tmp_path / "j" / "trace.jsonl").read_text()
-    fourth = run.trace[3]
-    decided(tmp_path / "j", loss=fourth.loss + 1e-9)
-    with pytest.raises(FormatError, match="line 4: not a decision: its checksum is another"):
-        ew.discover(problem, threshold=0.01, journal=tmp_path / "j")
-    contradictions = {"kept": not fourth.kept}, {"delta": 1.0 if fourth.delta < 0.01 else 0.0}
-    for change in contradictions:
-        (tmp_path / "j" / "trace.jsonl").write_text(lines)
-        decided(tmp_path / "j", crc32=None, **change)
+    fourth, whole = run.trace[3], (tmp_path / "j" / "journal.jsonl").read_bytes()
+    for change in ({"kept": not fourth.kept}, {"delta": 1.0 if fourth.delta < 0.01 else 0.0}):
+        decided(tmp_path / "j", change)
         with pytest.raises(FormatError, match=f"about {fourth.edge.name} contradicts itself: with"):
             ew.discover(problem, threshold=0.01, journal=tmp_path / "j")
-    (tmp_path / "j" / "trace.jsonl").write_text(lines)
+        (tmp_path / "j" / "journal.jsonl").write_bytes(whole)
     again = ew.discover(problem, threshold=0.01, journal=tmp_path / "j")
     assert again.trace == run.trace
 
@@ -522,30 +515,28 @@ def test_a_decision_changed_in_the_journal_is_found(tmp_path):
 def test_a_tested_decision_that_contradicts_its_evidence_is_found(tmp_path):
     problem = fresh()
     run = ew.acdc_test(problem, threshold=0.01, journal=tmp_path / "j")
-    fourth, lines = run.trace[3], (tmp_path / "j" / "trace.jsonl").read_text()
-    changes = {"kept": not fourth.kept}, {"evidence": {"p_above": 0.0, "p_below": 1.0}}
+    fourth, whole = run.trace[3], (tmp_path / "j" / "journal.jsonl").read_bytes()
     assert fourth.evidence.verdict != "above"
-    for change in changes:
-        (tmp_path / "j" / "trace.jsonl").write_text(lines)
-        decided(tmp_path / "j", **{"crc32": None, **change})
+    for change in ({"kept": not fourth.kept}, {"evidence": {"p_above": 0.0, "p_below": 1.0}}):
+        decided(tmp_path / "j", change)
         with pytest.raises(FormatError, match="contradicts itself: its p-values"):
             ew.acdc_test(problem, threshold=0.01, journal=tmp_path / "j")
+        (tmp_path / "j" / "journal.jsonl").write_bytes(whole)
 
 
-@pytest.mark.parametrize("thing", [stability, certify, points])
-def test_a_changed_or_torn_record_is_found(thing, kept, tmp_path):
+@pytest.mark.parametrize("thing", [in_journal, stability, certify, points])
+def test_a_changed_or_torn_record_is_found_and_made_again(thing, kept, tmp_path):
     folder = tmp_path / "copy"
     shutil.copytree(kept[thing], folder)
-    (file,) = (f for f in folder.iterdir() if f.name in ("s", "c", "journal.jsonl"))
-    whole = file.read_text()
-    file.write_text(whole[:-9])
-    with pytest.warns(UserWarning, match="ends in half a line, .* and its work done again"):
-        thing(folder, base(), *ASKED)
-    assert len(file.read_text().splitlines()) == len(whole.splitlines())
+    (file,) = (f for f in folder.rglob("*") if f.name in ("s", "c", "journal.jsonl"))
+    whole = file.read_bytes()
     *lines, last = whole.splitlines()
-    name = '"n_edges": ' if thing is points else '"edges": ['
-    changed = last.replace(name, name + "1")
-    assert changed != last
-    file.write_text("\n".join([*lines, changed]) + "\n")
-    with pytest.raises(FormatError, match="its checksum is another"):
-        thing(folder, base(), *ASKED)
+    changed = b"\n".join([*lines, last.replace(b"0.", b"1.").replace(b'": [', b'": [1')]) + b"\n"
+    assert changed != whole
+    for text, told in ((whole[:-9], "ends in half a line"), (changed, "was written: line ")):
+        file.write_bytes(text)
+        with pytest.warns(UserWarning, match=f"{told}.* its work done again"):
+            thing(folder, base(), *ASKED)
+        assert len(file.read_bytes().splitlines()) == len(lines) + 1
+        records = [json.loads(line) for line in file.read_bytes().splitlines()]
+        assert thing is points or records == [json.loads(line) for line in whole.splitlines()]

@@ -10,7 +10,7 @@ from test_engine import random_problem
 
 import edgewise as ew
 from edgewise.errors import FormatError, OutputError, SettingError
-from edgewise.record import decisions_kept, remove_unfinished
+from edgewise.work.store import remove_unfinished, work_kept
 from models import random_model, random_pairs
 
 ALL_SWITCHES = {"switches": True, "split_embed": True}
@@ -51,7 +51,14 @@ def stopped(problem, folder, after, *, by=KeyboardInterrupt, **settings):
 
 
 def lines_of(folder):
-    return (folder / "trace.jsonl").read_text().splitlines()
+    """The lines of decisions, after the header."""
+    return (folder / "journal.jsonl").read_text().splitlines()[1:]
+
+
+def rewrite(folder, change):
+    """Pass the lines of a journal, its header first, through `change`."""
+    lines = (folder / "journal.jsonl").read_bytes().split(b"\n")
+    (folder / "journal.jsonl").write_bytes(b"\n".join(change(lines)))
 
 
 def assert_same(again, whole):
@@ -87,7 +94,8 @@ def test_a_run_stopped_anywhere_goes_on_to_the_same_run(kind, tmp_path):
     for after in sorted({*range(1, n, stride), n - 1, n}):
         folder = tmp_path / f"at-{after}"
         stopped(problem, folder, after, **settings)
-        assert len(lines_of(folder)) == after == decisions_kept(folder)
+        assert len(lines_of(folder)) == after
+        assert work_kept(folder) == ("1 decision" if after == 1 else f"{after} decisions")
         again = ew.discover(problem, journal=folder, **settings)
         assert again.cost.taken_over == after
         assert_same(again, whole)
@@ -155,52 +163,61 @@ def test_a_half_written_last_line_is_dropped(tmp_path):
     problem, folder = problem_of(), tmp_path / "run"
     whole = ew.discover(problem, threshold=0.02)
     stopped(problem, folder, 20, threshold=0.02)
-    text = (folder / "trace.jsonl").read_text()
+    text = (folder / "journal.jsonl").read_text()
     last = len(text.splitlines()[-1]) + 1
-    for cut in range(1, last + 1):
-        (folder / "trace.jsonl").write_text(text[:-cut])
-        assert decisions_kept(folder) == 19
     for cut in (1, 2, last // 2, last - 1, last):
-        (folder / "trace.jsonl").write_text(text[:-cut])
-        half = pytest.warns(UserWarning, match="trace.jsonl ends in half a line")
+        (folder / "journal.jsonl").write_text(text[:-cut])
+        half = pytest.warns(UserWarning, match="journal.jsonl ends in half a line")
+        with half if cut < last else nullcontext():
+            assert work_kept(folder) == "19 decisions"
         with half if cut < last else nullcontext():
             again = ew.discover(problem, threshold=0.02, journal=folder)
         assert again.cost.taken_over == 19
         assert_same(again, whole)
 
 
-BROKEN_LINES = {
-    "cut": '{"edge": "a1.h0->logits", "del',
-    "empty": "",
-    "a list": "[]",
-    "a number": "3",
-    "no delta": '{"edge": "a1.h0->logits", "kept": true, "loss": 0.1}',
-    "no edge": '{"edge": "m7->logits", "delta": 0.1, "kept": true, "loss": 0.1}',
-    "not an edge": '{"edge": 3, "delta": 0.1, "kept": true, "loss": 0.1}',
-    "not kept or removed": '{"edge": "a1.h0->logits", "delta": 0.1, "kept": 1, "loss": 0.1}',
-    "not text": b"\xff\x00",
+CHANGED_LINES = {
+    "cut": lambda line: line[:20],
+    "empty": lambda line: b"",
+    "not text": lambda line: b"\xff\x00",
+    "a list": lambda line: b"[]",
+    "a digit": lambda line: line.replace(b'"loss": 0.', b'"loss": 1.'),
+    "no checksum": lambda line: line[: line.index(b', "crc32"')] + b"}",
+    "two lines in one": lambda line: line + line,
 }
 
 
-@pytest.mark.parametrize("broken", BROKEN_LINES)
-def test_a_broken_line_is_named(broken, tmp_path):
-    problem, folder, line = problem_of(), tmp_path / "run", BROKEN_LINES[broken]
+@pytest.mark.parametrize("change", CHANGED_LINES)
+def test_a_changed_decision_and_what_follows_are_made_again(change, tmp_path):
+    problem, folder = problem_of(), tmp_path / "run"
+    whole = ew.discover(problem, threshold=0.02)
     stopped(problem, folder, 10, threshold=0.02)
-    lines = (folder / "trace.jsonl").read_bytes().split(b"\n")
-    lines[4] = line if isinstance(line, bytes) else line.encode()
-    (folder / "trace.jsonl").write_bytes(b"\n".join(lines))
-    with pytest.raises(FormatError, match=r"run cannot .* trace.jsonl, line 5: not a decision: .+"):
-        ew.discover(problem, threshold=0.02, journal=folder)
-    assert (folder / "trace.jsonl").read_bytes() == b"\n".join(lines), "left for a look"
+    before = (folder / "journal.jsonl").read_bytes()
+    rewrite(folder, lambda lines: [*lines[:5], CHANGED_LINES[change](lines[5]), *lines[6:]])
+    changed = (folder / "journal.jsonl").read_bytes()
+    with pytest.warns(UserWarning, match="changed after it was written: line 6"):
+        again = ew.discover(problem, threshold=0.02, journal=folder)
+    assert again.cost.taken_over == 4
+    assert_same(again, whole)
+    assert (folder / "journal.jsonl.damaged").read_bytes() == changed
+    assert before.startswith(b"".join((folder / "journal.jsonl").read_bytes().splitlines(True)[:5]))
+    remove_unfinished(folder)
+    assert not folder.exists()
+
+
+def test_a_changed_header_is_refused(tmp_path):
+    problem, folder = problem_of(), tmp_path / "run"
+    stopped(problem, folder, 10, threshold=0.02)
+    rewrite(folder, lambda lines: [lines[0].replace(b"0.02", b"0.03"), *lines[1:]])
+    with pytest.raises(FormatError, match="its first line was changed .* Remove it to start anew"):
+        ew.discover(problem, threshold=0.03, journal=folder)
 
 
 def test_decisions_of_another_order_are_refused(tmp_path):
     problem, folder = problem_of(), tmp_path / "run"
     stopped(problem, folder, 10, threshold=0.02)
-    lines = lines_of(folder)
-    swapped = [*lines[:3], lines[4], lines[3], *lines[5:]]
-    (folder / "trace.jsonl").write_text("\n".join(swapped) + "\n")
-    third, fourth = (json.loads(line)["edge"] for line in lines[3:5])
+    third, fourth = (json.loads(line)["edge"] for line in lines_of(folder)[3:5])
+    rewrite(folder, lambda lines: [*lines[:4], lines[5], lines[4], *lines[6:]])
     message = f"found {fourth} where this one decides {third}. Remove it to start anew."
     with pytest.raises(FormatError, match=message):
         ew.discover(problem, threshold=0.02, journal=folder)
@@ -209,8 +226,7 @@ def test_decisions_of_another_order_are_refused(tmp_path):
 def test_decisions_beyond_the_last_are_refused(tmp_path):
     problem, folder = problem_of(), tmp_path / "run"
     ew.discover(problem, threshold=0.02, journal=folder)
-    with (folder / "trace.jsonl").open("a") as file:
-        file.write(lines_of(folder)[0] + "\n")
+    rewrite(folder, lambda lines: [*lines[:-1], lines[1], b""])
     with pytest.raises(FormatError, match="run cannot be gone on with: .* 1 too many"):
         ew.discover(problem, threshold=0.02, journal=folder)
 
@@ -257,32 +273,29 @@ def test_a_folder_about_other_work_is_refused(other, tmp_path):
     stopped(problem, folder, 10, threshold=0.02)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     change, settings, difference = OTHERS[other]
-    with pytest.raises(OutputError, match=f"run holds an unfinished run .*{difference}") as error:
+    with pytest.raises(
+        OutputError, match=f"journal.jsonl holds an unfinished run .*{difference}"
+    ) as error:
         ew.discover(change(problem), journal=folder, **{"threshold": 0.02, **settings})
     assert str(error.value).count("\n") == 0
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
-def _edit(folder, **changes):
-    document = json.loads((folder / "run.json").read_text())
-    (folder / "run.json").write_text(json.dumps(document | changes))
-
-
 @pytest.mark.parametrize(
-    ("breaks", "message"),
+    ("header", "message"),
     [
-        (lambda f: _edit(f, version=2), "up to version 1. Upgrade Edgewise"),
-        (lambda f: _edit(f, format="edgewise-run"), "expected a 'edgewise-unfinished' file"),
-        (lambda f: (f / "run.json").write_text("{"), "not a journal file; it is broken"),
+        (b'{"format": "edgewise-unfinished", "version": 3}', "up to version 2. Upgrade Edgewise"),
+        (b'{"format": "edgewise-sweep", "version": 2}', "expected a 'edgewise-unfinished' file"),
+        (b"{", "its first line is broken"),
     ],
 )
-def test_a_header_that_cannot_be_read(breaks, message, tmp_path):
+def test_a_header_that_cannot_be_read(header, message, tmp_path):
     problem, folder = problem_of(), tmp_path / "run"
     stopped(problem, folder, 10, threshold=0.02)
-    breaks(folder)
+    rewrite(folder, lambda lines: [header, *lines[1:]])
     for ask in (
         lambda: ew.discover(problem, threshold=0.02, journal=folder),
-        lambda: decisions_kept(folder),
+        lambda: work_kept(folder),
     ):
         with pytest.raises(FormatError, match=message):
             ask()
@@ -299,7 +312,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
     for place in ("thesis", "file"):
         for ask in (
             lambda place=place: ew.discover(problem_of(), threshold=0.02, journal=tmp_path / place),
-            lambda place=place: decisions_kept(tmp_path / place),
+            lambda place=place: work_kept(tmp_path / place),
         ):
             with pytest.raises(OutputError, match=f"{place} is not an unfinished run. Choose"):
                 ask()
@@ -314,9 +327,9 @@ def test_a_place_that_cannot_be_written(tmp_path):
         ew.discover(problem_of(), threshold=0.02, journal=tmp_path / "file" / "run")
     problem, folder = problem_of(), tmp_path / "run"
     stopped(problem, folder, 10, threshold=0.02)
-    (folder / "trace.jsonl").unlink()
-    (folder / "trace.jsonl").mkdir()
-    with pytest.raises(OutputError, match="cannot write .*trace.jsonl: it is a folder"):
+    (folder / "journal.jsonl").unlink()
+    (folder / "journal.jsonl").mkdir()
+    with pytest.raises(OutputError, match="cannot write .*journal.jsonl: it is a folder"):
         ew.discover(problem, threshold=0.02, journal=folder)
 
 
@@ -333,9 +346,12 @@ def _largest_file(size):
 
 def test_a_disk_that_fills_up_loses_nothing(tmp_path):
     problem, folder = problem_of(), tmp_path / "run"
-    with _largest_file(3000), pytest.raises(OutputError, match="trace.jsonl: File too large. The"):
+    with (
+        _largest_file(3000),
+        pytest.raises(OutputError, match="File too large. What was finished"),
+    ):
         ew.discover(problem, threshold=0.02, journal=folder)
-    assert (folder / "trace.jsonl").stat().st_size == 3000
+    assert (folder / "journal.jsonl").stat().st_size == 3000
     with pytest.warns(UserWarning, match="half a line"):
         again = ew.discover(problem, threshold=0.02, journal=folder)
     assert again.cost.taken_over > 10
@@ -346,7 +362,7 @@ def test_two_runs_do_not_share_a_folder(tmp_path):
     problem, folder = problem_of(), tmp_path / "run"
 
     def intrude(step):
-        with pytest.raises(OutputError, match="trace.jsonl is in use: another process is at work"):
+        with pytest.raises(OutputError, match="journal.jsonl is in use: another process"):
             ew.discover(problem, threshold=0.02, journal=folder)
 
     run = ew.discover(problem, threshold=0.02, journal=folder, on_progress=intrude)
@@ -358,19 +374,20 @@ def test_nothing_to_keep_leaves_no_folder(tmp_path):
     problem = problem_of(ablation="zero")
     with pytest.raises(SettingError, match="prune drops nodes"):
         ew.discover(problem, threshold=0.02, prune=True, journal=tmp_path / "run")
-    assert decisions_kept(tmp_path / "run") is None
+    assert work_kept(tmp_path / "run") is None
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("left", [(), ("trace.jsonl",), ("run.json",), ("run.json", "trace.jsonl")])
-def test_a_folder_without_decisions_takes_any_work(left, tmp_path):
+@pytest.mark.parametrize("n_lines", [None, 0, 1])
+def test_a_folder_without_decisions_takes_any_work(n_lines, tmp_path):
     """As a process leaves it that is killed before its first decision."""
     problem, folder = problem_of(), tmp_path / "run"
     stopped(problem, folder, 1, threshold=0.02)
-    (folder / "trace.jsonl").write_text("")
-    for file in {path.name for path in folder.iterdir()} - set(left):
-        (folder / file).unlink()
-    assert not decisions_kept(folder)
+    if n_lines is None:
+        (folder / "journal.jsonl").unlink()
+    else:
+        rewrite(folder, lambda lines: [*lines[:n_lines], b""])
+    assert work_kept(folder) == ""
     again = ew.discover(problem, threshold=0.03, journal=folder)
     assert_same(again, ew.discover(problem, threshold=0.03))
     with pytest.raises(OutputError, match="threshold was 0.03, is 0.02"):

@@ -10,7 +10,7 @@ import torch
 
 import edgewise as ew
 from edgewise.errors import FormatError, OutputError
-from edgewise.record import check_output_folder
+from edgewise.run import check_output_folder
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +110,7 @@ def test_numbers_of_numpy_and_torch_are_plain_numbers_in_a_record():
     """In a process of its own: the tests' type checks want plain floats."""
     code = (
         "import json, numpy, torch\n"
-        "from edgewise.settings import ACDCSettings\n"
+        "from edgewise.methods.settings import ACDCSettings\n"
         "for number in (numpy.float32(0.5), torch.tensor(0.5), 1):\n"
         "    print(type(ACDCSettings(threshold=number).threshold).__name__)\n"
     )

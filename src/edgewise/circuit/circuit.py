@@ -16,9 +16,9 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from edgewise.circuit import files, foreign
+from edgewise.documents import write_json
 from edgewise.errors import SettingError, quoted, unknown_name
 from edgewise.graph import Edge, Graph, HasShape, Node, Port, Sender
-from edgewise.storage import write_json
 
 if TYPE_CHECKING:
     from edgewise.circuit.scores import EdgeScores

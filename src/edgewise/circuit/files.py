@@ -10,10 +10,9 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from edgewise.circuit import foreign
-from edgewise.codec import decoded
+from edgewise.documents import decoded, imported, read_json
 from edgewise.errors import EdgewiseError, FormatError, shortened
 from edgewise.graph import Graph
-from edgewise.storage import imported, read_json
 
 FORMAT = "edgewise-circuit"
 VERSION = 1

@@ -22,10 +22,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from edgewise.arguments import whole
-from edgewise.codec import Count, decoded
+from edgewise.documents import Count, decoded, write_bytes, write_text
 from edgewise.errors import EdgewiseError, FormatError, SettingError, shortened
 from edgewise.graph import Graph, Port
-from edgewise.storage import write_bytes, write_text
 
 _TENSORS = ("edges_scores", "edges_in_graph", "nodes_in_graph")
 _NODE_TENSORS = ("nodes_scores", "neurons_in_graph", "neurons_scores")

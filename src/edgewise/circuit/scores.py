@@ -13,9 +13,9 @@ from torch import Tensor
 
 from edgewise.circuit import foreign
 from edgewise.circuit.circuit import Circuit
+from edgewise.documents import read_json
 from edgewise.errors import FormatError, ScoreError, SettingError
 from edgewise.graph import Edge, Graph, Node
-from edgewise.storage import read_json
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,9 +23,9 @@ from edgewise.cli.options import (
     Settings,
 )
 from edgewise.cli.problems import build, check_says_what, from_run, seeded
+from edgewise.documents import check_output_file, check_output_place
 from edgewise.errors import SettingError, quoted, unknown_name
 from edgewise.methods import method_of
-from edgewise.storage import check_output_file, check_output_place
 
 
 def compare(
@@ -203,7 +203,7 @@ def _find_and_compare(
 
     Everything that can be refused is refused before the first run starts.
     """
-    from edgewise.record.several import run_folders
+    from edgewise.sweeps.several import run_folders
 
     settings = seeded(method, settings, options)
     method_of(method).resolve(settings)

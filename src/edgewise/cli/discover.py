@@ -13,9 +13,9 @@ import edgewise as ew
 from edgewise.cli import console, results
 from edgewise.cli.options import Force, Json, MethodName, ProblemOptions, Report, Settings
 from edgewise.cli.problems import build, seeded
+from edgewise.documents import check_output_file
 from edgewise.errors import OutputError, SettingError
 from edgewise.methods import METHODS, method_of
-from edgewise.storage import check_output_file
 
 if TYPE_CHECKING:
     from edgewise.methods import OnProgress, Progress
@@ -47,7 +47,7 @@ def discover(
         _estimate(problem, method, resolved, json=json)
         return
     if out is not None:
-        ew.record.check_output_folder(out, overwrite=force)
+        ew.run.check_output_folder(out, overwrite=force)
     journal = _journal_beside(out, resume=resume, quiet=json)
     check_output_file(report, overwrite=force)
     with console.spinner("loading", quiet=json):
@@ -98,6 +98,8 @@ def _journal_beside(out: Path | None, *, resume: bool, quiet: bool) -> Path | No
 
     Raises `SettingError` if there is nothing to resume, `OutputError` if there is and nobody asked.
     """
+    from edgewise.work.store import work_kept
+
     if out is None:
         if resume:
             raise SettingError(
@@ -106,8 +108,8 @@ def _journal_beside(out: Path | None, *, resume: bool, quiet: bool) -> Path | No
         return None
     named = out if out.name else out.absolute()
     folder = named.with_name(f"{named.name}.unfinished")
-    kept = ew.record.work_kept(folder)
-    if resume and ew.record.decisions_kept(folder) is None:
+    kept = work_kept(folder)
+    if resume and kept is None:
         raise SettingError(f"--resume found no unfinished run: there is no folder {folder}.")
     if kept and not resume:
         raise OutputError(
@@ -122,6 +124,8 @@ def _journal_beside(out: Path | None, *, resume: bool, quiet: bool) -> Path | No
 @contextmanager
 def _keeping(journal: Path | None) -> Iterator[Callable[[OnProgress], OnProgress]]:
     """Say after Ctrl-C how far the progress passed on here has come, and what is kept."""
+    from edgewise.work.store import work_kept
+
     last: list[Progress] = []
 
     def watched(on_progress: OnProgress) -> OnProgress:
@@ -132,7 +136,7 @@ def _keeping(journal: Path | None) -> Iterator[Callable[[OnProgress], OnProgress
         return seen
 
     def kept() -> str | None:
-        work = None if journal is None else ew.record.work_kept(journal)
+        work = None if journal is None else work_kept(journal)
         if not work:
             return None
         what = "edges" if work.endswith(("decision", "decisions")) else "steps"
@@ -148,14 +152,16 @@ def _keeping(journal: Path | None) -> Iterator[Callable[[OnProgress], OnProgress
 
 def _save(run: ew.Run, out: Path, journal: Path, *, overwrite: bool) -> None:
     """Write the run, and only then remove its journal. Raises `OutputError`."""
+    from edgewise.work.store import remove_unfinished, work_kept
+
     try:
         run.save(out, overwrite=overwrite)
     except OutputError as reason:
-        kept = ew.record.work_kept(journal)
+        kept = work_kept(journal)
         if not kept:
             raise
         raise OutputError(
             f"{str(reason).rstrip('.')}. Nothing is lost: {kept} stay in {journal}. "
             "Run the same command with --resume to write it."
         ) from reason
-    ew.record.remove_unfinished(journal)
+    remove_unfinished(journal)

@@ -20,8 +20,8 @@ from edgewise.cli.options import (
     Split,
 )
 from edgewise.cli.problems import check_split, circuit_and_task, held_out
+from edgewise.documents import check_output_file
 from edgewise.errors import SettingError
-from edgewise.storage import check_output_file
 from edgewise.tables import Result
 
 

@@ -12,8 +12,8 @@ import edgewise as ew
 from edgewise.cli import console
 from edgewise.cli.options import Json, MethodNames, Quick
 from edgewise.cli.values import parse_values
+from edgewise.documents import check_output_place
 from edgewise.errors import FormatError
-from edgewise.storage import check_output_place
 
 if TYPE_CHECKING:
     from edgewise.leaderboards import Standing

@@ -10,9 +10,9 @@ from typing import Any, get_type_hints
 import edgewise as ew
 from edgewise.cli import console
 from edgewise.cli.options import ProblemOptions, Settings
+from edgewise.documents import check_output_file, check_output_files
 from edgewise.errors import SettingError, quoted, shortened
 from edgewise.methods import method_of
-from edgewise.storage import check_output_file, check_output_files
 
 _GRAPH_OPTIONS = ("split_qkv", "split_heads", "split_embed", "switches", "ungroup_heads")
 _SPLITS = ("test", "discovery")
@@ -100,13 +100,15 @@ def from_run(
 
     A task that is a Python file would be run: only with `allow_code`. Raises `EdgewiseError`.
     """
+    from edgewise.work.identity import difference, of_problem
+
     request = run.request
     if "task" not in request and "pairs" not in request:
         raise SettingError(
             "the run does not say how its problem was made (its prompts came from Python). "
             "Add --task or --pairs to say it."
         )
-    options = ew.codec.decoded(ProblemOptions, dict(request), "run.json: request")
+    options = ew.documents.decoded(ProblemOptions, dict(request), "run.json: request")
     if ew.tasks.custom.is_task_file(options.task) and not allow_code:
         raise SettingError(
             f"the run's record names a Python file as its task, {shortened(str(options.task))}: "
@@ -114,7 +116,7 @@ def from_run(
             "with --task or --pairs."
         )
     task = build(options, load=load, drawing=True)
-    work = ew.identity.of_problem(task.problem)
+    work = of_problem(task.problem)
     # A run of before this was kept says at least which prompts and metric.
     kept = run.work or {
         **work,
@@ -122,7 +124,7 @@ def from_run(
         "metric": {**work["metric"], "name": run.problem.metric},
         "ablation": run.problem.ablation,
     }
-    differs = ew.identity.difference({name: kept.get(name) for name in work}, work)
+    differs = difference({name: kept.get(name) for name in work}, work)
     if differs:
         raise SettingError(
             f"the problem made again from the run's record is another one: {differs}. "

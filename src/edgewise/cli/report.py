@@ -10,7 +10,7 @@ import typer
 import edgewise as ew
 from edgewise.cli import console
 from edgewise.cli.options import Force, Json
-from edgewise.storage import check_output_file, read_json
+from edgewise.documents import check_output_file, read_json
 
 
 def report(

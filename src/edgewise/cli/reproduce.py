@@ -10,8 +10,8 @@ import typer
 import edgewise as ew
 from edgewise.cli import console
 from edgewise.cli.options import Json, MethodNames, Quick
+from edgewise.documents import check_output_place
 from edgewise.errors import SettingError, quoted
-from edgewise.storage import check_output_place
 
 
 def reproduce(

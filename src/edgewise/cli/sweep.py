@@ -26,9 +26,9 @@ from edgewise.cli.options import (
 )
 from edgewise.cli.problems import build, check_says_what
 from edgewise.cli.values import parse_values
+from edgewise.documents import check_output_file, check_output_place
 from edgewise.errors import SettingError, unknown_name
 from edgewise.methods import method_of
-from edgewise.storage import check_output_file, check_output_place
 
 _SHOWN = 60  # rows of a table for reading
 
@@ -142,7 +142,7 @@ def _list_points(points: _Points, out: Path | None, *, json: bool) -> None:
     with console.spinner("loading", quiet=json):
         planned = ew.sweeps.plan(ew.sweeps.grid(points.over, points.methods), load_options)
     there = {}
-    if out is not None and (out / "sweep.json").exists():
+    if out is not None and ew.sweeps.folder.is_sweep(out):
         there = {row["key"]: row["status"] for row in ew.sweeps.folder.read_rows(out)}
     rows = [{**point.row, "status": there.get(point.key, "to do")} for point in planned]
     counts = Counter(row["status"] for row in rows)
@@ -158,7 +158,7 @@ def _run(points: _Points, out: Path, report: Path | None, *, json: bool, **how: 
     """Run a sweep, print what came of it, and return how many of its points failed."""
 
     def kept() -> str:
-        n = len(ew.sweeps.folder.read_rows(out)) if (out / "sweep.json").exists() else 0
+        n = len(ew.sweeps.folder.read_rows(out)) if ew.sweeps.folder.is_sweep(out) else 0
         return f"stopped. {_count(n)} are finished in {out}; the same command goes on."
 
     with (

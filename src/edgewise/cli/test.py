@@ -21,7 +21,7 @@ from edgewise.cli.options import (
     Split,
 )
 from edgewise.cli.problems import check_split, circuit_and_task, held_out
-from edgewise.storage import check_output_files
+from edgewise.documents import check_output_files
 
 
 def hypothesis_tests(

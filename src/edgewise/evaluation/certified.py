@@ -51,7 +51,7 @@ from torch import Tensor
 
 from edgewise.arguments import chance, check_seed, whole
 from edgewise.circuit import Circuit
-from edgewise.codec import Chance, Count, Plain, decoded
+from edgewise.documents import Chance, Count, Plain, decoded, imported, read_json, write_json
 from edgewise.errors import FormatError, SettingError
 from edgewise.evaluation.resampling import (
     About,
@@ -64,7 +64,6 @@ from edgewise.evaluation.resampling import (
 from edgewise.graph import Edge, Graph
 from edgewise.methods import AnyMethod, OnProgress, ignore_progress, method_of
 from edgewise.problem import Problem, check_is_problem
-from edgewise.storage import imported, read_json, write_json
 
 FORMAT, VERSION = "edgewise-certified", 2
 

@@ -17,9 +17,9 @@ from edgewise.evaluation.agreement import jaccard, spearman
 from edgewise.evaluation.comparison import Comparison, GroupPresence, Judgement, Pair, Prompts
 from edgewise.evaluation.faithfulness import faithfulness
 from edgewise.graph import Graph
-from edgewise.identity import hashed, of_problem
 from edgewise.methods import OnProgress, Progress, ignore_progress
 from edgewise.problem import Problem
+from edgewise.work.identity import hashed, of_problem
 
 
 @runtime_checkable

@@ -19,7 +19,7 @@ import torch
 
 from edgewise.arguments import check_seed, whole
 from edgewise.circuit import Circuit, Found
-from edgewise.codec import Finite
+from edgewise.documents import Finite
 from edgewise.errors import unknown_name
 from edgewise.evaluation.faithfulness import Faithfulness, faithfulness
 from edgewise.evaluation.records import Record

@@ -20,7 +20,7 @@ import torch
 
 from edgewise.arguments import check_choice, share, whole
 from edgewise.circuit import Circuit, EdgeScores, Found, circuit_of
-from edgewise.codec import Count, Finite
+from edgewise.documents import Count, Finite
 from edgewise.errors import SettingError
 from edgewise.evaluation.faithfulness import Faithfulness, Spread, faithfulness
 from edgewise.evaluation.records import Record

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 from edgewise.arguments import check_choice, whole
 from edgewise.circuit import Circuit, Found
-from edgewise.codec import Count
+from edgewise.documents import Count
 from edgewise.errors import SettingError
 from edgewise.evaluation.completeness import Completeness, completeness
 from edgewise.evaluation.faithfulness import Faithfulness, faithfulness

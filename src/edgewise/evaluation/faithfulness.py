@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from edgewise.circuit import Found
-from edgewise.codec import Count, Finite
+from edgewise.documents import Count, Finite
 from edgewise.evaluation.records import Record
 from edgewise.problem import Problem, problem_and_circuit
 from edgewise.tables import Cell, Chart, Column, Mark, Series, Table, count, facts, number, percent

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edgewise.circuit import Circuit
+from edgewise.documents import write_json
 from edgewise.errors import SettingError
 from edgewise.evaluation.proportions import Correction
 from edgewise.graph import Edge
-from edgewise.storage import write_json
 
 TestName = Literal["equivalence", "independence", "minimality", "sufficiency", "partial necessity"]
 FORMAT, VERSION = "edgewise-hypothesis-tests", 2

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 
 from edgewise.circuit import Found
-from edgewise.codec import Count, Finite
+from edgewise.documents import Count, Finite
 from edgewise.engine import Path, Removals
 from edgewise.evaluation.records import Record
 from edgewise.methods import OnProgress, Progress, ignore_progress

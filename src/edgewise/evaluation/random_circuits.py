@@ -25,7 +25,7 @@ from torch import Tensor
 
 from edgewise.arguments import check_choice, check_seed, whole
 from edgewise.circuit import Circuit, Found
-from edgewise.codec import Count, Finite
+from edgewise.documents import Count, Finite
 from edgewise.errors import SettingError
 from edgewise.evaluation.faithfulness import normalized
 from edgewise.evaluation.records import Record

@@ -17,9 +17,8 @@ import torch
 from torch import Tensor
 
 from edgewise.circuit import Circuit
-from edgewise.codec import Finite, decoded
+from edgewise.documents import Finite, decoded, imported, read_json, write_json
 from edgewise.graph import Edge, Graph, Node
-from edgewise.storage import imported, read_json, write_json
 
 R = TypeVar("R", bound="Record")
 S = TypeVar("S", bound="SavedRecord")

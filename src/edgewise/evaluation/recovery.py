@@ -20,7 +20,7 @@ from typing import Any, Literal, get_args
 
 from edgewise.arguments import check_choice
 from edgewise.circuit import Circuit, EdgeScores, Found, circuit_of
-from edgewise.codec import Count, Finite
+from edgewise.documents import Count, Finite
 from edgewise.errors import SettingError
 from edgewise.evaluation.curves import HasScores, scores_of
 from edgewise.evaluation.records import Record

@@ -6,8 +6,8 @@ scores of any resample are then means of known numbers, exactly (up to rounding)
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
@@ -16,16 +16,16 @@ import msgspec
 import torch
 
 from edgewise.circuit import Circuit, EdgeScores
-from edgewise.codec import Count, Finite, decoded
-from edgewise.errors import FormatError, OutputError, SettingError
+from edgewise.documents import Count, Finite, decoded
+from edgewise.errors import FormatError, SettingError
 from edgewise.graph import Graph
-from edgewise.identity import Identity, difference, warn_if_untold
 from edgewise.methods import Method, OnProgress, Progress
 from edgewise.methods.execution import run_method
 from edgewise.methods.orders import ordered_search
 from edgewise.methods.search import Visit
 from edgewise.problem import Problem
-from edgewise.storage import imported, line_of, record_of, warn_of_half_line, write_text
+from edgewise.work.identity import Identity
+from edgewise.work.journal import Journal, JournalFormat
 
 
 class About(TypedDict):
@@ -167,7 +167,7 @@ def places_of(full: Circuit) -> dict[str, int]:
     return {edge.name: place for place, edge in enumerate(full.edges)}
 
 
-_FORMAT, _VERSION = "edgewise-replicates", 2
+_REPLICATES = JournalFormat("edgewise-replicates", holds="replicates")
 
 
 def replicated(
@@ -175,68 +175,36 @@ def replicated(
     make: Callable[[int], Replicate],
     work: Identity,
     full: Circuit,
-    journal: Path | None,
+    path: Path | None,
     on_progress: OnProgress,
 ) -> list[Replicate]:
     """Replicates by `make`; those that a journal of the same work holds are taken from it.
 
-    The journal is a file of JSON lines: the work (see edgewise.identity), then a replicate a line,
-    each written when it is made, so that a stopped call goes on. Raises `OutputError`,
+    Each is in the journal when it is made, so that a stopped call goes on. Raises `OutputError`,
     `FormatError`.
     """
-    done = {} if journal is None else _kept(journal, work, full)
-    places = places_of(full)
-    result = []
-    for number, index in enumerate(indices, start=1):
-        replicate = done.get(index)
-        if replicate is None:
-            replicate = make(index)
-            if journal is not None:
-                _append(journal, replicate.to_json(places))
-        result.append(replicate)
-        on_progress(Progress(number, len(indices), f"{replicate.n_edges} edges"))
+    result, places = [], places_of(full)
+    with nullcontext() if path is None else Journal(path, _REPLICATES, work) as journal:
+        kept = {} if journal is None else _kept(journal, full)
+        for number, index in enumerate(indices, start=1):
+            replicate = kept.get(index)
+            if replicate is None:
+                replicate = make(index)
+                if journal is not None:
+                    journal.add(replicate.to_json(places))
+            result.append(replicate)
+            on_progress(Progress(number, len(indices), f"{replicate.n_edges} edges"))
     return result
 
 
-def _kept(path: Path, work: Identity, full: Circuit) -> dict[int, Replicate]:
-    warn_if_untold(work)
-    if not path.exists():
-        header = {"format": _FORMAT, "version": _VERSION, "work": work}
-        write_text(json.dumps(header) + "\n", path)
-        return {}
-    try:
-        whole, _, half = path.read_text(encoding="utf-8").rpartition("\n")
-    except (OSError, UnicodeDecodeError) as reason:
-        raise FormatError(f"{path}: cannot read it as a journal: {reason}") from reason
-    complaint = f"{path}: not a journal of replicates"
-    first, *lines = [record_of(line, complaint) for line in whole.splitlines()] or [None]
-    first = imported(first, str(path), _FORMAT, _VERSION)
-    differs = difference(first.get("work"), work)
-    if differs:
-        raise OutputError(
-            f"{path} holds replicates of other work: {differs}. "
-            "Ask for the same again, choose another file, or remove it."
-        )
-    if half:
-        warn_of_half_line(path)
-        write_text(whole + "\n", path)
-    found = [decoded(ReplicateLine, line, f"{path}: not a replicate") for line in lines]
-    circuits = circuits_of(full.graph, [line.edges for line in found], f"{path}: not a replicate")
+def _kept(journal: Journal, full: Circuit) -> dict[int, Replicate]:
+    complaint = f"{journal.path}: not a replicate"
+    lines = [decoded(ReplicateLine, record, complaint) for record in journal.records]
+    circuits = circuits_of(full.graph, [line.edges for line in lines], complaint)
     return {
         line.index: Replicate(line.index, line.drawn, circuit, line.loss)
-        for line, circuit in zip(found, circuits, strict=True)
+        for line, circuit in zip(lines, circuits, strict=True)
     }
-
-
-def _append(path: Path, line: Mapping[str, Any]) -> None:
-    try:
-        with path.open("a", encoding="utf-8") as file:
-            file.write(line_of(line))
-    except OSError as reason:
-        raise OutputError(
-            f"cannot write {path}: {reason.strerror}. The replicates before are in it: the same "
-            "call goes on from there."
-        ) from reason
 
 
 def check_enough(problem: Problem, what: str) -> None:

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from edgewise.arguments import chance, check_seed, positive, share, whole
 from edgewise.circuit import Circuit
-from edgewise.codec import Chance, Finite, Plain, decoded
+from edgewise.documents import Chance, Finite, Plain, decoded, imported, read_json, write_json
 from edgewise.errors import SettingError
 from edgewise.evaluation.jaccard_spread import JaccardSpread
 from edgewise.evaluation.proportions import Interval, proportion_interval
@@ -46,10 +46,9 @@ from edgewise.evaluation.resampling import (
 )
 from edgewise.evaluation.variation import Over, checked_over, varied
 from edgewise.graph import Edge
-from edgewise.identity import of_problem
 from edgewise.methods import AnyMethod, OnProgress, ignore_progress, method_of
 from edgewise.problem import Problem, check_is_problem
-from edgewise.storage import imported, read_json, write_json
+from edgewise.work.identity import of_problem
 
 FORMAT, VERSION = "edgewise-stability", 2
 

@@ -24,7 +24,7 @@ import torch
 from jaxtyping import Bool, Shaped
 from torch import Tensor
 
-from edgewise.codec import decoded
+from edgewise.documents import decoded
 from edgewise.errors import FormatError, SettingError, UnknownName, shortened, unknown_name
 from edgewise.graph.names import SLOTS, Edge, Node, Port, Sender, Site, Slot
 from edgewise.graph.shape import HasShape, HasSpans, checked_spans, span_names

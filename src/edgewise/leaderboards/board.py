@@ -19,9 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from edgewise.blame import explained
-from edgewise.codec import Scalar, decoded
+from edgewise.documents import Scalar, decoded, imported, write_text
 from edgewise.errors import EdgewiseError, FormatError, OutputError, SettingError
-from edgewise.identity import warn_if_untold
 from edgewise.leaderboards.cell import AREAS, COLUMNS, Cell
 from edgewise.leaderboards.entrants import NAMES, Entrant, Given, entrants
 from edgewise.leaderboards.folder import BoardFolder, current, read_cells
@@ -37,7 +36,7 @@ from edgewise.leaderboards.problems import (
 from edgewise.leaderboards.standings import Standing, standings
 from edgewise.methods import OnProgress, Progress, ignore_progress
 from edgewise.model import PROGRAMS
-from edgewise.storage import imported, write_text
+from edgewise.work.identity import warn_if_untold
 
 FORMAT, VERSION = "edgewise-leaderboard", 2
 

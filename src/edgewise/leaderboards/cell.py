@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
-from edgewise.codec import Finite, decoded
+from edgewise.documents import Finite, decoded
 from edgewise.errors import FormatError, shortened
 from edgewise.model import PROGRAMS
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from edgewise.errors import SettingError
-from edgewise.identity import hashed, of_function
 from edgewise.methods import METHODS, Method, method_of
 from edgewise.methods.execution import run_method, run_together
 from edgewise.methods.settings import By
 from edgewise.problem import Problem
+from edgewise.work.identity import hashed, of_function
 
 THRESHOLDS = tuple(10.0**power for power in range(-5, 1))  # of methods that have one
 # Of the methods that train: 1,000 steps each, the same for every program.

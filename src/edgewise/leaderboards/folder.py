@@ -7,27 +7,26 @@ leaderboard.html  the page, which the command writes
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from importlib.metadata import version
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
-from edgewise.errors import FormatError, OutputError, shortened
+from edgewise.errors import FormatError, OutputError
 from edgewise.leaderboards.cell import Cell
-from edgewise.storage import LineFile, imported, line_of, record_of, renamed
+from edgewise.work.journal import Journal, JournalFormat, read_journal
 
-FORMAT, VERSION = "edgewise-leaderboard-journal", 2
 JOURNAL = "journal.jsonl"
+_BOARD = JournalFormat("edgewise-leaderboard-journal", holds="a leaderboard")
 
 
 class BoardFolder:
     """The folder while cells are added; one process at a time may.
 
-    Raises `OutputError` if it cannot be written, is in use, holds something else or is of another
-    version of Edgewise; `FormatError` if its journal is broken.
+    Raises `OutputError` if it cannot be written, is in use or holds something else; `FormatError`
+    if its journal is broken.
     """
 
     def __init__(self, folder: Path) -> None:
-        self.path = folder
         try:
             folder.mkdir(parents=True, exist_ok=True)
             if not (folder / JOURNAL).exists() and any(folder.iterdir()):
@@ -36,46 +35,34 @@ class BoardFolder:
                     f"{folder} is not the folder of a leaderboard: it holds {first}. Choose a new "
                     "folder."
                 )
-            self._file = LineFile(folder / JOURNAL, work="leaderboard")
         except OSError as reason:
             raise OutputError(f"cannot write to {folder}: {reason.strerror}.") from reason
+        self._journal = Journal(folder / JOURNAL, _BOARD)
         try:
-            self.cells = _last(_cells(self._file.lines, folder / JOURNAL))
-            if not self._file.lines:
-                self._add(line_of(_header()))
+            self.cells = _last(_cells(self._journal.records, folder / JOURNAL))
         except BaseException:
-            self._file.close()
+            self._journal.close()
             raise
 
     def __enter__(self) -> BoardFolder:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        self._journal.close()
 
     def add(self, cell: Cell) -> None:
         """Keep a finished cell for good. Raises `OutputError`."""
-        self._add(line_of(cell.to_json()))
+        self._journal.add(cell.to_json(), lasting=True)
         self.cells.pop(cell.place, None)
         self.cells[cell.place] = cell
-
-    def _add(self, line: str) -> None:
-        try:
-            self._file.add(line.encode(), lasting=True)
-        except OSError as reason:
-            raise OutputError(
-                f"cannot write to {self.path}: {reason.strerror}. The cells finished before are "
-                "kept; the same call goes on from there."
-            ) from reason
 
 
 def read_cells(folder: Path) -> list[Cell]:
     """The last cell at every place, also while it is being written. Raises `FormatError`."""
-    try:
-        *lines, _ = (folder / JOURNAL).read_bytes().split(b"\n")
-    except OSError as reason:
-        raise FormatError(f"cannot read {folder / JOURNAL}: {reason.strerror}.") from reason
-    return list(_last(_cells(lines, folder / JOURNAL)).values())
+    if not (folder / JOURNAL).exists():
+        raise FormatError(f"{folder} is not the folder of a leaderboard: it has no {JOURNAL}.")
+    records = read_journal(folder / JOURNAL, _BOARD).records
+    return list(_last(_cells(records, folder / JOURNAL)).values())
 
 
 def current(cells: Iterable[Cell], now: Mapping[str, str] | None = None) -> list[Cell]:
@@ -99,26 +86,5 @@ def _last(cells: Iterable[Cell]) -> dict[tuple[str, str, int, str], Cell]:
     return last
 
 
-def _header() -> dict[str, object]:
-    return {"format": FORMAT, "version": VERSION, "edgewise": version("edgewise")}
-
-
-def _cells(lines: Sequence[bytes], source: Path) -> list[Cell]:
-    cells = []
-    for number, line in enumerate(lines, start=1):
-        complaint = f"{source}, line {number}: not a finished cell"
-        row = record_of(line, complaint)
-        if number > 1:
-            try:
-                cells.append(Cell.from_json(renamed(row), complaint))
-            except FormatError as reason:
-                why = f"{reason} Remove the line to have the cell computed again."
-                raise FormatError(why) from reason
-            continue
-        imported(row, str(source), FORMAT, VERSION)
-        if row.get("edgewise") != version("edgewise"):
-            raise OutputError(
-                f"{source} was written by Edgewise {shortened(str(row.get('edgewise')))}, and this "
-                f"is {version('edgewise')}; numbers of two versions do not mix. Choose another."
-            )
-    return cells
+def _cells(records: Iterable[Mapping[str, Any]], source: Path) -> list[Cell]:
+    return [Cell.from_json(record, f"{source}: not a finished cell") for record in records]

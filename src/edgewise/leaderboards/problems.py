@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from edgewise.arguments import check_seed
 from edgewise.circuit import Circuit
 from edgewise.errors import EdgewiseError, SettingError, quoted, unknown_name
-from edgewise.identity import hashed
 from edgewise.leaderboards.cell import Cell
 from edgewise.model import PROGRAMS
 from edgewise.patching import Ablation
 from edgewise.problem import Problem
 from edgewise.sweeps import named_task
 from edgewise.sweeps.compute import content_of
+from edgewise.work.identity import hashed
 
 # What removed edges carry. Two corruptions: as the paper corrupts programs, and tokens alone.
 ABLATIONS: dict[str, str | Ablation] = {

@@ -34,8 +34,8 @@ from edgewise.methods.settings import (
 )
 
 if TYPE_CHECKING:
-    from edgewise.identity import Identity
     from edgewise.problem import Problem
+    from edgewise.work.identity import Identity
 
 AnyMethod: TypeAlias = "str | Method | Callable[..., Any]"
 
@@ -114,8 +114,8 @@ class Method:
         return self.settings(**given)
 
     def identity(self, problem: Problem, settings: Any) -> Identity:
-        """What decides what this method finds on a problem (see edgewise.identity)."""
-        from edgewise.identity import of_problem
+        """What decides what this method finds on a problem (see work/identity.py)."""
+        from edgewise.work.identity import of_problem
 
         return {**of_problem(problem), **self.with_settings(settings)}
 
@@ -124,7 +124,7 @@ class Method:
         row = {"method": self.name, "revision": self.revision, "settings": asdict(settings)}
         if self.function is None:
             return row
-        from edgewise.identity import of_function
+        from edgewise.work.identity import of_function
 
         return {**row, "function": of_function(self.function)}
 

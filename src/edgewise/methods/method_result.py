@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from edgewise.circuit import Circuit, EdgeScores
-from edgewise.codec import Count, Finite, decoded
+from edgewise.documents import Count, Finite, decoded
 from edgewise.errors import FormatError, UnknownName, shortened
 from edgewise.graph import Edge
 

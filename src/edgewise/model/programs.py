@@ -16,10 +16,10 @@ import torch
 from safetensors.torch import load
 
 from edgewise.data.tokenizers import WordTokenizer
+from edgewise.documents import imported
 from edgewise.errors import unknown_name
 from edgewise.model.config import ModelConfig
 from edgewise.model.model import Model
-from edgewise.storage import imported
 
 _FOLDER = files("edgewise.model") / "bundled" / "programs"
 PROGRAMS: tuple[str, ...] = tuple(

@@ -17,13 +17,12 @@ import torch
 from safetensors.torch import load
 from torch import Tensor
 
-from edgewise.codec import decoded, parsed
 from edgewise.data.spaced_words import SpacedWordTokenizer
+from edgewise.documents import decoded, imported, parsed
 from edgewise.errors import unknown_name
 from edgewise.model.config import ModelConfig
 from edgewise.model.model import Model
 from edgewise.model.weights import schema
-from edgewise.storage import imported
 
 _FOLDER = files("edgewise.model") / "bundled" / "trained"
 _SUFFIX = "-untrained"

@@ -18,16 +18,16 @@ from edgewise.evaluation.faithfulness import normalized
 from edgewise.evaluation.records import Record
 from edgewise.evaluation.recovery import Confusion
 from edgewise.graph import Graph
-from edgewise.identity import Identity
 from edgewise.methods import METHODS, OnProgress, Progress, ignore_progress
 from edgewise.methods.units import units_of
 from edgewise.model import Model, load_model, reset_network
 from edgewise.problem import Problem
 from edgewise.recipes.paper import Experiment, Subject, thinned
-from edgewise.record import sweep
 from edgewise.sweeps.compute import content_of
+from edgewise.sweeps.together import sweep
 from edgewise.tasks import Task, load_task, published_groups
 from edgewise.tasks.published import PUBLISHED
+from edgewise.work.identity import Identity
 
 _VARIED = {"acdc": "threshold", "hisp": "units", "sp": "regularisation"}
 _RANDOM_SEED = 0

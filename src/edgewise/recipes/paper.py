@@ -18,7 +18,7 @@ from itertools import product
 from math import log10
 from typing import NamedTuple
 
-from edgewise.codec import Scalar, decoded
+from edgewise.documents import Scalar, decoded
 
 METHODS = ("acdc", "sp", "hisp")
 TABLES = {"corrupted": "Table 2", "zero": "Table 3"}

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from edgewise.documents import write_text
 from edgewise.evaluation.records import SavedRecord
 from edgewise.recipes.experiments import (
     ENOUGH,
@@ -21,7 +22,6 @@ from edgewise.recipes.experiments import (
 from edgewise.recipes.paper import METHODS, PaperProblem, PublishedArea, Subject, published_areas
 from edgewise.recipes.paper_charts import roc_chart, size_chart
 from edgewise.recipes.paper_tables import paper_tables, what_it_comes_to
-from edgewise.storage import write_text
 from edgewise.tables import Chart, Table, count
 
 DATA, POINTS = "reproduce.json", "points.csv"

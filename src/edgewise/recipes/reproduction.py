@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from time import monotonic
 
+from edgewise.documents import check_output_file, imported, read_json, write_json
 from edgewise.errors import (
     EdgewiseError,
     FormatError,
@@ -20,7 +21,6 @@ from edgewise.errors import (
     SettingError,
     unknown_name,
 )
-from edgewise.identity import difference, hashed
 from edgewise.methods import OnProgress, Progress, ignore_progress
 from edgewise.recipes.experiments import ExperimentRecord, perform, work_of
 from edgewise.recipes.paper import (
@@ -34,7 +34,7 @@ from edgewise.recipes.paper import (
 )
 from edgewise.recipes.reproduced import DATA, POINTS, Reproduced
 from edgewise.reporting import report
-from edgewise.storage import check_output_file, imported, read_json, write_json
+from edgewise.work.identity import difference, hashed
 
 FORMAT, VERSION = "edgewise-reproduced-cell", 2
 PAGE, _CELLS = "reproduce.html", "cells"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from edgewise.documents import write_text
 from edgewise.errors import SettingError
 from edgewise.evaluation import Comparison, HypothesisTests, Stability
 from edgewise.leaderboards import Leaderboard
-from edgewise.record import Run
 from edgewise.reporting.comparison import comparison_page
 from edgewise.reporting.groups import Given, checked
 from edgewise.reporting.judgements import stability_page, tests_page
@@ -16,7 +16,7 @@ from edgewise.reporting.leaderboard import leaderboard_page
 from edgewise.reporting.page import page
 from edgewise.reporting.result_page import result_page
 from edgewise.reporting.sweep_page import sweep_page
-from edgewise.storage import write_text
+from edgewise.run import Run
 from edgewise.sweeps import Sweep
 from edgewise.tables import Result
 

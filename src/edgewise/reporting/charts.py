@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edgewise.methods.method_result import Decision
-from edgewise.record import Run
 from edgewise.reporting.markup import Markup, coordinate, el
 from edgewise.reporting.scales import Axis, axis
 from edgewise.reporting.text import loss_label, threshold, thresholds
+from edgewise.run import Run
 from edgewise.tables import count, number
 
 WIDTH, HEIGHT = 540.0, 270.0

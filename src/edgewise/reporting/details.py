@@ -6,10 +6,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from edgewise.record import Run
 from edgewise.reporting.markup import Markup, el
 from edgewise.reporting.tables import data_table, facts
 from edgewise.reporting.text import ablation_words, thresholds
+from edgewise.run import Run
 from edgewise.tables import number, percent, plain, seconds
 
 _SHOWN_ELSEWHERE = ("accuracy", "evaluation", "faithfulness", "recovery", "groups")

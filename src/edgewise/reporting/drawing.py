@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from edgewise.graph import SLOTS, Edge, Graph, Node, Port
-from edgewise.record import Run
 from edgewise.reporting.groups import NodeGroups
 from edgewise.reporting.layout import SHOW_ALL, Box, Layout, lay_out
 from edgewise.reporting.legend import Drawn, legend
 from edgewise.reporting.markup import Markup, el, join
 from edgewise.reporting.moves import moves, titles
 from edgewise.reporting.routing import Router
+from edgewise.run import Run
 from edgewise.tables import count, number
 
 # More curves than this are a grey blur, and a file of many megabytes.

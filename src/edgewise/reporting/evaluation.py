@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-from edgewise.record import Run
 from edgewise.reporting.markup import Markup, el
 from edgewise.reporting.scatter import Dot, Level, Series, scatter
 from edgewise.reporting.tables import data_table, facts, num
+from edgewise.run import Run
 from edgewise.tables import count, number, percent
 
 _SETS = 10  # of nodes knocked out: the worst ones

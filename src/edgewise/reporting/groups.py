@@ -8,7 +8,7 @@ from typing import Any
 
 from edgewise.errors import FormatError, SettingError, unknown_name
 from edgewise.graph import Node
-from edgewise.record import Run
+from edgewise.run import Run
 from edgewise.tasks import groups_on
 
 Given = Mapping[str, Sequence[str]]  # name of a group -> names of its nodes

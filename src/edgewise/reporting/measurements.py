@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from edgewise.record import Run
 from edgewise.reporting.markup import Markup, el
 from edgewise.reporting.prompts import prompt_plot
 from edgewise.reporting.tables import data_table, facts, num
 from edgewise.reporting.text import recovery_points
+from edgewise.run import Run
 from edgewise.tables import number, percent
 
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from importlib.resources import files
 
-from edgewise.record import Run
 from edgewise.reporting.charts import trace_charts
 from edgewise.reporting.details import details_section
 from edgewise.reporting.drawing import drawing
@@ -16,6 +15,7 @@ from edgewise.reporting.markup import Markup, el, join
 from edgewise.reporting.measurements import faithfulness_section, recovery_section
 from edgewise.reporting.tables import data_table, decisions, groups_table, kept_edges, num
 from edgewise.reporting.text import settings_line, verdict
+from edgewise.run import Run
 from edgewise.tables import count, measured, percent, seconds
 
 # The browser itself refuses to load anything: the page holds all it needs.

@@ -7,9 +7,9 @@ from typing import Any
 
 from edgewise.graph import Edge
 from edgewise.methods.method_result import Decision
-from edgewise.record import Run
 from edgewise.reporting.groups import NodeGroups
 from edgewise.reporting.markup import Markup, el
+from edgewise.run import Run
 from edgewise.tables import count, number, percent
 
 MOST_DECISIONS = 2_000

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context
 from typing import Any
 
-from edgewise.record import Run
+from edgewise.run import Run
 from edgewise.tables import count, measured, percent, plain
 
 _ABLATIONS = {

@@ -10,14 +10,14 @@ from typing import Any, Literal, get_args, get_type_hints
 
 import msgspec
 
-from edgewise.codec import Finite, Scalar, decoded
+from edgewise.documents import Finite, Scalar, decoded
 from edgewise.errors import FormatError, shortened
 from edgewise.evaluation import Faithfulness
-from edgewise.identity import of_model
 from edgewise.methods import METHODS
-from edgewise.record import Run
+from edgewise.run import Run
 from edgewise.sweeps.grid import Point
 from edgewise.tasks import Task
+from edgewise.work.identity import of_model
 
 Row = dict[str, Any]  # plain values by column; None where there is nothing to say
 SETTING = "setting_"  # before the name of a method's setting

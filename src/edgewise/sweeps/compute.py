@@ -13,14 +13,15 @@ import torch
 from edgewise.blame import explained
 from edgewise.errors import OutputError
 from edgewise.evaluation import against_known, faithfulness
-from edgewise.identity import Identity, hashed, of_problem, warn_if_untold
 from edgewise.methods import OnProgress, Progress, ignore_progress, method_of
 from edgewise.problem import Problem
-from edgewise.record import Run, discover, runs_together
+from edgewise.run import Run, discover
 from edgewise.sweeps.columns import Row, asked, described, found
 from edgewise.sweeps.folder import Outcome
 from edgewise.sweeps.grid import Point
+from edgewise.sweeps.together import runs_together
 from edgewise.tasks import Task
+from edgewise.work.identity import Identity, hashed, of_problem, warn_if_untold
 
 # Makes a task of the options of a problem, which are its keywords.
 Load = Callable[..., Task]

@@ -9,7 +9,7 @@ from typing import Any
 
 from edgewise.errors import SettingError
 from edgewise.methods import method_of
-from edgewise.record import several
+from edgewise.sweeps.together import several
 
 _PLAIN = (str, int, float, bool, type(None))
 

@@ -17,9 +17,8 @@ from pathlib import Path
 import torch
 
 from edgewise.errors import OutputError
-from edgewise.storage import held
 from edgewise.sweeps.compute import Computer, Job, Load, failure
-from edgewise.sweeps.folder import AT_WORK, Outcome
+from edgewise.sweeps.folder import Outcome
 from edgewise.sweeps.timing import n_cores
 
 
@@ -113,19 +112,18 @@ def _work(connection: Connection, load: Load, unfinished: Path, threads: int) ->
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     computer = Computer(load, unfinished)
-    with held(unfinished / AT_WORK):
-        while True:
-            try:
-                job = connection.recv()
-            except (EOFError, ConnectionResetError):
-                return
-            if not _has_parent():  # killed, maybe before this process held the file
-                return
-            try:
-                reply: list[Outcome] | OutputError = computer.outcomes(job)
-            except OutputError as reason:
-                reply = OutputError(str(reason))
-            connection.send(reply)
+    while True:
+        try:
+            job = connection.recv()
+        except (EOFError, ConnectionResetError):
+            return
+        if not _has_parent():
+            return
+        try:
+            reply: list[Outcome] | OutputError = computer.outcomes(job)
+        except OutputError as reason:
+            reply = OutputError(str(reason))
+        connection.send(reply)
 
 
 def _has_parent() -> bool:

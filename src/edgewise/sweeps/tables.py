@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from edgewise.storage import write_bytes, write_text
+from edgewise.documents import write_bytes, write_text
 from edgewise.sweeps.columns import Column, Row, in_order, table_columns
 
 LINES, PARQUET = "points.jsonl", "points.parquet"

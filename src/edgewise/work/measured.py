@@ -9,7 +9,7 @@ from typing import Annotated, NotRequired, TypedDict
 
 import msgspec
 
-from edgewise.codec import Count, Finite
+from edgewise.documents import Count, Finite
 
 
 class _Spread(TypedDict):

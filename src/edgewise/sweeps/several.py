@@ -10,13 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from edgewise.errors import EdgewiseError, OutputError, SettingError
-from edgewise.identity import difference, warn_if_untold
 from edgewise.methods import AnyMethod, Method, OnProgress, Progress, ignore_progress, method_of
 from edgewise.problem import Problem, check_is_problem
-from edgewise.record.discover import discover
-from edgewise.record.folder import check_output_folder
-from edgewise.record.journal import remove_unfinished
-from edgewise.record.run import Run
+from edgewise.run import Run, check_output_folder, discover
+from edgewise.work.identity import difference, warn_if_untold
+from edgewise.work.store import remove_unfinished
 
 
 def discover_each(

@@ -1,25 +1,108 @@
-"""Files that outlive a crash: whole or absent, or lines that are added one after the other."""
+"""Documents of JSON and the files they lie in: typed, versioned, written whole or not at all.
+
+A text becomes plain data (`parsed`), plain data of any version of ours becomes that of today
+(`imported`), and that becomes typed records (`decoded`). Files outlive a crash: a reader sees the
+old one or the new one, never half.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import stat
+import sys
 import tempfile
-import time
-import warnings
-import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Annotated, Any, TypeVar
 
-from edgewise.codec import parsed
+import msgspec
+
 from edgewise.errors import FormatError, OutputError, shortened
 
-_CHECKSUM = "crc32"  # of the rest of a line, in a record
+T = TypeVar("T")
 
+_LARGEST = sys.float_info.max
+Finite = Annotated[float, msgspec.Meta(ge=-_LARGEST, le=_LARGEST)]  # neither NaN nor infinite
+Chance = Annotated[float, msgspec.Meta(gt=0, lt=1)]
+Count = Annotated[int, msgspec.Meta(ge=0)]
+Scalar = str | int | float | bool | None
+Plain = Mapping[str, Scalar | list[Any]]  # settings, environments, requests: of any names
+
+_WHERE = re.compile(r"(?P<what>.*?)(?: - at `(?P<key>key in )?\$\.?(?P<where>.*)`)?", re.DOTALL)
+_MANY_DIGITS = re.compile("[0-9]{19}")
+_HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")
+_DEEPEST = 64
+
+
+def parsed(text: str | bytes, complaint: str) -> Any:
+    """The value of a JSON text, if it can be written again: nothing twice, too large or too deep.
+
+    NaN and Infinity are read, as Python writes them; `Finite` fields refuse them. Raises
+    `FormatError`, which begins with `complaint`.
+    """
+    try:
+        text = text if isinstance(text, str) else text.decode()
+        whole = _whole if _MANY_DIGITS.search(text) else None
+        found = json.loads(text, object_pairs_hook=_unique, parse_int=whole)
+        if _HALF_CHARACTER.search(text):
+            json.dumps(found, ensure_ascii=False).encode()
+        _check_depth(found)
+    except (ValueError, RecursionError) as reason:  # broken JSON or UTF-8, or absurd nesting
+        raise FormatError(f"{complaint}: {shortened(str(reason), 240)}") from reason
+    return found
+
+
+def decoded(
+    kind: type[T], document: Any, source: str, *, hook: Callable[[Any, Any], Any] | None = None
+) -> T:
+    """A document of JSON as a dataclass, a TypedDict or what else msgspec converts to.
+
+    Strict: text is no number, a fraction no whole number, 0 not false. Fields that the type does
+    not have are left out. `hook` makes what msgspec does not know, of its type and its JSON. Raises
+    `FormatError`, naming `source` and the field.
+    """
+    try:
+        return msgspec.convert(document, kind, dec_hook=hook)
+    except msgspec.ValidationError as reason:
+        match = _WHERE.fullmatch(str(reason))
+        assert match is not None  # every text matches
+        what = match["what"].replace("`", "'")
+        what = "expected a finite number" if "e+308" in what else what[:1].lower() + what[1:]
+        where = ("a key of " if match["key"] else "") + (match["where"] or "")
+        found = shortened(f"{where}: {what}" if where else what, 240)
+        raise FormatError(f"{source}: {found}") from reason
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object, none of whose keys may be lost to a second one of the same name."""
+    result = dict(pairs)
+    if len(result) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{shortened(ascii(twice), 80)} is there twice")
+    return result
+
+
+def _whole(digits: str) -> int:
+    if len(digits) < 30 and -(2**63) <= int(digits) < 2**63:
+        return int(digits)
+    raise ValueError(f"{shortened(digits, 30)}, a number of {len(digits)} digits, is too large")
+
+
+def _check_depth(document: Any) -> None:
+    level = [document] if isinstance(document, dict | list) else []
+    for _ in range(_DEEPEST):
+        inner = (one.values() if isinstance(one, dict) else one for one in level)
+        level = [one for each in inner for one in each if isinstance(one, dict | list)]
+    if level:
+        raise ValueError(f"it is nested more than {_DEEPEST} deep")
+
+
+# --- versions
 
 # Keys of version 1 of our files that have another name since.
 _RENAMED = {"reference": "ablation", "references": "ablations", "by_reference": "by_ablation"}
@@ -54,6 +137,9 @@ def renamed(value: Any) -> Any:
     return _RENAMED.get(value, value) if isinstance(value, str) else value
 
 
+# --- files
+
+
 def read_json(path: Path, what: str) -> Any:
     """Parse a JSON file, with or without a byte order mark.
 
@@ -81,7 +167,7 @@ def check_output_file(path: Path | None, *, overwrite: bool = True) -> None:
     """
     if path is None:
         return
-    target = _target(path)
+    target = output_target(path)
     if not overwrite and os.path.lexists(path):
         raise OutputError(f"{path} exists. Choose another name, or add --force to replace it.")
     try:
@@ -123,8 +209,8 @@ def probe(folder: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _target(path: Path) -> Path:
-    """Where writing to a path ends: links are followed.
+def output_target(path: Path) -> Path:
+    """Where writing to a path ends, links followed.
 
     Raises `OutputError` for anything but a file that may be replaced or a name that is free.
     """
@@ -160,7 +246,7 @@ def write_bytes(data: bytes, path: Path) -> Path:
     A new file has the mode that the umask gives, one that is replaced keeps its own; a link stays
     one, and what it names is written.
     """
-    target = _target(path)
+    target = output_target(path)
     temporary = target.with_name(f".{target.name[:50]}.{secrets.token_hex(4)}")
     try:
         try:
@@ -177,114 +263,3 @@ def write_bytes(data: bytes, path: Path) -> Path:
     except OSError as reason:
         raise OutputError(f"cannot write {shortened(str(path))}: {reason.strerror}") from reason
     return path
-
-
-def line_of(record: Mapping[str, Any]) -> str:
-    """A line of JSON with a checksum of itself. Raises `ValueError` for what JSON has not."""
-    text = json.dumps(record, allow_nan=False)
-    return f'{text[:-1]}, "{_CHECKSUM}": {zlib.crc32(text.encode())}}}\n'
-
-
-def record_of(line: str | bytes, complaint: str) -> Any:
-    """The record of `line_of`, or of a line without a checksum.
-
-    Raises `FormatError`, which begins with `complaint`, also if it is not as it was written.
-    """
-    record = parsed(line, complaint)
-    kept = record.pop(_CHECKSUM, None) if isinstance(record, dict) else None
-    if kept is not None and kept != zlib.crc32(json.dumps(record).encode()):
-        raise FormatError(
-            f"{complaint}: its checksum is another: the line was changed after it was written"
-        )
-    return record
-
-
-def warn_of_half_line(path: Path) -> None:
-    """Tell the user that the end of a file is dropped, as a killed process leaves it."""
-    warnings.warn(
-        f"{path} ends in half a line, as after a crash: it is dropped, and its work done again.",
-        stacklevel=3,
-    )
-
-
-class LineFile:
-    """Lines that are only ever added, in a file that one process at a time may use.
-
-    `lines` are those that were in it. What a killed process left half-written is dropped, with a
-    warning. The lock
-    is the system's: it is gone with its process, however that ended. Raises `OSError` if the file
-    cannot be read and written, `OutputError` if another process uses it.
-    """
-
-    def __init__(self, path: Path, *, work: str = "work") -> None:
-        self._path = path
-        self._file = _target(path).open("a+b")
-        try:
-            self._lock(work)
-            self._file.seek(0)
-            *self.lines, half = self._file.read().split(b"\n")
-            if half:
-                warn_of_half_line(path)
-                self._file.truncate(self._file.tell() - len(half))
-        except BaseException:
-            self.close()
-            raise
-
-    def add(self, lines: bytes, *, lasting: bool = False) -> None:
-        """Write whole lines; raises `OSError`, and what is half-written then is dropped later.
-
-        They outlive this process from here on and, if `lasting`, a power cut.
-        """
-        self._file.write(lines)
-        self._file.flush()
-        if lasting:
-            os.fsync(self._file.fileno())
-
-    def close(self) -> None:
-        """Give the file back."""
-        with suppress(OSError):  # what could not be written, `add` has told
-            self._file.close()
-
-    def _lock(self, work: str) -> None:
-        try:
-            import fcntl  # not on Windows, which has no such locks
-        except ImportError:
-            return
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise OutputError(
-                f"{self._path} is in use: another process is at work on the same {work}."
-            ) from None
-        except OSError:
-            pass  # a file system without locks
-
-
-def held(path: Path) -> IO[bytes]:
-    """The file, made if need be, with a lock that several processes may hold while they live."""
-    file = path.open("ab")
-    with suppress(ImportError, OSError):  # no such locks here
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_SH)
-    return file
-
-
-def wait_until_nobody_holds(path: Path, seconds: float) -> bool:
-    """Whether all processes that held the file have given it back, or ended, within the time."""
-    try:
-        import fcntl
-    except ImportError:
-        return True
-    deadline = time.monotonic() + seconds
-    with path.open("ab") as file:
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return True
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    return False
-                time.sleep(0.02)
-            except OSError:
-                return True  # a file system without locks

@@ -7,13 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 from edgewise.errors import SettingError
-from edgewise.identity import of_problem
 from edgewise.methods import AnyMethod, Method, OnProgress, Progress, ignore_progress, method_of
 from edgewise.methods.execution import run_together
 from edgewise.problem import Problem, check_is_problem
-from edgewise.record.discover import discover
-from edgewise.record.finish import Clock, finished_run
-from edgewise.record.run import Run
+from edgewise.run import Clock, Run, discover, finished_run
+from edgewise.work.identity import of_problem
 
 
 def sweep(

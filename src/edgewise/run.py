@@ -1,0 +1,421 @@
+"""A finished run: what it is, how it is found, and its folder.
+
+1. `discover` resolves the settings, asks the method, and measures the circuit it found.
+2. `Run` describes that so completely that it can be judged and repeated.
+3. A run's folder holds run.json, circuit.json, trace.jsonl and scores.safetensors.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+
+from edgewise.circuit import Circuit, EdgeScores
+from edgewise.documents import Count, Finite, Plain, decoded, imported, read_json, read_text
+from edgewise.errors import FormatError, shortened
+from edgewise.evaluation import faithfulness
+from edgewise.graph import Graph
+from edgewise.methods import METHODS, AnyMethod, OnProgress, ignore_progress, method_of
+from edgewise.methods.execution import run_method
+from edgewise.methods.journal import FileJournal, read_trace
+from edgewise.methods.method_result import Decision, MethodResult
+from edgewise.methods.search import threshold_interval
+from edgewise.problem import Problem, check_is_problem
+from edgewise.work import store
+from edgewise.work.identity import Identity
+from edgewise.work.measured import Measurements
+from edgewise.work.store import environment, peak_memory_bytes, write_folder
+
+FORMAT = "edgewise-run"
+VERSION = 2
+_FILES = ("run.json", "circuit.json", "trace.jsonl", "scores.safetensors")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a run cost. Peak memory is the process's (or, on a GPU, the device's), in bytes."""
+
+    seconds: Finite
+    forward_passes: Count
+    backward_passes: Count
+    edge_tests: Count
+    edges_skipped: Count
+    peak_memory_bytes: Count
+    variants: Count = 0  # edge removals evaluated by the method, those in vain included
+    taken_over: Count = 0  # tests a stopped run had done; time, passes, variants are since then
+
+
+@dataclass(frozen=True)
+class ProblemSummary:
+    """A problem as a record keeps it: everything that names and identifies its parts."""
+
+    model: str
+    model_config: Mapping[str, Any]
+    processing: str
+    source: str  # of the prompt pairs
+    n_prompts: Count
+    pairs_sha256: str
+    metric: str
+    unit: str
+    higher_is_better: bool
+    ablation: Mapping[str, Any]
+    batch_size: int | None
+    target: str | None = None  # the model whose logits metrics compare with, if it is another one
+    bos: bool | None = None  # whether texts were begun with BOS; None for token ids
+    chat: bool = False  # whether they are the user's turn in the tokenizer's chat template
+    left_out: list[str] = field(default_factory=list)  # rows of its file, and what is wrong
+
+    @classmethod
+    def of(cls, problem: Problem) -> ProblemSummary:
+        metric = problem.metric
+        return cls(
+            model=problem.model.name,
+            model_config=problem.model.config.to_json(),
+            processing=problem.model.processing,
+            source=problem.pairs.source,
+            n_prompts=len(problem.pairs),
+            pairs_sha256=problem.pairs.sha256,
+            metric=metric.name,
+            unit=metric.unit,
+            higher_is_better=metric.higher_is_better,
+            ablation=problem.ablation.to_json(),
+            batch_size=problem.batch_size,
+            target=None if problem.target is None else problem.target.name,
+            bos=problem.pairs.bos,
+            chat=problem.pairs.chat,
+            left_out=[str(fault) for fault in problem.pairs.left_out],
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One finished run: what was asked, what was found, what it cost, and where it ran.
+
+    `settings_given` are the keywords as passed, `settings` all of them as used. `measurements`
+    holds results by name (`faithfulness`, and `recovery` where a published circuit exists).
+    `request` says how the command line made the problem, so that it can be made again.
+    """
+
+    method: str
+    settings_given: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    problem: ProblemSummary
+    circuit: Circuit
+    scores: EdgeScores
+    trace: tuple[Decision, ...]
+    cost: Cost
+    environment: Mapping[str, Any]
+    started: str  # ISO 8601, UTC
+    margin: float | None = None  # smallest distance of a decision to the threshold
+    measurements: Mapping[str, Any] = field(default_factory=dict)
+    request: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()  # what to know before trusting the result
+    work: Mapping[str, Any] = field(default_factory=dict)  # see work/identity.py; empty of old runs
+    worst_error: float | None = None  # of estimates (precision "reduced"), as a part of its bound
+
+    @property
+    def threshold_interval(self) -> tuple[float, float] | None:
+        """(low, high): every threshold above `low`, up to and including `high`, gives this circuit.
+
+        `high` is infinite if nothing was kept. None for methods without decisions, and for
+        decisions by tests, which do not follow from the deltas alone.
+        """
+        if any(decision.evidence is not None for decision in self.trace):
+            return None
+        return threshold_interval(self.trace, absolute=bool(self.settings.get("absolute")))
+
+    @property
+    def title(self) -> str:
+        """One phrase for headings: the behaviour, the model, the method."""
+        task = self.request.get("task") or self.problem.source
+        model = "" if task == self.problem.model else f" on {self.problem.model}"
+        return f"{task}{model}, {self.method}"
+
+    def with_(
+        self,
+        *,
+        measurements: Mapping[str, Any] | None = None,
+        request: Mapping[str, Any] | None = None,
+    ) -> Run:
+        """This run with more measurements, or with the request that led to it."""
+        return replace(
+            self,
+            measurements={**self.measurements, **(measurements or {})},
+            request={**self.request, **(request or {})},
+        )
+
+    def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
+        """Write the run into a new or empty folder, all of it or nothing. Raises `OutputError`.
+
+        With `overwrite` it may take the place of another run, which is gone once this is written.
+        """
+        folder = Path(folder)
+        check_output_folder(folder, overwrite=overwrite)
+        write_folder(folder, lambda partial: _write(self, partial))
+        return folder
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Run:
+        """Read a run from its folder. Raises `FormatError`, naming the file and the field."""
+        return _read(Path(folder))
+
+
+# --- finding one
+
+
+def discover(
+    problem: Problem,
+    method: AnyMethod = "acdc",
+    *,
+    on_progress: OnProgress = ignore_progress,
+    journal: str | Path | None = None,
+    **settings: Any,
+) -> Run:
+    """Find the circuit of a problem with any method; the method's settings are keywords.
+
+    A method is one of `edgewise methods` by its name, or your own: a function (problem) -> scores
+    or circuit, or "module:function" (see `edgewise.methods.method_of`).
+
+    `journal` is a folder that keeps what has been decided: if the run is stopped, the same call
+    goes on from there and makes the same decisions. Remove it when the run is saved.
+
+    The run's `measurements["faithfulness"]` is on the problem's own prompts: judge a circuit on
+    held-out ones with `edgewise.faithfulness`. Raises `UnknownName`, `SettingError`, `MetricError`;
+    for a journal that cannot be written or is about other work `OutputError`, for a broken one
+    `FormatError`.
+
+    >>> import edgewise as ew
+    >>> problem = ew.load_task("tracr-reverse").problem
+    >>> discover(problem, method="acdc", threshold=0.01).circuit.n_edges
+    15
+    >>> discover(problem, lambda problem: ew.exact(problem).scores, edges=15).circuit.n_edges
+    15
+    """
+    check_is_problem(problem, "discover")
+    chosen = method_of(method)
+    resolved = chosen.resolve(settings)
+    clock = Clock(problem)
+    problem.baselines()  # a metric that fails on the empty circuit fails now, not after hours
+    work = chosen.identity(problem, resolved)
+    taken_over = 0
+    if journal is None:
+        finding = run_method(chosen, problem, resolved, on_progress=on_progress)
+    else:
+        kept = FileJournal(journal, work)
+        with kept:
+            taken_over = len(kept.records)
+            finding = run_method(chosen, problem, resolved, on_progress=on_progress, journal=kept)
+    given = {name: getattr(resolved, name) for name in settings}
+    return finished_run(problem, work, given, resolved, finding, clock, taken_over=taken_over)
+
+
+class Clock:
+    """The time of day, and seconds and passes since then, until it is stopped."""
+
+    def __init__(self, problem: Problem) -> None:
+        self._problem, self._passes = problem, problem.passes()
+        self.started = datetime.now(UTC).isoformat(timespec="seconds")
+        self._start = time.perf_counter()
+        self._stopped: tuple[float, int, int] | None = None
+
+    def stop(self) -> tuple[float, int, int]:
+        """What it shows, from the first call on."""
+        if self._stopped is None:
+            seconds = time.perf_counter() - self._start
+            forward, backward = self._problem.passes()
+            self._stopped = seconds, forward - self._passes[0], backward - self._passes[1]
+        return self._stopped
+
+
+def finished_run(
+    problem: Problem,
+    work: Identity,
+    given: dict[str, Any],
+    settings: Any,
+    finding: MethodResult,
+    clock: Clock,
+    *,
+    taken_over: int = 0,
+) -> Run:
+    """The run of a finding, with its circuit's faithfulness. Stops the clock.
+
+    `work` is its method's `identity`. Raises `ModelChanged` if the model changed meanwhile.
+    """
+    seconds, forward, backward = clock.stop()
+    accuracy = problem.accuracy()
+    measurements = {"faithfulness": faithfulness(problem, finding.circuit).to_json()}
+    notes = finding.notes
+    if accuracy is not None:
+        measurements["accuracy"] = accuracy.to_json()
+        notes += (f"On these prompts {accuracy}",) if accuracy.low else ()
+    return Run(
+        method=work["method"],
+        settings_given=given,
+        settings=asdict(settings),
+        problem=ProblemSummary.of(problem),
+        circuit=finding.circuit,
+        scores=finding.scores,
+        trace=finding.trace,
+        cost=Cost(
+            seconds=seconds,
+            forward_passes=forward,
+            backward_passes=backward,
+            edge_tests=finding.edge_tests,
+            edges_skipped=finding.edges_skipped,
+            peak_memory_bytes=peak_memory_bytes(problem.model.device),
+            variants=finding.variants,
+            taken_over=taken_over,
+        ),
+        environment=environment(problem.model),
+        started=clock.started,
+        margin=finding.margin,
+        worst_error=finding.worst_error,
+        measurements=measurements,
+        request=request_of(problem),
+        notes=(*problem.pairs.notes, *notes, *_constant(problem, finding)),
+        work=work,
+    )
+
+
+def _constant(problem: Problem, finding: MethodResult) -> tuple[str, ...]:
+    """A note if no edge had an effect on the metric."""
+    if finding.scores.values.any() or not finding.scores.graph.n_edges:
+        return ()
+    return (
+        f"No edge changed {problem.metric.name!r}: every score is exactly 0. The metric may be "
+        "constant on these prompts, so this circuit says nothing about the model.",
+    )
+
+
+def request_of(problem: Problem) -> dict[str, Any]:
+    """What the command line needs to make the problem again; empty if it cannot."""
+    if not problem.origin or problem.ablation.prompts or problem.target:
+        return {}
+    graph = problem.graph
+    shared = problem.model.config.group > 1
+    return {
+        **problem.origin,
+        **({"ungroup_heads": graph.kv_heads is None} if shared else {}),
+        "metric": problem.metric.name,
+        "ablation": problem.ablation.kind,
+        "split_qkv": graph.split_qkv,
+        "split_heads": graph.split_heads,
+        "split_embed": graph.split_embed,
+        "switches": graph.switches,
+        "spans": None if graph.spans is None else ",".join(graph.spans),
+        "batch_size": problem.batch_size,
+        "dtype": str(problem.model.dtype).removeprefix("torch."),
+    }
+
+
+# --- its folder
+
+
+def check_output_folder(folder: Path, *, overwrite: bool = False) -> None:
+    """Raise `OutputError` unless a run could be written there. Call it before the work starts.
+
+    With `overwrite` the folder may hold a run, and nothing else.
+    """
+    store.check_output_folder(folder, FORMAT, _FILES, overwrite=overwrite)
+
+
+def _write(run: Run, folder: Path) -> None:
+    (folder / "run.json").write_text(json.dumps(_document(run), indent=1) + "\n", encoding="utf-8")
+    run.circuit.save(folder / "circuit.json")
+    scores = save({"values": run.scores.values.contiguous()})
+    (folder / "scores.safetensors").write_bytes(scores)
+    lines = [json.dumps(decision.to_json()) for decision in run.trace]
+    (folder / "trace.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+def _document(run: Run) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "method": run.method,
+        "settings_given": dict(run.settings_given),
+        "settings": dict(run.settings),
+        "problem": asdict(run.problem),
+        "n_edges": run.circuit.n_edges,
+        "circuit_id": run.circuit.id,
+        "scores": {"method": run.scores.method, "meaning": run.scores.meaning},
+        "cost": asdict(run.cost),
+        "environment": dict(run.environment),
+        "started": run.started,
+        "margin": run.margin,
+        "notes": list(run.notes),
+        "worst_error": run.worst_error,
+        "work": dict(run.work),
+        "measurements": dict(run.measurements),
+        "request": dict(run.request),
+    }
+
+
+@dataclass(frozen=True)
+class _Scores:
+    method: str
+    meaning: str
+
+
+@dataclass(frozen=True)
+class _Document:
+    """What run.json holds."""
+
+    method: str
+    settings_given: Plain
+    settings: Plain
+    problem: ProblemSummary
+    circuit_id: str
+    scores: _Scores
+    cost: Cost
+    environment: Plain
+    started: str
+    measurements: Measurements
+    request: Plain
+    margin: Finite | None = None
+    notes: tuple[str, ...] = ()
+    worst_error: Finite | None = None
+    work: dict[str, Any] = field(default_factory=dict)
+
+
+def _read(folder: Path) -> Run:
+    source = folder / "run.json"
+    document = read_json(source, "run")
+    document = imported(document, str(source), FORMAT, VERSION)
+    found = decoded(_Document, document, f"{source}: not a complete run folder")
+    if found.method in METHODS:
+        decoded(METHODS[found.method].settings, dict(found.settings), f"{source}: settings")
+    circuit = Circuit.load(folder / "circuit.json")
+    if circuit.id != found.circuit_id:
+        raise FormatError(
+            f"{folder}: circuit.json holds circuit {circuit.id}, but run.json is about "
+            f"{shortened(found.circuit_id)}. One of them was changed."
+        )
+    trace = read_text(folder / "trace.jsonl", "trace").splitlines()
+    fields = {**vars(found), "measurements": document["measurements"]}
+    del fields["circuit_id"]
+    return Run(
+        **fields | {"scores": _scores(folder / "scores.safetensors", circuit.graph, found.scores)},
+        circuit=circuit,
+        trace=read_trace(trace, str(folder / "trace.jsonl"), circuit.graph),
+    )
+
+
+def _scores(path: Path, graph: Graph, about: _Scores) -> EdgeScores:
+    if not path.is_file():
+        raise FormatError(f"cannot read the scores file {path}: there is no such file.")
+    try:
+        values = load_file(path)["values"]
+        if not values.is_floating_point():
+            raise FormatError(f"it holds {values.dtype}")
+        return EdgeScores(graph, values, about.method, about.meaning)
+    except (KeyError, ValueError, OSError, SafetensorError) as reason:
+        raise FormatError(f"{path}: not a scores file: {shortened(str(reason), 240)}") from reason
