@@ -38,9 +38,9 @@ REVERSE = ("discover", "--task", "tracr-reverse", "--threshold", "0.01")
 def test_discover_evaluate_report(capsys, tmp_path):
     run, page = tmp_path / "run", tmp_path / "report.html"
     out = ok(capsys, *REVERSE, "--out", run, "--report", page)
-    assert "15 of 106 edges kept" in out
-    assert "published: 15 of its 15 edges found, 0 others." in out
-    assert re.search(r"^same circuit for thresholds in \([\d.e-]+, 0\.2\d\d\]$", out, re.MULTILINE)
+    assert "15 of 106 edges are kept" in out
+    assert "It finds 15 of the 15 published edges, and 0 others." in out
+    assert re.search(r"circuit is the same for thresholds in \([-\d.e]+, 0\.2\d\d\]\.$", out, re.M)
     assert "a3.h0-&gt;logits" in page.read_text()
     out = ok(capsys, "evaluate", run)
     assert "published: It finds 15 of the 15 known edges, and 0 others." in out

@@ -135,7 +135,7 @@ def half(tmp_path):
 def test_resume_of_a_run_that_python_started(half, capsys):
     code, out, err = edgewise(capsys, *REVERSE, "--out", half, "--resume")
     assert code == 0
-    assert "15 of 106 edges kept" in out
+    assert "15 of 106 edges are kept" in out
     assert "57 edges tested (20 taken over from the stopped run)" in " ".join(out.split())
     assert f"going on after 20 decisions, kept in {half}.unfinished\n" in err
     assert [p.name for p in half.parent.iterdir()] == ["run"]

@@ -86,11 +86,15 @@ def deliver(
 
         write_report(result, report)
     if json:
-        files = {"out": out, "report": report}
-        as_json(result.to_json() | {k: None if v is None else str(v) for k, v in files.items()})
+        as_json(result.to_json() | files(out=out, report=report))
         return
     print_result(result)
     wrote(out, report)
+
+
+def files(**paths: Path | None) -> dict[str, str | None]:
+    """Where outputs are, for JSON."""
+    return {name: None if path is None else str(path) for name, path in paths.items()}
 
 
 def wrote(*paths: object) -> None:

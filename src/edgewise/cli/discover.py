@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 import edgewise as ew
-from edgewise.cli import console, results
+from edgewise.cli import console
 from edgewise.cli.options import Force, Json, MethodName, ProblemOptions, Report, Settings
 from edgewise.cli.problems import build, seeded
 from edgewise.documents import check_output_file
@@ -68,9 +70,28 @@ def discover(
     if report is not None:
         ew.report([run], report)
     if json:
-        console.as_json(results.run_json(run, out, report))
+        console.as_json(_document(run) | console.files(out=out, report=report))
     else:
-        results.print_run(run, out, report)
+        console.show(ew.reporting.text.RunResult(run))
+        console.wrote(out, report)
+
+
+def _document(run: ew.Run) -> dict[str, Any]:
+    """A run as JSON, which has no infinity: an end of the thresholds that is not there is null."""
+    ends = run.threshold_interval
+    return {
+        "method": run.method,
+        "settings": dict(run.settings),
+        "n_edges": run.circuit.n_edges,
+        "n_edges_total": run.circuit.graph.n_edges,
+        "edges": [edge.name for edge in run.circuit.edges],
+        "margin": run.margin,
+        "notes": list(run.notes),
+        "threshold_interval": ends and [x if math.isfinite(x) else None for x in ends],
+        "worst_error": run.worst_error,
+        "measurements": dict(run.measurements),
+        "cost": asdict(run.cost),
+    }
 
 
 def _estimate(problem: ProblemOptions, method: str, settings: Any, *, json: bool) -> None:
@@ -85,9 +106,9 @@ def _estimate(problem: ProblemOptions, method: str, settings: Any, *, json: bool
     with console.progress_bar("estimating", quiet=json) as on_progress:
         estimate = forecast(task.problem, settings, on_progress=on_progress)
     if json:
-        console.as_json(results.forecast_json(estimate))
+        console.as_json(asdict(estimate))
     else:
-        results.print_forecast(estimate)
+        console.show(estimate)
 
 
 # --- the folder beside --out that keeps a run's decisions until the run is written

@@ -23,6 +23,8 @@ from edgewise.methods.settings import ACDCSettings, EAPIGSettings
 from edgewise.methods.visits import is_read, visits
 from edgewise.problem import Problem
 from edgewise.progress import OnProgress, Progress, ignore_progress
+from edgewise.tables import Chart, Table
+from edgewise.tables import seconds as duration
 
 _SAMPLE = 0.02  # of the tests expected
 _LATER_TESTS = 1.25
@@ -43,6 +45,33 @@ class Forecast:
     sampled_tests: int
     finished: bool
     at_most: bool
+
+    @property
+    def title(self) -> str:
+        return "What the run will take"
+
+    def sentences(self) -> tuple[str, ...]:
+        """Time, memory and tests; and what they are known from."""
+        how_known = f"That was the whole run, made for this: {self.sampled_tests} tests."
+        if not self.finished:
+            how_known = (
+                f"From every edge's attribution, and the first {self.sampled_tests} tests of the "
+                "run. Expect it within a factor of two."
+            )
+        return (
+            f"{'At most' if self.at_most else 'About'} {duration(self.seconds)}, and at most "
+            f"{self.memory_bytes / 1e6:,.0f} MB beside the model: {self.edge_tests:,} edge tests, "
+            f"{self.edges_kept:,} edges kept.",
+            how_known,
+        )
+
+    def tables(self) -> tuple[Table, ...]:
+        """None: the sentences say it."""
+        return ()
+
+    def charts(self) -> tuple[Chart, ...]:
+        """None."""
+        return ()
 
 
 class _Enough(Exception):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context
 from typing import Any
 
 from edgewise.run import Run
-from edgewise.tables import count, measured, percent, plain
+from edgewise.tables import Chart, Column, Table, count, measured, number, percent, plain, seconds
 
 _ABLATIONS = {
     "corrupted": "its value on the corrupted prompt",
@@ -65,14 +66,65 @@ def loss_label(run: Run) -> str:
     return f"loss = {sign}{name}" + (f" ({unit})" if unit else "")
 
 
+@dataclass(frozen=True)
+class RunResult:
+    """What a finished run says: its sentences and tables, as any other result has them."""
+
+    run: Run
+
+    @property
+    def title(self) -> str:
+        return self.run.title
+
+    def sentences(self) -> tuple[str, ...]:
+        """The verdict, what it cost, how sure the decisions are, and what to know before."""
+        run, same = self.run, thresholds(self.run)
+        sentences = [*_verdict(run), _cost(run)]
+        if run.margin is not None:
+            sentences.append(f"The closest decision is {number(run.margin)} from the threshold.")
+        if same is not None:
+            sentences.append(f"The circuit is the same for thresholds in {same}.")
+        return *sentences, *(f"Note: {note}" for note in run.notes)
+
+    def tables(self) -> tuple[Table, ...]:
+        """The kept edges, by the size of their scores."""
+        scores = {edge.name: self.run.scores.of(edge) for edge in self.run.circuit.edges}
+        rows = sorted(scores.items(), key=lambda item: -abs(item[1]))
+        columns = Column("edge", "name"), Column(self.run.scores.meaning, "number")
+        return (Table("", columns, tuple(rows)),) if rows else ()
+
+    def charts(self) -> tuple[Chart, ...]:
+        """None: what the trace looks like is drawn on the run's page."""
+        return ()
+
+
 def verdict(run: Run) -> str:
     """What was found, in sentences that hold for exactly these measurements."""
+    return " ".join(_verdict(run))
+
+
+def _verdict(run: Run) -> list[str]:
     sentences = [_size(run), _dangling(run)]
     faith = run.measurements.get("faithfulness")
     if faith:
         sentences += [_effect(run, faith), _share(faith)]
-    sentences += [_recovered(point) for point in recovery_points(run)]
-    return " ".join(sentence for sentence in sentences if sentence)
+    sentences += [_recovered(point, "published edges") for point in recovery_points(run)]
+    truth = run.measurements.get("recovery_of_truth")
+    if truth:
+        sentences.append(_recovered(truth["points"][0], "edges of the structural truth"))
+    return [sentence for sentence in sentences if sentence]
+
+
+def _cost(run: Run) -> str:
+    cost = run.cost
+    work = f"{cost.forward_passes:,} forward and {cost.backward_passes:,} backward passes"
+    if cost.edge_tests:
+        before = ""
+        if cost.taken_over:
+            before = f" ({cost.taken_over:,} taken over from the stopped run)"
+        work = f"{cost.edge_tests:,} edges tested{before}, {cost.edges_skipped:,} skipped"
+    since = " since it went on" if cost.taken_over else ""
+    return f"It took {work}, and {seconds(cost.seconds)}{since}."
 
 
 def _size(run: Run) -> str:
@@ -134,10 +186,10 @@ def _share(faith: Mapping[str, Any]) -> str:
     return f"The circuit keeps {percent(share)} of the effect."
 
 
-def _recovered(point: Mapping[str, Any]) -> str:
+def _recovered(point: Mapping[str, Any], what: str) -> str:
     edges = point["edges"]
     return (
-        f"It finds {edges['true_positives']:,} of the {edges['n_true']:,} published edges, and "
+        f"It finds {edges['true_positives']:,} of the {edges['n_true']:,} {what}, and "
         f"{count(edges['false_positives'], 'other')}."
     )
 
