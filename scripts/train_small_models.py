@@ -23,7 +23,7 @@ from pathlib import Path
 
 import torch
 
-from edgewise.data.spaced_words import SpacedWordTokenizer
+from edgewise.data.tokenizers import SpacedWordTokenizer
 from edgewise.model import ModelConfig
 from training.corpus import BOS, Corpus, model_vocabulary
 from training.export import export

@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from edgewise.data.spaced_words import SpacedWordTokenizer, cut
+from edgewise.data.tokenizers import SpacedWordTokenizer, spaced_words
 from edgewise.tasks.language import BEHAVIOURS, Example, behaviour_named, split_of, vocabulary
 from edgewise.tasks.language import words as lists
 from edgewise.tasks.language.behaviour import Words
@@ -101,8 +101,8 @@ _BY_TEXT = ("induction", "capitals", "addition", "colours", "sports")
 def model_vocabulary() -> tuple[str, ...]:
     """BOS, then every word of the tasks and of the other sentences, sorted."""
     rng = Random(0)
-    said = {word for _ in range(20_000) for word in cut(sentence(rng))}
-    ends = {word for end in [".", "\n", *_ENDS.values()] for word in cut(end)}
+    said = {word for _ in range(20_000) for word in spaced_words(sentence(rng))}
+    ends = {word for end in [".", "\n", *_ENDS.values()] for word in spaced_words(end)}
     return ("<bos>", *sorted({*vocabulary(), *said, *ends}))
 
 

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from edgewise.data.spaced_words import SpacedWordTokenizer
+from edgewise.data.tokenizers import SpacedWordTokenizer
 from edgewise.model import Model
 from edgewise.model.trained import tied
 from training.corpus import BOS

@@ -8,7 +8,7 @@ import transformers
 
 import edgewise as ew
 from edgewise.data import PromptPairs, random_tokens, shuffled
-from edgewise.data.checks import doubts
+from edgewise.data.prompt_checks import doubts
 from edgewise.errors import ProblemError, SettingError
 from edgewise.evaluation import faithfulness
 from language_models import LongestWord
@@ -54,7 +54,7 @@ def test_whole_answers_where_a_wrong_one_begins_alike():
     assert pairs.answer_at[0].nonzero().flatten().tolist() == list(range(n[0] - 1, n[0] + k[0] - 1))
     assert pairs.answers[0].tolist() == pieces(right)
     assert pairs.spans["end"].nonzero()[:, 1].tolist() == [n[0] - 1, n[1] - 1]
-    assert pairs.asked.flatten().tolist() == [*pieces(right), pieces(" Rome")[0]]
+    assert pairs.answers_in_order.flatten().tolist() == [*pieces(right), pieces(" Rome")[0]]
     assert "1 prompt has a right answer that begins with the same token" in pairs.notes[0]
     left = pairs_of(
         [right, " Rome"], [wrong, " dog"], spans={"end": -1, "verb": "saw"}, padding="left"

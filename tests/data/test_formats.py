@@ -136,14 +136,14 @@ def test_a_data_frame_is_told_how():
         PromptPairs.from_dataset(Frame())
 
 
-def test_lines_of_a_list_are_found(tmp_path):
+def test_items_of_a_list_are_found(tmp_path):
     path = tmp_path / "x.json"
     path.write_text('[\n{"clean": [1]},\n\n{"clean": []}, {"clean":\n[2]}]')
     with pytest.raises(ProblemError) as caught:
         PromptPairs.from_file(path)
-    assert caught.value.faults == ("line 4, item 2: the clean prompt is empty.",)
+    assert caught.value.faults == ("item 2: the clean prompt is empty.",)
     path.write_text('[\n{"clean": [1]},\n\n{"clean": []}]')
-    with pytest.raises(ProblemError, match="line 4: the clean prompt is empty"):
+    with pytest.raises(ProblemError, match="item 2: the clean prompt is empty"):
         PromptPairs.from_file(path)
 
 
@@ -153,7 +153,7 @@ def test_a_dataset_names_its_rows():
             [ROWS[0], [1], {**ROWS[1], "corrupted": "ab"}], tokenizer=Letters()
         )
     assert caught.value.faults == (
-        "row 1: it is [1], not a mapping.",
+        'row 1: expected an object like {"clean": …}, not [1].',
         "row 2: clean has 1 tokens, corrupted 2. Pairs must have equal length.",
     )
 

@@ -9,8 +9,6 @@ from test_formats import Pieces, write_csv, write_parquet
 
 import edgewise as ew
 from edgewise.data import PromptPairs
-from edgewise.data.columns import layout_of
-from edgewise.data.tables import table_of_file, table_of_rows
 from edgewise.errors import ProblemError, SettingError
 
 OWN = {"clean": "Jim saw Eve", "corrupted": "Tom saw Eve", "answer": " Jim", "wrong": " Tom"}
@@ -37,7 +35,6 @@ def read(rows, **how):
 def test_edgewise_names_win_over_any_foreign_column(other):
     for row in ({**OWN, **other}, {**other, **OWN}):
         assert read([row]) == ("Jim saw Eve", "Tom saw Eve", [" Jim"], [" Tom"])
-        assert layout_of(table_of_rows([row], "x"), None, []).name == "Edgewise"
 
 
 @pytest.mark.parametrize("other", [OWN, IOI, PREFIXES, {"clean": "<predict> x</predict>"}])
@@ -223,8 +220,8 @@ def test_a_broken_object_over_lines_hides_no_other(tmp_path):
     path.write_text('{\n "clean": [1]\n "a": 2}\n{"clean": [1]}\n{"clean": [2}\n{"clean": [3]}')
     with pytest.raises(ProblemError) as caught:
         PromptPairs.from_file(path)
-    assert [fault.where for fault in caught.value.faults] == ["line 1", "line 5, column 13"]
-    assert "in line 2, column 14" in caught.value.faults[0]
+    assert [fault.where for fault in caught.value.faults] == ["line 1", "line 5"]
+    assert "in line 3" in caught.value.faults[0]
     assert PromptPairs.from_file(path, faulty="skip").clean.tolist() == [[1], [3]]
 
 
@@ -292,11 +289,20 @@ def test_skipping_from_the_command_line(capsys, tmp_path):
     assert "--skip-faulty is for --pairs" in err
 
 
-def test_the_layout_is_said(tmp_path):
-    path = write_csv(tmp_path / "x.csv", [{"clean": "a", "label": 3, "country_idx": 3}])
-    layout = layout_of(table_of_file(path), None, [])
-    assert layout.sentence == "layout: Edgewise (clean); not read: label, country_idx"
-    cells = [{"clean": "from 1731 to 17", "corrupted": "from 1701 to 17", "correct_idx": 31}]
-    path = write_csv(tmp_path / "x.csv", cells)
-    sentence = layout_of(table_of_file(path), None, []).sentence
-    assert sentence == "layout: EAP-IG Greater-Than (clean; corrupted; answers from correct_idx)"
+@pytest.mark.parametrize(
+    ("cells", "sentence"),
+    [
+        (
+            {"clean": "BOS 1", "label": 3, "country_idx": 3},
+            "layout: Edgewise (clean); not read: label, country_idx",
+        ),
+        (
+            {"clean": "from 1731 to 17", "corrupted": "from 1701 to 17", "correct_idx": 31},
+            "layout: EAP-IG Greater-Than (clean; corrupted; answers from correct_idx)",
+        ),
+    ],
+)
+def test_the_layout_is_said(capsys, tmp_path, cells, sentence):
+    path = write_csv(tmp_path / "x.csv", [cells])
+    _, out, _ = edgewise(capsys, "tasks", "check", path, "--model", "tracr-reverse")
+    assert out.splitlines()[0] == sentence

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import edgewise as ew
-from edgewise.data.spaced_words import SpacedWordTokenizer, cut
+from edgewise.data.tokenizers import SpacedWordTokenizer
 from edgewise.errors import UnknownName
 from edgewise.model.trained import TRAINED, UNTRAINED, initial_weights, model_card
 from edgewise.tasks.language import BEHAVIOURS, examples, vocabulary

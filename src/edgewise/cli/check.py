@@ -15,7 +15,7 @@ from edgewise.cli.options import Json, ProblemOptions
 from edgewise.errors import SettingError, kinds_of
 
 if TYPE_CHECKING:
-    from edgewise.data.faults import Fault
+    from edgewise.errors import Fault
     from edgewise.patching import Accuracy
 
 _SHOWN = 20  # kinds of faults, or warnings, that are printed
@@ -81,7 +81,7 @@ class _Checked:
         low = self.accuracy is not None and self.accuracy.low
         warnings = [
             *self.warnings,
-            *([ew.data.faults.Fault(f"{self.accuracy}", column="answers")] if low else ()),
+            *([ew.errors.Fault(f"{self.accuracy}", column="answers")] if low else ()),
         ]
         return {
             "file": self.source,
@@ -99,14 +99,14 @@ class _Checked:
 
 def _check_file(file: Path, options: ProblemOptions, *, quiet: bool) -> _Checked:
     """Raises `EdgewiseError` if the file cannot be read at all, or the model loaded."""
-    columns = ew.data.columns.parse_columns(options.columns) if options.columns else None
-    table = ew.data.tables.table_of_file(file)
+    columns = ew.data.column_names.parse_columns(options.columns) if options.columns else None
+    table = ew.data.rows.table_of_file(file)
     with console.spinner("loading", quiet=quiet):
         model = None
         if options.model is not None:
             model = ew.load_model(options.model, device=options.device)
     tokenizer = None if model is None else model.tokenizer
-    reading = ew.data.files.read_pairs(
+    reading = ew.data.reading.read_table(
         table, tokenizer, bos=options.bos, chat=options.chat, columns=columns
     )
     left_out = [f for f in reading.faults if options.skip_faulty and not f.whole and reading.labels]
@@ -141,7 +141,7 @@ def _checked(
     quiet: bool,
 ) -> _Checked:
     """What is wrong with prompts, beside `faults`, and how the model answers them."""
-    from edgewise.data.checks import doubts, misfits
+    from edgewise.data.prompt_checks import doubts, misfits
 
     warnings: list[Fault] = []
     accuracy = answers = None
@@ -149,7 +149,7 @@ def _checked(
         warnings += doubts(pairs, labels, None if model is None else model.tokenizer)
         if pairs.corrupted is not None and pairs.clean.equal(pairs.corrupted):
             text = "every corrupted prompt equals its clean one, so no edge can matter."
-            faults.append(ew.data.faults.Fault(text, column="corrupted"))
+            faults.append(ew.errors.Fault(text, column="corrupted"))
     if pairs is not None and model is not None:
         config = model.config
         sizes = {"n_tokens": config.d_vocab, "n_outputs": config.d_vocab_out}
@@ -164,8 +164,8 @@ def _checked(
         source,
         name,
         len(labels),
-        ew.data.faults.in_order(faults),
-        ew.data.faults.in_order(warnings),
+        ew.data.rows.in_order(faults),
+        ew.data.rows.in_order(warnings),
         accuracy,
         answers,
     )
@@ -204,7 +204,7 @@ def _mistakes(accuracy: Accuracy, labels: Sequence[str], model: ew.Model) -> lis
         text = f"the model's own answer is {name}"
         if accuracy.metric == "fraction-correct":
             text += ", and it prefers a wrong answer to the right one"
-        found.append(ew.data.faults.Fault(f"{text}.", where=label, column="answers"))
+        found.append(ew.errors.Fault(f"{text}.", where=label, column="answers"))
     return found
 
 

@@ -16,11 +16,10 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from edgewise.arguments import check_seed
-from edgewise.data.faults import Fault
 from edgewise.data.pairs import PromptPairs
 from edgewise.data.phrases import occurrences, swapped
-from edgewise.data.tokens import Tokenizer
-from edgewise.errors import ProblemError, SettingError
+from edgewise.data.tokenizers import Tokenizer
+from edgewise.errors import Fault, ProblemError, SettingError
 
 Entity = TypeVar("Entity", str, int)
 Prompt = TypeVar("Prompt")
@@ -42,7 +41,7 @@ def swap_entities(
     both = _with_both(
         prompts, entities, lambda pair, text: {pair[k] for *_, k in occurrences(text, *pair)}
     )
-    return ["".join(swapped(text, a, b)) for text, (a, b) in both]
+    return [swapped(text, a, b) for text, (a, b) in both]
 
 
 def swap_tokens(

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from edgewise.data.positions import whole
+from edgewise.data.rows import RowFault, whole
 from edgewise.errors import shortened
 from edgewise.graph import name_fault
 
@@ -31,14 +31,6 @@ SPELLINGS = {  # our name for a column: the spellings it is read from
 }
 ID_SPELLINGS = ("answer_ids", "wrong_ids")  # of token ids, whatever the prompts are
 Values = dict[str, Any]  # of a row, under our names
-
-
-class RowFault(Exception):
-    """What is wrong with a row, and in which of our columns."""
-
-    def __init__(self, column: str, text: str) -> None:
-        super().__init__(text)
-        self.column, self.text = column, text
 
 
 @dataclass(frozen=True)
@@ -87,13 +79,13 @@ def _is_marked(row: Values) -> bool:
 def _predicted(row: Values) -> Values:
     """The prompt up to what is predicted, and that; nothing after it can be read before it."""
     if "answers" in row:
-        raise RowFault("answers", f"{_OPEN} and a column both say what 'answers' is. Keep one.")
+        raise RowFault(f"{_OPEN} and a column both say what 'answers' is. Keep one.", "answers")
     if not _is_marked(row):
-        raise RowFault("clean", f"it has no {_OPEN}, which other prompts have.")
+        raise RowFault(f"it has no {_OPEN}, which other prompts have.", "clean")
     before, _, rest = row["clean"].partition(_OPEN)
     word, close, _ = rest.partition(_CLOSE)
     if not close:
-        raise RowFault("clean", f"{_OPEN} has no {_CLOSE} after it.")
+        raise RowFault(f"{_OPEN} has no {_CLOSE} after it.", "clean")
     row |= {"clean": before, "answers": word}
     if isinstance(row.get("corrupted"), str):
         row["corrupted"] = row["corrupted"].partition(_OPEN)[0]
@@ -146,9 +138,9 @@ def _with_years(row: Values) -> Values:
             "century the prompt ends in, as in a Greater-Than file of EAP-IG. If it is a token id: "
             "--columns answer_ids=NAME."
         )
-        raise RowFault("answers", text)
+        raise RowFault(text, "answers")
     if digits == 99:
-        raise RowFault("answers", "no year of its century is after 99, so no answer is right.")
+        raise RowFault("no year of its century is after 99, so no answer is right.", "answers")
     years = [f"{year:02d}" for year in range(100)]
     return row | {"answers": years[digits + 1 :], "wrong": years[: digits + 1]}
 
@@ -200,29 +192,30 @@ def shared_spans(facts: Mapping[str, Any]) -> tuple[dict[str, list[int]], int]:
     """
     words, labels = facts.get("word_idxs"), facts.get("seq_labels")
     if labels is not None and not _are_texts(labels):
-        raise RowFault("seq_labels", "'seq_labels' must be a list of texts.")
-    if words is None:
-        spans: dict[str, list[int]] = {}
-        for place, label in enumerate(labels or ()):
-            spans.setdefault(_name(label, place), []).append(place)
-        return spans, len(labels or ())
-    if not isinstance(words, dict) or not all(whole(v) is not None for v in words.values()):
-        raise RowFault("word_idxs", "'word_idxs' must map names to positions.")
+        raise RowFault("'seq_labels' must be a list of texts.", "seq_labels")
+    if words is not None and not (
+        isinstance(words, dict) and all(whole(v) is not None for v in words.values())
+    ):
+        raise RowFault("'word_idxs' must map names to positions.", "word_idxs")
     named: dict[int, list[str]] = {}
-    for name, place in words.items():
-        named.setdefault(place, []).append(_name(name, place))
-    spans = {}
-    for place, names in named.items():
-        spans.setdefault("=".join(names), []).append(place)
-    end = next((place + 1 for name, place in words.items() if name.lower() == "end"), 0)
+    for position, name in enumerate(labels or ()) if words is None else _turned(words):
+        named.setdefault(position, []).append(_name(name, position))
+    spans: dict[str, list[int]] = {}
+    for position, names in named.items():
+        spans.setdefault("=".join(names), []).append(position)
+    end = next((place + 1 for place, name in _turned(words or {}) if name.lower() == "end"), 0)
     return spans, len(labels) if labels else end
+
+
+def _turned(words: Mapping[str, int]) -> list[tuple[int, str]]:
+    return [(position, name) for name, position in words.items()]
 
 
 def _are_texts(labels: Any) -> bool:
     return isinstance(labels, list) and all(isinstance(label, str) for label in labels)
 
 
-def _name(name: str, place: int) -> str:
+def _name(name: str, position: int) -> str:
     """A name that edges can hold."""
     clean = re.sub(r"->|[\[\]<>@|,:]|[^\S ]", "_", name.strip())
-    return clean if clean and name_fault(clean) is None else f"position{place}"
+    return clean if clean and name_fault(clean) is None else f"position{position}"

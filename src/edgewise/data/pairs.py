@@ -15,13 +15,11 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from edgewise.data.build import build_pairs
-from edgewise.data.columns import Columns
-from edgewise.data.files import read_pairs
-from edgewise.data.tables import Table, table_of_file, table_of_rows
-from edgewise.data.text import TextReader, tokens_of_text
+from edgewise.data.column_names import Columns
+from edgewise.data.prompts import TextReader
+from edgewise.data.reading import NO_ANSWER, Padding, PairReader, read_table
+from edgewise.data.rows import Table, rows_of_columns, table_of_file, table_of_rows
 from edgewise.data.tokenizers import as_tokenizer
-from edgewise.data.tokens import NO_ANSWER, AnswerTokens, Padding, real_positions
 from edgewise.errors import Fault, ProblemError, SettingError, kinds_of
 from edgewise.graph import REST
 
@@ -32,7 +30,6 @@ Answers = (
     | np.ndarray
     | Sequence[int]
     | Sequence[Sequence[int]]
-    | Sequence[Sequence[AnswerTokens]]
 )
 
 
@@ -87,10 +84,15 @@ class PromptPairs:
         one index for all prompts, a list with an index or several for each, or a [batch pos] mask.
         Raises `ProblemError` with every fault.
         """
-        fields = build_pairs(
-            clean, corrupted, answers, wrong, lengths, answer_positions, spans, padding, source
-        )
-        return cls(**fields, padding=padding, source=source)
+        columns: dict[str, Any] = {
+            "clean": clean,
+            "corrupted": corrupted,
+            "answers": answers,
+            "wrong": wrong,
+        }
+        columns |= {"answer_positions": answer_positions, "spans": spans}
+        reader = TextReader(None, source, bos=None)
+        return cls._of_columns(columns, reader, lengths=lengths, padding=padding, source=source)
 
     @classmethod
     def from_text(
@@ -120,12 +122,37 @@ class PromptPairs:
         as a whole (`notes` says which). Raises `ProblemError` with every fault.
         """
         reader = TextReader(as_tokenizer(tokenizer), source, bos=bos, chat=chat)
-        rows = tokens_of_text(clean, corrupted, answers, wrong, spans, reader, source)
-        pairs = cls.from_tokens(
-            **rows, answer_positions=answer_positions, padding=padding, source=source
-        )
-        begun = reader.begins_with_bos(rows["clean"][0])
-        return replace(pairs, bos=begun, chat=chat, notes=(*reader.notes, *pairs.notes))
+        if reader.tokenizer is None:
+            raise ProblemError(source, ["prompts of text need a tokenizer; pass the model."])
+        columns: dict[str, Any] = {
+            "clean": clean,
+            "corrupted": corrupted,
+            "answers": answers,
+            "wrong": wrong,
+        }
+        columns |= {"answer_positions": answer_positions, "spans": spans}
+        return cls._of_columns(columns, reader, padding=padding, source=source)
+
+    @classmethod
+    def _of_columns(
+        cls,
+        columns: dict[str, Any],
+        reader: TextReader,
+        *,
+        lengths: Any = None,
+        padding: Padding,
+        source: str,
+    ) -> PromptPairs:
+        if padding not in ("right", "left"):
+            raise ProblemError(source, [f"padding is {padding!r}; it must be 'right' or 'left'."])
+        faults: list[Fault] = []
+        rows, width = rows_of_columns(columns, faults, lengths=lengths, right=padding == "right")
+        is_text = reader.tokenizer is not None
+        pairs = PairReader(reader, faults, is_text=is_text, padding=padding, width=width)
+        reading = pairs.read(rows)
+        if reading.faults or reading.fields is None:
+            raise ProblemError(source, reading.faults)
+        return cls(**reading.fields, padding=padding, source=source)
 
     @classmethod
     def from_file(
@@ -152,7 +179,8 @@ class PromptPairs:
         which `left_out` lists, and raises it if none is left.
         """
         table = table_of_file(Path(path))
-        return cls._of_table(table, tokenizer, columns, bos, chat, padding, faulty)
+        how = {"columns": columns, "bos": bos, "chat": chat, "padding": padding}
+        return cls._of_table(table, tokenizer, faulty, how)
 
     @classmethod
     def from_dataset(
@@ -172,29 +200,25 @@ class PromptPairs:
         Rows, `columns` and faults are those of `from_file`; a fault names its row, from 0.
         """
         table = table_of_rows(dataset, source)
-        return cls._of_table(table, tokenizer, columns, bos, chat, padding, faulty)
+        how = {"columns": columns, "bos": bos, "chat": chat, "padding": padding}
+        return cls._of_table(table, tokenizer, faulty, how)
 
     @classmethod
     def _of_table(
-        cls,
-        table: Table,
-        tokenizer: Any,
-        columns: Columns | None,
-        bos: bool | None,
-        chat: bool,
-        padding: Padding,
-        faulty: str,
+        cls, table: Table, tokenizer: Any, faulty: str, how: dict[str, Any]
     ) -> PromptPairs:
         if faulty not in ("refuse", "skip"):
             raise SettingError(f"faulty is {faulty!r:.60}; it must be 'refuse' or 'skip'.")
-        reading = read_pairs(
-            table, as_tokenizer(tokenizer), bos=bos, chat=chat, columns=columns, padding=padding
-        )
-        whole = faulty == "refuse" or any(fault.whole for fault in reading.faults)
-        if reading.fields is None or (whole and reading.faults):
+        reading = read_table(table, as_tokenizer(tokenizer), **how)
+        refused = faulty == "refuse" or any(fault.whole for fault in reading.faults)
+        if reading.fields is None or (refused and reading.faults):
             raise ProblemError(table.source, reading.faults)
-        left_out = reading.faults
-        return cls(**reading.fields, padding=padding, source=table.source, left_out=left_out)
+        return cls(
+            **reading.fields,
+            padding=how["padding"],
+            source=table.source,
+            left_out=reading.faults,
+        )
 
     # --- looking
 
@@ -223,10 +247,13 @@ class PromptPairs:
     @cached_property
     def real(self) -> Bool[Tensor, "batch pos"]:
         """True at tokens of a prompt, False at padding."""
-        return real_positions(self.lengths, self.n_positions, self.padding)
+        index = torch.arange(self.n_positions)
+        if self.padding == "right":
+            return index[None, :] < self.lengths[:, None]
+        return index[None, :] >= (self.n_positions - self.lengths)[:, None]
 
     @property
-    def asked(self) -> Int[Tensor, "row answer"] | None:
+    def answers_in_order(self) -> Int[Tensor, "row answer"] | None:
         """The right answers of each answer position, in the prompts' order."""
         prompt, _ = self.answer_at.nonzero(as_tuple=True)
         if self.answers is None or not self.whole_answers:
@@ -302,7 +329,7 @@ class PromptPairs:
         rows = self._rows(prompt.tolist())
         single = torch.zeros_like(rows.answer_at)
         single[torch.arange(len(prompt)), position] = True
-        return replace(rows, answer_at=single, answers=self.asked, whole_answers=False)
+        return replace(rows, answer_at=single, answers=self.answers_in_order, whole_answers=False)
 
     def _rows(self, rows: slice | list[int]) -> PromptPairs:
         return replace(

@@ -7,22 +7,29 @@ token that has a character of it.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
-from edgewise.data.tokens import Tokenizer
+import regex
 
-Range = tuple[int, int]  # from a character to before another
+from edgewise.data.tokenizers import Offsets, Tokenizer
 
-# Scripts whose words stand side by side, or carry their particles (Korean): Thai and Lao, Tibetan,
-# Burmese, Hangul, Khmer, Tai Le and New Tai Lue, kana, Han. Unicode blocks, first and last.
-_NO_SPACES = (
-    *((0x0E00, 0x0FFF), (0x1000, 0x109F), (0x1100, 0x11FF), (0x1780, 0x17FF), (0x1950, 0x19DF)),
-    *((0x3005, 0x3007), (0x3040, 0x31FF), (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xA960, 0xA97F)),
-    *((0xAC00, 0xD7FF), (0xF900, 0xFAFF), (0xFF66, 0xFFDC), (0x20000, 0x3FFFF)),
+# Scripts whose words stand side by side, or carry their particles (Korean).
+_NO_SPACES = "".join(
+    rf"\p{{{script}}}"
+    for script in (
+        *("Han", "Hiragana", "Katakana", "Bopomofo", "Hangul", "Thai", "Lao", "Khmer", "Myanmar"),
+        *("Tibetan", "Tai_Le", "New_Tai_Lue"),
+    )
 )
-_JOINER = "\u200d"  # makes one emoji of several
-_SKIN = range(0x1F3FB, 0x1F400)  # tones, which change the emoji before
-_FLAG = range(0x1F1E6, 0x1F200)  # letters, two of which are a flag
+_LETTER = rf"[\w--[{_NO_SPACES}ー々ｰ]]"  # of a script with spaces between words
+_MARK = r"[\p{M}--[\ufe0f]]"  # changes the letter before it; the one that asks for colour does not
+# Inside a word, or inside a character of several code points: an emoji made of several, one with a
+# tone of skin, two letters that are a flag.
+_INSIDE = (
+    rf"(?<={_LETTER})(?={_LETTER})|(?<=.)(?={_MARK}|\p{{Emoji_Modifier}}|\u200d)|(?<=\u200d)(?=.)"
+    r"|(?<=(?<!\p{RI})(?:\p{RI}\p{RI})*\p{RI})(?=\p{RI})"
+)
+_DIVIDED = regex.compile(_INSIDE, regex.V1 | regex.DOTALL)
 
 
 def occurrences(text: str, *phrases: str) -> list[tuple[int, int, int]]:
@@ -36,56 +43,24 @@ def occurrences(text: str, *phrases: str) -> list[tuple[int, int, int]]:
     >>> occurrences("王丽和李强", "李强")
     [(3, 5, 0)]
     """
-    spellings = [
-        (form, k)
-        for k, phrase in enumerate(phrases)
-        for form in {phrase, *(unicodedata.normalize(f, phrase) for f in ("NFC", "NFD"))}
+    which = {
+        form: k
+        for k, phrase in reversed(list(enumerate(phrases)))
+        for form in (*(unicodedata.normalize(f, phrase) for f in ("NFC", "NFD")), phrase)
         if form
-    ]
-    spellings.sort(key=lambda pair: -len(pair[0]))
-    found, at = [], 0
-    while at < len(text):
-        fits = (
-            (at, at + len(form), k)
-            for form, k in spellings
-            if text.startswith(form, at) and not divides(text, at, at + len(form))
-        )
-        place = next(fits, None)
-        if place is not None:
-            found.append(place)
-        at = at + 1 if place is None else place[1]
-    return found
+    }
+    forms = "|".join(regex.escape(form) for form in sorted(which, key=len, reverse=True))
+    pattern = rf"(?!{_INSIDE})(?:{forms})(?!{_INSIDE})"
+    found = regex.finditer(pattern, text, regex.V1 | regex.DOTALL) if which else ()
+    return [(*match.span(), which[match[0]]) for match in found]
 
 
-def divides(text: str, *places: int) -> bool:
-    """Whether one of the places is inside a word, or inside a character of several code points."""
-    return any(0 < at < len(text) and _belong(text, at) for at in places)
+def divides(text: str, index: int) -> bool:
+    """Whether an index is inside a word, or inside a character of several code points."""
+    return _DIVIDED.match(text, index) is not None
 
 
-def _belong(text: str, at: int) -> bool:
-    before, after = text[at - 1], text[at]
-    if _JOINER in (before, after) or ord(after) in _SKIN or _is_mark(after):
-        return True
-    if ord(before) in _FLAG and ord(after) in _FLAG:
-        start = at
-        while start and ord(text[start - 1]) in _FLAG:
-            start -= 1
-        return (at - start) % 2 == 1
-    return _has_spaces(before) and _has_spaces(after)
-
-
-def _is_mark(letter: str) -> bool:
-    """A code point that changes the letter before it; the one that asks for colour is not said."""
-    return unicodedata.category(letter).startswith("M") and letter != "\ufe0f"
-
-
-def _has_spaces(letter: str) -> bool:
-    """A letter, mark or digit of a script with spaces between words."""
-    part_of_word = letter.isalnum() or letter == "_" or _is_mark(letter)
-    return part_of_word and not any(low <= ord(letter) <= high for low, high in _NO_SPACES)
-
-
-def token_ranges(tokenizer: Tokenizer, text: str, ids: Sequence[int]) -> tuple[str, list[Range]]:
+def token_ranges(tokenizer: Tokenizer, text: str, ids: Sequence[int]) -> tuple[str, Offsets]:
     """A text's tokens as ranges of characters of it; without offsets, of the decoded tokens.
 
     A token that is no character of the text (a space of the tokenizer's own) is an empty range.
@@ -94,25 +69,26 @@ def token_ranges(tokenizer: Tokenizer, text: str, ids: Sequence[int]) -> tuple[s
     ranges = None if offsets is None or not text else offsets(text)
     if ranges is not None and len(ranges) == len(ids):
         return text, ranges
-    lengths = []
-    for k in range(len(ids) + 1):
-        decoded = tokenizer.decode(ids[:k])
-        # A character may be several tokens: until its last one it decodes to a stand-in.
-        lengths.append((len(decoded.rstrip("\ufffd")), len(decoded)))
-    ranges = [(lengths[k][0], lengths[k + 1][1]) for k in range(len(ids))]
+    ranges, end = [], 0
+    for k in range(len(ids)):
+        # A character may be several tokens, at most four: until its last one it decodes to a
+        # stand-in. How a token reads may depend on the one before it (its space).
+        before, after = (tokenizer.decode(ids[max(0, k - 4) : stop]) for stop in (k, k + 1))
+        start = end - (len(before) - len(before.rstrip("\ufffd")))
+        end += len(after) - len(before)
+        ranges.append((start, end))
     return tokenizer.decode(ids), ranges
 
 
-def tokens_at(ranges: Sequence[Range], start: int, stop: int) -> list[int]:
+def tokens_at(ranges: Offsets, start: int, stop: int) -> list[int]:
     """Which tokens have a character of a range."""
     return [k for k, (low, high) in enumerate(ranges) if low < stop and high > start and low < high]
 
 
-def swapped(text: str, a: str, b: str) -> Iterator[str]:
-    """The parts of a text in which two phrases change places."""
-    at = 0
+def swapped(text: str, a: str, b: str) -> str:
+    """The text in which two phrases change places."""
+    parts, at = [], 0
     for start, stop, which in occurrences(text, a, b):
-        yield text[at:start]
-        yield (b, a)[which]
+        parts += [text[at:start], (b, a)[which]]
         at = stop
-    yield text[at:]
+    return "".join([*parts, text[at:]])

@@ -2,22 +2,45 @@
 
 from __future__ import annotations
 
+import difflib
+import re
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
-
-from edgewise.data.tokens import Tokenizer
+from itertools import pairwise
+from typing import Any, Protocol, runtime_checkable
 
 _SAMPLE = "The"
+# A word keeps the space before it, as in GPT-2; unlike there, numbers are cut after two digits, so
+# that years and sums have the same tokens whatever their size.
+_SPACED_WORD = re.compile(
+    r"'(?:s|t|re|ve|m|ll|d)| ?[A-Za-z]+| ?[0-9]{1,2}| ?[^\sA-Za-z0-9]+|\s+(?!\S)|\s+"
+)
+Offsets = list[tuple[int, int]]  # which characters of a text each token is
 
 
-class WordTokenizer:
-    """A fixed list of words; texts are words between spaces. For compiled programs.
+@runtime_checkable
+class Tokenizer(Protocol):
+    """All that prompt pairs need of a tokenizer.
 
-    A program with BOS was compiled to read it first; its texts say it, as the first word.
+    It may also have `adds_bos`: whether it begins a text with BOS by itself, as its models were
+    trained; without it, or if it is None, they read texts with and without BOS. With `offsets`,
+    spans are found by the characters of the text, else by what tokens decode to.
     """
 
-    adds_bos = False
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text, without special tokens."""
+        ...
+
+    def decode(self, ids: Sequence[int]) -> str: ...
+
+    @property
+    def bos(self) -> int | None:
+        """The id of the beginning-of-sequence token, if there is one."""
+        ...
+
+
+class _WordList:
+    """A fixed list of words, a token for each."""
 
     def __init__(self, words: Sequence[str], bos: int | None = None) -> None:
         self.words = tuple(words)
@@ -27,6 +50,15 @@ class WordTokenizer:
     @property
     def bos(self) -> int | None:
         return self._bos
+
+
+class WordTokenizer(_WordList):
+    """Texts are words between spaces. For compiled programs.
+
+    A program with BOS was compiled to read it first; its texts say it, as the first word.
+    """
+
+    adds_bos = False
 
     @property
     def special_ids(self) -> tuple[int, ...]:
@@ -44,8 +76,63 @@ class WordTokenizer:
                 )
         return [self._ids[word] for word in text.split()]
 
+    def offsets(self, text: str) -> Offsets:
+        """Which characters of a text each word is."""
+        return [match.span() for match in re.finditer(r"\S+", text)]
+
     def decode(self, ids: Sequence[int]) -> str:
         return " ".join(self.words[i] for i in ids)
+
+
+class SpacedWordTokenizer(_WordList):
+    """A token for each word of a list, with the space that stands before it, cut as GPT-2 cuts.
+
+    The bundled models read half of their training texts with BOS, half without.
+
+    >>> tokenizer = SpacedWordTokenizer(["<bos>", "Then", ",", " Mary"], bos=0)
+    >>> tokenizer.encode("Then, Mary")
+    [1, 2, 3]
+    >>> tokenizer.decode([1, 2, 3])
+    'Then, Mary'
+    """
+
+    adds_bos = None
+
+    def encode(self, text: str) -> list[int]:
+        """Raises `ValueError` for words that are not in the list."""
+        words = self._cut(text)
+        unknown = [word for word in dict.fromkeys(words) if word not in self._ids]
+        if unknown:
+            raise ValueError(self._no_token(unknown))
+        return [self._ids[word] for word in words]
+
+    def offsets(self, text: str) -> Offsets:
+        """Which characters of a text each word is, its space among them."""
+        ends = [0]
+        for word in self._cut(text):
+            ends.append(ends[-1] + len(word))
+        return list(pairwise(ends))
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return "".join(self.words[i] for i in ids)
+
+    def _cut(self, text: str) -> tuple[str, ...]:
+        bos = "" if self._bos is None else self.words[self._bos]
+        if bos and text.startswith(bos):
+            return (bos, *self._cut(text.removeprefix(bos)))
+        return spaced_words(text)
+
+    def _no_token(self, unknown: Sequence[str]) -> str:
+        shown = ", ".join(repr(word) for word in unknown[:5]) + (" …" if len(unknown) > 5 else "")
+        first = unknown[0]
+        respaced = first[1:] if first.startswith(" ") else f" {first}"
+        near = [respaced] if respaced in self._ids else []
+        near += difflib.get_close_matches(first, self.words, n=3 - len(near))
+        hint = f" Near {first!r}: {', '.join(map(repr, near))}." if near else ""
+        return (
+            f"the model has no token for {shown}; it knows {len(self.words)} words, each with the "
+            f"space before it.{hint}"
+        )
 
 
 class HuggingFaceTokenizer:
@@ -74,15 +161,15 @@ class HuggingFaceTokenizer:
     def adds_bos(self) -> bool:
         return bool(self.prefix)
 
-    def offsets(self, text: str) -> list[tuple[int, int]] | None:
+    def offsets(self, text: str) -> Offsets | None:
         """Which characters of a text each token is; None from tokenizers that cannot say.
 
         A space that the tokenizer puts before a text by itself is none of its characters.
         """
         if not getattr(self._tokenizer, "is_fast", False):
             return None
-        found = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-        ranges = zip(found["input_ids"], found["offset_mapping"], strict=True)
+        encoded = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        ranges = zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
         return [
             (low, high if text[low:high].isspace() or self.decode([i]).strip() else low)
             for i, (low, high) in ranges
@@ -118,10 +205,24 @@ class HuggingFaceTokenizer:
         return str(self._tokenizer.decode(list(ids)))
 
 
-def as_tokenizer(given: Any) -> Tokenizer | None:
+def as_tokenizer(source: Any) -> Tokenizer | None:
     """A tokenizer of ours, from one, from a model that has one, or from one of transformers."""
-    if hasattr(given, "tokenizer"):
-        given = given.tokenizer
-    if isinstance(given, Tokenizer):
-        return given
-    return HuggingFaceTokenizer(given) if hasattr(given, "bos_token_id") else None
+    if hasattr(source, "tokenizer"):
+        source = source.tokenizer
+    if isinstance(source, Tokenizer):
+        return source
+    return HuggingFaceTokenizer(source) if hasattr(source, "bos_token_id") else None
+
+
+def adds_bos(tokenizer: Tokenizer) -> bool | None:
+    """Whether a tokenizer begins a text with BOS by itself; None where either way is usual."""
+    return getattr(tokenizer, "adds_bos", None)
+
+
+def spaced_words(text: str) -> tuple[str, ...]:
+    """The words of a text, each with the space before it; joined they are the text.
+
+    >>> spaced_words("In 1732, isn't it?")
+    ('In', ' 17', '32', ',', ' isn', "'t", ' it', '?')
+    """
+    return tuple(_SPACED_WORD.findall(text))

@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load
 from torch import Tensor
 
-from edgewise.data.spaced_words import SpacedWordTokenizer
+from edgewise.data.tokenizers import SpacedWordTokenizer
 from edgewise.documents import decoded, imported, parsed
 from edgewise.errors import unknown_name
 from edgewise.model.config import ModelConfig

@@ -140,7 +140,7 @@ def answer_rows(pairs: PromptPairs, clean_logits: Float[Tensor, "row vocab"]) ->
     """What a metric may look at, on the device of the logits."""
     device = clean_logits.device
     prompt, _ = pairs.answer_at.nonzero(as_tuple=True)
-    answers = pairs.asked
+    answers = pairs.answers_in_order
     return AnswerRows(
         prompt=prompt.to(device),
         clean_logits=clean_logits,

@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
+from edgewise.data.tokenizers import spaced_words
 from edgewise.errors import SettingError, unknown_name
-from edgewise.tasks.language.template import Template, words_of
+from edgewise.tasks.language.template import Template
 
 SPLITS = ("train", "validation", "test")
 _SPLIT_OF_HASH = ("train", "train", "validation", "test")
@@ -47,7 +48,7 @@ class Words:
         self, fits: Fits | None = None, length: Length | None = None, reader: str = "the tokenizer"
     ) -> None:
         self._fits: Fits = fits or (lambda run: True)
-        self.length: Length = length or (lambda text: len(words_of(text)))
+        self.length: Length = length or (lambda text: len(spaced_words(text)))
         self._reader = reader
         self._usable: dict[tuple[str, int], tuple[Any, ...]] = {}
 

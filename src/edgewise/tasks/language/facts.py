@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from random import Random
 
+from edgewise.data.tokenizers import spaced_words
 from edgewise.errors import SettingError
 from edgewise.tasks.language.behaviour import Behaviour, Corruption, Filling, Pool, Words, pick
-from edgewise.tasks.language.template import Template, words_of
+from edgewise.tasks.language.template import Template
 from edgewise.tasks.language.words import COUNTRIES, PLAYERS
 
 _COUNTRIES = Pool("countries", COUNTRIES, 4, lambda pair: tuple((f" {name}",) for name in pair))
@@ -59,7 +60,7 @@ _PLAYERS = Pool(
     PLAYERS,
     10,
     lambda pair: ((f" {pair[1]}",),),
-    loose=lambda pair: words_of(f" {pair[0]}"),
+    loose=lambda pair: spaced_words(f" {pair[0]}"),
 )
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from random import Random
 
-from edgewise.data import PromptPairs
-from edgewise.data.tokens import adds_bos
+from edgewise.data import PromptPairs, adds_bos
 from edgewise.errors import SettingError
 from edgewise.model import Model
 from edgewise.problem import Problem

@@ -12,18 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from edgewise.data.spaced_words import cut
+from edgewise.data.tokenizers import spaced_words
 
 _SLOT = re.compile(r"( ?)\{([^{}]+)\}")
-
-
-def words_of(text: str) -> tuple[str, ...]:
-    """The words of a text; joined they are the text.
-
-    >>> words_of("Then, isn't it?")
-    ('Then', ',', ' isn', "'t", ' it', '?')
-    """
-    return tuple(cut(text))
 
 
 @dataclass(frozen=True)
@@ -50,10 +41,10 @@ class Template:
         parts: list[str | Slot] = []
         at = 0
         for match in _SLOT.finditer(self.text):
-            parts += words_of(self.text[at : match.start()])
+            parts += spaced_words(self.text[at : match.start()])
             parts.append(Slot(match[2], match[1]))
             at = match.end()
-        return (*parts, *words_of(self.text[at:]))
+        return (*parts, *spaced_words(self.text[at:]))
 
     def fill(self, values: Mapping[str, str]) -> tuple[tuple[str, ...], dict[str, tuple[int, ...]]]:
         """The words with every slot filled, and the places of each slot, in order.
@@ -65,7 +56,7 @@ class Template:
         for part in self.parts:
             start = len(words)
             if isinstance(part, Slot):
-                words += words_of(part.space + values[part.name])
+                words += spaced_words(part.space + values[part.name])
                 spans[part.name] = tuple(range(start, len(words)))
                 if part.name in self.after:
                     spans[f"{part.name}+1"] = (len(words),)

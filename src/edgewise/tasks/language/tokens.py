@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from edgewise.data import PromptPairs, Tokenizer
-from edgewise.data.faults import Fault
 from edgewise.data.phrases import token_ranges
-from edgewise.data.text import Prompt, TextReader
-from edgewise.data.tokens import AnswerTokens
-from edgewise.errors import ProblemError
+from edgewise.data.prompts import Prompt, TextReader
+from edgewise.data.rows import RowFault
+from edgewise.errors import Fault, ProblemError
 from edgewise.tasks.language.behaviour import Example
 
 # Some tokenizers treat the beginning of a text in a way of their own: what stands before words with
@@ -50,40 +48,29 @@ class Reader:
         A span that some prompt lacks, or whose words are not tokens of their own, is left out.
         """
         reader = TextReader(self._tokenizer, source, bos=bos, chat=chat)
-        faults: list[Fault] = []
-
-        def prompt(i: int, what: str) -> Prompt:
-            return reader.prompt(getattr(examples[i], what), f"prompt {i}", what, faults)
-
-        def answers(what: str) -> list[list[AnswerTokens]]:
-            return [
-                reader.answers(list(getattr(e, what)), clean[i], f"prompt {i}", what, faults)
-                for i, e in enumerate(examples)
-            ]
-
-        clean = [prompt(i, "clean") for i in range(len(examples))]
-        corrupted = [prompt(i, "corrupted") for i in range(len(examples))]
-        ends = [self._ends(e.clean_words, p) for e, p in zip(examples, clean, strict=True)]
-        single = all(len(e.answer_at) == 1 for e in examples)
-        right = answers("answers") if single else None
-        others = answers("wrong") if single and all(e.wrong for e in examples) else None
-        if faults:
-            raise ProblemError(f"{source} with {self.name}", faults)
+        try:
+            prompts = [reader.prompt(example.clean) for example in examples]
+        except RowFault as reason:
+            raise ProblemError(f"{source} with {self.name}", [Fault(reason.text)]) from reason
+        ends = [self._ends(e.clean_words, p) for e, p in zip(examples, prompts, strict=True)]
         places = [
             [_stop(end, i + 1) - 1 for i in e.answer_at]
             for e, end in zip(examples, ends, strict=True)
         ]
-        at_ends = all(at == [len(p.ids) - 1] for at, p in zip(places, clean, strict=True))
-        pairs = PromptPairs.from_tokens(
-            [p.ids for p in clean],
-            [p.ids for p in corrupted],
-            answers=right,
-            wrong=others,
+        single = all(len(e.answer_at) == 1 for e in examples)
+        at_ends = all(at == [len(p.ids) - 1] for at, p in zip(places, prompts, strict=True))
+        return PromptPairs.from_text(
+            [e.clean for e in examples],
+            [e.corrupted for e in examples],
+            tokenizer=self._tokenizer,
+            answers=[list(e.answers) for e in examples] if single else None,
+            wrong=[list(e.wrong) for e in examples] if single and examples[0].wrong else None,
             answer_positions=None if at_ends else places,
             spans=_spans(examples, ends) or None,
+            bos=bos,
+            chat=chat,
             source=source,
         )
-        return replace(pairs, bos=reader.begins_with_bos(clean[0].ids), chat=chat)
 
     def _ends(self, words: Sequence[str], prompt: Prompt) -> list[int | None]:
         """How many tokens there are before the words, and up to each word's end.

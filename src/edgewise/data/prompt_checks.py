@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from edgewise.data.faults import Fault
 from edgewise.data.pairs import PromptPairs
-from edgewise.data.tokens import NO_ANSWER, Tokenizer
+from edgewise.data.reading import NO_ANSWER
+from edgewise.data.tokenizers import Tokenizer
+from edgewise.errors import Fault
 
 
 def doubts(

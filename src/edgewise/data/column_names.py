@@ -11,31 +11,14 @@ import difflib
 import json
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-from edgewise.data.faults import Fault
-from edgewise.data.layouts import (
-    FOREIGN,
-    ID_SPELLINGS,
-    SPELLINGS,
-    Layout,
-    RowFault,
-    Values,
-    shared_spans,
-)
-from edgewise.data.tables import Row, Table
-from edgewise.errors import SettingError, shortened, unknown_name
+from edgewise.data.layouts import FOREIGN, ID_SPELLINGS, SPELLINGS, Layout, Values, shared_spans
+from edgewise.data.rows import Row, RowFault, Table
+from edgewise.errors import Fault, SettingError, shortened, unknown_name
 
 Columns = Mapping[str, str | None]
-
-
-@dataclass(frozen=True)
-class Record:
-    """A row's values under our names."""
-
-    where: str
-    values: Mapping[str, Any]
 
 
 def parse_columns(text: str) -> dict[str, str | None]:
@@ -74,13 +57,23 @@ def layout_of(table: Table, columns: Columns | None, faults: list[Fault]) -> Lay
         ids |= {"clean", "corrupted"} if 2 * n_lists > len(prompts) else set()
     chosen = Layout("your column map" if named else "Edgewise", {})
     for foreign in FOREIGN:
+        theirs = {name for names in foreign.columns.values() for name in names}
         taken = (set(own) - foreign.over) | set(named)
-        if taken.isdisjoint({*foreign.columns, *foreign.makes}) and _fits(
-            foreign, own | named, ids, table, set(there)
+        free = taken.isdisjoint({*foreign.columns, *foreign.makes})
+        if (
+            free
+            and theirs <= there.keys()
+            and _fits(foreign, {**own, **named, **foreign.columns}, ids, table)
         ):
             chosen = foreign
             break
-    spans, n_positions = _shared_spans(table, faults) if "spans" not in {*own, *mapped} else ({}, 0)
+    spans: Mapping[str, list[int]] = {}
+    n_positions = 0
+    try:
+        if "spans" not in {*own, *mapped}:
+            spans, n_positions = shared_spans(table.facts)
+    except RowFault as reason:
+        faults.append(Fault(reason.text, column=reason.column))
     read = {**own, **chosen.columns, **named}
     used = [theirs for columns in read.values() for theirs in columns]
     return replace(
@@ -96,28 +89,14 @@ def layout_of(table: Table, columns: Columns | None, faults: list[Fault]) -> Lay
 
 
 def _fits(
-    foreign: Layout,
-    others: Mapping[str, tuple[str, ...]],
-    ids: frozenset[str],
-    table: Table,
-    there: set[str],
+    foreign: Layout, columns: Mapping[str, tuple[str, ...]], ids: frozenset[str], table: Table
 ) -> bool:
-    """Whether a table has all columns of a layout, and a row that fits it."""
-    if not all(there.issuperset(columns) for columns in foreign.columns.values()):
-        return False
-    columns = {**others, **foreign.columns}
-    layout = Layout("", {n: c for n, c in columns.items() if n in ("clean", "answers")}, ids=ids)
+    """Whether a table has a row that fits a layout, all of whose columns it has."""
+    prompts = {n: c for n, c in columns.items() if n in ("clean", "answers")}
+    layout = Layout("", prompts, ids=ids)
     return foreign.fits is None or any(
-        foreign.fits(values) for _, values in _read_rows(table, layout, [])
+        foreign.fits(dict(row.values)) for row in _read_rows(table, layout, [])
     )
-
-
-def _shared_spans(table: Table, faults: list[Fault]) -> tuple[Mapping[str, list[int]], int]:
-    try:
-        return shared_spans(table.facts)
-    except RowFault as reason:
-        faults.append(Fault(reason.text, column=reason.column))
-        return {}, 0
 
 
 def _checked(columns: Columns | None) -> tuple[dict[str, str | None], frozenset[str]]:
@@ -138,35 +117,34 @@ def _checked(columns: Columns | None) -> tuple[dict[str, str | None], frozenset[
     return named, frozenset(ids)
 
 
-def records_of(table: Table, layout: Layout, faults: list[Fault]) -> list[Record]:
+def named_rows(table: Table, layout: Layout, faults: list[Fault]) -> list[Row]:
     """The rows that have a prompt, under our names; to lack what others have is a fault."""
-    read = [
-        Record(where, {name: v for name, v in values.items() if name not in layout.without})
-        for where, values in _read_rows(table, layout, faults)
-    ]
+    rows = list(_read_rows(table, layout, faults))
     _add_unknown(table, layout, faults)
     for name in SPELLINGS:
-        lacking = [record for record in read if name not in record.values]
+        lacking = [row for row in rows if name not in row.values]
         theirs = layout.columns.get(name, ())
         if not lacking or name in layout.without:
             continue
-        if len(lacking) == len(read):
-            if name == "clean" or theirs:
-                faults.append(_absent(table, name, lacking[0].where, theirs))
-            continue
-        other = f", read from {theirs[0]!r}" if theirs and theirs[0] not in SPELLINGS[name] else ""
-        text = f"it has no {name!r}{other}."
-        faults += [Fault(text, where=record.where, column=name) for record in lacking]
-    return [record for record in read if "clean" in record.values]
+        if len(lacking) < len(rows):
+            read = theirs and theirs[0] not in SPELLINGS[name]
+            text = f"it has no {name!r}{f', read from {theirs[0]!r}' if read else ''}."
+            faults += [Fault(text, where=row.where, column=name) for row in lacking]
+        elif name == "clean" or theirs:
+            faults.append(_absent(table, name, lacking[0].where, theirs))
+    return [row for row in rows if "clean" in row.values]
 
 
-def _read_rows(table: Table, layout: Layout, faults: list[Fault]) -> Iterator[tuple[str, Values]]:
+def _read_rows(table: Table, layout: Layout, faults: list[Fault]) -> Iterator[Row]:
     for row in table.rows:
         try:
             values = _values(row, layout, table.cells)
-            yield row.where, layout.finish(values) if layout.finish else values
+            values = layout.finish(values) if layout.finish else values
         except RowFault as reason:
             faults.append(Fault(reason.text, where=row.where, column=reason.column))
+            continue
+        kept = {name: value for name, value in values.items() if name not in layout.without}
+        yield Row(row.where, kept)
 
 
 def _filled(value: Any, cells: bool) -> bool:
@@ -176,52 +154,51 @@ def _filled(value: Any, cells: bool) -> bool:
 def _values(row: Row, layout: Layout, cells: bool) -> Values:
     """A row's values under our names. Raises `RowFault` for a cell that cannot be read."""
     values: Values = {}
-    numbers: list[str] = []
+    ids: set[str] = set()
     for name, columns in layout.columns.items():
-        found = {theirs: _member(row.values, theirs) for theirs in columns}
-        found = {theirs: value for theirs, value in found.items() if _filled(value, cells)}
-        if len(found) > 1:
-            both = " and ".join(repr(theirs) for theirs in found)
+        filled = {theirs: _member(row.values, theirs) for theirs in columns}
+        filled = {theirs: value for theirs, value in filled.items() if _filled(value, cells)}
+        if len(filled) > 1:
+            both = " and ".join(repr(theirs) for theirs in filled)
             text = f"{both} both say what {name!r} is. Keep one, or map the other."
-            raise RowFault(name, text)
-        for theirs, value in found.items():
-            ids = name in layout.ids or theirs in ID_SPELLINGS
+            raise RowFault(text, name)
+        for theirs, value in filled.items():
+            if name in layout.ids or theirs in ID_SPELLINGS:
+                ids.add(name)
             if cells and isinstance(value, str):
-                value = _of_cell(name, value, ids)
-            values[name] = _ids(name, theirs, value) if ids else value
-            if name in ("answers", "wrong") and not ids:
-                numbers.append(name)
+                value = _of_cell(name, value, name in ids)
+            values[name] = _ids(name, theirs, value) if name in ids else value
     is_text = isinstance(values.get("clean"), str)
-    return values | {name: _answers(values[name], is_text, cells) for name in numbers}
+    for name in {"answers", "wrong"} & values.keys() - ids:
+        values[name] = _numbers(values[name], is_text, cells)
+    return values
 
 
-def _answers(value: Any, text: bool, cells: bool) -> Any:
+def _numbers(value: Any, text: bool, cells: bool) -> Any:
     """Answers whose numbers are token ids where prompts are ids, and text where they are text.
 
     So they mean the same in cells of CSV, which are text, and in files that have numbers.
     """
-
-    def answer(value: Any) -> Any:
-        if text:
-            return str(value) if type(value) is int else value
-        return int(value) if cells and _is_id(value) else value
-
-    return [answer(v) for v in value] if isinstance(value, list) else answer(value)
+    if isinstance(value, list):
+        return [_numbers(v, text, cells) if not isinstance(v, list) else v for v in value]
+    if text:
+        return str(value) if type(value) is int else value
+    return int(value) if cells and _is_id(value) else value
 
 
 def _member(values: Mapping[str, Any], name: str) -> Any:
     """A column, or what `a.b` or `a.0` names inside of one; None if it is not there."""
     if name in values or "." not in name:
         return values.get(name)
-    found: Any = values
+    member: Any = values
     for part in name.split("."):
-        if isinstance(found, Mapping):
-            found = found.get(part)
-        elif isinstance(found, list) and part.isdecimal() and int(part[:9]) < len(found):
-            found = found[int(part[:9])]
+        if isinstance(member, Mapping):
+            member = member.get(part)
+        elif isinstance(member, list) and part.isdecimal() and int(part[:9]) < len(member):
+            member = member[int(part[:9])]
         else:
             return None
-    return found
+    return member
 
 
 def _of_cell(name: str, cell: str, ids: bool) -> Any:
@@ -233,7 +210,7 @@ def _of_cell(name: str, cell: str, ids: bool) -> Any:
         return several if isinstance(several, list) else cell
     value = _literal(cell)
     if value is None:
-        raise RowFault(name, f"{name!r} is {cell!r:.60}, which cannot be read.")
+        raise RowFault(f"{name!r} is {cell!r:.60}, which cannot be read.", name)
     return value
 
 
@@ -268,7 +245,7 @@ def _ids(name: str, column: str, value: Any) -> Any:
     ids = [int(v) if _is_id(v) else v for v in several]
     odd = [v for v in ids if type(v) is not int]
     if odd:
-        raise RowFault(name, f"{column!r} has {odd[0]!r:.60}, which is not a token id.")
+        raise RowFault(f"{column!r} has {odd[0]!r:.60}, which is not a token id.", name)
     return ids
 
 
