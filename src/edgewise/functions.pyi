@@ -539,8 +539,8 @@ def sp_edges(
 def hisp(
     problem: Problem,
     *,
-    units: int | None = None,
-    unit_share: float | None = None,
+    activations: int | None = None,
+    activation_share: float | None = None,
     reading: Literal["paper", "code"] = "paper",
     normalise: bool = True,
     allow_zero_gradient: bool = False,
@@ -550,13 +550,14 @@ def hisp(
 
     Paper: Michel et al. 2019, arXiv 1905.10650, as used by Conmy et al. 2023; how it works is
         in `edgewise.methods.hisp`.
-    Returns: a run with the circuit of the best units, their importance as scores.
+    Returns: a run with the circuit of the best activations, their importance as scores.
     Needs: a metric with a gradient that is not zero at the clean run: not kl, not l2.
     Costs: two forward passes and one backward pass.
     When: the paper's baseline; not with kl or l2, whose gradient is zero there.
 
-    `units`: Keep this many q, k, v vectors and MLPs.
-    `unit_share`: Keep this share of the q, k, v vectors and MLPs (0.1 if nothing else is said).
+    `activations`: Keep this many q, k, v vectors and MLPs.
+    `activation_share`: Keep this share of the q, k, v vectors and MLPs (0.1 if nothing else is
+        said).
     `reading`: paper: clean minus ablation times gradient, as its equation 4 says; code: clean
         times gradient, as was run.
     `normalise`: Divide scores by their layer's L2 norm.

@@ -251,7 +251,7 @@ def test_places_that_cannot_be_written_are_refused_before_any_run(capsys, found,
 
 def test_an_error_says_in_which_setting(capsys, gpt2):
     command = ("compare", "--task", "induction", "--model", gpt2, "--template", "single", "--n", 4)
-    command += ("--over", "metric=logit-diff,kl", "--method", "hisp", "--units", 3)
+    command += ("--over", "metric=logit-diff,kl", "--method", "hisp", "--activations", 3)
     code, _, err = edgewise(capsys, *command)
     assert (code, err.strip().endswith("(In the run 'kl'.)")) == (2, True), err
 

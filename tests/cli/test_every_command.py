@@ -57,8 +57,8 @@ def options_of(method):
     names = {f.name for f in fields(settings)}
     if "edges" in names:
         return ["--edges", 20]
-    if "units" in names:
-        return ["--units", 8]
+    if "activations" in names:
+        return ["--activations", 8]
     values = {"threshold": 1e-5, "regularisation": 0.01, "sparsity": 0.9, "screen": 0.7, "steps": 3}
     needed = {f.name for f in fields(settings) if f.name in values}
     if not issubclass(settings, TrainingSettings):

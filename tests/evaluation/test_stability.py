@@ -187,7 +187,7 @@ def test_files_round_trip(tmp_path):
         ({"over": [], "threshold": 0.1}, "nothing to vary"),
         ({"over": "seed", "threshold": 0.1}, "acdc draws nothing"),
         ({"method": "eap", "over": "head-order"}, "eap has no order of heads"),
-        ({"method": "hisp", "units": 0, "over": "threshold"}, "above 0 to vary"),
+        ({"method": "hisp", "activations": 0, "over": "threshold"}, "above 0 to vary"),
         ({"threshold": 0.1, "core": 0.2, "noise": 0.3}, "below core"),
         ({"threshold": 0.1, "spread": 0.5}, "spread must be at least 1"),
         ({"treshold": 0.1}, "Did you mean 'threshold'"),

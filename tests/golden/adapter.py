@@ -35,7 +35,7 @@ from problems import FAMILIES
 METHOD_NAMES: dict[str, str] = {}
 METRIC_NAMES: dict[str, str] = {}
 ABLATION_NAMES: dict[str, str] = {}
-SETTING_NAMES: dict[str, str] = {}
+SETTING_NAMES = {"units": "activations", "unit_share": "activation_share"}
 _OWN = {
     "n_layers": 2, "n_heads": 2, "d_model": 8, "d_head": 4, "d_mlp": 12, "d_vocab": 11,
     "n_ctx": 10, "d_vocab_out": 11,

@@ -14,8 +14,11 @@ from edgewise.errors import ProblemError, SettingError, UnknownName
 from edgewise.graph import Edge, Graph, Port
 from edgewise.methods.edge_masks import EdgeMasking
 from edgewise.methods.hisp import _effects
-from edgewise.methods.unit_masks import UnitMasking
-from edgewise.methods.units import circuit_of_units, units_of
+from edgewise.methods.node_masks import (
+    NodeMasking,
+    circuit_of_activations,
+    masked_activations,
+)
 from edgewise.model.runtime import logits_of, run
 from models import SHAPES, random_circuit, random_model, random_pairs
 
@@ -314,8 +317,12 @@ def test_edge_masks_of_0_and_1_are_the_circuit_and_their_gradients_are_right(swi
 
 def test_unit_masks_act_at_their_span():
     problem = spanned_problem(8, switches=True)
-    graph, masking = problem.graph, UnitMasking(problem)
-    assert len(units_of(graph)) == masking.n_masks == 3 * len(units_of(graph.whole))
+    graph, masking = problem.graph, NodeMasking(problem)
+    assert (
+        len(masked_activations(graph))
+        == masking.n_masks
+        == 3 * len(masked_activations(graph.whole))
+    )
 
     def logits(graph, masking, masks):
         reader, outputs = masking.at(0, masks)
@@ -325,7 +332,7 @@ def test_unit_masks_act_at_their_span():
 
     masks = torch.rand(masking.n_masks // 3, generator=torch.Generator().manual_seed(0)).double()
     whole = problem.with_(graph=graph.whole)
-    expected = logits(graph.whole, UnitMasking(whole), masks)
+    expected = logits(graph.whole, NodeMasking(whole), masks)
     found = logits(graph, masking, masks.repeat_interleave(3))
     torch.testing.assert_close(found, expected, **close)
     # A query masked where nothing reads the head changes nothing; where it is read, it does.
@@ -343,13 +350,13 @@ def test_hisp_splits_a_units_effect_by_span():
     apart, _ = _effects(problem, problem.pairs, {})
     together, _ = _effects(whole, problem.pairs, {})
     torch.testing.assert_close(apart.unflatten(0, (-1, 3)).sum(dim=1), together, **close)
-    assert ew.hisp(problem, units=5).circuit.n_edges > 0
+    assert ew.hisp(problem, activations=5).circuit.n_edges > 0
 
 
 def test_a_units_circuit_keeps_a_head_while_any_of_its_keys_is_kept():
     graph = Graph.build(1, 1, mlps=False, spans=["A", "rest"])
-    kept = torch.tensor([port.name == "a0.h0.k@A" for port in units_of(graph)])
-    names = {edge.name for edge in circuit_of_units(graph, kept).edges}
+    kept = torch.tensor([port.name == "a0.h0.k@A" for port in masked_activations(graph)])
+    names = {edge.name for edge in circuit_of_activations(graph, kept).edges}
     assert {"input->a0.h0.k@A", "a0.h0->logits@A", "a0.h0->logits@rest"} <= names
     assert "input->a0.h0.q@A" not in names
 

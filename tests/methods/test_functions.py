@@ -19,7 +19,7 @@ NEEDS = {
     "sp-edges": {"regularisation": 0.1, "steps": 2},
     "edge-pruning": {"sparsity": 0.5, "steps": 2},
     "ugs": {"regularisation": 0.1, "steps": 2},
-    "hisp": {"units": 3},
+    "hisp": {"activations": 3},
 } | {name: {"threshold": 0.05} for name in METHODS if name.startswith("acdc")}
 
 

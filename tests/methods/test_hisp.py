@@ -8,11 +8,14 @@ import torch
 import edgewise as ew
 from edgewise.circuit import Circuit
 from edgewise.errors import MetricError, SettingError
-from edgewise.methods.hisp import hisp_circuits, unit_importance
+from edgewise.methods.hisp import importance
+from edgewise.methods.node_masks import (
+    NodeMasking,
+    circuit_of_activations,
+    masked_activations,
+)
 from edgewise.methods.settings import HISPSettings
 from edgewise.methods.training import masked_losses
-from edgewise.methods.unit_masks import UnitMasking
-from edgewise.methods.units import circuit_of_units, units_of
 from models import SHAPES, random_model, random_pairs
 
 ABLATIONS = ("corrupted", "zero", "mean", "mean-positional")
@@ -26,13 +29,20 @@ def make_problem(ablation="corrupted", metric="logit-diff", shape="gpt2", **opti
     return ew.Problem(model, pairs, metric, ablation, graph=graph, batch_size=batch_size)
 
 
+def circuits_of(problem, **settings):
+    """The circuits without the 0, 1, 2, … and finally all activations of least importance."""
+    n = len(masked_activations(problem.graph))
+    runs = ew.sweep(problem, "hisp", activations=range(n, -1, -1), **settings)
+    return [run.circuit for run in runs]
+
+
 def scores(problem, **settings):
-    return unit_importance(problem, HISPSettings(**settings))[0]
+    return importance(problem, HISPSettings(**settings))[0]
 
 
 def by_masks(problem):
     """|dF_i / dm| at masks of one, prompt by prompt: by the paper, C - ablation times dF/dC."""
-    masking = UnitMasking(problem)
+    masking = NodeMasking(problem)
     rows = []
     for i in range(len(problem.pairs)):
         ones = torch.ones(masking.n_masks, dtype=torch.float64, requires_grad=True)
@@ -65,7 +75,7 @@ def test_the_codes_score_is_a_sum_over_prompts_without_the_ablation():
 def test_q_and_k_tie_in_the_codes_reading_alone():
     model = random_model(attention_only=True, n_layers=3)
     problem = ew.Problem(model, random_pairs(model), "logit-diff", "corrupted")
-    ports = units_of(problem.graph)
+    ports = masked_activations(problem.graph)
     for reading in ("code", "paper"):
         found = scores(problem, reading=reading)
         q, k = (
@@ -78,7 +88,7 @@ def test_q_and_k_tie_in_the_codes_reading_alone():
 def test_scores_are_normalised_by_layer():
     problem = make_problem(switches=True)
     plain, normal = scores(problem, normalise=False), scores(problem)
-    layers = torch.tensor([port.node.layer for port in units_of(problem.graph)])
+    layers = torch.tensor([port.node.layer for port in masked_activations(problem.graph)])
     for layer in range(2):
         here = layers == layer
         torch.testing.assert_close(normal[here], plain[here] / plain[here].norm())
@@ -94,9 +104,8 @@ def test_micro_batches_change_nothing():
 
 def test_a_sweep_removes_the_least_important_first():
     problem = make_problem(switches=True)
-    settings = HISPSettings()
-    circuits = hisp_circuits(problem, settings)
-    n = len(units_of(problem.graph))
+    circuits = circuits_of(problem)
+    n = len(masked_activations(problem.graph))
     assert len(circuits) == n + 1
     assert circuits[0] == Circuit.full(problem.graph)
     assert [edge.name for edge in circuits[-1].edges] == ["input->logits"]
@@ -106,23 +115,21 @@ def test_a_sweep_removes_the_least_important_first():
     order = scores(problem).argsort(stable=True)
     kept = torch.ones(n, dtype=torch.bool)
     kept[order[:5]] = False
-    assert circuits[5] == circuit_of_units(problem.graph, kept)
-    for units in (0, 3, n):
-        run = ew.discover(problem, "hisp", units=units)
-        assert run.circuit == circuits[n - units]
-    half = ew.discover(problem, "hisp", unit_share=0.5)
+    assert circuits[5] == circuit_of_activations(problem.graph, kept)
+    for kept in (0, 3, n):
+        assert ew.hisp(problem, activations=kept).circuit == circuits[n - kept]
+    half = ew.discover(problem, "hisp", activation_share=0.5)
     assert half.circuit == circuits[n - round(n / 2)]
-    assert ew.discover(problem, "hisp").settings["unit_share"] == 0.1
+    assert ew.discover(problem, "hisp").settings["activation_share"] == 0.1
 
 
 def test_ties_go_in_construction_order():
     """All scores zero, as in the published tracr runs: layer by layer q, k, v, MLP."""
     task = ew.load_task("tracr-xproportion", data="paper")
-    settings = HISPSettings(allow_zero_gradient=True)
-    circuits = hisp_circuits(task.problem, settings)
+    circuits = circuits_of(task.problem, allow_zero_gradient=True)
     graph = task.problem.graph
     for k, circuit in enumerate(circuits):
-        assert circuit == circuit_of_units(graph, torch.arange(8) >= k)
+        assert circuit == circuit_of_activations(graph, torch.arange(8) >= k)
     assert circuits[-1].n_edges == 2
 
 
@@ -133,18 +140,18 @@ def test_a_metric_that_is_flat_at_the_full_model(metric):
         MetricError, match=rf"gradient of '{metric}' is zero .*eap-ig.*logit-diff.*allow_zero"
     ):
         ew.discover(problem, "hisp")
-    run = ew.discover(problem, "hisp", allow_zero_gradient=True, units=4)
+    run = ew.discover(problem, "hisp", allow_zero_gradient=True, activations=4)
     assert run.circuit.n_edges < problem.graph.n_edges
 
 
 def test_errors():
     problem = make_problem()
-    with pytest.raises(SettingError, match=r"asked for 99 units; the graph has 14"):
-        ew.discover(problem, "hisp", units=99)
+    with pytest.raises(SettingError, match=r"99 activations are to be kept; the graph has 14"):
+        ew.discover(problem, "hisp", activations=99)
     with pytest.raises(SettingError, match="only once"):
-        HISPSettings(units=3, unit_share=0.5)
-    with pytest.raises(SettingError, match="unit_share is 1.5"):
-        HISPSettings(unit_share=1.5)
+        HISPSettings(activations=3, activation_share=0.5)
+    with pytest.raises(SettingError, match="activation_share is 1.5"):
+        HISPSettings(activation_share=1.5)
     with pytest.raises(MetricError, match=r"'accuracy' has no gradient .* acdc, exact"):
         ew.discover(make_problem(metric="accuracy"), "hisp")
 
@@ -153,7 +160,7 @@ def test_errors():
         return logits[:, 0].where(rows.prompt != 1, flat)
 
     with pytest.raises(MetricError, match=r"importance of a0\.h0\.q is nan on prompt 0"):
-        unit_importance(make_problem(metric=broken), HISPSettings())
+        importance(make_problem(metric=broken), HISPSettings())
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
@@ -162,12 +169,11 @@ def test_the_split_into_batches_decides_no_tie(dtype):
     for seed in range(4):
         model = random_model(seed, n_layers=3).to(dtype=dtype)
         pairs = random_pairs(model, seed, n=7)
-        settings = HISPSettings(reading="code")
-        found = [
-            hisp_circuits(ew.Problem(model, pairs, "logit-diff", batch_size=size), settings)
+        whole, single, parts = (
+            circuits_of(ew.Problem(model, pairs, "logit-diff", batch_size=size), reading="code")
             for size in (None, 1, 3)
-        ]
-        assert found[0] == found[1] == found[2]
+        )
+        assert whole == single == parts
 
 
 def test_several_answer_positions_pooled_as_in_the_original():
@@ -187,6 +193,6 @@ def test_several_answer_positions_pooled_as_in_the_original():
     assert problem.value(full) == pytest.approx(float((each[:3].mean() + each[3]) / 2))
     settings = HISPSettings(reading="code", normalise=False)
     one_by_one = sum(
-        unit_importance(pooled.with_(pairs=pooled.pairs.taken([i])), settings)[0] for i in range(4)
+        importance(pooled.with_(pairs=pooled.pairs.taken([i])), settings)[0] for i in range(4)
     )
-    torch.testing.assert_close(unit_importance(pooled, settings)[0], one_by_one)
+    torch.testing.assert_close(importance(pooled, settings)[0], one_by_one)

@@ -1,7 +1,5 @@
 """Learned masks: what a mask means on a run, its gradient, and the training loop."""
 
-import dataclasses
-
 import pytest
 import torch
 
@@ -9,8 +7,7 @@ import edgewise as ew
 from edgewise.circuit import Circuit
 from edgewise.errors import FormatError, MetricError, SettingError
 from edgewise.methods.edge_masks import EdgeMasking
-from edgewise.methods.journal import NO_JOURNAL, FileJournal
-from edgewise.methods.masks import (
+from edgewise.methods.hard_concrete import (
     INITIAL_THETA,
     HardConcrete,
     chance_on,
@@ -18,9 +15,14 @@ from edgewise.methods.masks import (
     mean_mask,
     sample,
 )
-from edgewise.methods.training import loss_and_gradient, masked_losses, train
-from edgewise.methods.unit_masks import UnitMasking
-from edgewise.methods.units import circuit_of_units, units_of
+from edgewise.methods.journal import NO_JOURNAL, FileJournal
+from edgewise.methods.node_masks import (
+    NodeMasking,
+    circuit_of_activations,
+    masked_activations,
+)
+from edgewise.methods.settings import TrainingSettings
+from edgewise.methods.training import loss_and_gradient, masked_losses, parameters_at, train
 from models import SHAPES, random_circuit, random_model, random_pairs
 
 ABLATIONS = ("corrupted", "zero", "mean", "mean-positional")
@@ -33,7 +35,7 @@ GRANULARITIES = (
     {"split_heads": False, "split_qkv": False, "switches": True},
     {"split_embed": True, "switches": True},
 )
-MASKINGS = {"edges": EdgeMasking, "units": UnitMasking}
+MASKINGS = {"edges": EdgeMasking, "units": NodeMasking}
 
 
 def make_problem(ablation="corrupted", metric="logit-diff", shape="gpt2", **options):
@@ -99,11 +101,8 @@ def test_the_regulariser_is_a_mean_of_means_and_empty_groups_count():
     group = torch.tensor([0, 0, 0, 1])
     theta = torch.tensor([0.0, 1.0, 2.0, -3.0], dtype=torch.float64)
     p = chance_on(theta)
-    masks = HardConcrete(theta, 2.0, group, 2, 0.1)
-    assert float(masks.regulariser()) == pytest.approx(float((p[:3].mean() + p[3]) / 2))
-    assert float(masks.penalty(0)) == pytest.approx(2 * float(masks.regulariser()))
-    wider = dataclasses.replace(masks, n_groups=3)
-    assert float(wider.regulariser()) == pytest.approx(float(masks.regulariser()) * 2 / 3)
+    sizes = [float(HardConcrete(theta, group, n, weight=2.0).penalty(0)) for n in (2, 3)]
+    assert sizes == pytest.approx([float(p[:3].mean() + p[3]), float(p[:3].mean() + p[3]) * 2 / 3])
 
 
 # --- what masks mean
@@ -125,31 +124,31 @@ def test_edge_masks_of_one_zero_and_both(shape, ablation):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_unit_masks_of_zero_and_one_are_the_circuit_of_units(shape):
+def test_unit_masks_of_zero_and_one_are_the_circuit_of_activations(shape):
     """With corrupted prompts a masked unit carries what its removed edges would give it."""
     for options in GRANULARITIES[:-1]:
         problem = make_problem(shape=shape, metric="l2", **options)
-        masking = UnitMasking(problem)
+        masking = NodeMasking(problem)
         generator = torch.Generator().manual_seed(5)
         some = torch.rand(masking.n_masks, generator=generator) < 0.5
         ones = torch.ones_like(some)
         for kept in (ones, ~ones, some):
-            circuit = circuit_of_units(problem.graph, kept)
+            circuit = circuit_of_activations(problem.graph, kept)
             assert_same(masked(problem, masking, kept.double()), losses(problem, circuit))
 
 
 @pytest.mark.parametrize("ablation", ABLATIONS)
 def test_unit_masks_of_one_are_the_clean_run(ablation):
     problem = make_problem(ablation, metric="l2")
-    ones = torch.ones(len(units_of(problem.graph)), dtype=torch.float64)
-    assert_same(masked(problem, UnitMasking(problem), ones), torch.zeros(3, dtype=torch.float64))
+    ones = torch.ones(len(masked_activations(problem.graph)), dtype=torch.float64)
+    assert_same(masked(problem, NodeMasking(problem), ones), torch.zeros(3, dtype=torch.float64))
 
 
 def test_unit_masks_of_zero_with_a_zero_ablation_leave_the_input_alone():
     problem = make_problem("zero")
-    zeros = torch.zeros(len(units_of(problem.graph)), dtype=torch.float64)
+    zeros = torch.zeros(len(masked_activations(problem.graph)), dtype=torch.float64)
     alone = Circuit.of(problem.graph, ["input->logits"])
-    assert_same(masked(problem, UnitMasking(problem), zeros), losses(problem, alone))
+    assert_same(masked(problem, NodeMasking(problem), zeros), losses(problem, alone))
 
 
 def test_a_mean_unit_ablation_is_the_mean_of_the_unit_itself():
@@ -158,7 +157,7 @@ def test_a_mean_unit_ablation_is_the_mean_of_the_unit_itself():
     pairs = random_pairs(model, lengths=[1])
     for kind in ("mean", "mean-positional"):
         problem = ew.Problem(model, pairs, "l2", kind)
-        masking = UnitMasking(problem)
+        masking = NodeMasking(problem)
         masks = some_masks(masking.n_masks)
         assert_same(masked(problem, masking, masks), torch.zeros(1, dtype=torch.float64))
 
@@ -167,9 +166,9 @@ def test_the_papers_position_permutation_applies_to_units():
     model = random_model()
     order = ew.Ablation("corrupted", position_permutation=(2, 0, 1, 3, 5, 4))
     problem = ew.Problem(model, random_pairs(model), "logit-diff", order)
-    kept = torch.arange(len(units_of(problem.graph))) % 2 == 0
-    circuit = circuit_of_units(problem.graph, kept)
-    assert_same(masked(problem, UnitMasking(problem), kept.double()), losses(problem, circuit))
+    kept = torch.arange(len(masked_activations(problem.graph))) % 2 == 0
+    circuit = circuit_of_activations(problem.graph, kept)
+    assert_same(masked(problem, NodeMasking(problem), kept.double()), losses(problem, circuit))
 
 
 # --- gradients
@@ -222,18 +221,11 @@ def test_micro_batches_change_nothing(kind, ablation):
 def trained(problem, steps=6, seed=0, journal=NO_JOURNAL, on_progress=lambda progress: None):
     masking = EdgeMasking(problem)
     group = torch.zeros(masking.n_masks, dtype=torch.int64)
-    masks = HardConcrete.start(
-        group, 1, weight=0.1, learning_rate=0.05, dtype=torch.float64, device=torch.device("cpu")
+    masks = HardConcrete(
+        parameters_at(problem, masking.n_masks, INITIAL_THETA), group, 1, weight=0.1
     )
-    train(
-        problem,
-        masking,
-        masks,
-        steps=steps,
-        generator=torch.Generator().manual_seed(seed),
-        on_progress=on_progress,
-        journal=journal,
-    )
+    settings = TrainingSettings(steps=steps, learning_rate=0.05, seed=seed)
+    train(problem, masking, masks, settings, on_progress=on_progress, journal=journal)
     return masks.theta.detach()
 
 

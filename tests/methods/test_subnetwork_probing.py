@@ -6,18 +6,22 @@ import torch
 import edgewise as ew
 from edgewise.circuit import Circuit
 from edgewise.methods import METHODS
-from edgewise.methods.masks import INITIAL_THETA, chance_on, mean_mask
+from edgewise.methods.hard_concrete import INITIAL_THETA, chance_on, mean_mask
+from edgewise.methods.node_masks import (
+    circuit_of_activations,
+    masked_activations,
+    scores_of_activations,
+)
 from edgewise.methods.settings import SPSettings
-from edgewise.methods.units import circuit_of_units, unit_scores, units_of
 from models import SHAPES, random_model, random_pairs
 
 
 def kept_units(graph, masked):
-    return torch.tensor([port.name not in masked for port in units_of(graph)])
+    return torch.tensor([port.name not in masked for port in masked_activations(graph)])
 
 
 def n_edges(graph, masked):
-    return circuit_of_units(graph, kept_units(graph, masked)).n_edges
+    return circuit_of_activations(graph, kept_units(graph, masked)).n_edges
 
 
 def test_the_papers_unit_test_41_edges():
@@ -39,28 +43,30 @@ def test_one_shot_conversion_of_the_docstring_graph():
 def test_everything_masked_leaves_the_embeddings_edge_to_the_output():
     for split, n in ((False, 1), (True, 2)):
         graph = ew.Graph.build(2, 2, split_embed=split, switches=True)
-        everything = {port.name for port in units_of(graph)}
+        everything = {port.name for port in masked_activations(graph)}
         assert n_edges(graph, everything) == n
-        assert circuit_of_units(graph, kept_units(graph, set())) == Circuit.full(graph)
+        assert circuit_of_activations(graph, kept_units(graph, set())) == Circuit.full(graph)
 
 
 def test_units_of_joined_graphs_are_their_ports():
     graph = ew.Graph.build(1, 2, split_qkv=False, switches=True)
-    assert [port.name for port in units_of(graph)] == ["a0.h0", "a0.h1", "m0"]
-    circuit = circuit_of_units(graph, torch.tensor([True, False, True]))
+    assert [port.name for port in masked_activations(graph)] == ["a0.h0", "a0.h1", "m0"]
+    circuit = circuit_of_activations(graph, torch.tensor([True, False, True]))
     assert not [edge for edge in circuit.edges if edge.sender.name == "a0.h1"]
     assert "a0.h1->m0" not in circuit
     whole = ew.Graph.build(1, 2, split_heads=False)
-    assert len(units_of(whole)) == 4
+    assert len(masked_activations(whole)) == 4
 
 
 @pytest.mark.parametrize("options", [{}, {"switches": True}, {"split_qkv": False}])
 def test_a_threshold_on_spread_scores_is_the_circuit_of_the_units_above_it(options):
     graph = ew.Graph.build(3, 2, **options)
-    values = torch.rand(len(units_of(graph)), generator=torch.Generator().manual_seed(0))
-    scores = unit_scores(graph, values.double(), "sp", "mean mask")
+    values = torch.rand(len(masked_activations(graph)), generator=torch.Generator().manual_seed(0))
+    scores = scores_of_activations(graph, values.double(), method="sp", meaning="mean mask")
     for threshold in (0.2, 0.5, 0.9):
-        assert scores.above(threshold) == circuit_of_units(graph, values.double() >= threshold)
+        assert scores.above(threshold) == circuit_of_activations(
+            graph, values.double() >= threshold
+        )
 
 
 def test_regulariser_weighs_tensors_alike_and_dead_masks_take_a_quarter():

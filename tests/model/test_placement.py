@@ -79,7 +79,7 @@ METHODS = {
     "eap-ig": {"edges": 9},
     "edge-pruning": {"steps": 2, "sparsity": 0.5},
     "exact": {"edges": 9},
-    "hisp": {"units": 3},
+    "hisp": {"activations": 3},
     "relp": {"edges": 9},
     "sp": {"steps": 2, "regularisation": 0.1},
     "ugs": {"steps": 2, "regularisation": 0.1},

@@ -5,8 +5,6 @@ import pytest
 import torch
 
 import edgewise as ew
-from edgewise.methods.hisp import hisp_circuits
-from edgewise.methods.settings import HISPSettings
 from models import random_model, random_pairs
 
 
@@ -24,8 +22,8 @@ SWEEPS = [
     ("relp", {"nodes": range(7)}),
     ("random", {"by": ["signed", "absolute"], "edges": 3, "seed": 4}),
     ("random", {"seed": range(3), "edges": 3}),
-    ("hisp", {"units": [14, 0, 3], "reading": "code"}),
-    ("hisp", {"unit_share": np.linspace(0, 1, 4)}),
+    ("hisp", {"activations": [14, 0, 3], "reading": "code"}),
+    ("hisp", {"activation_share": np.linspace(0, 1, 4)}),
     ("acdc-ordered", {"threshold": [0.1, 0.01]}),
     ("sp", {"regularisation": [0.01, 10], "steps": 3, "learning_rate": 0.1}),
     ("sp-edges", {"regularisation": torch.tensor([0.5, 10.0]), "steps": 3}),
@@ -56,8 +54,9 @@ def test_a_sweep_is_its_runs_one_by_one(method, settings):
 def test_every_k_of_hisp_is_one_gradient():
     problem = small_problem(switches=True)
     n = len(problem.graph.receivers) - 1
-    runs = ew.sweep(problem, "hisp", units=range(n + 1))
-    assert [run.circuit for run in runs] == hisp_circuits(problem, HISPSettings())[::-1]
+    runs = ew.sweep(problem, "hisp", activations=range(n + 1))
+    alone = ew.hisp(problem, activations=3)
+    assert runs[3].circuit == alone.circuit
     assert {run.cost.backward_passes for run in runs} == {1}
 
 

@@ -19,8 +19,9 @@ from edgewise.problem import Problem
 Over = Literal["prompts", "head-order", "threshold", "seed"]
 
 # What decides the size of a circuit, for "threshold": the first that a method was given.
-_WHOLE_SIZES = ("edges", "nodes", "units")
-_SIZES = ("threshold", "regularisation", "above", *_WHOLE_SIZES, "share", "unit_share", "sparsity")
+_WHOLE_SIZES = ("edges", "nodes", "activations")
+_SHARES = ("share", "activation_share")
+_SIZES = ("threshold", "regularisation", "above", *_WHOLE_SIZES, *_SHARES, "sparsity")
 
 
 def checked_over(over: str | Sequence[str], method: Method, settings: Any) -> tuple[Over, ...]:
@@ -88,12 +89,12 @@ def _scaled(name: str, value: float, factor: float, graph: Graph) -> float:
         most = {
             "edges": graph.n_edges,
             "nodes": sum(node.layer is not None for node in graph.nodes),
-            "units": sum(port.node.layer is not None for port in graph.receivers),
+            "activations": sum(port.node.layer is not None for port in graph.receivers),
         }
         return min(most[name], max(1, round(value * factor)))
     if name == "sparsity":  # what is kept is scaled
         return max(0.0, 1 - (1 - value) * factor)
-    if name in ("share", "unit_share"):
+    if name in _SHARES:
         return min(1.0, value * factor)
     return value * factor
 

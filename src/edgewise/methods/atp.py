@@ -29,6 +29,7 @@ from edgewise.errors import SettingError
 from edgewise.graph import SLOTS, Graph, Site, Slot
 from edgewise.methods.gradients import (
     GradientReader,
+    WatchedOutputs,
     check_gradient,
     edge_gradients,
     edge_scores,
@@ -37,25 +38,12 @@ from edgewise.methods.gradients import (
 from edgewise.methods.method_result import MethodResult
 from edgewise.methods.settings import SelectionSettings
 from edgewise.model.attention import Places, head_vectors, pattern, placed, ungrouped
-from edgewise.model.outputs import Outputs
 from edgewise.patching import AblatedValues
 from edgewise.problem import Problem
 from edgewise.progress import OnProgress, Progress, ignore_progress
 
 _MEANING = "rise of the loss if the edge were removed, to first order after attention patterns"
 _BYTES = 64 * 2**20  # of patched streams alive at a time
-
-
-class _WatchedOutputs(Outputs):
-    """Outputs that catch the gradient of what every layer's heads mixed."""
-
-    def __init__(self, graph: Graph) -> None:
-        super().__init__(graph)
-        self.slopes: list[Tensor] = []  # by layer, dL / d z [head batch pos d_head]
-
-    def mixed(self, z: Float[Tensor, "head batch pos d_head"]) -> None:
-        """Watch what a layer's heads mixed."""
-        z.register_hook(lambda gradient: self.slopes.insert(0, gradient))  # the last layer is first
 
 
 def atp_star(
@@ -70,13 +58,14 @@ def atp_star(
     total = torch.zeros(graph.exists.shape, dtype=torch.float64)
     steepness, done = 0.0, 0
     for pairs, ablation in problem.evaluator(graph).ablations():
-        outputs = _WatchedOutputs(graph)
+        outputs = WatchedOutputs(graph)
         run = run_with_gradients(problem, pairs, outputs=outputs)
         spans = pairs.at_spans(graph.spans).to(problem.model.device)
         found = edge_gradients(run, run.senders, run.caught.vectors, ablation, spans)
         scores = graph.by_span(edge_scores(problem.model, graph, found))
         for layer in range(graph.n_layers):
-            corrected = _Corrected(problem, pairs, run.caught, outputs.slopes[layer], layer)
+            mixed = outputs.mixed_gradients[layer]
+            corrected = _Corrected(problem, pairs, run.caught, mixed, layer)
             for slot in ("q", "k"):
                 for at, into in zip(spans, scores, strict=True):
                     _correct(graph.whole, corrected, slot, found.difference, ablation, at, into)

@@ -41,10 +41,7 @@ class EdgeMasking:
         self._graph = problem.graph
         self._exists = problem.graph.exists.to(problem.model.device)
         self._places = problem.graph.exists.nonzero().tolist()
-
-    @property
-    def n_masks(self) -> int:
-        return len(self._places)
+        self.n_masks = len(self._places)
 
     @cached_property
     def _bases(self) -> list[Bases]:

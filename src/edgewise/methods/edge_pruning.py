@@ -2,8 +2,8 @@
 
 Edge Pruning (Bhaskar et al. 2024, arXiv 2406.16778).
 
-    1. A hard concrete mask per edge (`edgewise.methods.masks`, `.edge_masks`); removed edges
-       carry the ablation.
+    1. A hard concrete mask per edge (`edgewise.methods.hard_concrete`, `.edge_masks`); removed
+       edges carry the ablation.
     2. The target sparsity t rises from 0 to `sparsity` linearly over the warm-up. Each step lowers
        loss + lambda1 (t - s) + lambda2 (t - s)^2 by Adam in the masks, where s is the masks'
        sparsity, and raises it in the multipliers lambda1 and lambda2, which start at 0.
@@ -35,7 +35,6 @@ dangling edges in the draws, no clipping.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -43,11 +42,11 @@ from torch import Tensor
 
 from edgewise.circuit import Circuit, EdgeScores
 from edgewise.methods.edge_masks import EdgeMasking
+from edgewise.methods.hard_concrete import INITIAL_THETA, chance_on, sample
 from edgewise.methods.journal import NO_JOURNAL, Journal
-from edgewise.methods.masks import INITIAL_THETA, chance_on, sample, uniform
 from edgewise.methods.method_result import MethodResult
 from edgewise.methods.settings import EdgePruningSettings, UGSSettings
-from edgewise.methods.training import train
+from edgewise.methods.training import LearnedMasks, parameters_at, train, uniform
 from edgewise.problem import Problem
 from edgewise.progress import OnProgress, ignore_progress
 
@@ -60,18 +59,9 @@ def edge_pruning(
 ) -> MethodResult:
     """The circuit of the edges with the highest learned odds. Raises `MetricError`."""
     graph, masking = problem.graph, EdgeMasking(problem)
-    theta = _parameters(problem, masking.n_masks, INITIAL_THETA)
-    multipliers = theta.new_zeros(2).detach().requires_grad_()
-    train(
-        problem,
-        masking,
-        TargetSparsity(theta, multipliers, settings),
-        steps=settings.steps,
-        generator=torch.Generator().manual_seed(settings.seed),
-        on_progress=on_progress,
-        journal=journal,
-    )
-    values = masking.matrix(theta.detach().double().cpu())
+    masks = TargetSparsity(parameters_at(problem, masking.n_masks, INITIAL_THETA), settings)
+    train(problem, masking, masks, settings, on_progress=on_progress, journal=journal)
+    values = masking.matrix(masks.theta.detach().double().cpu())
     scores = EdgeScores(graph, values, "edge-pruning", "learned log-odds of the edge's mask")
     return MethodResult(scores.top(round((1 - settings.sparsity) * graph.n_edges)), scores)
 
@@ -84,87 +74,80 @@ def ugs(
 ) -> MethodResult:
     """The circuit of the edges that are more likely kept than not. Raises `MetricError`."""
     graph, masking = problem.graph, EdgeMasking(problem)
-    theta = _parameters(problem, masking.n_masks, math.log(settings.start / (1 - settings.start)))
+    start = math.log(settings.start / (1 - settings.start))
+    masks = KeepProbabilities(parameters_at(problem, masking.n_masks, start), settings)
     train(
         problem,
         masking,
-        KeepProbabilities(theta, settings),
-        steps=settings.steps,
+        masks,
+        settings,
         draws=settings.draws,
-        generator=torch.Generator().manual_seed(settings.seed),
         on_progress=on_progress,
         journal=journal,
     )
-    values = masking.matrix(theta.detach().double().cpu().sigmoid())
+    values = masking.matrix(masks.theta.detach().double().cpu().sigmoid())
     scores = EdgeScores(graph, values, "ugs", "probability that the edge is kept")
     return MethodResult(Circuit(graph, (values >= 0.5) & graph.exists), scores)
 
 
-def _parameters(problem: Problem, n: int, start: float) -> Float[Tensor, "mask"]:
-    dtype = torch.promote_types(problem.model.dtype, torch.float32)
-    return torch.full((n,), start, dtype=dtype, device=problem.model.device).requires_grad_()
-
-
-@dataclass(frozen=True, eq=False)
-class TargetSparsity:
+class TargetSparsity(LearnedMasks):
     """Hard concrete masks, held to a sparsity by two Lagrange multipliers."""
 
-    theta: Float[Tensor, "mask"]
-    multipliers: Float[Tensor, "2"]
-    settings: EdgePruningSettings
+    def __init__(self, theta: Float[Tensor, "mask"], settings: EdgePruningSettings) -> None:
+        super().__init__(theta)
+        self._settings = settings
+        self.multipliers = theta.new_zeros(2).detach().requires_grad_()
 
     @property
     def parameters(self) -> dict[str, Tensor]:
+        """What is trained, by name."""
         return {"theta": self.theta, "multipliers": self.multipliers}
 
-    def optimiser(self) -> torch.optim.Optimizer:
-        ascent = {"lr": self.settings.multiplier_rate, "maximize": True}
+    def optimiser(self, learning_rate: float) -> torch.optim.Optimizer:
+        """Adam: descent in the masks, ascent in the multipliers."""
+        ascent = {"lr": self._settings.multiplier_rate, "maximize": True}
+        descent = {"lr": learning_rate}
         return torch.optim.Adam(
-            [
-                {"params": [self.theta], "lr": self.settings.learning_rate},
-                {"params": [self.multipliers], **ascent},
-            ]
+            [{"params": [self.theta], **descent}, {"params": [self.multipliers], **ascent}]
         )
 
     def draw(self, generator: torch.Generator) -> Float[Tensor, "mask"]:
+        """One sample of every mask."""
         return sample(self.theta, generator)
 
+    def chance(self) -> Float[Tensor, "mask"]:
+        """P(m > 0) of every mask."""
+        return chance_on(self.theta)
+
     def target(self, step: int) -> float:
-        """The sparsity wanted in this step, counted from 0."""
-        rising = self.settings.warm_up * self.settings.steps
-        return self.settings.sparsity * (1.0 if step + 1 >= rising else (step + 1) / rising)
+        """The sparsity to reach in this step, counted from 0."""
+        rising = self._settings.warm_up * self._settings.steps
+        return self._settings.sparsity * (1.0 if step + 1 >= rising else (step + 1) / rising)
 
     def penalty(self, step: int) -> Float[Tensor, ""]:
-        sparsity = 1 - chance_on(self.theta).mean()
-        missing = self.target(step) - sparsity
+        """lambda1 (t - s) + lambda2 (t - s)^2."""
+        missing = self.target(step) - (1 - self.chance().mean())
         return self.multipliers[0] * missing + self.multipliers[1] * missing**2
 
-    def size(self) -> float:
-        return float(chance_on(self.theta.detach()).double().sum())
 
-
-@dataclass(frozen=True, eq=False)
-class KeepProbabilities:
+class KeepProbabilities(LearnedMasks):
     """Masks of uniform gradient sampling."""
 
-    theta: Float[Tensor, "mask"]
-    settings: UGSSettings
-
-    @property
-    def parameters(self) -> dict[str, Tensor]:
-        return {"theta": self.theta}
-
-    def optimiser(self) -> torch.optim.Optimizer:
-        return torch.optim.Adam([self.theta], lr=self.settings.learning_rate)
+    def __init__(self, theta: Float[Tensor, "mask"], settings: UGSSettings) -> None:
+        super().__init__(theta)
+        self._weight = settings.regularisation
 
     def draw(self, generator: torch.Generator) -> Float[Tensor, "mask"]:
+        """One sample of every mask: 1, 0, or uniform with probability p (1 - p)."""
         p = self.theta.sigmoid()
         window = (p * (1 - p)).detach().clamp(min=torch.finfo(p.dtype).tiny)
         # u moves from p - window/2, where m is 1, to p + window/2, where it is 0.
         return (0.5 + (p - uniform(p, generator)) / window).clamp(0, 1)
 
-    def penalty(self, step: int) -> Float[Tensor, ""]:
-        return self.settings.regularisation * self.theta.sigmoid().sum()
+    def chance(self) -> Float[Tensor, "mask"]:
+        """p of every mask."""
+        return self.theta.sigmoid()
 
-    def size(self) -> float:
-        return float(self.theta.detach().double().sigmoid().sum())
+    def penalty(self, step: int) -> Float[Tensor, ""]:
+        """lambda sum of p; it does not change from step to step."""
+        return self._weight * self.chance().sum()

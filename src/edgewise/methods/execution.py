@@ -7,7 +7,7 @@ if it uses them. A user's own is a function (problem) -> scores or circuit.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -72,15 +72,24 @@ def _of_one_prompt(
     Scores are means over prompts, so one bad prompt spoils them all, and the sum does not tell
     which. Run again on one prompt after the other until one of them shows it.
     """
-    ablation = problem.ablation.over(problem.pairs)  # all prompts' mean, not this one's
-    for number, pairs in enumerate(problem.pairs.batches(1)):
+    for number, alone in prompts_alone(problem):
         try:
-            function(problem.with_(pairs=pairs, ablation=ablation), settings)
+            function(alone, settings)
         except ScoreError as reason:
             return ScoreError(reason.edge, reason.value, prompt=number)
         except EdgewiseError:
-            continue  # such as a pair whose prompts are equal, which is no problem by itself
+            continue
     return None
+
+
+def prompts_alone(problem: Problem) -> Iterator[tuple[int, Problem]]:
+    """Each prompt by its number, as a problem of its own with the ablation it has among all."""
+    ablation = problem.ablation.over(problem.pairs)  # all prompts' mean, not this one's
+    for number, pairs in enumerate(problem.pairs.batches(1)):
+        try:
+            yield number, problem.with_(pairs=pairs, ablation=ablation)
+        except EdgewiseError:
+            continue  # such as a pair whose prompts are equal, which is no problem by itself
 
 
 # --- functions of users

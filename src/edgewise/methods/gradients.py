@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -66,16 +67,41 @@ class GradientReader:
         x = x.view_as(x) if x.requires_grad else x.detach().requires_grad_()
         self.inputs[site] = x.detach()
         if site.what in ("mlp", "logits"):
-            self._watch(site, x)
+            _watch(x, self.gradients, site)
         return x[None]
 
     def vector(self, site: Site, fresh: Vectors) -> Vectors:
         self.vectors[site] = fresh.detach()
-        self._watch(site, fresh)
+        _watch(fresh, self.gradients, site)
         return fresh
 
-    def _watch(self, site: Site, x: Tensor) -> None:
-        x.register_hook(lambda gradient: self.gradients.__setitem__(site, gradient))
+
+class WatchedOutputs(Outputs):
+    """Outputs that keep what MLPs wrote, and catch gradients behind heads and MLPs, by layer."""
+
+    def __init__(self, graph: Graph) -> None:
+        super().__init__(graph)
+        self.mlps: list[Float[Tensor, "batch pos d_model"]] = []
+        self.mlp_gradients: dict[int, Float[Tensor, "batch pos d_model"]] = {}
+        self.mixed_gradients: dict[int, Float[Tensor, "head batch pos d_head"]] = {}
+        self._n_mixed = 0
+
+    def mixed(self, z: Float[Tensor, "head batch pos d_head"]) -> None:
+        """Watch what a layer's heads mixed."""
+        _watch(z, self.mixed_gradients, self._n_mixed)
+        self._n_mixed += 1
+
+    def write_mlp(self, value: Float[Tensor, "batch pos d_model"]) -> None:
+        """Write an MLP's output, and keep it."""
+        _watch(value, self.mlp_gradients, len(self.mlps))
+        self.mlps.append(value.detach())
+        super().write_mlp(value)
+
+
+def _watch(x: Tensor, gradients: dict[Any, Tensor], key: Any) -> None:
+    """Put the gradient of x into `gradients` when there is one."""
+    if x.requires_grad:
+        x.register_hook(lambda gradient: gradients.__setitem__(key, gradient))
 
 
 @dataclass(frozen=True, eq=False)
@@ -245,13 +271,12 @@ def is_flat(problem: Problem, steepness: float) -> bool:
     return steepness <= 16 * torch.finfo(dtype).eps
 
 
-def check_gradient(problem: Problem, method: str, steepness: float) -> None:
+def check_gradient(problem: Problem, method: str, steepness: float, *, hint: str = "") -> None:
     """Raise `MetricError` if a method's scores would be rounding noise."""
-    if not is_flat(problem, steepness):
-        return
-    raise MetricError(
-        f"the gradient of {problem.metric.name!r} is zero where {method} takes it (the full model "
-        f"is the minimum of kl and l2), so its scores would be rounding noise. Use "
-        "eap-ig, clean-corrupted, exact or acdc, or another metric such as logit-diff."
-        + (" allow_zero_gradient=True ranks all the same." if method == "hisp" else "")
-    )
+    if is_flat(problem, steepness):
+        raise MetricError(
+            f"the gradient of {problem.metric.name!r} is zero where {method} takes it (the full "
+            "model is the minimum of kl and l2), so its scores would be rounding noise. Use "
+            "eap-ig, clean-corrupted, exact or acdc, or another metric such as logit-diff."
+            f"{hint}"
+        )

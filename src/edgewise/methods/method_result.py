@@ -1,9 +1,8 @@
-"""What a discovery method returns, and how it tells how far it is."""
+"""What a discovery method returns: a circuit, scores and decisions."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -106,19 +105,3 @@ class MethodResult:
     margin: float | None = None  # smallest distance of a delta to the threshold
     notes: tuple[str, ...] = ()  # what a user should know before trusting the result
     worst_error: float | None = None  # of estimates, as a part of the bound given for it
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a method is: `done` of `total` steps."""
-
-    done: int
-    total: int
-    message: str
-
-
-OnProgress = Callable[[Progress], None]
-
-
-def ignore_progress(progress: Progress) -> None:
-    """For callers who do not want to know."""

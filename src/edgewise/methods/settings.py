@@ -384,12 +384,12 @@ class UGSSettings(TrainingSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class HISPSettings(Settings):
-    """Settings of HISP. At most one of `units`, `unit_share` is given."""
+    """Settings of HISP. At most one of `activations`, `activation_share` is given."""
 
-    units: int | None = setting(
+    activations: int | None = setting(
         "Keep this many q, k, v vectors and MLPs.", check=_at_least_0, default=None
     )
-    unit_share: float | None = setting(
+    activation_share: float | None = setting(
         f"Keep this share of the q, k, v vectors and MLPs ({_DEFAULT_SHARE} if nothing else "
         "is said).",
         check=share,
@@ -409,7 +409,9 @@ class HISPSettings(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.units is not None and self.unit_share is not None:
-            raise SettingError("units and unit_share are given; say how many to keep only once.")
-        if self.units is None and self.unit_share is None:
-            object.__setattr__(self, "unit_share", _DEFAULT_SHARE)
+        if self.activations is not None and self.activation_share is not None:
+            raise SettingError(
+                "activations and activation_share are given; say how many to keep only once."
+            )
+        if self.activations is None and self.activation_share is None:
+            object.__setattr__(self, "activation_share", _DEFAULT_SHARE)

@@ -13,6 +13,8 @@ that is an error. The model's weights are never trained.
 
 from __future__ import annotations
 
+import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Protocol, runtime_checkable
@@ -22,7 +24,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from edgewise.errors import FormatError, MetricError
+from edgewise.methods.execution import prompts_alone
 from edgewise.methods.journal import Journal
+from edgewise.methods.settings import TrainingSettings
 from edgewise.metrics import AnswerRows
 from edgewise.model.outputs import Outputs
 from edgewise.model.runtime import Reader, logits_of, run
@@ -34,8 +38,9 @@ from edgewise.progress import OnProgress, Progress
 class Masking(Protocol):
     """How masks act on a run."""
 
-    @property
-    def n_masks(self) -> int: ...
+    n_masks: int
+
+    def __init__(self, problem: Problem) -> None: ...
 
     def at(self, batch: int, masks: Float[Tensor, "mask"]) -> tuple[Reader, Outputs]:
         """What runs micro-batch number `batch` with these masks."""
@@ -46,41 +51,65 @@ class Masking(Protocol):
         ...
 
 
-@runtime_checkable
-class Learned(Protocol):
+class LearnedMasks(ABC):
     """Masks that are learned: their parameters, how they are drawn, what their size costs."""
 
+    def __init__(self, theta: Float[Tensor, "mask"]) -> None:
+        self.theta = theta
+
     @property
-    def parameters(self) -> dict[str, Tensor]: ...
+    def parameters(self) -> dict[str, Tensor]:
+        """What is trained, by name."""
+        return {"theta": self.theta}
 
-    def optimiser(self) -> torch.optim.Optimizer: ...
+    def optimiser(self, learning_rate: float) -> torch.optim.Optimizer:
+        """Adam, constant rate."""
+        return torch.optim.Adam([self.theta], lr=learning_rate)
 
-    def draw(self, generator: torch.Generator) -> Float[Tensor, "mask"]: ...
+    @abstractmethod
+    def draw(self, generator: torch.Generator) -> Float[Tensor, "mask"]:
+        """One sample of every mask."""
 
-    def penalty(self, step: int) -> Float[Tensor, ""]: ...
+    @abstractmethod
+    def chance(self) -> Float[Tensor, "mask"]:
+        """The probability that each mask is on."""
 
-    def size(self) -> float:
-        """How many masks are expected to be on."""
-        ...
+    @abstractmethod
+    def penalty(self, step: int) -> Float[Tensor, ""]:
+        """What their size costs in this step, counted from 0."""
+
+
+def parameters_at(problem: Problem, n: int, start: float) -> Float[Tensor, "mask"]:
+    """Parameters of n masks, all at `start`, where and as exactly as the model computes."""
+    dtype = torch.promote_types(problem.model.dtype, torch.float32)
+    return torch.full((n,), start, dtype=dtype, device=problem.model.device).requires_grad_()
+
+
+def uniform(
+    like: Float[Tensor, "mask"], generator: torch.Generator, edge: float = 0.0
+) -> Float[Tensor, "mask"]:
+    """Uniform numbers, drawn on the CPU so that a seed means the same on every device."""
+    drawn = torch.rand(like.shape, generator=generator, dtype=torch.float64)
+    return drawn.clamp(edge, 1 - edge).to(like)
 
 
 def train(
     problem: Problem,
     masking: Masking,
-    learned: Learned,
+    learned: LearnedMasks,
+    settings: TrainingSettings,
     *,
-    steps: int,
-    generator: torch.Generator,
     on_progress: OnProgress,
     journal: Journal,
     draws: int = 1,
-) -> None:
-    """Train the parameters of `learned` in place. Raises `MetricError`, `FormatError`.
+) -> torch.Generator:
+    """Train the parameters of `learned` in place; the generator of draws, as training leaves it.
 
     A journal that holds a state is gone on with; the masks at the end are those of a run that was
-    never stopped.
+    never stopped. Raises `MetricError`, `FormatError`.
     """
-    optimiser = learned.optimiser()
+    generator = torch.Generator().manual_seed(settings.seed)
+    steps, optimiser = settings.steps, learned.optimiser(settings.learning_rate)
     start = _restore(journal, learned, optimiser, generator, steps)
     if start == 0:
         _check_reached(problem, masking, learned)
@@ -96,9 +125,11 @@ def train(
                 ((masks * gradient).sum() / draws).backward()
                 total += loss
         optimiser.step()
-        size = f"{learned.size():.1f} of {masking.n_masks} masks on"
-        on_progress(Progress(step + 1, steps, f"loss {total / draws:.4g}, {size}"))
+        size = float(learned.chance().detach().sum())
+        message = f"loss {total / draws:.4g}, {size:.1f} of {masking.n_masks} masks on"
+        on_progress(Progress(step + 1, steps, message))
         journal.save_state(_state(learned, optimiser, generator), {"step": step + 1})
+    return generator
 
 
 def loss_and_gradient(
@@ -147,11 +178,10 @@ def _answers(
     return logits, rows
 
 
-def _check_reached(problem: Problem, masking: Masking, learned: Learned) -> None:
+def _check_reached(problem: Problem, masking: Masking, learned: LearnedMasks) -> None:
     """Raise `MetricError` unless some mask matters when all of them are at 1/2, or at 0.9."""
-    theta = next(iter(learned.parameters.values()))
     for level in (0.5, 0.9):
-        masks = theta.new_full((masking.n_masks,), level)
+        masks = learned.theta.detach().new_full((masking.n_masks,), level)
         loss, gradient = loss_and_gradient(problem, masking, masks)
         _check_finite(problem, masking, masks, loss, gradient, None)
         if gradient.any():
@@ -173,13 +203,13 @@ def _check_finite(
 ) -> None:
     """Raise `MetricError`, naming the step, the mask and the prompt, if a number is none."""
     bad = (~gradient.isfinite()).nonzero().flatten().tolist()
-    if loss - loss == 0 and not bad:
+    if math.isfinite(loss) and not bad:
         return
     when = "before the first step" if step is None else f"in step {step + 1}"
-    prompt = _culprit(problem, masking, masks)
+    prompt = _first_not_finite(problem, masking, masks)
     where = "" if prompt is None else f" on prompt {prompt}"
     advice = "Check the prompts and the model's dtype, or lower the learning rate."
-    if loss - loss != 0:
+    if not math.isfinite(loss):
         raise MetricError(f"the loss is {loss} {when}{where}. {advice}")
     raise MetricError(
         f"the gradient is {gradient[bad[0]].item()} {when}{where} for {len(bad)} of "
@@ -187,32 +217,19 @@ def _check_finite(
     )
 
 
-def _culprit(problem: Problem, masking: Masking, masks: Float[Tensor, "mask"]) -> int | None:
+def _first_not_finite(
+    problem: Problem, masking: Masking, masks: Float[Tensor, "mask"]
+) -> int | None:
     """The first prompt whose own loss or gradient is not finite with these masks."""
-    first = 0
-    for number, batch in enumerate(problem.evaluator(problem.graph).batches):
-        for i in range(len(batch.pairs)):
-            leaf = masks.clone().requires_grad_()
-            with torch.enable_grad():
-                logits, rows = _answers(problem, masking, number, leaf)
-                # Its rows alone: a gradient of 0 times another prompt's infinite slope is nan.
-                own = rows.prompt == i
-                alone = AnswerRows(
-                    torch.zeros_like(rows.prompt[own]),
-                    rows.clean_logits[own],
-                    None if rows.answers is None else rows.answers[own],
-                    None if rows.wrong is None else rows.wrong[own],
-                )
-                loss = problem.metric.per_prompt(logits[own], alone, 1).sum()
-                (gradient,) = torch.autograd.grad(loss, leaf) if loss.requires_grad else (leaf,)
-            if not (loss.isfinite() and gradient.isfinite().all()):
-                return first + i
-        first += len(batch.pairs)
+    for number, alone in prompts_alone(problem):
+        loss, gradient = loss_and_gradient(alone, type(masking)(alone), masks)
+        if not (math.isfinite(loss) and gradient.isfinite().all()):
+            return number
     return None
 
 
 def _state(
-    learned: Learned, optimiser: torch.optim.Optimizer, generator: torch.Generator
+    learned: LearnedMasks, optimiser: torch.optim.Optimizer, generator: torch.Generator
 ) -> dict[str, Tensor]:
     """All that the next step depends on."""
     tensors = {"generator": generator.get_state()}
@@ -225,7 +242,7 @@ def _state(
 
 def _restore(
     journal: Journal,
-    learned: Learned,
+    learned: LearnedMasks,
     optimiser: torch.optim.Optimizer,
     generator: torch.Generator,
     steps: int,
@@ -236,9 +253,9 @@ def _restore(
         return 0
     tensors, numbers = kept
     step = numbers.get("step", 0)
-    wanted = {name: parameter.shape for name, parameter in learned.parameters.items()}
-    found = {name: tensors[name].shape for name in wanted if name in tensors}
-    if wanted != found or not 0 < step <= steps or "generator" not in tensors:
+    shapes = {name: parameter.shape for name, parameter in learned.parameters.items()}
+    kept_shapes = {name: tensors[name].shape for name in shapes if name in tensors}
+    if shapes != kept_shapes or not 0 < step <= steps or "generator" not in tensors:
         raise FormatError("the masks kept are not those of this work.")
     generator.set_state(tensors["generator"])
     for name, parameter in learned.parameters.items():
@@ -251,10 +268,6 @@ def _restore(
 def _optimiser_state(
     tensors: Mapping[str, Tensor], name: str, parameter: Tensor
 ) -> dict[str, Tensor]:
-    found = {
-        key.removeprefix(f"{name}."): value
-        for key, value in tensors.items()
-        if key.startswith(f"{name}.")
-    }
+    own = {key.partition(".")[2]: t for key, t in tensors.items() if key.startswith(f"{name}.")}
     # Adam counts its steps on the CPU, whatever the device.
-    return {k: v if k == "step" else v.to(parameter) for k, v in found.items()}
+    return {key: t if key == "step" else t.to(parameter) for key, t in own.items()}

@@ -12,12 +12,13 @@ their ablation input (spec 2.3).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, get_args
 
 import torch
+from jaxtyping import Bool
 from torch import Tensor
 
 from edgewise.circuit import Circuit
@@ -122,7 +123,7 @@ class AblationSource:
             prompts = ablation.prompts or pairs
             positional = ablation.kind == "mean-positional"
             batches = prompts.batches(batch_size)
-            self._means = _means(model, graph, batches, positional)
+            self._means = means_over(batches, self._clean, positional=positional, model=model)
             work.forward_passes += len(batches)
 
     def values(self, batch: PromptPairs) -> AblatedValues:
@@ -139,9 +140,7 @@ class AblationSource:
         if self._means is not None:
             if ablation.kind == "mean":
                 return self._means
-            # Padding takes some place's mean; nothing reads it.
-            place = (batch.real.cumsum(dim=1) - 1).clamp(min=0).to(device)
-            return self._means.mapped(lambda x: x[:, 0][:, place.clamp(max=x.shape[2] - 1)])
+            return means_at_positions(self._means, batch.real.to(device))
         assert batch.corrupted is not None  # Problem refuses pairs without corrupted prompts
         order = ablation.position_permutation
         self._work.forward_passes += 1
@@ -155,6 +154,11 @@ class AblationSource:
         )
         return outputs.senders
 
+    def _clean(self, batch: PromptPairs) -> SenderOutputs:
+        device = self._model.device
+        tokens, real = batch.clean.to(device), batch.real.to(device)
+        return run(self._model, tokens, real, self._graph, CleanReader())[1].senders
+
     def _vectors(self, batch: PromptPairs, values: AblatedValues) -> Mapping[Site, Tensor]:
         empty = Circuit(self._graph, self._graph.is_switch)
         device = self._model.device
@@ -165,25 +169,38 @@ class AblationSource:
         return recorder.vectors
 
 
-def _means(
-    model: Model, graph: Graph, batches: Sequence[PromptPairs], positional: bool
+def means_over(
+    batches: Sequence[PromptPairs],
+    outputs_of: Callable[[PromptPairs], SenderOutputs],
+    *,
+    positional: bool,
+    model: Model,
 ) -> SenderOutputs:
-    """Each sender's mean over real positions, or at each place in a prompt."""
+    """The mean of what a run has, over real positions or at each place in a prompt.
+
+    Each part is [sender 1 place width]; there is one place unless `positional`.
+    """
     n_places = max(int(batch.lengths.max()) for batch in batches) if positional else 1
     exact = torch.float32 if model.device.type == "mps" else torch.float64  # mps has no float64
     sums: SenderOutputs | None = None
     counts = torch.zeros(n_places, dtype=exact, device=model.device)
     for batch in batches:
         real = batch.real.to(model.device)
-        _, outputs = run(model, batch.clean.to(model.device), real, graph, CleanReader())
         place = (real.cumsum(dim=1) - 1)[real]
         if not positional:
             place = torch.zeros_like(place)
         counts += torch.bincount(place, minlength=n_places)
-        found = outputs.senders.mapped(partial(_summed, real, place, n_places, exact))
-        sums = found if sums is None else sums.plus(found)
+        batch_sums = outputs_of(batch).mapped(partial(_summed, real, place, n_places, exact))
+        sums = batch_sums if sums is None else sums.plus(batch_sums)
     assert sums is not None  # there is a prompt
     return sums.mapped(lambda x: (x / counts[:, None]).to(model.dtype))
+
+
+def means_at_positions(means: SenderOutputs, real: Bool[Tensor, "batch pos"]) -> SenderOutputs:
+    """The means of each place, at the positions where prompts have it."""
+    # Padding takes some place's mean; nothing reads it.
+    place = (real.cumsum(dim=1) - 1).clamp(min=0)
+    return means.mapped(lambda x: x[:, 0][:, place.clamp(max=x.shape[2] - 1)])
 
 
 def _summed(real: Tensor, place: Tensor, n_places: int, exact: torch.dtype, x: Tensor) -> Tensor:

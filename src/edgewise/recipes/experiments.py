@@ -19,7 +19,7 @@ from edgewise.evaluation.records import Record
 from edgewise.evaluation.recovery import Confusion
 from edgewise.graph import Graph
 from edgewise.methods import METHODS, OnProgress, Progress, ignore_progress
-from edgewise.methods.units import units_of
+from edgewise.methods.node_masks import masked_activations
 from edgewise.model import Model, load_model, reset_network
 from edgewise.problem import Problem
 from edgewise.recipes.paper import Experiment, Subject, thinned
@@ -29,7 +29,7 @@ from edgewise.tasks import Task, load_task, published_groups
 from edgewise.tasks.published import PUBLISHED
 from edgewise.work.identity import Identity
 
-_VARIED = {"acdc": "threshold", "hisp": "units", "sp": "regularisation"}
+_VARIED = {"acdc": "threshold", "hisp": "activations", "sp": "regularisation"}
 _RANDOM_SEED = 0
 ENOUGH = 0.9  # of the effect
 _LISTED = 50  # edges that a page can list
@@ -202,7 +202,9 @@ def _discovered(
             )
         ]
     if experiment.method == "hisp":
-        values = thinned(range(len(units_of(problem.graph)) + 1), settings.pop("circuits"))
+        values = thinned(
+            range(len(masked_activations(problem.graph)) + 1), settings.pop("circuits")
+        )
     settings[_VARIED[experiment.method]] = list(values)
     runs = sweep(problem, experiment.method, on_progress=on_progress, **settings)
     return [(float(value), run.circuit) for value, run in zip(values, runs, strict=True)]

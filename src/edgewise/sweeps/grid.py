@@ -38,7 +38,7 @@ class Point:
         """Equal for points whose circuits are found together, with the work they share done once.
 
         ACDC's points that differ in their threshold, an attribution's that differ in how the
-        circuit is selected, HISP's that differ in how many units they keep.
+        circuit is selected, HISP's that differ in how many activations they keep.
         """
         own, method = asdict(self.settings), method_of(self.method)
         kept = {name: value for name, value in own.items() if not method.shares_work(name)}

@@ -26,10 +26,10 @@ def sweep(
     Any method and any setting; the runs come in the order of the values, and each is what
     `discover` gives with its value. What can be shared is done once: ACDC's search over thresholds,
     the scores from which several circuits are selected (`edges`, `share`, `above`, `nodes`,
-    `select`, `by`), HISP's gradients (`units`, `unit_share`). Work is then counted for all of them
-    together: each run's `cost` says what the whole sweep took. Training shares nothing, so a run
-    for another `regularisation` or `seed` has a cost of its own. Raises as `discover` does; all
-    values are checked before anything runs.
+    `select`, `by`), HISP's gradients (`activations`, `activation_share`). Work is then counted for
+    all of them together: each run's `cost` says what the whole sweep took. Training shares nothing,
+    so a run for another `regularisation` or `seed` has a cost of its own. Raises as `discover`
+    does; all values are checked before anything runs.
 
     >>> import edgewise as ew
     >>> problem = ew.load_task("tracr-reverse").problem

@@ -12,11 +12,12 @@ so that P(m > t) = sigmoid(theta - beta log((t - gamma) / (zeta - t))) for t in 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from edgewise.methods.training import LearnedMasks, uniform
 
 BETA, GAMMA, ZETA = 2 / 3, -0.1, 1.1
 # Where the paper starts: sigmoid(theta) = p, stretched, is 0.9.
@@ -24,14 +25,6 @@ _P = (0.9 - GAMMA) / (ZETA - GAMMA)
 INITIAL_THETA = math.log(_P / (1 - _P))
 _EDGE = 1e-4  # u keeps this far from 0 and 1
 _POINTS = 200  # of the integral behind `mean_mask`
-
-
-def uniform(
-    like: Float[Tensor, "mask"], generator: torch.Generator, edge: float = 0.0
-) -> Float[Tensor, "mask"]:
-    """Uniform numbers, drawn on the CPU so that a seed means the same on every device."""
-    drawn = torch.rand(like.shape, generator=generator, dtype=torch.float64)
-    return drawn.clamp(edge, 1 - edge).to(like)
 
 
 def sample(theta: Float[Tensor, "mask"], generator: torch.Generator) -> Float[Tensor, "mask"]:
@@ -61,58 +54,30 @@ def mean_mask(theta: Float[Tensor, "mask"]) -> Float[Tensor, "mask"]:
     return total / _POINTS
 
 
-@dataclass(frozen=True, eq=False)
-class HardConcrete:
-    """Hard concrete masks, their parameters to be trained, and what their size costs.
+class HardConcrete(LearnedMasks):
+    """Hard concrete masks, and what their size costs.
 
-    The penalty is `weight` times the mean over groups of a group's mean P(m > 0); `group` says
+    The penalty is `weight` times R, the mean over groups of a group's mean P(m > 0); `group` says
     which group each mask belongs to. A group without masks takes its share of the mean all the
     same.
     """
 
-    theta: Float[Tensor, "mask"]
-    weight: float
-    group: Tensor  # [mask], whole numbers below `n_groups`
-    n_groups: int
-    learning_rate: float
-
-    @classmethod
-    def start(
-        cls,
-        group: Tensor,
-        n_groups: int,
-        *,
-        weight: float,
-        learning_rate: float,
-        dtype: torch.dtype,
-        device: torch.device,
-    ) -> HardConcrete:
-        """Every mask where the paper starts it."""
-        theta = torch.full(group.shape, INITIAL_THETA, dtype=dtype, device=device)
-        return cls(theta.requires_grad_(), weight, group.to(device), n_groups, learning_rate)
-
-    @property
-    def parameters(self) -> dict[str, Tensor]:
-        """What is trained."""
-        return {"theta": self.theta}
-
-    def optimiser(self) -> torch.optim.Optimizer:
-        """Adam, constant rate."""
-        return torch.optim.Adam([self.theta], lr=self.learning_rate)
+    def __init__(
+        self, theta: Float[Tensor, "mask"], group: Tensor, n_groups: int, *, weight: float
+    ) -> None:
+        super().__init__(theta)
+        group = group.to(theta.device)
+        self._weight, self._n_groups = weight, n_groups
+        self._counts = torch.bincount(group, minlength=n_groups)[group]
 
     def draw(self, generator: torch.Generator) -> Float[Tensor, "mask"]:
         """One sample of every mask."""
         return sample(self.theta, generator)
 
+    def chance(self) -> Float[Tensor, "mask"]:
+        """P(m > 0) of every mask."""
+        return chance_on(self.theta)
+
     def penalty(self, step: int) -> Float[Tensor, ""]:
-        """lambda * R; it does not change from step to step."""
-        return self.weight * self.regulariser()
-
-    def regulariser(self) -> Float[Tensor, ""]:
-        """R: the mean over groups of the mean P(m > 0) in a group."""
-        counts = torch.bincount(self.group, minlength=self.n_groups)[self.group]
-        return (chance_on(self.theta) / counts).sum() / self.n_groups
-
-    def size(self) -> float:
-        """How many masks are expected to be on."""
-        return float(chance_on(self.theta.detach()).double().sum())
+        """lambda R; it does not change from step to step."""
+        return self._weight * ((self.chance() / self._counts).sum() / self._n_groups)
