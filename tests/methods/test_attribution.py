@@ -1,5 +1,7 @@
 """Attribution equals independent implementations, exact patching in the limit, definitions."""
 
+from dataclasses import MISSING, fields
+
 import pytest
 import torch
 
@@ -246,31 +248,6 @@ def test_joined_ports_and_layers_add_up(method):
     assert float(whole.sum()) == pytest.approx(float(coarse.sum()), abs=1e-9)
 
 
-@pytest.mark.parametrize("method", ["eap", "atp-star", "relp"])
-@pytest.mark.parametrize("metric", ["kl", "l2"])
-def test_a_gradient_that_vanishes_is_refused(method, metric):
-    message = rf"gradient of '{metric}' is zero where {method} takes it.*eap-ig.*logit-diff"
-    with pytest.raises(MetricError, match=message):
-        ew.discover(small_problem(metric=metric), method)
-
-
-def test_a_target_gives_kl_a_gradient():
-    problem = small_problem(metric="kl")
-    other = ew.reset_network(problem.model, seed=1)
-    assert find(problem.with_(target=other), "eap").notes == ()
-
-
-@pytest.mark.parametrize("method", ["eap-ig", "clean-corrupted", "exact"])
-def test_a_gradient_that_does_not_vanish_is_not(method):
-    assert find(small_problem(metric="kl"), method).notes == ()
-
-
-@pytest.mark.parametrize("method", [m for m in ATTRIBUTIONS if m != "exact"])
-def test_a_metric_without_gradient_is_refused(method):
-    with pytest.raises(MetricError, match="has no gradient .* acdc, exact"):
-        find(small_problem(metric="accuracy"), method)
-
-
 @pytest.mark.parametrize(
     ("method", "settings", "message"),
     [
@@ -285,23 +262,48 @@ def test_a_metric_without_gradient_is_refused(method):
         ("eap", {"nodes": -1}, "nodes is -1; .* at least 0"),
         ("eap", {"threshold": 0.1}, "setting of eap"),
         ("random", {"seed": -1}, "between 0 and"),
+        ("hisp", {"activations": 3, "activation_share": 0.5}, "only once"),
+        ("hisp", {"activation_share": 1.5}, "activation_share is 1.5"),
+        ("ugs", {"start": 1}, "start is 1; it must be above 0 and below 1"),
+        ("ugs", {"draws": 0}, "draws is 0; .* at least 1"),
+        ("sp", {"regularisation": -1}, "regularisation is -1; .* at least 0"),
+        ("sp-edges", {"steps": 0}, "steps is 0; it must be a whole number of at least 1"),
+        ("edge-pruning", {"learning_rate": 0}, "learning_rate is 0; .* a positive number"),
+        ("edge-pruning", {"sparsity": float("nan")}, "sparsity is .* between 0 and 1"),
     ],
 )
 def test_settings_that_cannot_be(method, settings, message):
-    with pytest.raises((SettingError, ew.EdgewiseError), match=message):
-        method_of(method).resolve(settings)
+    required = {"threshold": 1, "regularisation": 1, "sparsity": 0.5}
+    row = method_of(method)
+    needs = {f.name: required[f.name] for f in fields(row.settings) if f.default is MISSING}
+    with pytest.raises(ew.EdgewiseError, match=message):
+        row.resolve({**needs, **settings})
 
 
-def test_more_edges_or_nodes_than_there_are():
-    with pytest.raises(SettingError, match="the graph has"):
-        find(small_problem(), "eap", edges=10_000)
-    with pytest.raises(SettingError, match="asked for 99 nodes; the graph has 6 beside"):
-        find(small_problem(), "eap", nodes=99)
+@pytest.mark.parametrize(
+    ("method", "options", "settings", "message"),
+    [
+        ("eap", {}, {"edges": 10_000}, "the graph has"),
+        ("eap", {}, {"nodes": 99}, "asked for 99 nodes; the graph has 6 beside"),
+        ("hisp", {}, {"activations": 99}, "99 activations are to be kept; the graph has 14"),
+        ("atp-star", {"split_qkv": False}, {}, "split_qkv"),
+        ("eap", {"metric": "kl"}, {}, "gradient of 'kl' is zero where eap.*eap-ig.*logit-diff"),
+        ("relp", {"metric": "l2"}, {}, "gradient of 'l2' is zero where relp takes it"),
+        ("atp-star", {"metric": "kl"}, {}, "gradient of 'kl' is zero where atp-star takes it"),
+        ("eap-ig", {"metric": "accuracy"}, {}, "has no gradient .* acdc, exact"),
+        ("relp", {"metric": "accuracy"}, {}, "has no gradient .* acdc, exact"),
+    ],
+)
+def test_what_a_problem_does_not_have_is_refused(method, options, settings, message):
+    with pytest.raises((SettingError, MetricError), match=message):
+        find(small_problem(**options), method, **settings)
 
 
-def test_atp_star_needs_split_ports():
-    with pytest.raises(SettingError, match="split_qkv"):
-        find(small_problem(split_qkv=False), "atp-star")
+def test_a_gradient_that_does_not_vanish_is_not_refused():
+    problem = small_problem(metric="kl")
+    for method in ("eap-ig", "clean-corrupted", "exact"):
+        assert find(problem, method).notes == ()
+    assert find(problem.with_(target=ew.reset_network(problem.model, seed=1)), "eap").notes == ()
 
 
 @pytest.mark.parametrize("method", ["eap", "exact", "information-flow"])
@@ -317,15 +319,6 @@ def test_selection(method):
     for by in ("absolute", "signed"):
         nodes = find(problem, method, nodes=3, by=by).circuit
         assert nodes == scores.top_nodes(3, absolute=by == "absolute")
-
-
-@pytest.mark.parametrize("by", ["absolute", "signed"])
-@pytest.mark.parametrize("size", [{"edges": 9}, {"share": 0.25}, {"above": 0.001}, {"nodes": 2}])
-def test_a_run_records_how_its_circuit_was_selected(by, size):
-    run = ew.discover(small_problem(), "eap", by=by, **size)
-    assert run.settings["by"] == by
-    given = {name: run.settings[name] for name in ("edges", "share", "above", "nodes")}
-    assert given == {"edges": None, "share": None, "above": None, "nodes": None} | size
 
 
 def test_the_nodes_score_is_what_replacing_its_output_does():

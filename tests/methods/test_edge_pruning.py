@@ -120,6 +120,14 @@ def test_the_sampled_gradient_is_unbiased():
     assert (total[free] / draws).tolist() == pytest.approx(exact.tolist(), abs=0.25 * scale)
 
 
+def test_draws_cost_a_pass_each_and_masks_start_where_they_are_told():
+    settings = {"regularisation": 0, "start": 0.8, "steps": 1, "learning_rate": 1e-6}
+    runs = ew.sweep(make_problem(), "ugs", draws=[1, 3], **settings)
+    assert [run.cost.backward_passes for run in runs] == [1 + 1, 1 + 3]  # one is the first check
+    values = runs[0].scores.values[runs[0].circuit.graph.exists]
+    assert values.tolist() == pytest.approx([0.8] * len(values), abs=1e-5)
+
+
 def test_ugs_recovers_a_compiled_program():
     task = ew.load_task("tracr-xproportion", data="paper")
     run = ew.ugs(task.problem, regularisation=0.001, steps=300, learning_rate=0.03)
@@ -136,37 +144,3 @@ def test_ugs_keeps_a_long_chain_whole():
     assert task.problem.loss(run.circuit) == pytest.approx(0, abs=1e-9)
     low = ew.ugs(task.problem, start=0.73, draws=1, **settings)
     assert task.problem.loss(low.circuit) > 0.1
-
-
-def test_several_draws_are_averaged_and_cost_a_pass_each():
-    problem = make_problem()
-    runs = ew.sweep(problem, "ugs", draws=[1, 3], regularisation=0.1, steps=2)
-    assert [run.cost.backward_passes for run in runs] == [1 + 2, 1 + 6]  # one is the first check
-    assert not runs[0].scores.values.equal(runs[1].scores.values)
-
-
-def test_masks_start_at_the_chance_asked_for():
-    run = ew.ugs(make_problem(), regularisation=0, start=0.8, steps=1, learning_rate=1e-6)
-    exists = run.circuit.graph.exists
-    assert run.scores.values[exists].tolist() == pytest.approx([0.8] * int(exists.sum()), abs=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"start": 1}, "start is 1; it must be above 0 and below 1"),
-        ({"start": 0.0}, "start is 0.0; it must be above 0 and below 1"),
-        ({"draws": 0}, "draws is 0; .* at least 1"),
-    ],
-)
-def test_ugs_settings_that_cannot_be(settings, message):
-    with pytest.raises(ew.EdgewiseError, match=message):
-        ew.ugs(make_problem(), regularisation=0.1, **settings)
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("method", ["edge-pruning", "ugs"])
-def test_every_kind_of_model_trains(method, shape):
-    settings = {"sparsity": 0.5} if method == "edge-pruning" else {"regularisation": 0.1}
-    run = ew.discover(make_problem(shape, "nll"), method, steps=2, **settings)
-    assert run.scores.values.isfinite().all()

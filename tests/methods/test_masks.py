@@ -1,11 +1,14 @@
 """Learned masks: what a mask means on a run, its gradient, and the training loop."""
 
+import re
+
 import pytest
 import torch
 
 import edgewise as ew
 from edgewise.circuit import Circuit
-from edgewise.errors import FormatError, MetricError, SettingError
+from edgewise.errors import FormatError, MetricError
+from edgewise.methods import METHODS
 from edgewise.methods.edge_masks import EdgeMasking
 from edgewise.methods.hard_concrete import (
     INITIAL_THETA,
@@ -19,7 +22,6 @@ from edgewise.methods.journal import NO_JOURNAL, FileJournal
 from edgewise.methods.node_masks import (
     NodeMasking,
     circuit_of_activations,
-    masked_activations,
 )
 from edgewise.methods.settings import TrainingSettings
 from edgewise.methods.training import loss_and_gradient, masked_losses, parameters_at, train
@@ -35,7 +37,8 @@ GRANULARITIES = (
     {"split_heads": False, "split_qkv": False, "switches": True},
     {"split_embed": True, "switches": True},
 )
-MASKINGS = {"edges": EdgeMasking, "units": NodeMasking}
+TRAINED = [name for name, row in METHODS.items() if row.trains]
+MASKINGS = {"edges": EdgeMasking, "nodes": NodeMasking}
 
 
 def make_problem(ablation="corrupted", metric="logit-diff", shape="gpt2", **options):
@@ -124,8 +127,8 @@ def test_edge_masks_of_one_zero_and_both(shape, ablation):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_unit_masks_of_zero_and_one_are_the_circuit_of_activations(shape):
-    """With corrupted prompts a masked unit carries what its removed edges would give it."""
+def test_node_masks_of_zero_and_one_are_the_circuit_of_activations(shape):
+    """With corrupted prompts a masked activation carries what its removed edges would give it."""
     for options in GRANULARITIES[:-1]:
         problem = make_problem(shape=shape, metric="l2", **options)
         masking = NodeMasking(problem)
@@ -137,36 +140,24 @@ def test_unit_masks_of_zero_and_one_are_the_circuit_of_activations(shape):
             assert_same(masked(problem, masking, kept.double()), losses(problem, circuit))
 
 
-@pytest.mark.parametrize("ablation", ABLATIONS)
-def test_unit_masks_of_one_are_the_clean_run(ablation):
-    problem = make_problem(ablation, metric="l2")
-    ones = torch.ones(len(masked_activations(problem.graph)), dtype=torch.float64)
-    assert_same(masked(problem, NodeMasking(problem), ones), torch.zeros(3, dtype=torch.float64))
-
-
-def test_unit_masks_of_zero_with_a_zero_ablation_leave_the_input_alone():
-    problem = make_problem("zero")
-    zeros = torch.zeros(len(masked_activations(problem.graph)), dtype=torch.float64)
-    alone = Circuit.of(problem.graph, ["input->logits"])
-    assert_same(masked(problem, NodeMasking(problem), zeros), losses(problem, alone))
-
-
-def test_a_mean_unit_ablation_is_the_mean_of_the_unit_itself():
-    """One prompt and one position: the mean of a unit is its own value, so masks do nothing."""
-    model = random_model()
-    pairs = random_pairs(model, lengths=[1])
-    for kind in ("mean", "mean-positional"):
-        problem = ew.Problem(model, pairs, "l2", kind)
+def test_what_masked_activations_become():
+    """Masks of one: the clean run. A mean over one prompt of one position: the value itself."""
+    for ablation in ABLATIONS:
+        problem = make_problem(ablation, metric="l2")
         masking = NodeMasking(problem)
-        masks = some_masks(masking.n_masks)
-        assert_same(masked(problem, masking, masks), torch.zeros(1, dtype=torch.float64))
-
-
-def test_the_papers_position_permutation_applies_to_units():
+        ones = torch.ones(masking.n_masks, dtype=torch.float64)
+        assert_same(masked(problem, masking, ones), torch.zeros(3, dtype=torch.float64))
+    zero = make_problem("zero")
+    alone = Circuit.of(zero.graph, ["input->logits"])
+    assert_same(masked(zero, NodeMasking(zero), 0 * ones), losses(zero, alone))
     model = random_model()
+    for kind in ("mean", "mean-positional"):
+        problem = ew.Problem(model, random_pairs(model, lengths=[1]), "l2", kind)
+        nothing = torch.zeros(1, dtype=torch.float64)
+        assert_same(masked(problem, NodeMasking(problem), some_masks(len(ones))), nothing)
     order = ew.Ablation("corrupted", position_permutation=(2, 0, 1, 3, 5, 4))
     problem = ew.Problem(model, random_pairs(model), "logit-diff", order)
-    kept = torch.arange(len(masked_activations(problem.graph))) % 2 == 0
+    kept = torch.arange(len(ones)) % 2 == 0
     circuit = circuit_of_activations(problem.graph, kept)
     assert_same(masked(problem, NodeMasking(problem), kept.double()), losses(problem, circuit))
 
@@ -182,6 +173,8 @@ def test_gradients_of_masks_are_finite_differences(kind, ablation):
     masking = MASKINGS[kind](problem)
     masks = some_masks(masking.n_masks)
     loss, gradient = loss_and_gradient(problem, masking, masks)
+    parts = make_problem(ablation, metric="kl", batch_size=2, **options)
+    assert_same(loss_and_gradient(parts, MASKINGS[kind](parts), masks)[1], gradient)
     assert loss == pytest.approx(float(masked(problem, masking, masks).mean()))
     h = 1e-6
     for i in range(0, masking.n_masks, 7):
@@ -204,17 +197,6 @@ def test_gradients_of_edge_masks_at_every_granularity(shape, options):
     assert float(gradient @ direction) == pytest.approx(slope, rel=1e-6, abs=1e-9)
 
 
-@pytest.mark.parametrize("ablation", ABLATIONS)
-@pytest.mark.parametrize("kind", MASKINGS)
-def test_micro_batches_change_nothing(kind, ablation):
-    whole, split = make_problem(ablation), make_problem(ablation, batch_size=2)
-    masks = some_masks(MASKINGS[kind](whole).n_masks)
-    one, at_once = loss_and_gradient(whole, MASKINGS[kind](whole), masks)
-    two, in_parts = loss_and_gradient(split, MASKINGS[kind](split), masks)
-    assert one == pytest.approx(two)
-    assert_same(at_once, in_parts)
-
-
 # --- training
 
 
@@ -229,42 +211,36 @@ def trained(problem, steps=6, seed=0, journal=NO_JOURNAL, on_progress=lambda pro
     return masks.theta.detach()
 
 
-def test_seeds_reproduce_and_leave_the_global_generator_and_the_weights_alone():
-    problem = make_problem()
-    weights = {name: tensor.clone() for name, tensor in problem.model.weights.items()}
-    logits = ew.run_circuit(problem, Circuit.full(problem.graph))
-    state = torch.get_rng_state()
-    assert trained(problem).equal(trained(problem))
-    assert not trained(problem).equal(trained(problem, seed=1))
-    assert torch.get_rng_state().equal(state)
-    for name, tensor in problem.model.weights.items():
-        assert tensor.equal(weights[name])
-        assert not tensor.requires_grad
-        assert tensor.grad is None
-    assert ew.run_circuit(problem, Circuit.full(problem.graph)).equal(logits)
+def needs(method):
+    return {"sparsity": 0.7} if method == "edge-pruning" else {"regularisation": 0.05}
 
 
 class Stopped(Exception):
     pass
 
 
-def test_a_stopped_training_goes_on_as_if_it_had_not_been_stopped(tmp_path, monkeypatch):
-    problem = make_problem()
+@pytest.mark.parametrize("method", TRAINED)
+def test_a_stopped_training_goes_on_as_if_it_had_not_been_stopped(method, tmp_path, monkeypatch):
+    task = ew.load_task("tracr-xproportion", data="paper")
+    settings = {**needs(method), "steps": 12, "learning_rate": 0.1}
+    monkeypatch.setattr("edgewise.work.store.STATE_SECONDS", 0.0)
 
     def stop(progress):
-        if progress.done == 4:
+        if progress.done == 7:
             raise Stopped
 
-    monkeypatch.setattr("edgewise.work.store.STATE_SECONDS", 0.0)
-    work = {"identity": 1}
-    with FileJournal(tmp_path / "j", work) as journal, pytest.raises(Stopped):
-        trained(problem, 9, journal=journal, on_progress=stop)
-    again = FileJournal(tmp_path / "j", work)
-    seen = []
-    with again:
-        resumed = trained(problem, 9, journal=again, on_progress=seen.append)
-    assert [p.done for p in seen] == [4, 5, 6, 7, 8, 9]
-    assert resumed.equal(trained(problem, 9))
+    folder, seen = tmp_path / "work", []
+    with pytest.raises(Stopped):
+        ew.discover(task.problem, method, journal=folder, on_progress=stop, **settings)
+    run = ew.discover(task.problem, method, journal=folder, on_progress=seen.append, **settings)
+    assert [p.done for p in seen] == [7, 8, 9, 10, 11, 12]  # the state of six steps was kept
+    assert re.match(r"loss .* of \d+ masks on", seen[0].message)
+    state = torch.get_rng_state()
+    assert run.scores.values.equal(ew.discover(task.problem, method, **settings).scores.values)
+    assert torch.get_rng_state().equal(state)
+    assert all(tensor.grad is None for tensor in task.problem.model.weights.values())
+    with pytest.raises(ew.EdgewiseError, match="other work: steps"):
+        ew.discover(task.problem, method, journal=folder, **{**settings, "steps": 13})
 
 
 def test_a_state_that_was_changed_is_not_gone_on_with(tmp_path, monkeypatch):
@@ -286,85 +262,23 @@ def test_a_state_that_was_changed_is_not_gone_on_with(tmp_path, monkeypatch):
             trained(make_problem(), journal=journal)
 
 
-@pytest.mark.parametrize("method", ["sp", "sp-edges", "edge-pruning", "ugs"])
-def test_discover_resumes_every_trained_method(method, tmp_path, monkeypatch):
-    task = ew.load_task("tracr-xproportion", data="paper")
-    first = {"sparsity": 0.7} if method == "edge-pruning" else {"regularisation": 0.05}
-    settings = {**first, "steps": 12, "learning_rate": 0.1}
-    monkeypatch.setattr("edgewise.work.store.STATE_SECONDS", 0.0)
-
-    def stop(progress):
-        if progress.done == 7:
-            raise Stopped
-
-    folder = tmp_path / "work"
-    with pytest.raises(Stopped):
-        ew.discover(task.problem, method, journal=folder, on_progress=stop, **settings)
-    seen = []
-    run = ew.discover(task.problem, method, journal=folder, on_progress=seen.append, **settings)
-    assert seen[0].done == 7  # the state of six steps was kept
-    assert run.scores.values.equal(ew.discover(task.problem, method, **settings).scores.values)
-    other = {**settings, "steps": 13}
-    with pytest.raises(ew.EdgewiseError, match="other work: steps"):
-        ew.discover(task.problem, method, journal=folder, **other)
-
-
-def test_progress_tells_loss_and_size():
-    seen = []
-    trained(make_problem(), steps=2, on_progress=seen.append)
-    assert [(p.done, p.total) for p in seen] == [(1, 2), (2, 2)]
-    assert "loss " in seen[0].message
-    assert "masks on" in seen[0].message
-
-
 # --- errors
 
 
-@pytest.mark.parametrize("method", ["sp", "sp-edges", "edge-pruning", "ugs"])
-def test_settings_out_of_range(method):
-    problem = make_problem()
-    good = {"sparsity": 0.5} if method == "edge-pruning" else {"regularisation": 1}
-    for name, value, must in [
-        ("steps", 0, "a whole number of at least 1"),
-        ("learning_rate", 0, "a positive number"),
-        ("seed", -1, "between 0 and"),
-    ]:
-        with pytest.raises(SettingError, match=f"{name} is {value}; it must be {must}"):
-            ew.discover(problem, method, **{**good, name: value})
-    if method == "edge-pruning":
-        for value in (-0.1, 1.1, float("nan")):
-            with pytest.raises(SettingError, match=r"sparsity is .* between 0 and 1"):
-                ew.discover(problem, method, sparsity=value)
-    else:
-        with pytest.raises(SettingError, match=r"regularisation is -1; .* at least 0"):
-            ew.discover(problem, method, regularisation=-1)
+def constant(logits, rows):
+    return 0 * logits[:, 0]
 
 
-@pytest.mark.parametrize("method", ["sp", "sp-edges", "edge-pruning", "ugs"])
-def test_metrics_without_a_gradient(method):
-    settings = {"sparsity": 0.5} if method == "edge-pruning" else {"regularisation": 1}
-    with pytest.raises(MetricError, match=r"no gradient reaches the masks: .*accuracy.* kl"):
-        ew.discover(make_problem(metric="accuracy"), method, steps=3, **settings)
-
-
-def test_no_gradient_reaching_the_masks():
-    def constant(logits, rows):
-        return 0 * logits[:, 0]
-
-    with pytest.raises(MetricError, match=r"at 1/2 or at 0\.9, metric 'constant' does not change"):
-        ew.discover(make_problem(metric=constant), "sp-edges", regularisation=1, steps=3)
-
-
-@pytest.mark.parametrize("method", ["sp", "sp-edges", "edge-pruning", "ugs"])
-def test_masks_of_one_half_may_turn_a_gate_off_without_being_an_error(method):
+@pytest.mark.parametrize("method", TRAINED)
+def test_masks_that_no_gradient_reaches(method):
     """and-gate with zero ablation: at 1/2 its relu is off, and learning starts well above."""
-    problem = ew.load_task("and-gate", ablation="zero").problem
-    settings = {"sparsity": 0.5} if method == "edge-pruning" else {"regularisation": 0.01}
-    run = ew.discover(problem, method, steps=3, **settings)
-    assert run.scores.values.isfinite().all()
-    same = ew.load_task("and-gate", ablation="mean").problem  # of one prompt: what it is anyway
-    with pytest.raises(MetricError, match="no gradient reaches the masks"):
-        ew.discover(same, method, steps=3, **settings)
+    settings = {"steps": 3, **needs(method)}
+    with pytest.raises(MetricError, match=r"no gradient reaches the masks: .*accuracy.* kl"):
+        ew.discover(make_problem(metric="accuracy"), method, **settings)
+    with pytest.raises(MetricError, match=r"at 1/2 or at 0\.9, metric 'constant' does not change"):
+        ew.discover(make_problem(metric=constant), method, **settings)
+    off_at_half = ew.load_task("and-gate", ablation="zero").problem
+    assert ew.discover(off_at_half, method, **settings).scores.values.isfinite().all()
 
 
 def test_a_loss_that_is_no_number_names_the_step():
@@ -393,10 +307,3 @@ def test_a_gradient_that_is_no_number_names_the_step_the_prompt_and_the_edge(bat
     message = r"nan before the first step on prompt 1 for \d+ of \d+ masks \(input->a0"
     with pytest.raises(MetricError, match=message):
         ew.discover(problem.with_(metric=steep), "sp-edges", regularisation=1, steps=20)
-
-
-def test_half_precision_models_train():
-    model = random_model(dtype=torch.bfloat16)
-    problem = ew.Problem(model, random_pairs(model), "kl", "corrupted")
-    run = ew.discover(problem, "sp-edges", regularisation=0.1, steps=3)
-    assert run.scores.values.isfinite().all()
