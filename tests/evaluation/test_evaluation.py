@@ -2,8 +2,6 @@
 
 import json
 import statistics
-import time
-from dataclasses import FrozenInstanceError
 from types import SimpleNamespace
 
 import pytest
@@ -93,19 +91,6 @@ def test_a_better_point_instead_of_another_never_lowers_the_area(points, data):
     )
     moved = [better if point == (fpr, tpr) else point for point in points]
     assert pessimistic_auc(moved) >= pessimistic_auc(points) - 1e-12
-
-
-def test_points_are_not_changed():
-    points = [(0.5, 0.5), (0.25, 0.25)]
-    pessimistic_auc(points)
-    assert points == [(0.5, 0.5), (0.25, 0.25)]
-
-
-def test_a_sweep_of_thousands_of_points_is_quick():
-    start = time.perf_counter()
-    area = pessimistic_auc([(n / 8000, (n / 8000) ** 0.5) for n in range(8000)])
-    assert area == pytest.approx(2 / 3, abs=1e-3)
-    assert time.perf_counter() - start < 1
 
 
 @pytest.mark.parametrize(
@@ -232,12 +217,6 @@ def test_a_spread_is_what_statistics_says(values, higher_is_better):
 def test_the_median_lies_in_the_middle(values):
     spread = Spread.of(torch.tensor(values), higher_is_better=True)
     assert spread.median == statistics.median(values)
-
-
-def test_a_spread_does_not_change():
-    spread = Spread.of(torch.tensor([1.0, 2.0, 4.0]), higher_is_better=True)
-    with pytest.raises(FrozenInstanceError):
-        spread.mean = 0.0
 
 
 # --- faithfulness, on the bundled OR gate: 1 - ReLU(1 - (h0 + h1)), so one head is enough

@@ -8,9 +8,9 @@ import torch
 
 import edgewise as ew
 from edgewise.evaluation import jaccard
-from edgewise.evaluation.jaccard_spread import JaccardSpread
-from edgewise.evaluation.proportions import corrected, proportion_interval
-from edgewise.evaluation.resampling import Finder
+from edgewise.evaluation.hypotheses import corrected
+from edgewise.evaluation.resampling import Finder, places_of
+from edgewise.evaluation.stability import JaccardSpread, proportion_interval
 from edgewise.methods import method_of
 from edgewise.methods.acdc import run_search
 from edgewise.methods.journal import NO_JOURNAL
@@ -35,7 +35,7 @@ def test_inclusion_is_the_share_of_bootstrap_circuits_drawn_by_hand():
 
         rows = np.random.default_rng([4, index, 0]).integers(8, size=8).tolist()
         kept.append(ew.acdc(of.with_(pairs=of.pairs.taken(rows)), threshold=0.03).circuit)
-    assert [r.circuit for r in found.replicates] == kept
+    assert [r.edges for r in found.replicates] == [places_of(circuit) for circuit in kept]
     counts = sum(c.keep.double() for c in kept) / 16
     assert torch.equal(found.inclusion, counts)
     assert [r.loss for r in found.replicates] == [of.loss(c) for c in kept]
@@ -62,7 +62,7 @@ def test_core_contingent_and_noise_are_by_interval_and_disjoint():
     assert counts == sorted(counts, reverse=True)
     assert found.of("input->logits").n == 24
     assert str(found.core.n_edges) not in ("", "0")
-    assert "replicates: Jaccard" in found.verdict
+    assert "replicates: Jaccard" in found.sentences()[0]
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_files_round_trip(tmp_path):
     assert loaded.core == found.core
     broken = found.to_json()
     del broken["replicates"]
-    with pytest.raises(ew.EdgewiseError, match="not a complete stability file"):
+    with pytest.raises(ew.EdgewiseError, match="not a complete edgewise-stability file"):
         ew.Stability.from_json(broken)
 
 
@@ -207,14 +207,14 @@ def test_a_single_prompt_cannot_be_resampled():
 
 def test_jaccard_interval_counts_circuits_not_pairs():
     graph = ew.Graph.build(2, 2)
-    circuits = [random_circuit(graph, seed) for seed in range(20)]
+    circuits = [places_of(random_circuit(graph, seed)) for seed in range(20)]
     spread = JaccardSpread.of(circuits, 0.95)
     assert spread.low < spread.mean < spread.high
     same = JaccardSpread.of([circuits[0]] * 5, 0.95)
     assert (same.low, same.mean, same.high) == (1, 1, 1)
     covered = 0
     for seed in range(40):
-        some = [random_circuit(graph, 1000 + 12 * seed + i) for i in range(12)]
+        some = [places_of(random_circuit(graph, 1000 + 12 * seed + i)) for i in range(12)]
         found = JaccardSpread.of(some, 0.9)
         covered += found.low <= 0.4335 <= found.high
     assert covered >= 28  # of 36 expected

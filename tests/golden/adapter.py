@@ -292,7 +292,7 @@ def _sure(problem: ew.Problem) -> dict[str, Any]:
         )
         result[f"stability of {method} over {over}"] = {
             "circuit": _places(kept.circuit),
-            "replicates": [_places(r.circuit) for r in kept.replicates],
+            "replicates": [list(r.edges) for r in kept.replicates],
             "losses": [r.loss for r in kept.replicates],
             "inclusion": [[i.count, i.low, i.high, i.kind] for i in kept.table],
             "jaccard": kept.jaccard.mean,

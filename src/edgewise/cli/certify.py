@@ -55,4 +55,4 @@ def certify(
             on_progress=on_progress,
             **{f"method_{name}": value for name, value in settings.items()},
         )
-    console.deliver(result, judgements.print_certified, out=out, json=json)
+    console.deliver(result, judgements.print_result, out=out, json=json)

@@ -66,4 +66,4 @@ def stability(
             on_progress=on_progress,
             **{f"method_{name}": value for name, value in settings.items()},
         )
-    console.deliver(result, judgements.print_stability, out=out, report=report, json=json)
+    console.deliver(result, judgements.print_result, out=out, report=report, json=json)

@@ -73,4 +73,4 @@ def hypothesis_tests(
             split="held-out" if test_prompts else "discovery",
             on_progress=on_progress,
         )
-    console.deliver(result, judgements.print_tests, out=out, report=report, json=json)
+    console.deliver(result, judgements.print_result, out=out, report=report, json=json)

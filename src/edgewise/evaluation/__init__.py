@@ -9,7 +9,7 @@ from edgewise.evaluation.curves import MIB_SHARES, Curve, CurvePoint, curve
 from edgewise.evaluation.evaluate import Evaluation, Split, evaluate
 from edgewise.evaluation.faithfulness import Faithfulness, Spread, faithfulness
 from edgewise.evaluation.hypotheses import hypothesis_tests
-from edgewise.evaluation.hypothesis_results import EdgeTest, HypothesisTest, HypothesisTests
+from edgewise.evaluation.hypothesis_results import EdgeMinimality, HypothesisTest, HypothesisTests
 from edgewise.evaluation.minimality import Minimality, minimality
 from edgewise.evaluation.random_circuits import (
     RandomBand,
@@ -39,7 +39,7 @@ __all__ = [
     "Confusion",
     "Curve",
     "CurvePoint",
-    "EdgeTest",
+    "EdgeMinimality",
     "Evaluation",
     "Faithfulness",
     "GroupPresence",

@@ -38,34 +38,32 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections import Counter
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 import numpy as np
-import torch
-from jaxtyping import Int
-from torch import Tensor
 
 from edgewise.arguments import chance, check_seed, whole
 from edgewise.circuit import Circuit
-from edgewise.documents import Chance, Count, Plain, decoded, imported, read_json, write_json
+from edgewise.documents import Chance, Count, Plain
 from edgewise.errors import FormatError, SettingError
+from edgewise.evaluation.records import Record, SavedRecord
 from edgewise.evaluation.resampling import (
-    About,
     Finder,
+    ProblemSummary,
     Replicate,
-    about,
     check_enough,
+    places_of,
     replicated,
 )
 from edgewise.graph import Edge, Graph
 from edgewise.methods import AnyMethod, OnProgress, ignore_progress, method_of
 from edgewise.problem import Problem, check_is_problem
-
-FORMAT, VERSION = "edgewise-certified", 2
+from edgewise.tables import Chart, Column, Table, count
 
 
 def worst_vote(p: float, n_prompts: int, size: int, deleted: int, added: int = 0) -> float:
@@ -83,7 +81,7 @@ def worst_vote(p: float, n_prompts: int, size: int, deleted: int, added: int = 0
 
 
 @dataclass(frozen=True)
-class Vote:
+class Vote(Record):
     """How many subsamples have an edge, and what the smoothed decision about it withstands.
 
     `vote` is a lower confidence bound for the share that agrees with the decision. `deletions`:
@@ -99,32 +97,39 @@ class Vote:
 
 
 @dataclass(frozen=True, eq=False)
-class Certified:
-    """The votes of subsamples, and the circuits that are certified by them."""
+class Certified(SavedRecord):
+    """The votes of subsamples, and the circuits that are certified by them.
 
-    about: Mapping[str, Any]
+    `counts` are the votes of the graph's edges, in canonical order.
+    """
+
+    about: ProblemSummary
     method: str
-    settings: Mapping[str, Any]
+    settings: Plain
     seed: int
-    size: int
-    level: float
+    size: Annotated[int, msgspec.Meta(ge=1)]
+    level: Chance
     exact: bool  # every subsample was used: nothing is left to chance
-    n: int
-    full: Circuit
-    counts: Int[Tensor, "sender receiver"]
+    n: Annotated[int, msgspec.Meta(ge=1)]
+    graph: Graph
+    counts: tuple[Count, ...]
+
+    FORMAT, VERSION = "edgewise-certified", 2
+    _derived = ("sentences", "table")
 
     @property
     def n_prompts(self) -> int:
-        return int(self.about["n_prompts"])
+        return self.about.n_prompts
 
-    def of(self, edge: Edge | str) -> Vote:
-        """One edge's vote. Raises `UnknownName`."""
-        count = int(self.counts[self.full.graph.index(edge)])
-        kept = 2 * count > self.n
-        agree = count if kept else self.n - count
-        found = Edge.parse(edge) if isinstance(edge, str) else edge
-        p = self._bound(agree)
-        return Vote(found, count, self.n, kept, p, self._deletions(p))
+    @cached_property
+    def _votes(self) -> dict[Edge, Vote]:
+        edges = zip(self.graph.edges, self.counts, strict=True)
+        return {edge: self._vote(edge, count) for edge, count in edges}
+
+    def _vote(self, edge: Edge, n_with: int) -> Vote:
+        kept = 2 * n_with > self.n
+        p = self._bound(n_with if kept else self.n - n_with)
+        return Vote(edge, n_with, self.n, kept, p, self._deletions(p))
 
     def _bound(self, agree: int) -> float:
         if self.exact:
@@ -133,7 +138,7 @@ class Certified:
             return 0.0
         from scipy.special import betaincinv
 
-        rate = (1 - self.level) / (2 * self.full.n_edges)
+        rate = (1 - self.level) / (2 * self.graph.n_edges)
         return float(betaincinv(agree, self.n - agree + 1, rate))
 
     def _deletions(self, p: float) -> int:
@@ -142,90 +147,91 @@ class Certified:
             most += 1
         return most
 
+    def of(self, edge: Edge | str) -> Vote:
+        """One edge's vote. Raises `UnknownName`."""
+        self.graph.index(edge)
+        return self._votes[Edge.parse(edge) if isinstance(edge, str) else edge]
+
     def withstands(self, edge: Edge | str, deleted: int, added: int = 0) -> bool:
         """Whether the decision about an edge is certified for so many prompts deleted and added."""
-        p = self.of(edge).vote
-        return worst_vote(p, self.n_prompts, self.size, deleted, added) > 0.5
+        return worst_vote(self.of(edge).vote, self.n_prompts, self.size, deleted, added) > 0.5
 
     @property
     def table(self) -> tuple[Vote, ...]:
-        """Every edge that any subsample has, most votes first."""
-        found = [self.of(edge) for edge in self.full.graph.edges_of(self.counts > 0)]
-        return tuple(sorted(found, key=lambda vote: -vote.count))
+        """The votes of every edge that any subsample has, most votes first."""
+        votes = [vote for vote in self._votes.values() if vote.count]
+        return tuple(sorted(votes, key=lambda vote: -vote.count))
 
     def kept(self, deletions: int = 1) -> Circuit:
         """The edges certified to be kept whichever so many prompts are deleted."""
-        edges = [v.edge for v in self.table if v.kept and v.deletions >= deletions]
-        return Circuit.of(self.full.graph, edges)
+        return self._certified(deletions, kept=True)
 
     def removed(self, deletions: int = 1) -> Circuit:
         """The edges certified *not* to be kept whichever so many prompts are deleted."""
-        edges = [self.of(edge) for edge in self.full.edges]
-        chosen = [v.edge for v in edges if not v.kept and v.deletions >= deletions]
-        return Circuit.of(self.full.graph, chosen)
+        return self._certified(deletions, kept=False)
+
+    def _certified(self, deletions: int, *, kept: bool) -> Circuit:
+        votes = self._votes.items()
+        edges = [edge for edge, v in votes if v.kept == kept and v.deletions >= deletions]
+        return Circuit.of(self.graph, edges)
 
     def abstained(self, deletions: int = 1) -> Circuit:
         """The edges about which nothing is certified for so many deletions."""
-        return self.full - self.kept(deletions) - self.removed(deletions)
+        return Circuit.full(self.graph) - self.kept(deletions) - self.removed(deletions)
 
-    def to_json(self) -> dict[str, Any]:
-        """Everything, and the votes of every edge that any subsample has."""
-        plain = ("method", "seed", "size", "level", "exact", "n")
-        return {
-            "format": FORMAT,
-            "version": VERSION,
-            **{name: getattr(self, name) for name in plain},
-            "about": dict(self.about),
-            "settings": dict(self.settings),
-            "graph": self.full.graph.to_json(),
-            "counts": [int(self.counts[self.full.graph.index(e)]) for e in self.full.edges],
-            "edges": [{**asdict(vote), "edge": vote.edge.name} for vote in self.table],
-        }
+    @property
+    def title(self) -> str:
+        return f"Certified decisions of {self.method} on {self.about.source}"
+
+    def sentences(self) -> tuple[str, ...]:
+        """What one deleted prompt cannot turn."""
+        how = (
+            "every subsample was used: this is sure"
+            if self.exact
+            else f"all of it with probability {self.level:g} over the draw of {self.n} subsamples"
+        )
+        return (
+            f"Whichever 1 of the {self.n_prompts:,} prompts is deleted, "
+            f"{count(self.kept(1).n_edges, 'edge')} stay kept and {self.removed(1).n_edges:,} stay "
+            f"removed; about {self.abstained(1).n_edges:,} nothing is certified ({how}; seed "
+            f"{self.seed}).",
+        )
+
+    def tables(self) -> tuple[Table, ...]:
+        """Edges by votes, and how many deleted prompts each decision withstands."""
+        columns = (
+            Column("edge", "name"),
+            Column(f"votes of {self.n}", "count"),
+            Column("decision"),
+            Column("withstands deletions"),
+        )
+        rows = tuple(
+            (
+                vote.edge.name,
+                vote.count,
+                "kept" if vote.kept else "not kept",
+                "abstain" if vote.deletions < 0 else str(vote.deletions),
+            )
+            for vote in self.table
+        )
+        return (Table(f"Votes of subsamples of {count(self.size, 'prompt')}", columns, rows),)
+
+    def charts(self) -> tuple[Chart, ...]:
+        """None: the table says it."""
+        return ()
 
     @classmethod
     def from_json(cls, document: Any, *, source: str = "certified") -> Certified:
-        """The result of `to_json`. Raises `FormatError`."""
-        document = imported(document, source, FORMAT, VERSION)
-        complaint = f"{source}: not a complete file of votes"
-        found = decoded(_Document, document, complaint)
-        graph = Graph.from_json(found.graph, source=f"{complaint}: graph")
-        if len(found.counts) != graph.n_edges or max(found.counts) > found.n:
+        """The result of `to_json`. Raises `FormatError`, naming the field at fault."""
+        result = super().from_json(document, source=source)
+        n_edges = result.graph.n_edges
+        if len(result.counts) != n_edges or max(result.counts) > result.n:
             raise FormatError(
-                f"{complaint}: it must count at most {found.n:,} votes for each of "
-                f"{graph.n_edges:,} edges."
+                f"{source}: it must count at most {result.n:,} votes for each of {n_edges:,} edges."
             )
-        if found.size >= found.about["n_prompts"]:
-            raise FormatError(f"{complaint}: size {found.size:,} is not less than its prompts.")
-        counts = torch.zeros(graph.exists.T.shape, dtype=torch.int64)
-        counts[graph.exists.T] = torch.tensor(found.counts)
-        fields = {k: v for k, v in vars(found).items() if k not in ("graph", "counts")}
-        fields["about"] = document["about"]
-        return cls(**fields, full=Circuit.full(graph), counts=counts.T)
-
-    def save(self, path: str | Path) -> Path:
-        """Write it as JSON, all of it or nothing. Raises `OutputError`."""
-        return write_json(self.to_json(), Path(path))
-
-    @classmethod
-    def load(cls, path: str | Path) -> Certified:
-        """Read it from a file. Raises `FormatError`."""
-        return cls.from_json(read_json(Path(path), "certified"), source=str(path))
-
-
-@dataclass(frozen=True)
-class _Document:
-    """What a file of votes holds."""
-
-    about: About
-    method: str
-    settings: Plain
-    seed: int
-    size: Annotated[int, msgspec.Meta(ge=1)]
-    level: Chance
-    exact: bool
-    n: Annotated[int, msgspec.Meta(ge=1)]
-    graph: dict[str, Any]
-    counts: list[Count]
+        if result.size >= result.n_prompts:
+            raise FormatError(f"{source}: size {result.size:,} is not less than its prompts.")
+        return result
 
 
 def certify(
@@ -247,8 +253,8 @@ def certify(
     that does.
 
     >>> import edgewise as ew
-    >>> found = certify(ew.load_task("tracr-reverse").problem, "acdc", threshold=0.01, size=3)
-    >>> found.exact, found.kept(deletions=1).n_edges  # all 20 subsamples of 3 of 6 prompts
+    >>> result = certify(ew.load_task("tracr-reverse").problem, "acdc", threshold=0.01, size=3)
+    >>> result.exact, result.kept(deletions=1).n_edges  # all 20 subsamples of 3 of 6 prompts
     (True, 15)
     """
     check_is_problem(problem, "certify")
@@ -262,23 +268,26 @@ def certify(
     if size >= n_prompts:
         raise SettingError(f"size is {size}; a subsample of {n_prompts} prompts must be smaller.")
     exact = math.comb(n_prompts, size) <= n
-    every = list(itertools.combinations(range(n_prompts), size)) if exact else []
-    finder, full = Finder(problem, chosen, on_progress), Circuit.full(problem.graph)
+    subsamples = list(itertools.combinations(range(n_prompts), size)) if exact else []
+    finder = Finder(problem, chosen, on_progress)
 
     def make(index: int) -> Replicate:
         if exact:
-            rows = list(every[index])
+            rows = list(subsamples[index])
         else:
             random = np.random.default_rng([seed, index])
             rows = sorted(random.choice(n_prompts, size, replace=False).tolist())
-        return Replicate(index, {"rows": rows}, finder.circuit(resolved, rows))
+        return Replicate(index, {"rows": rows}, places_of(finder.circuit(resolved, rows)))
 
     drawn = {"seed": seed, "size": size, "exact": exact}
     work = {**chosen.identity(problem, resolved), **drawn}
-    path, n = None if journal is None else Path(journal), len(every) if exact else n
-    replicates = replicated(range(n), make, work, full, path, on_progress)
+    path, n = None if journal is None else Path(journal), len(subsamples) if exact else n
+    replicates = replicated(
+        range(n), make, graph=problem.graph, work=work, path=path, on_progress=on_progress
+    )
+    votes = Counter(place for replicate in replicates for place in replicate.edges)
     return Certified(
-        about=about(problem),
+        about=ProblemSummary.of(problem),
         method=chosen.name,
         settings=asdict(resolved),
         seed=seed,
@@ -286,6 +295,6 @@ def certify(
         level=level,
         exact=exact,
         n=n,
-        full=full,
-        counts=torch.stack([r.circuit.keep for r in replicates]).sum(dim=0),
+        graph=problem.graph,
+        counts=tuple(votes[place] for place in range(problem.graph.n_edges)),
     )

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 from edgewise.circuit import Circuit
-from edgewise.documents import write_json
+from edgewise.documents import Count, Finite
 from edgewise.errors import SettingError
-from edgewise.evaluation.proportions import Correction
-from edgewise.graph import Edge
+from edgewise.evaluation.records import Record, SavedRecord
+from edgewise.evaluation.resampling import ProblemSummary
+from edgewise.tables import Chart, Column, Table, count
 
 TestName = Literal["equivalence", "independence", "minimality", "sufficiency", "partial necessity"]
-FORMAT, VERSION = "edgewise-hypothesis-tests", 2
+Correction = Literal["holm", "benjamini-hochberg", "none"]
 
 
 @dataclass(frozen=True)
-class HypothesisTest:
+class HypothesisTest(Record):
     """One test: its statistic, its p-value, and what rejecting it means for the circuit.
 
     `p_value` is None where the test does not apply; `note` then says why. `adjusted` is corrected
@@ -29,14 +28,16 @@ class HypothesisTest:
     null: str
     alternative: str
     statistic_name: str
-    statistic: float | None
-    p_value: float | None
-    n: int
+    statistic: Finite | None
+    p_value: Finite | None
+    n: Count
     n_of: str  # "prompts", "random circuits"
     reject_is_good: bool
-    adjusted: float | None = None
+    adjusted: Finite | None = None
     rejected: bool | None = None
     note: str = ""
+
+    _derived = ("passed", "verdict")
 
     @property
     def passed(self) -> bool | None:
@@ -52,31 +53,34 @@ class HypothesisTest:
 
 
 @dataclass(frozen=True)
-class EdgeTest:
+class EdgeMinimality:
     """Minimality of one edge: small p-values say that it matters no more than random ones."""
 
-    edge: Edge
-    effect: float  # how far removing it moves the mean loss
-    larger_than: int  # so many of the random removals
-    n: int
-    p_value: float
-    adjusted: float
+    edge: str
+    effect: Finite  # how far removing it moves the mean loss
+    larger_than: Count  # so many of the random removals
+    n: Count
+    p_value: Finite
+    adjusted: Finite
 
 
 @dataclass(frozen=True, eq=False)
-class HypothesisTests:
+class HypothesisTests(SavedRecord):
     """The five tests of one circuit, and those of its edges behind minimality."""
 
-    about: Mapping[str, Any]
+    about: ProblemSummary
     circuit: Circuit
-    alpha: float
-    epsilon: float
-    quantile: float
+    alpha: Finite
+    epsilon: Finite
+    quantile: Finite
     correction: Correction
     seed: int
     split: str
     tests: tuple[HypothesisTest, ...]
-    edges: tuple[EdgeTest, ...] = field(default=())
+    edges: tuple[EdgeMinimality, ...] = ()
+
+    FORMAT, VERSION = "edgewise-hypothesis-tests", 2
+    _derived = ("sentences",)
 
     def of(self, name: str) -> HypothesisTest:
         """One test by its name."""
@@ -88,21 +92,66 @@ class HypothesisTests:
     @property
     def superfluous(self) -> Circuit:
         """The edges shown to matter no more than random ones, at `alpha` over all edges."""
-        found = [test.edge for test in self.edges if test.adjusted <= self.alpha]
-        return Circuit.of(self.circuit.graph, found)
+        edges = [test.edge for test in self.edges if test.adjusted <= self.alpha]
+        return Circuit.of(self.circuit.graph, edges)
 
-    def to_json(self) -> dict[str, Any]:
-        plain = ("alpha", "epsilon", "quantile", "correction", "seed", "split")
-        return {
-            "format": FORMAT,
-            "version": VERSION,
-            **{name: getattr(self, name) for name in plain},
-            "about": dict(self.about),
-            "circuit": self.circuit.to_json(),
-            "tests": [{**asdict(t), "passed": t.passed, "verdict": t.verdict} for t in self.tests],
-            "edges": [{**asdict(test), "edge": test.edge.name} for test in self.edges],
-        }
+    @property
+    def title(self) -> str:
+        return f"Hypothesis tests of a circuit on {self.about.source}"
 
-    def save(self, path: str | Path) -> Path:
-        """Write it as JSON, all of it or nothing. Raises `OutputError`."""
-        return write_json(self.to_json(), Path(path))
+    def sentences(self) -> tuple[str, ...]:
+        """How many tests speak for the circuit, and what each says."""
+        passed = [test.passed for test in self.tests if test.passed is not None]
+        size = f"{self.circuit.n_edges:,} of {self.circuit.graph.n_edges:,} edges"
+        summary = (
+            f"{sum(passed)} of {len(passed)} tests speak for the circuit ({size}), on the "
+            f"{self.split} prompts at an error rate of {self.alpha:g} for all together."
+        )
+        tests = [f"{test.name}: {test.verdict}." for test in self.tests]
+        notes = [
+            f"Note on {test.name}: {test.note}"
+            for test in self.tests
+            if test.note and test.passed is not None
+        ]
+        idle = self.superfluous.edges
+        names = ", ".join(edge.name for edge in idle[:40])
+        random = [f"{count(len(idle), 'edge')} matter no more than random ones: {names}"]
+        return summary, *tests, *notes, *(random if idle else [])
+
+    def tables(self) -> tuple[Table, ...]:
+        """The tests, and the edges by how far they move the loss."""
+        columns = (
+            Column("test"),
+            Column("statistic", "number"),
+            Column("p", "number"),
+            Column(f"p, {self.correction}", "number"),
+            Column("n", "count"),
+            Column("of"),
+            Column("result"),
+            Column("null hypothesis"),
+        )
+        words = {True: "passed", False: "failed", None: "not tested"}
+        rows = tuple(
+            (t.name, t.statistic, t.p_value, t.adjusted, t.n, t.n_of, words[t.passed], t.null)
+            for t in self.tests
+        )
+        note = f"Seed {self.seed}. Shi et al. 2024, arXiv 2410.13032; see docs/stability.md."
+        tests = Table("Tests", columns, rows, (note,))
+        return (tests, self._edges_table()) if self.edges else (tests,)
+
+    def _edges_table(self) -> Table:
+        columns = (
+            Column("edge", "name"),
+            Column("moves the loss by", "number", self.about.unit),
+            Column("more than so many random edges", "count"),
+            Column("of", "count"),
+            Column("p", "number"),
+            Column("p, holm", "number"),
+        )
+        ranked = sorted(self.edges, key=lambda test: -abs(test.effect))
+        rows = tuple((e.edge, e.effect, e.larger_than, e.n, e.p_value, e.adjusted) for e in ranked)
+        return Table("Edges", columns, rows)
+
+    def charts(self) -> tuple[Chart, ...]:
+        """None: the tables say it."""
+        return ()

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, Any
 
 import msgspec
 import torch
 
 from edgewise.circuit import Circuit, EdgeScores
-from edgewise.documents import Count, Finite, decoded
+from edgewise.documents import Count, Finite, Plain, decoded
 from edgewise.errors import FormatError, SettingError
 from edgewise.graph import Graph
 from edgewise.methods import Method, OnProgress, Progress
@@ -24,28 +24,42 @@ from edgewise.methods.execution import run_method
 from edgewise.methods.orders import ordered_search
 from edgewise.methods.search import Visit
 from edgewise.problem import Problem
+from edgewise.tables import count
 from edgewise.work.identity import Identity
 from edgewise.work.journal import Journal, JournalFormat
 
 
-class About(TypedDict):
-    """What is read of the problem in files about resampled prompts."""
-
-    source: str
-    n_prompts: Annotated[int, msgspec.Meta(ge=2, le=1_000_000)]
-
-
-def about(problem: Problem) -> dict[str, Any]:
+@dataclass(frozen=True)
+class ProblemSummary:
     """What results about resampled prompts say of the problem, for readers."""
-    return {
-        "model": problem.model.name,
-        "source": problem.pairs.source,
-        "n_prompts": len(problem.pairs),
-        "pairs_sha256": problem.pairs.sha256,
-        "metric": problem.metric.name,
-        "unit": problem.metric.unit,
-        "ablation": problem.ablation.to_json(),
-    }
+
+    model: str
+    source: str
+    n_prompts: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
+    pairs_sha256: str
+    metric: str
+    unit: str
+    ablation: Plain
+
+    @classmethod
+    def of(cls, problem: Problem) -> ProblemSummary:
+        """The summary of a problem."""
+        return cls(
+            model=problem.model.name,
+            source=problem.pairs.source,
+            n_prompts=len(problem.pairs),
+            pairs_sha256=problem.pairs.sha256,
+            metric=problem.metric.name,
+            unit=problem.metric.unit,
+            ablation=problem.ablation.to_json(),
+        )
+
+    @property
+    def in_words(self) -> str:
+        """All of it but the hash, in a line."""
+        prompts, kind = count(self.n_prompts, "prompt"), self.ablation.get("kind", "unknown")
+        about = f"{self.source}, {prompts}, model {self.model}, metric {self.metric}"
+        return f"{about}, {kind} ablation"
 
 
 class Finder:
@@ -113,58 +127,32 @@ def _says_nothing(problem: Problem, row: int) -> bool:
 
 @dataclass(frozen=True)
 class Replicate:
-    """One circuit of a resample: what was drawn for it, what it keeps, and its loss."""
+    """One circuit of a resample: what was drawn for it, what it keeps, and its loss.
 
-    index: int
-    drawn: Mapping[str, Any]
-    circuit: Circuit
-    loss: float | None = None
-
-    @property
-    def n_edges(self) -> int:
-        return self.circuit.n_edges
-
-    def to_json(self, places: Mapping[str, int]) -> dict[str, Any]:
-        """A line of a journal; edges by their place among the graph's."""
-        kept = [places[edge.name] for edge in self.circuit.edges]
-        return {"index": self.index, "drawn": dict(self.drawn), "edges": kept, "loss": self.loss}
-
-
-@dataclass(frozen=True)
-class ReplicateLine:
-    """A replicate as files hold it."""
+    `edges` are places among the graph's edges.
+    """
 
     index: Count
     drawn: Mapping[str, Any]
-    edges: list[Count]
+    edges: tuple[Count, ...]
     loss: Finite | None = None
 
-
-# Each replicate has a mask of them.
-_MOST_PAIRS = 16_000_000
-
-
-def circuits_of(graph: Graph, edges: Sequence[Sequence[int]], source: str) -> list[Circuit]:
-    """Circuits by the places of their edges among the graph's. Raises `FormatError`."""
-    exists = graph.exists
-    if exists.numel() > _MOST_PAIRS:
-        raise FormatError(f"{source}: its graph is too large for one circuit after the other.")
-    there, result = exists.T.nonzero(), []
-    for places in edges:
-        if places and max(places) >= len(there):
-            raise FormatError(
-                f"{source}: edge {max(places)} of a graph of {len(there):,} edges is not there."
-            )
-        columns, rows = there[torch.tensor(places, dtype=torch.int64)].T
-        keep = torch.zeros_like(exists)
-        keep[rows, columns] = True
-        result.append(Circuit(graph, keep))
-    return result
+    @property
+    def n_edges(self) -> int:
+        return len(self.edges)
 
 
-def places_of(full: Circuit) -> dict[str, int]:
-    """The place of every edge among the graph's, by its name."""
-    return {edge.name: place for place, edge in enumerate(full.edges)}
+def places_of(circuit: Circuit) -> tuple[int, ...]:
+    """The places of a circuit's edges among the graph's."""
+    kept = circuit.keep.T[circuit.graph.exists.T]
+    return tuple(kept.nonzero().flatten().tolist())
+
+
+def check_places(replicates: Sequence[Replicate], graph: Graph, source: str) -> None:
+    """Raise `FormatError` for an edge that the graph does not have."""
+    last = max((max(r.edges, default=0) for r in replicates), default=0)
+    if last >= graph.n_edges:
+        raise FormatError(f"{source}: there is no edge {last} in a graph of {graph.n_edges:,}.")
 
 
 _REPLICATES = JournalFormat("edgewise-replicates", holds="replicates")
@@ -173,8 +161,9 @@ _REPLICATES = JournalFormat("edgewise-replicates", holds="replicates")
 def replicated(
     indices: Sequence[int],
     make: Callable[[int], Replicate],
+    *,
+    graph: Graph,
     work: Identity,
-    full: Circuit,
     path: Path | None,
     on_progress: OnProgress,
 ) -> list[Replicate]:
@@ -183,28 +172,25 @@ def replicated(
     Each is in the journal when it is made, so that a stopped call goes on. Raises `OutputError`,
     `FormatError`.
     """
-    result, places = [], places_of(full)
+    result = []
     with nullcontext() if path is None else Journal(path, _REPLICATES, work) as journal:
-        kept = {} if journal is None else _kept(journal, full)
+        kept = {} if journal is None else _kept(journal, graph)
         for number, index in enumerate(indices, start=1):
             replicate = kept.get(index)
             if replicate is None:
                 replicate = make(index)
                 if journal is not None:
-                    journal.add(replicate.to_json(places))
+                    journal.add(asdict(replicate))
             result.append(replicate)
             on_progress(Progress(number, len(indices), f"{replicate.n_edges} edges"))
     return result
 
 
-def _kept(journal: Journal, full: Circuit) -> dict[int, Replicate]:
+def _kept(journal: Journal, graph: Graph) -> dict[int, Replicate]:
     complaint = f"{journal.path}: not a replicate"
-    lines = [decoded(ReplicateLine, record, complaint) for record in journal.records]
-    circuits = circuits_of(full.graph, [line.edges for line in lines], complaint)
-    return {
-        line.index: Replicate(line.index, line.drawn, circuit, line.loss)
-        for line, circuit in zip(lines, circuits, strict=True)
-    }
+    replicates = [decoded(Replicate, record, complaint) for record in journal.records]
+    check_places(replicates, graph, complaint)
+    return {replicate.index: replicate for replicate in replicates}
 
 
 def check_enough(problem: Problem, what: str) -> None:

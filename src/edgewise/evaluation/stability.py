@@ -16,31 +16,28 @@ true in compiled programs.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from edgewise.arguments import chance, check_seed, positive, share, whole
 from edgewise.circuit import Circuit
-from edgewise.documents import Chance, Finite, Plain, decoded, imported, read_json, write_json
+from edgewise.documents import Chance, Finite, Plain
 from edgewise.errors import SettingError
-from edgewise.evaluation.jaccard_spread import JaccardSpread
-from edgewise.evaluation.proportions import Interval, proportion_interval
+from edgewise.evaluation.records import Record, SavedRecord
 from edgewise.evaluation.resampling import (
-    About,
     Finder,
+    ProblemSummary,
     Replicate,
-    ReplicateLine,
-    about,
     check_enough,
-    circuits_of,
+    check_places,
     places_of,
     replicated,
 )
@@ -48,13 +45,14 @@ from edgewise.evaluation.variation import Over, checked_over, varied
 from edgewise.graph import Edge
 from edgewise.methods import AnyMethod, OnProgress, ignore_progress, method_of
 from edgewise.problem import Problem, check_is_problem
+from edgewise.tables import Cell, Chart, Column, Mark, Series, Table, count, facts, number, plain
 from edgewise.work.identity import of_problem
 
-FORMAT, VERSION = "edgewise-stability", 2
+Interval = Literal["wilson", "clopper-pearson"]
 
 
 @dataclass(frozen=True)
-class Inclusion:
+class Inclusion(Record):
     """How many of the replicates have an edge, and where its probability lies."""
 
     edge: Edge
@@ -65,31 +63,83 @@ class Inclusion:
     kind: str  # "core", "contingent", "noise"
     in_circuit: bool  # of all prompts, with the settings as asked
 
+    _derived = ("share",)
+
     @property
     def share(self) -> float:
         return self.count / self.n
 
 
+@dataclass(frozen=True)
+class JaccardSpread:
+    """The Jaccard index of every pair of circuits: its mean with an interval, and its range.
+
+    `low` to `high` is an interval for the mean over pairs of endlessly many replicates: pairs share
+    circuits, so its width is the jackknife's over circuits (Student's t), which counts n circuits
+    and not n (n - 1) / 2 pairs. Where all circuits are equal it has no width, which n replicates
+    cannot show.
+    """
+
+    mean: float
+    low: float
+    high: float
+    smallest: float
+    median: float
+    n_pairs: int
+
+    @classmethod
+    def of(cls, circuits: Sequence[Sequence[int]], level: float) -> JaccardSpread:
+        """Of at least two circuits of one graph, by the places of their edges."""
+        from scipy.sparse import csr_array
+        from scipy.special import stdtrit
+
+        n, places = len(circuits), [place for circuit in circuits for place in circuit]
+        rows = [row for row, circuit in enumerate(circuits) for _ in circuit]
+        kept = csr_array(([1.0] * len(places), (rows, places)), (n, max(places, default=0) + 1))
+        both = torch.from_numpy((kept @ kept.T).toarray())
+        sizes = both.diagonal()
+        either = sizes[:, None] + sizes[None, :] - both
+        index = torch.where(either > 0, both / either, 1.0)
+        pairs = index[torch.triu_indices(n, n, 1).unbind()]
+        mean, half = float(pairs.mean()), 0.0
+        if n > 2:
+            # The mean over the pairs without one circuit, for each of them.
+            without = (pairs.sum() - (index.sum(dim=1) - 1)) / ((n - 1) * (n - 2) / 2)
+            variance = (n - 1) / n * (without - without.mean()).square().sum()
+            half = float(stdtrit(n - 1, (1 + level) / 2)) * float(variance.sqrt())
+        return cls(
+            mean=mean,
+            low=max(0.0, mean - half),
+            high=min(1.0, mean + half),
+            smallest=float(pairs.min()),
+            median=float(pairs.quantile(0.5)),
+            n_pairs=len(pairs),
+        )
+
+
 @dataclass(frozen=True, eq=False)
-class Stability:
+class Stability(SavedRecord):
     """Circuits of replicates, what they share, and the circuit found without any variation.
 
     Losses of replicates are on the prompts of `split`: "discovery" (the problem's own), "held-out".
     """
 
-    about: Mapping[str, Any]
+    about: ProblemSummary
     method: str
-    settings: Mapping[str, Any]
+    settings: Plain
     over: tuple[Over, ...]
     seed: int
-    spread: float
-    level: float
+    spread: Finite
+    level: Chance
     interval: Interval
-    core_at: float
-    noise_at: float
+    core_at: Finite
+    noise_at: Finite
     split: str
     circuit: Circuit
-    replicates: tuple[Replicate, ...]
+    replicates: Annotated[tuple[Replicate, ...], msgspec.Meta(min_length=2)]
+
+    FORMAT, VERSION = "edgewise-stability", 2
+    _derived = ("n", "sentences", "jaccard", "table")
 
     @property
     def n(self) -> int:
@@ -102,31 +152,33 @@ class Stability:
         return self._counts.double() / self.n
 
     @cached_property
-    def _counts(self) -> Tensor:
-        return torch.stack([r.circuit.keep for r in self.replicates]).sum(dim=0)
+    def _counts(self) -> Int[Tensor, "sender receiver"]:
+        exists = self.circuit.graph.exists.T
+        of_edges = torch.zeros(self.circuit.graph.n_edges, dtype=torch.int64)
+        for replicate in self.replicates:
+            of_edges[list(replicate.edges)] += 1
+        return torch.zeros(exists.shape, dtype=torch.int64).masked_scatter(exists, of_edges).T
 
     def of(self, edge: Edge | str) -> Inclusion:
         """One edge's inclusion; `kind` is "absent" if no replicate has it. Raises `UnknownName`."""
-        graph = self.circuit.graph
-        at = graph.index(edge)
-        found = Edge.parse(edge) if isinstance(edge, str) else edge
-        count = int(self._counts[at])
-        low, high = proportion_interval(count, self.n, self.level, self.interval)
+        index = self.circuit.graph.index(edge)
+        parsed = Edge.parse(edge) if isinstance(edge, str) else edge
+        n_with = int(self._counts[index])
+        low, high = proportion_interval(n_with, self.n, self.level, self.interval)
         kind = "absent"
-        if count:
+        if n_with:
             kind = "core" if low >= self.core_at else "contingent"
             kind = "noise" if high <= self.noise_at else kind
-        return Inclusion(found, count, self.n, low, high, kind, bool(self.circuit.keep[at]))
+        return Inclusion(parsed, n_with, self.n, low, high, kind, bool(self.circuit.keep[index]))
 
     @cached_property
     def table(self) -> tuple[Inclusion, ...]:
         """Every edge of any replicate or of the circuit, most often included first."""
-        graph = self.circuit.graph
-        edges = graph.edges_of((self._counts > 0) | self.circuit.keep)
-        return tuple(sorted((self.of(edge) for edge in edges), key=lambda found: -found.count))
+        edges = self.circuit.graph.edges_of((self._counts > 0) | self.circuit.keep)
+        return tuple(sorted(map(self.of, edges), key=lambda inclusion: -inclusion.count))
 
     def _of_kind(self, kind: str) -> Circuit:
-        edges = [found.edge for found in self.table if found.kind == kind]
+        edges = [inclusion.edge for inclusion in self.table if inclusion.kind == kind]
         return Circuit.of(self.circuit.graph, edges)
 
     @property
@@ -147,88 +199,76 @@ class Stability:
     @cached_property
     def jaccard(self) -> JaccardSpread:
         """How far the replicates' circuits agree with each other, two by two."""
-        return JaccardSpread.of([r.circuit for r in self.replicates], self.level)
+        return JaccardSpread.of([r.edges for r in self.replicates], self.level)
 
     @property
-    def verdict(self) -> str:
-        """One sentence for readers."""
-        core = (self.core & self.circuit).n_edges
-        agree = self.jaccard
+    def title(self) -> str:
+        return f"Stability of {self.method} on {self.about.source}"
+
+    def sentences(self) -> tuple[str, ...]:
+        """How much of the circuit is core, and how far replicates agree."""
+        core, agree = (self.core & self.circuit).n_edges, self.jaccard
+        parts = ((self.core, "core"), (self.contingent, "contingent"), (self.noise, "noise"))
+        kinds = ", ".join(f"{part.n_edges:,} {name}" for part, name in parts)
+        sizes = [replicate.n_edges for replicate in self.replicates]
+        between = f"{min(sizes):,} to {max(sizes):,} edges"
+        losses = [replicate.loss for replicate in self.replicates if replicate.loss is not None]
+        if losses:
+            between += f" and losses of {number(min(losses))} to {number(max(losses))}"
         return (
-            f"{core} of the circuit's {self.circuit.n_edges} edges are core (inclusion of at least "
-            f"{self.core_at:g}); over {' and '.join(self.over)}, {self.n} replicates: Jaccard "
-            f"{agree.mean:.2f} ({agree.low:.2f} to {agree.high:.2f})."
+            f"{core:,} of the circuit's {count(self.circuit.n_edges, 'edge')} are core (inclusion "
+            f"of at least {self.core_at:g}); over {' and '.join(self.over)}, {self.n} replicates: "
+            f"Jaccard {agree.mean:.2f} ({agree.low:.2f} to {agree.high:.2f}).",
+            f"Of the edges that any replicate has, {kinds} edges.",
+            f"Replicates have {between} on the {self.split} prompts.",
         )
 
-    # --- files
-
-    def to_json(self) -> dict[str, Any]:
-        """Everything, and what follows from it in `summary`."""
-        places = places_of(Circuit.full(self.circuit.graph))
-        plain = ("method", "seed", "spread", "level", "interval", "core_at", "noise_at", "split")
-        return {
-            "format": FORMAT,
-            "version": VERSION,
-            **{name: getattr(self, name) for name in plain},
-            "about": dict(self.about),
-            "settings": dict(self.settings),
-            "over": list(self.over),
-            "n": self.n,
-            "circuit": self.circuit.to_json(),
-            "replicates": [r.to_json(places) for r in self.replicates],
-            "summary": {
-                "verdict": self.verdict,
-                "jaccard": asdict(self.jaccard),
-                "edges": [
-                    {**asdict(found), "edge": found.edge.name, "share": found.share}
-                    for found in self.table
-                ],
-            },
+    def tables(self) -> tuple[Table, ...]:
+        """What was varied, and every edge by its inclusion."""
+        about: dict[str, Cell] = {
+            "problem": self.about.in_words,
+            "settings": plain(self.settings),
+            "varied": plain(self.over),
+            "replicates": f"{self.n:,}, seed {self.seed}",
+            "core": f"inclusion shown to be at least {self.core_at:g}",
+            "noise": f"inclusion shown to be at most {self.noise_at:g}",
         }
+        columns = (
+            Column("edge", "name"),
+            Column("inclusion", "estimate", "share"),
+            Column("kind"),
+            Column("in the circuit", "flag"),
+        )
+        rows = [(i.edge.name, (i.share, i.low, i.high), i.kind, i.in_circuit) for i in self.table]
+        note = (
+            f"Inclusion: the share of {self.n:,} replicates that have the edge, with its "
+            f"{100 * self.level:g} % interval ({self.interval}). In the circuit: whether the "
+            "circuit found without variation has it."
+        )
+        return facts("How it was measured", about), Table("Edges", columns, tuple(rows), (note,))
+
+    def charts(self) -> tuple[Chart, ...]:
+        """Size and loss of the replicates."""
+        marks = [
+            Mark(r.n_edges, r.loss, f"replicate {r.index}: {count(r.n_edges, 'edge')}")
+            for r in self.replicates
+            if r.loss is not None
+        ]
+        chart = Chart(
+            "Size and loss",
+            Column("edges", "count"),
+            Column("loss", "number", self.about.unit),
+            (Series("replicates", tuple(marks)),),
+            caption=f"A dot is the circuit of a replicate; losses are on the {self.split} prompts.",
+        )
+        return (chart,) if marks else ()
 
     @classmethod
     def from_json(cls, document: Any, *, source: str = "stability") -> Stability:
         """The result of `to_json`. Raises `FormatError`, naming the field at fault."""
-        document = imported(document, source, FORMAT, VERSION)
-        complaint = f"{source}: not a complete stability file"
-        found = decoded(_Document, document, complaint)
-        circuit = Circuit.from_json(document["circuit"], source=f"{source}: circuit")
-        circuits = circuits_of(circuit.graph, [r.edges for r in found.replicates], complaint)
-        replicates = [
-            Replicate(r.index, r.drawn, each, r.loss)
-            for r, each in zip(found.replicates, circuits, strict=True)
-        ]
-        about = document["about"]  # all that it says
-        fields = {**vars(found), "about": about, "circuit": circuit}
-        return cls(**fields | {"replicates": tuple(replicates)})
-
-    def save(self, path: str | Path) -> Path:
-        """Write it as JSON, all of it or nothing. Raises `OutputError`."""
-        return write_json(self.to_json(), Path(path))
-
-    @classmethod
-    def load(cls, path: str | Path) -> Stability:
-        """Read it from a file. Raises `FormatError`."""
-        return cls.from_json(read_json(Path(path), "stability"), source=str(path))
-
-
-@dataclass(frozen=True)
-class _Document:
-    """What a stability file holds; the circuit is read on its own."""
-
-    about: About
-    method: str
-    settings: Plain
-    over: tuple[Over, ...]
-    seed: int
-    spread: Finite
-    level: Chance
-    interval: Interval
-    core_at: Finite
-    noise_at: Finite
-    split: str
-    circuit: dict[str, Any]
-    replicates: Annotated[list[ReplicateLine], msgspec.Meta(min_length=2)]
+        result = super().from_json(document, source=source)
+        check_places(result.replicates, result.circuit.graph, source)
+        return result
 
 
 def stability(
@@ -257,42 +297,40 @@ def stability(
 
     >>> import edgewise as ew
     >>> problem = ew.load_task("tracr-xproportion").problem
-    >>> found = stability(problem, "acdc", threshold=0.01, n=20)
-    >>> found.core.n_edges
+    >>> result = stability(problem, "acdc", threshold=0.01, n=20)
+    >>> result.core.n_edges
     8
     """
     check_is_problem(problem, "stability")
     chosen = method_of(method)
     given = {name.removeprefix("method_"): value for name, value in settings.items()}
     resolved = chosen.resolve(given)
-    n, seed, varying = (
-        whole("n", n, 2),
-        check_seed(seed),
-        checked_over(over, chosen, resolved),
-    )
+    n, seed, varying = whole("n", n, 2), check_seed(seed), checked_over(over, chosen, resolved)
     core, noise, level = share("core", core), share("noise", noise), chance("level", level)
     if positive("spread", spread, "a factor") < 1 or noise >= core:
         raise SettingError(f"spread must be at least 1, and noise ({noise}) below core ({core}).")
     _check_core_can_be(n, core, level, interval)
     if "prompts" in varying:
         check_enough(problem, "resampling prompts")
-    finder, judged = Finder(problem, chosen, on_progress), test or problem
+    finder, measured = Finder(problem, chosen, on_progress), test or problem
     work = {
         **chosen.identity(problem, resolved),
         **{"over": list(varying), "seed": seed, "spread": spread},
-        "test": of_problem(judged),
+        "test": of_problem(measured),
     }
 
     def make(index: int) -> Replicate:
         changed, rows, plan, drawn = varied(problem, resolved, varying, spread, seed, index)
-        found = finder.circuit(changed, rows, plan)
-        return Replicate(index, drawn, found, judged.loss(found))
+        circuit = finder.circuit(changed, rows, plan)
+        return Replicate(index, drawn, places_of(circuit), measured.loss(circuit))
 
     circuit = finder.circuit(resolved)  # what it refuses, it refuses now
-    path, full = None if journal is None else Path(journal), Circuit.full(problem.graph)
-    replicates = replicated(range(n), make, work, full, path, on_progress)
+    path = None if journal is None else Path(journal)
+    replicates = replicated(
+        range(n), make, graph=problem.graph, work=work, path=path, on_progress=on_progress
+    )
     return Stability(
-        about=about(problem),
+        about=ProblemSummary.of(problem),
         method=chosen.name,
         settings=asdict(resolved),
         over=varying,
@@ -302,7 +340,7 @@ def stability(
         interval=interval,
         core_at=core,
         noise_at=noise,
-        split="discovery" if judged.pairs.sha256 == problem.pairs.sha256 else "held-out",
+        split="discovery" if measured.pairs.sha256 == problem.pairs.sha256 else "held-out",
         circuit=circuit,
         replicates=tuple(replicates),
     )
@@ -320,3 +358,22 @@ def _check_core_can_be(n: int, core: float, level: float, interval: Interval) ->
         f"with n={n} replicates even an edge that all of them have is only shown to have an "
         f"inclusion of {low:.2f}, below core={core:g}. Ask for some {enough}, or a lower core."
     )
+
+
+@cache
+def proportion_interval(
+    count: int, n: int, level: float, kind: Interval = "wilson"
+) -> tuple[float, float]:
+    """Where the probability behind `count` of `n` lies, two-sided.
+
+    Wilson's score interval covers `level` on average over probabilities; Clopper and Pearson's at
+    every one of them.
+
+    >>> proportion_interval(20, 20, 0.95)
+    (0.838..., 1.0)
+    """
+    from scipy.stats import binomtest  # slow to import
+
+    method = "exact" if kind == "clopper-pearson" else "wilson"
+    ends = binomtest(count, n).proportion_ci(level, method=method)
+    return float(ends.low), float(ends.high)

@@ -11,7 +11,6 @@ from edgewise.evaluation import Comparison, HypothesisTests, Stability
 from edgewise.leaderboards import Leaderboard
 from edgewise.reporting.comparison import comparison_page
 from edgewise.reporting.groups import Given, checked
-from edgewise.reporting.judgements import stability_page, tests_page
 from edgewise.reporting.leaderboard import leaderboard_page
 from edgewise.reporting.page import page
 from edgewise.reporting.result_page import result_page
@@ -63,10 +62,8 @@ def _other_page(found: _Other) -> str:
     match found:
         case Comparison():
             return comparison_page(found)
-        case Stability():
-            return stability_page(found)
-        case HypothesisTests():
-            return tests_page(found)
+        case Stability() | HypothesisTests():
+            return result_page(found)
         case Sweep():
             return sweep_page(found)
         case Leaderboard():
