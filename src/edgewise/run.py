@@ -10,10 +10,10 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
@@ -21,7 +21,8 @@ from safetensors.torch import load_file, save
 from edgewise.circuit import Circuit, EdgeScores
 from edgewise.documents import Count, Finite, Plain, decoded, imported, read_json, read_text
 from edgewise.errors import FormatError, shortened
-from edgewise.evaluation import faithfulness
+from edgewise.evaluation import Curve, Evaluation, Faithfulness, Recovery, faithfulness
+from edgewise.evaluation.records import Record, read_tensor
 from edgewise.graph import Graph
 from edgewise.methods import METHODS, AnyMethod, OnProgress, ignore_progress, method_of
 from edgewise.methods.execution import run_method
@@ -31,7 +32,6 @@ from edgewise.methods.search import threshold_interval
 from edgewise.problem import Problem, check_is_problem
 from edgewise.work import store
 from edgewise.work.identity import Identity
-from edgewise.work.measured import Measurements
 from edgewise.work.store import environment, peak_memory_bytes, write_folder
 
 FORMAT = "edgewise-run"
@@ -336,27 +336,31 @@ def _write(run: Run, folder: Path) -> None:
     (folder / "trace.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
-def _document(run: Run) -> dict[str, Any]:
-    return {
-        "format": FORMAT,
-        "version": VERSION,
-        "method": run.method,
-        "settings_given": dict(run.settings_given),
-        "settings": dict(run.settings),
-        "problem": asdict(run.problem),
-        "n_edges": run.circuit.n_edges,
-        "circuit_id": run.circuit.id,
-        "scores": {"method": run.scores.method, "meaning": run.scores.meaning},
-        "cost": asdict(run.cost),
-        "environment": dict(run.environment),
-        "started": run.started,
-        "margin": run.margin,
-        "notes": list(run.notes),
-        "worst_error": run.worst_error,
-        "work": dict(run.work),
-        "measurements": dict(run.measurements),
-        "request": dict(run.request),
-    }
+class _Head(TypedDict):
+    head: str
+    attention: NotRequired[Finite | None]
+    effect: NotRequired[Finite | None]
+
+
+class _Groups(TypedDict):
+    groups: dict[str, list[str]]
+    source: NotRequired[str]
+    heads: NotRequired[list[_Head]]
+
+
+@dataclass(frozen=True, eq=False)
+class _EvaluationWithCurve(Evaluation):
+    curve: Curve | None = None
+
+
+class _Measurements(TypedDict, total=False):
+    """The measurements that have a meaning for pages; others may stand beside them."""
+
+    faithfulness: Faithfulness
+    recovery: Recovery
+    recovery_of_truth: Recovery
+    evaluation: _EvaluationWithCurve
+    groups: _Groups
 
 
 @dataclass(frozen=True)
@@ -378,7 +382,7 @@ class _Document:
     cost: Cost
     environment: Plain
     started: str
-    measurements: Measurements
+    measurements: _Measurements
     request: Plain
     margin: Finite | None = None
     notes: tuple[str, ...] = ()
@@ -386,11 +390,19 @@ class _Document:
     work: dict[str, Any] = field(default_factory=dict)
 
 
+def _document(run: Run) -> dict[str, Any]:
+    parts: dict[str, Any] = {part.name: getattr(run, part.name, None) for part in fields(_Document)}
+    parts["circuit_id"] = run.circuit.id
+    parts["scores"] = _Scores(run.scores.method, run.scores.meaning)
+    document = asdict(_Document(**parts))
+    return {"format": FORMAT, "version": VERSION, "n_edges": run.circuit.n_edges, **document}
+
+
 def _read(folder: Path) -> Run:
     source = folder / "run.json"
     document = read_json(source, "run")
     document = imported(document, str(source), FORMAT, VERSION)
-    found = decoded(_Document, document, f"{source}: not a complete run folder")
+    found = decoded(_Document, document, f"{source}: not a complete run folder", hook=read_tensor)
     if found.method in METHODS:
         decoded(METHODS[found.method].settings, dict(found.settings), f"{source}: settings")
     circuit = Circuit.load(folder / "circuit.json")
@@ -400,10 +412,13 @@ def _read(folder: Path) -> Run:
             f"{shortened(found.circuit_id)}. One of them was changed."
         )
     trace = read_text(folder / "trace.jsonl", "trace").splitlines()
-    fields = {**vars(found), "measurements": document["measurements"]}
-    del fields["circuit_id"]
+    # What follows from a measurement's fields is derived anew, and so never contradicts them.
+    measured: Any = {k: v for k, v in found.measurements.items() if isinstance(v, Record)}
+    derived = {name: record.to_json() for name, record in measured.items()}
+    parts = {**vars(found), "measurements": {**document["measurements"], **derived}}
+    del parts["circuit_id"]
     return Run(
-        **fields | {"scores": _scores(folder / "scores.safetensors", circuit.graph, found.scores)},
+        **parts | {"scores": _scores(folder / "scores.safetensors", circuit.graph, found.scores)},
         circuit=circuit,
         trace=read_trace(trace, str(folder / "trace.jsonl"), circuit.graph),
     )

@@ -3,6 +3,8 @@
 import json
 import random
 import shutil
+import warnings
+from contextlib import suppress
 from dataclasses import asdict
 
 import pytest
@@ -12,6 +14,7 @@ from edgewise.documents import decoded, parsed
 from edgewise.errors import FormatError
 from edgewise.leaderboards import leaderboard
 from edgewise.methods import METHODS
+from edgewise.work.journal import line_of
 from fuzz import mutant, unanswered
 
 
@@ -96,6 +99,18 @@ def saved(tmp_path_factory):
     return save
 
 
+def resealed(journal: bytes) -> bytes:
+    """The journal with checksums that fit, so that what reads its records is tried as well."""
+    lines = []
+    for line in journal.splitlines(keepends=True):
+        with suppress(ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            record = json.loads(line)
+            del record["crc32"]
+            line = line_of(record)
+        lines.append(line)
+    return b"".join(lines)
+
+
 def assert_folders_answer(valid, read, folder, *, n: int, seed: int) -> None:
     """Change one file of a folder that is read, again and again."""
     draw, complaints = random.Random(seed), []
@@ -105,8 +120,13 @@ def assert_folders_answer(valid, read, folder, *, n: int, seed: int) -> None:
         file = draw.choice(files)
         content = (valid / file).read_bytes()
         kind, changed = mutant(content, draw)
+        if file.name == "journal.jsonl":
+            changed = resealed(changed)
         (folder / file).write_bytes(changed)
-        if complaint := unanswered(lambda: read(folder)):
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".* its work done again")
+            complaint = unanswered(lambda: read(folder))
+        if complaint:
             complaints.append(f"mutant {i} of {file} ({kind}, {changed[:300]!r}): {complaint}")
         (folder / file).write_bytes(content)
     assert not complaints, f"{len(complaints)} of {n}\n" + "\n".join(complaints[:5])

@@ -40,7 +40,7 @@ class Record:
         kinds = {field.name: hints[field.name] for field in fields(cls)}  # type: ignore[arg-type]
         graphs = {name: kind for name, kind in kinds.items() if kind in (Circuit, Graph)}
         plain: Any = TypedDict("plain", {n: k for n, k in kinds.items() if n not in graphs})  # type: ignore[misc]
-        values: Any = decoded(plain, document, source, hook=_tensor)
+        values: Any = decoded(plain, document, source, hook=read_tensor)
         for name, kind in graphs.items():
             values[name] = kind.from_json(document.get(name), source=f"{source}: {name}")
         return cls(**values)
@@ -94,6 +94,7 @@ def _written(value: Any) -> Any:
     return _document(value) if is_dataclass(value) else value
 
 
-def _tensor(kind: Any, value: Any) -> Any:
+def read_tensor(kind: Any, value: Any) -> Any:
+    """A tensor of numbers, for `decoded`."""
     assert kind.array_type is Tensor  # no record has a field of another foreign type
     return torch.tensor(msgspec.convert(value, list[Finite]), dtype=torch.float64)
