@@ -4,7 +4,7 @@ Command:  python benchmarks/bench_leaderboard.py [--out FOLDER]    (25 minutes)
 
 The board of docs/leaderboard.md: methods that need no training on all programs, ablations and
 three seeds; those that train (1,000 steps) on the small programs below, two ablations and one
-seed. It is kept cell by cell in FOLDER, where `edgewise leaderboard --out FOLDER` may have begun;
+seed. It is kept trial by trial in FOLDER, where `edgewise leaderboard --out FOLDER` may have begun;
 the same command goes on after a stop. Writes benchmarks/results/leaderboard.json,
 docs/leaderboard.html, and the table of docs/leaderboard.md between its two markers.
 """
@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 import edgewise as ew
-from edgewise.leaderboards import USUAL
+from edgewise.recipes import AREAS, USUAL
 from results import FOLDER
 
 TRAINED_ON = {
@@ -53,8 +53,25 @@ def publish(board: ew.Leaderboard, out: Path) -> None:
     text = page.read_text(encoding="utf-8")
     head, _, rest = text.partition(START)
     _, _, tail = rest.partition(END)
-    page.write_text(f"{head}{START}\n{board.table()}\n{END}{tail}", encoding="utf-8")
-    print(board.table())
+    page.write_text(f"{head}{START}\n{table(board)}\n{END}{tail}", encoding="utf-8")
+    print(table(board))
+
+
+def table(board: ew.Leaderboard) -> str:
+    """The rows in Markdown; every number with its 95 % interval over programs."""
+    ablations = board.values("ablation")
+    heads = ["rank", "method", "average precision", "pessimistic AUC", *ablations, "n"]
+    lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
+    for row in board.rows:
+        rank = "–" if row.rank is None else f"{row.rank} ({row.rank_low}–{row.rank_high})"
+        areas = [row.areas[area] for area in AREAS[:2]]
+        cells = [rank, f"`{row.method}`"]
+        cells += [f"{area.mean:.3f} ({area.low:.3f}–{area.high:.3f})" for area in areas]
+        means = [row.by_ablation.get(name) for name in ablations]
+        cells += ["–" if m is None else f"{m.mean:.3f} ({m.n_programs})" for m in means]
+        cells.append(f"{row.n_programs} programs, {row.n_problems} problems")
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

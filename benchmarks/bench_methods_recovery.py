@@ -24,9 +24,9 @@ import torch
 
 import edgewise as ew
 from edgewise.errors import EdgewiseError
-from edgewise.leaderboards import THRESHOLDS, TRAINED
 from edgewise.methods import METHODS
 from edgewise.model import PROGRAMS
+from edgewise.recipes import THRESHOLDS, TRAINED
 from results import FOLDER, write_result
 
 ABLATIONS = ("zero", "corrupted", "mean")

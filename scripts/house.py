@@ -59,7 +59,6 @@ ROOMS = (
     "run",
     "functions",
     "sweeps",
-    "leaderboards",
     "reporting",
     "recipes",
     "cli",

@@ -29,11 +29,11 @@ _NAMES = {
         "pessimistic_auc recovery score_recovery stability"
     ),
     "graph": "Edge Graph Node Port",
-    "leaderboards": "Leaderboard leaderboard",
     "metrics": "AnswerRows Metric",
     "model": "Model ModelConfig load_model process reset_network",
     "patching": "Ablation",
     "problem": "Problem run_circuit",
+    "recipes": "Leaderboard leaderboard",
     "reporting": "report",
     "run": "Run discover",
     "sweeps": "Sweep sweep_grid",
@@ -46,7 +46,7 @@ _HOME |= {method.function_name: "functions" for method in _METHODS.values()}
 _HOME["ACDCSettings"] = "methods.settings"
 
 # Rooms that can be reached as attributes: `edgewise.tasks.published_circuit("tracr-reverse")`.
-_ROOMS = {*_NAMES, "documents", "methods", "recipes"} - {"problem"}
+_ROOMS = {*_NAMES, "documents", "methods"} - {"problem"}
 
 __all__ = [*sorted(_HOME), "__version__"]
 

@@ -6,7 +6,6 @@ from edgewise import documents as documents
 from edgewise import errors as errors
 from edgewise import evaluation as evaluation
 from edgewise import graph as graph
-from edgewise import leaderboards as leaderboards
 from edgewise import methods as methods
 from edgewise import metrics as metrics
 from edgewise import model as model
@@ -43,8 +42,6 @@ from edgewise.graph import Edge as Edge
 from edgewise.graph import Graph as Graph
 from edgewise.graph import Node as Node
 from edgewise.graph import Port as Port
-from edgewise.leaderboards import Leaderboard as Leaderboard
-from edgewise.leaderboards import leaderboard as leaderboard
 from edgewise.methods.settings import ACDCSettings as ACDCSettings
 from edgewise.metrics import AnswerRows as AnswerRows
 from edgewise.metrics import Metric as Metric
@@ -56,6 +53,8 @@ from edgewise.model import reset_network as reset_network
 from edgewise.patching import Ablation as Ablation
 from edgewise.problem import Problem as Problem
 from edgewise.problem import run_circuit as run_circuit
+from edgewise.recipes import Leaderboard as Leaderboard
+from edgewise.recipes import leaderboard as leaderboard
 from edgewise.reporting import report as report
 from edgewise.run import Run as Run
 from edgewise.run import discover as discover

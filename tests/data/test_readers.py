@@ -12,7 +12,6 @@ import pytest
 import edgewise as ew
 from edgewise.documents import decoded, parsed
 from edgewise.errors import FormatError
-from edgewise.leaderboards import leaderboard
 from edgewise.methods import METHODS
 from edgewise.work.journal import line_of
 from fuzz import mutant, unanswered
@@ -47,7 +46,7 @@ def saved_certified(folder):
 
 
 def saved_leaderboard(folder):
-    leaderboard(["eap-ig"], programs=["tracr-reverse"], ablations=["zero"], seeds=1, out=folder)
+    ew.leaderboard(["eap-ig"], programs=["tracr-reverse"], ablations=["zero"], seeds=1, out=folder)
 
 
 def read_run(folder):

@@ -354,7 +354,7 @@ def open_folder(path: Path) -> Any:
         return [[row["method"], [e.name for e in grid.circuit(row).edges]] for row in grid.done]
     if name == "leaderboard":
         board = ew.Leaderboard.load(path)
-        return [[row.method, row.n_problems] for row in board.standings]
+        return [[row.method, row.n_problems] for row in board.rows]
     if name == "stability.json":
         kept = ew.Stability.load(path)
         return [[i.edge.name, i.count, i.low, i.high, i.kind] for i in kept.table]

@@ -122,6 +122,7 @@ def test_relp_holds_norms_and_activations_constant():
     plain = random_model(1, attention_only=True, norm="none")
     problem = ew.Problem(plain, random_pairs(plain, 1), "logit-diff")
     torch.testing.assert_close(scores_of(problem, "relp"), scores_of(problem, "eap"))
+    assert ew.relp(problem).cost.backward_passes == 1
     bent = small_problem(1)
     assert not torch.allclose(scores_of(bent, "relp"), scores_of(bent, "eap"))
     model, linear = bent.model, bent.model.linearised()

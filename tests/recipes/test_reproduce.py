@@ -17,6 +17,7 @@ from edgewise.recipes.experiments import Measured, perform, smallest
 from edgewise.recipes.paper import METHODS, experiments, paper, published_areas, subjects
 from edgewise.recipes.reproduction import work_through
 from edgewise.reporting import report
+from edgewise.work.journal import line_of
 
 PROGRAMS = ("tracr-reverse", "tracr-xproportion")
 QUICK = paper().scales["quick"]
@@ -37,7 +38,7 @@ def programs(tmp_path_factory):
         if experiment.subject.is_program and not experiment.reset
         if experiment.method in ("acdc", "hisp") or experiment.subject.task == "or-gate"
     ]
-    return work_through(grid, _folder(tmp_path_factory.mktemp("programs")))
+    return work_through(grid, tmp_path_factory.mktemp("programs"))
 
 
 @pytest.fixture(scope="module")
@@ -54,12 +55,7 @@ def language(tmp_path_factory):
         for e in _grid(TINY, hub=False)
         if e.subject.task == "greater-than" and (e.method, e.metric, e.ablation, e.reset) in wanted
     ]
-    return work_through(grid, _folder(tmp_path_factory.mktemp("language")))
-
-
-def _folder(path):
-    (path / "cells").mkdir()
-    return path
+    return work_through(grid, tmp_path_factory.mktemp("language"))
 
 
 def _problem(results, task, metric, ablation):
@@ -156,7 +152,7 @@ def test_a_single_circuit_of_the_paper_stands_beside_what_it_says(tmp_path):
     experiment = Experiment(
         subject, "acdc", "kl", "corrupted", (0.095,), order, highlight="Table 4"
     )
-    results = work_through([experiment], _folder(tmp_path))
+    results = work_through([experiment], tmp_path)
     (point,) = results.highlights("docstring")[0].points
     kept = {edge.split("->")[0] for edge in point.kept}
     for nodes in point.groups.values():
@@ -276,16 +272,22 @@ def test_bad_input_is_refused_before_anything_is_made(tmp_path, asked, error, ma
     assert not (tmp_path / "out").exists()
 
 
-def test_a_place_that_cannot_be_written_and_a_broken_file_are_refused(tmp_path):
+def test_a_place_that_cannot_be_written_is_refused_and_other_work_is_done_again(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot make"):
         reproduce(tmp_path / "file", offline=True)
-    asked = {**GATE, "methods": ["hisp"]}
-    reproduce(tmp_path / "out", **asked)
-    first, second = sorted((tmp_path / "out" / "cells").iterdir())
-    first.write_text(second.read_text())
-    with pytest.raises(FormatError, match=r"holds another cell.*Remove it"):
-        reproduce(tmp_path / "out", **asked)
+    whole = reproduce(tmp_path, **GATE, methods=["hisp"])
+    journal = tmp_path / "journal.jsonl"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    record = json.loads(lines[1])
+    del record["crc32"]
+    record["work"]["revision"] += 1
+    lines[1] = line_of(record)
+    journal.write_bytes(b"".join(lines))
+    with pytest.warns(UserWarning, match="hisp on or-gate, l2, zero of other work: revision was 2"):
+        again = reproduce(tmp_path, **GATE, methods=["hisp"])
+    assert _timeless(again) == _timeless(whole)
+    assert len(journal.read_bytes().splitlines()) == len(lines) + 1
 
 
 # --- the page and the data

@@ -16,7 +16,7 @@ from functools import cache
 from importlib.resources import files
 from itertools import product
 from math import log10
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from edgewise.documents import Scalar, decoded
 
@@ -108,13 +108,13 @@ class PublishedArea:
 @cache
 def paper() -> Paper:
     """What the paper ran."""
-    return decoded(Paper, tomllib.loads(_data("paper.toml")), "paper.toml")
+    return decoded(Paper, tomllib.loads(package_text("paper.toml")), "paper.toml")
 
 
 @cache
 def published_areas() -> tuple[PublishedArea, ...]:
     """The 24 entries of each table, in the paper's order."""
-    rows = csv.DictReader(_data("published_areas.csv").splitlines())
+    rows = csv.DictReader(package_text("published_areas.csv").splitlines())
     return tuple(
         PublishedArea(
             edge_auc=float(row.pop("edge_auc")), node_auc=float(row.pop("node_auc")), **row
@@ -123,7 +123,8 @@ def published_areas() -> tuple[PublishedArea, ...]:
     )
 
 
-def _data(name: str) -> str:
+def package_text(name: str) -> str:
+    """The text of a data file of this package."""
     return files("edgewise.recipes").joinpath(name).read_text(encoding="utf-8")
 
 
@@ -172,6 +173,21 @@ class PaperProblem(NamedTuple):
     metric: str
     ablation: str
 
+    def experiment(
+        self,
+        method: str,
+        values: tuple[float, ...] = (),
+        *,
+        reset: bool = False,
+        highlight: str = "",
+        **settings: Scalar,
+    ) -> Experiment:
+        """An experiment on this problem."""
+        how = tuple(settings.items())
+        return Experiment(
+            self.subject, method, self.metric, self.ablation, values, how, reset, highlight
+        )
+
 
 @dataclass(frozen=True)
 class Experiment:
@@ -215,86 +231,60 @@ def subjects(scale: Scale, *, hub: bool, models: Mapping[str, str] | None = None
     hub too.
     """
     places, tasks = models or {}, paper().tasks
-    bundled = [(name, "small-lm" if task.model else name) for name, task in tasks.items()]
-    own = [
-        (name, places.get(name, tasks[name].model))
-        for name in language_tasks()
-        if hub or name in places
-    ]
-    return [_subject(*at, scale.n) for at in bundled] + [
-        _subject(task, model, scale.n or tasks[task].n, bundled=False) for task, model in own
-    ]
-
-
-def _subject(name: str, model: str, n: int | None, *, bundled: bool = True) -> Subject:
-    task = paper().tasks[name]
-    return Subject(
-        name,
-        model,
-        task.metrics,
-        task.ablations,
-        n=n if task.model else None,
-        template=task.template,
-        data=task.data,
-        processing="none" if bundled else "transformer-lens",
-        reset_seed=task.reset_seed,
-        head_orders=task.head_orders,
-        bundled=bundled,
-    )
+    names = [(name, "small-lm" if task.model else name) for name, task in tasks.items()]
+    own = [n for n in language_tasks() if hub or n in places]
+    names += [(name, places.get(name, tasks[name].model)) for name in own]
+    listed = []
+    for place, (name, model) in enumerate(names):
+        task, is_bundled = tasks[name], place < len(tasks)
+        n = scale.n or (None if is_bundled else task.n)
+        listed.append(
+            Subject(
+                name,
+                model,
+                task.metrics,
+                task.ablations,
+                n=n if task.model else None,
+                template=task.template,
+                data=task.data,
+                processing="none" if is_bundled else "transformer-lens",
+                reset_seed=task.reset_seed,
+                head_orders=task.head_orders,
+                bundled=is_bundled,
+            )
+        )
+    return listed
 
 
 def experiments(scale: Scale, subject: Subject) -> Iterator[Experiment]:
     """All experiments on a subject."""
+    # HISP as it was run: the code's reading, and a ranking even where the gradient is zero.
+    circuits = None if subject.is_program else scale.units
+    hisp: dict[str, Any] = {"circuits": circuits, "reading": "code", "allow_zero_gradient": True}
+    sp: dict[str, Any] = {"steps": scale.sp_steps, "learning_rate": scale.sp_rate, "seed": 0}
     for problem in subject.problems:
         taus = _thresholds(scale, problem)
         for order in subject.head_orders:
             for i in range(0, len(taus), scale.together):
-                yield _acdc(problem, taus[i : i + scale.together], order=order)
-        yield _hisp(scale, problem)
+                yield problem.experiment("acdc", taus[i : i + scale.together], head_order=order)
+        yield problem.experiment("hisp", **hisp)
         for weight in _penalties(scale, problem):
-            yield _sp(scale, problem, weight)
+            yield problem.experiment("sp", (weight,), **sp)
     first = [problem for problem in subject.problems if problem.metric == subject.metrics[0]]
+    order = subject.head_orders[0]
     for problem in first:
-        draws = (("draws", scale.random_draws),)
-        yield Experiment(subject, "random", *problem[1:], paper().random_shares, draws)
-    if subject.reset_seed is not None:  # the control: does a network that learned nothing do it?
-        for problem in first:
-            taus = thinned(_thresholds(scale, problem), scale.reset_thresholds)
-            yield _acdc(problem, taus, reset=True)
-            yield _hisp(scale, problem, reset=True)
-            for weight in _values(paper().reset_penalties) if scale.reset_sp else ():
-                yield _sp(scale, problem, round(weight, 3), reset=True)
-    for highlight in paper().highlights:
-        if highlight.task == subject.task and not subject.bundled:
-            problem = PaperProblem(subject, highlight.metric, highlight.ablation)
-            yield _acdc(problem, (highlight.threshold,), highlight=highlight.place)
-
-
-def _acdc(
-    problem: PaperProblem,
-    taus: tuple[float, ...],
-    *,
-    order: str = "",
-    reset: bool = False,
-    highlight: str = "",
-) -> Experiment:
-    subject, metric, ablation = problem
-    settings = (("head_order", order or subject.head_orders[0]),)
-    return Experiment(subject, "acdc", metric, ablation, taus, settings, reset, highlight)
-
-
-def _hisp(scale: Scale, problem: PaperProblem, *, reset: bool = False) -> Experiment:
-    """HISP as it was run: the code's reading, and a ranking even where the gradient is zero."""
-    subject, metric, ablation = problem
-    circuits = None if subject.is_program else scale.units
-    settings = (("circuits", circuits), ("reading", "code"), ("allow_zero_gradient", True))
-    return Experiment(subject, "hisp", metric, ablation, (), settings, reset)
-
-
-def _sp(scale: Scale, problem: PaperProblem, weight: float, *, reset: bool = False) -> Experiment:
-    subject, metric, ablation = problem
-    settings = (("steps", scale.sp_steps), ("learning_rate", scale.sp_rate), ("seed", 0))
-    return Experiment(subject, "sp", metric, ablation, (weight,), settings, reset)
+        yield problem.experiment("random", paper().random_shares, draws=scale.random_draws)
+    for problem in first if subject.reset_seed is not None else ():  # the control
+        taus = thinned(_thresholds(scale, problem), scale.reset_thresholds)
+        yield problem.experiment("acdc", taus, reset=True, head_order=order)
+        yield problem.experiment("hisp", reset=True, **hisp)
+        for weight in _values(paper().reset_penalties) if scale.reset_sp else ():
+            yield problem.experiment("sp", (round(weight, 3),), reset=True, **sp)
+    for told in paper().highlights:
+        if told.task == subject.task and not subject.bundled:
+            problem = PaperProblem(subject, told.metric, told.ablation)
+            highlight, tau = told.place, (told.threshold,)
+            yield problem.experiment("acdc", tau, highlight=highlight, head_order=order)
 
 
 def _thresholds(scale: Scale, problem: PaperProblem) -> tuple[float, ...]:

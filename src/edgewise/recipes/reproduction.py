@@ -1,18 +1,18 @@
 """Work through the paper's grid, keep each experiment in a folder, and write page and data.
 
-An experiment's file is written whole when it is done, under a name made of all that decides what is
-in it; so a stopped run goes on where it was, and another grid or version never reads the wrong one.
+journal.jsonl    a line for each experiment that is done, only ever added to: a stopped run goes on
+reproduce.html   the page; reproduce.json all of it, points.csv a line for each circuit
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 
-from edgewise.documents import check_output_file, imported, read_json, write_json
+from edgewise.documents import check_output_file
 from edgewise.errors import (
     EdgewiseError,
     FormatError,
@@ -34,10 +34,11 @@ from edgewise.recipes.paper import (
 )
 from edgewise.recipes.reproduced import DATA, POINTS, Reproduced
 from edgewise.reporting import report
-from edgewise.work.identity import difference, hashed
+from edgewise.work.identity import Identity, difference
+from edgewise.work.journal import Journal, JournalFormat, Record
 
-FORMAT, VERSION = "edgewise-reproduced-cell", 2
-PAGE, _CELLS = "reproduce.html", "cells"
+PAGE, JOURNAL = "reproduce.html", "journal.jsonl"
+_EXPERIMENTS = JournalFormat("edgewise-reproduction", holds="a reproduction")
 
 
 def reproduce(
@@ -61,7 +62,7 @@ def reproduce(
     the reason.
 
     Raises `UnknownName`, `SettingError`, `OutputError` before anything runs, `FormatError` for a
-    broken file of an experiment.
+    broken journal.
     """
     scales = paper().scales
     small, large = scales["quick" if quick else "offline"], scales["quick" if quick else "paper"]
@@ -69,7 +70,12 @@ def reproduce(
     chosen = _chosen(grid, list(only), list(methods))
     if minutes is not None and not minutes > 0:
         raise SettingError(f"minutes is {minutes}; it must be above 0.")
-    _prepare(Path(folder))
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as reason:
+        raise OutputError(f"cannot make {folder}: {reason.strerror}.") from reason
+    for name in (PAGE, DATA, POINTS):
+        check_output_file(Path(folder) / name)
     results = work_through(chosen, Path(folder), minutes=minutes, on_progress=on_progress)
     results.write(folder)
     report(results, Path(folder) / PAGE)
@@ -107,15 +113,6 @@ def _chosen(
     ]
 
 
-def _prepare(folder: Path) -> None:
-    try:
-        (folder / _CELLS).mkdir(parents=True, exist_ok=True)
-    except OSError as reason:
-        raise OutputError(f"cannot make {folder}: {reason.strerror}.") from reason
-    for name in (PAGE, DATA, POINTS, f"{_CELLS}/cell.json"):
-        check_output_file(folder / name)
-
-
 def work_through(
     grid: Sequence[Experiment],
     folder: Path,
@@ -124,83 +121,80 @@ def work_through(
     on_progress: OnProgress = ignore_progress,
 ) -> Reproduced:
     """Do the experiments that the folder lacks, and read the others. Raises as `reproduce` does."""
-    start = monotonic()
+    start, done = monotonic(), 0
     records: list[ExperimentRecord] = []
     refused: dict[str, str] = {}
     left: list[str] = []
-    done, total = 0, sum(e.effort for e in grid if not _path(folder, e).exists())
-    for place, experiment in enumerate(grid, start=1):
-        subject, title = experiment.subject, f"{place} of {len(grid)}: {experiment.title}"
-        if subject.name in refused:
-            continue
-        try:
-            record = _known(folder, experiment)
-            is_known = record is not None
-            if record is None:
-                if minutes is not None and monotonic() - start > 60 * minutes:
+    with Journal(folder / JOURNAL, _EXPERIMENTS) as journal:
+        known = dict(_kept(record, journal.path) for record in journal.records)
+        missing = [experiment for experiment in grid if experiment not in known]
+        for place, experiment in enumerate(grid, start=1):
+            if experiment.subject.name in refused:
+                continue
+            total = done + sum(e.effort for e in missing if e.subject.name not in refused)
+            step = Progress(done, total, f"{place} of {len(grid)}: {experiment.title}")
+            try:
+                record = _same_work(experiment, known, folder)
+                if record is None and minutes is not None and monotonic() - start > 60 * minutes:
                     left.append(experiment.title)
                     continue
-                on_progress(Progress(done, total, title))
-                inner = _within(on_progress, Progress(done, total, title), experiment.effort)
-                record = _kept(folder, experiment, inner)
-        except EdgewiseError as reason:
-            if isinstance(reason, FormatError | OutputError):
+                if record is None:
+                    record = _performed(experiment, journal, step, on_progress)
+                    done += experiment.effort
+            except (FormatError, OutputError):
                 raise
-            if subject.bundled and not isinstance(reason, ModelError):
-                reason.add_note(f"This was {experiment.title}.")
-                raise
-            refused[subject.name] = str(reason)  # a model that cannot be had, or does not fit
-            ahead = (e for e in grid[place:] if not _path(folder, e).exists())
-            total = done + sum(e.effort for e in ahead if e.subject.name not in refused)
-            continue
-        records.append(record)
-        done += 0 if is_known else experiment.effort
-    on_progress(Progress(total, total, ""))
+            except EdgewiseError as reason:
+                if experiment.subject.bundled and not isinstance(reason, ModelError):
+                    reason.add_note(f"This was {experiment.title}.")
+                    raise
+                # A model that cannot be had here, or that its task does not fit.
+                refused[experiment.subject.name] = str(reason)
+                continue
+            records.append(record)
+            missing = [e for e in missing if e != experiment]
+    on_progress(Progress(done, done, ""))
     return Reproduced(tuple(records), refused, tuple(left))
 
 
-def _known(folder: Path, experiment: Experiment) -> ExperimentRecord | None:
-    """The record of an experiment if the folder has it, and it is of this work.
+def _kept(record: Record, source: Path) -> tuple[Experiment, tuple[ExperimentRecord, Identity]]:
+    """An experiment of the journal, what came of it, and the work that it was."""
+    kept = ExperimentRecord.from_json(record, source=str(source))
+    return kept.cell, (kept, record.get("work", {}))
 
-    Raises `FormatError`, and `ModelError` where the model cannot be had that it would be of.
+
+def _same_work(
+    experiment: Experiment,
+    known: Mapping[Experiment, tuple[ExperimentRecord, Identity]],
+    folder: Path,
+) -> ExperimentRecord | None:
+    """The record of an experiment if there is one, and it is of this work.
+
+    Raises `ModelError` where the model cannot be had that it would be of.
     """
-    path = _path(folder, experiment)
-    if not path.exists():
+    if experiment not in known:
         return None
-    document = imported(read_json(path, "cell"), str(path), FORMAT, VERSION)
-    if document.get("key") != _key(experiment):
-        raise FormatError(f"{path}: holds another cell, {document.get('key')!r}. Remove it.")
-    differs = difference(document.get("work"), work_of(experiment))
+    record, work = known[experiment]
+    differs = difference(work, work_of(experiment))
     if not differs:
-        return ExperimentRecord.from_json(document, source=str(path))
-    warnings.warn(f"{path} is of other work: {differs}. It is computed again.", stacklevel=4)
+        return record
+    words = f"{folder} has {experiment.title} of other work: {differs}. It is computed again."
+    warnings.warn(words, stacklevel=4)
     return None
 
 
-def _kept(folder: Path, experiment: Experiment, on_progress: OnProgress) -> ExperimentRecord:
-    """Do an experiment and keep it."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # masks left undecided, say: the results speak of them
-        record = perform(experiment, on_progress)
-        work = work_of(experiment)
-    about = {"format": FORMAT, "version": VERSION, "key": _key(experiment), "work": work}
-    write_json({**about, **record.to_json()}, _path(folder, experiment))
-    return record
-
-
-def _key(experiment: Experiment) -> str:
-    return hashed({**asdict(experiment), "format": VERSION})
-
-
-def _path(folder: Path, experiment: Experiment) -> Path:
-    return folder / _CELLS / f"{_key(experiment)}.json"
-
-
-def _within(on_progress: OnProgress, outer: Progress, effort: int) -> OnProgress:
-    """Progress inside an experiment, as a part of the whole."""
+def _performed(
+    experiment: Experiment, journal: Journal, outer: Progress, on_progress: OnProgress
+) -> ExperimentRecord:
+    """Do an experiment and keep it; its progress is a part of the whole."""
 
     def tell(step: Progress) -> None:
         share = min(1.0, step.done / step.total) if step.total else 0.0
-        on_progress(Progress(outer.done + int(share * effort), outer.total, outer.message))
+        done = outer.done + int(share * experiment.effort)
+        on_progress(replace(outer, done=done))
 
-    return tell
+    on_progress(outer)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # masks left undecided, say: the results speak of them
+        record = perform(experiment, tell)
+        journal.add({**record.to_json(), "work": work_of(experiment)}, lasting=True)
+    return record

@@ -7,11 +7,9 @@ from pathlib import Path
 
 from edgewise.documents import write_text
 from edgewise.errors import SettingError
-from edgewise.evaluation import Comparison, HypothesisTests, Stability
-from edgewise.leaderboards import Leaderboard
+from edgewise.evaluation import Comparison
 from edgewise.reporting.comparison import comparison_page
 from edgewise.reporting.groups import Given, checked
-from edgewise.reporting.leaderboard import leaderboard_page
 from edgewise.reporting.page import page
 from edgewise.reporting.result_page import result_page
 from edgewise.reporting.sweep_page import sweep_page
@@ -21,7 +19,7 @@ from edgewise.tables import Result
 
 __all__ = ["report"]
 
-_Other = Comparison | Stability | HypothesisTests | Sweep | Leaderboard | Result
+_Other = Comparison | Sweep | Result
 
 
 def report(
@@ -62,11 +60,7 @@ def _other_page(found: _Other) -> str:
     match found:
         case Comparison():
             return comparison_page(found)
-        case Stability() | HypothesisTests():
-            return result_page(found)
         case Sweep():
             return sweep_page(found)
-        case Leaderboard():
-            return leaderboard_page(found)
         case _:
             return result_page(found)

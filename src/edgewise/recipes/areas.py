@@ -1,4 +1,4 @@
-"""What a method answered, against the structural truth: three areas, 1 each for a perfect order.
+"""An answer against the structural truth: three areas, 1 each for a perfect order.
 
 Scores are an order of edges, highest first, ties together, and every place to cut it is a circuit.
 Circuits are taken as they are; for the areas that need an order, an edge comes before another if
@@ -19,11 +19,14 @@ from edgewise.evaluation import pessimistic_auc, recovery, score_recovery
 from edgewise.graph import Graph
 from edgewise.methods.settings import By
 
+# The first is what methods are ranked by: it says how much of what stands high is true. The paper's
+# area credits nothing between two circuits, so that an order which breaks ties by chance gains.
+AREAS = ("average_precision", "pessimistic_auc", "roc_auc")
 _WANTED = "EdgeScores, a Circuit, or a list of Circuits, all on problem.graph"
 
 
 @dataclass(frozen=True)
-class Areas:
+class AnswerAreas:
     """Average precision and ROC AUC, which are scikit-learn's, and the paper's pessimistic area.
 
     `n_circuits` were answered; None for scores.
@@ -35,13 +38,13 @@ class Areas:
     n_circuits: int | None
 
 
-def judged(answer: Any, truth: Circuit, *, by: By = "signed") -> Areas:
+def areas_of(answer: Any, truth: Circuit, *, by: By = "signed") -> AnswerAreas:
     """The areas of an answer. Raises `SettingError` for what is none; `by` is how scores rank."""
     if isinstance(answer, EdgeScores):
         _check_graph(answer.graph, truth)
         order = score_recovery(answer, truth, by=by)
         area = pessimistic_auc(_cuts(answer, truth, by))
-        return Areas(order.average_precision, area, order.roc_auc, None)
+        return AnswerAreas(order.average_precision, area, order.roc_auc, None)
     circuits = _circuits(answer)
     for circuit in circuits:
         _check_graph(circuit.graph, truth)
@@ -49,28 +52,29 @@ def judged(answer: Any, truth: Circuit, *, by: By = "signed") -> Areas:
     votes = EdgeScores(truth.graph, kept, "circuits", "circuits that keep the edge")
     order = score_recovery(votes, truth, by="signed")
     area = recovery(circuits, truth).edge_auc
-    return Areas(order.average_precision, area, order.roc_auc, len(circuits))
+    return AnswerAreas(order.average_precision, area, order.roc_auc, len(circuits))
 
 
-def tied(truth: Circuit) -> Areas:
+def tied_areas(truth: Circuit) -> AnswerAreas:
     """What an order gets in which all edges tie: it knows nothing."""
-    return Areas(truth.n_edges / truth.graph.n_edges, 0.0, 0.5, None)
+    return AnswerAreas(truth.n_edges / truth.graph.n_edges, 0.0, 0.5, None)
 
 
 def _circuits(answer: Any) -> Sequence[Circuit]:
     if isinstance(answer, Circuit):
         return [answer]
-    if isinstance(answer, list | tuple):
-        if not answer:
-            raise SettingError(f"it returned an empty {type(answer).__name__}; return {_WANTED}.")
-        for item in answer:
-            if not isinstance(item, Circuit):
-                raise SettingError(
-                    f"it returned a {type(answer).__name__} with a {type(item).__name__} in it; "
-                    f"return {_WANTED}.{_hint(item)}"
-                )
-        return answer
-    raise SettingError(f"it returned a {type(answer).__name__}; return {_WANTED}.{_hint(answer)}")
+    kind = type(answer).__name__
+    if not isinstance(answer, list | tuple):
+        raise SettingError(f"it returned a {kind}; return {_WANTED}.{_hint(answer)}")
+    if not answer:
+        raise SettingError(f"it returned an empty {kind}; return {_WANTED}.")
+    for item in answer:
+        if not isinstance(item, Circuit):
+            inner = type(item).__name__
+            raise SettingError(
+                f"it returned a {kind} with a {inner} in it; return {_WANTED}.{_hint(item)}"
+            )
+    return answer
 
 
 def _hint(answer: Any) -> str:
