@@ -18,6 +18,7 @@ from typing import Any, NotRequired, TypedDict
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
+from edgewise import display
 from edgewise.circuit import Circuit, EdgeScores
 from edgewise.documents import Count, Finite, Plain, decoded, imported, read_json, read_text
 from edgewise.errors import FormatError, shortened
@@ -151,6 +152,14 @@ class Run:
             measurements={**self.measurements, **(measurements or {})},
             request={**self.request, **(request or {})},
         )
+
+    def show(self) -> None:
+        """Print what was found, at what cost and how surely, with the kept edges."""
+        display.show(self)
+
+    def report(self, path: str | Path) -> Path:
+        """Write the run's page; `edgewise.report` writes one of several runs."""
+        return display.report(self, path)
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
         """Write the run into a new or empty folder, all of it or nothing. Raises `OutputError`.

@@ -72,3 +72,13 @@ def command(*arguments: str) -> None:
     with pytest.raises(SystemExit) as stop:
         main(arguments)
     assert not stop.value.code
+
+
+def test_a_run_shows_and_reports_itself(task, tmp_path, capsys):
+    run = ew.acdc(task.problem, threshold=0.01)
+    run.show()
+    shown = capsys.readouterr().out
+    assert all(edge.name in shown for edge in run.circuit.edges)
+    assert f"{run.circuit.n_edges} of {run.circuit.graph.n_edges} edges are kept" in shown
+    first, second = run.report(tmp_path / "1.html"), ew.report(run, tmp_path / "2.html")
+    assert first.read_bytes() == second.read_bytes()

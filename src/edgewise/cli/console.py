@@ -1,63 +1,25 @@
-"""How results look in a terminal: tables and sentences on stdout, progress on stderr."""
+"""What commands print beside results: JSON, files written, and progress on stderr."""
 
 from __future__ import annotations
 
-import codecs
-import io
 import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
 from pathlib import Path
 from threading import Event, Thread
-from typing import Any, Literal
+from typing import Any
 
-import rich.table
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from edgewise.tables import Column, Result, Table
+from edgewise.reporting.terminal import ERR, OUT, accept_any_text, bold, show, show_table, visible
+from edgewise.tables import Column, Table
 
+__all__ = ["ERR", "OUT", "accept_any_text", "bold", "show", "show_table", "visible"]
 
-class _Plain(Console):
-    """A console that shows texts as they are: names and paths hold brackets, and worse."""
-
-    def __init__(self, *, stderr: bool = False) -> None:
-        super().__init__(stderr=stderr, highlight=False, markup=False, emoji=False)
-
-    def render_str(self, text: str, **options: Any) -> Text:
-        return super().render_str(visible(text), **options)
-
-
-OUT = _Plain()
-ERR = _Plain(stderr=True)
-
-_CONTROLS = {i: f"\\x{i:02x}" for i in (*range(32), *range(127, 160)) if chr(i) not in "\n\t"}
-_PLAINER = {"…": "...", "–": "-", "·": ".", "⏎": "\\n", "⇥": "\\t", "×": "x", "→": "->", "−": "-"}
-_MOST_ROWS = 40
 _FIRST_SECONDS, _EVERY_SECONDS = 1.5, 10.0  # between the lines that stand for a bar
-
-
-def visible(text: str) -> str:
-    """The text with its control characters, which could move the cursor, spelled out."""
-    return text.translate(_CONTROLS)
-
-
-def accept_any_text() -> None:
-    """Let stdout and stderr print what their encoding lacks in other characters."""
-    codecs.register_error("edgewise", _plainer)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="edgewise")
-
-
-def _plainer(error: UnicodeError) -> tuple[str, int]:
-    assert isinstance(error, UnicodeEncodeError)
-    lacking = error.object[error.start : error.end]
-    return "".join(_PLAINER.get(character, "?") for character in lacking), error.end
 
 
 def as_json(document: Any) -> None:
@@ -72,7 +34,6 @@ def say(sentence: str) -> None:
 
 def deliver(
     result: Any,
-    print_result: Callable[[Any], None],
     *,
     out: Path | None = None,
     report: Path | None = None,
@@ -88,7 +49,7 @@ def deliver(
     if json:
         as_json(result.to_json() | files(out=out, report=report))
         return
-    print_result(result)
+    show(result)
     wrote(out, report)
 
 
@@ -102,43 +63,6 @@ def wrote(*paths: object) -> None:
     for path in paths:
         if path is not None:
             OUT.print(f"wrote {path}", soft_wrap=True)
-
-
-def bold(name: str) -> Text:
-    """A name that begins a line."""
-    return Text(visible(name), style="bold")
-
-
-def show(result: Result, **parts: Result) -> None:
-    """Print what a result says, with others that belong to it: tables first, then sentences."""
-    OUT.print(bold(result.title), soft_wrap=True)
-    named = {"": result} | {f"{name.replace('_', ' ')}: ": part for name, part in parts.items()}
-    for name, part in named.items():
-        for table in part.tables():
-            show_table(replace(table, title=f"{name}{table.title}"))
-    OUT.print()
-    for name, part in named.items():
-        for sentence in part.sentences():
-            OUT.print(f"{name}{sentence}")
-
-
-def show_table(table: Table, *, most: int = _MOST_ROWS) -> None:
-    """Print a table as wide as the terminal; JSON and pages have the rows beyond `most`."""
-    grid = rich.table.Table(box=None, pad_edge=False, header_style="bold")
-    grid.show_header = any(column.name for column in table.columns)
-    for i, column in enumerate(table.columns):  # a name that is cut or broken cannot be copied
-        justify: Literal["left", "right"] = "right" if column.is_numeric else "left"
-        whole = i == 0 or column.kind == "name"
-        grid.add_column(visible(column.heading), justify=justify, overflow="fold", no_wrap=whole)
-    for row in table.cells()[:most]:
-        grid.add_row(*row)
-    if table.title:
-        OUT.print(f"\n{table.title}", style="italic")
-    OUT.print(grid)
-    if len(table.rows) > most:
-        OUT.print(f"… and {len(table.rows) - most:,} more")
-    for note in table.notes:
-        OUT.print(note)
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

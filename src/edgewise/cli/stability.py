@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import edgewise as ew
-from edgewise.cli import console, judgements
+from edgewise.cli import console
 from edgewise.cli.options import (
     File,
     Force,
@@ -66,4 +66,4 @@ def stability(
             on_progress=on_progress,
             **{f"method_{name}": value for name, value in settings.items()},
         )
-    console.deliver(result, judgements.print_result, out=out, report=report, json=json)
+    console.deliver(result, out=out, report=report, json=json)

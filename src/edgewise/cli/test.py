@@ -8,7 +8,7 @@ import typer
 
 import edgewise as ew
 from edgewise.arguments import check_choice
-from edgewise.cli import console, judgements
+from edgewise.cli import console
 from edgewise.cli.options import (
     AllowCode,
     CircuitFile,
@@ -73,4 +73,4 @@ def hypothesis_tests(
             split="held-out" if test_prompts else "discovery",
             on_progress=on_progress,
         )
-    console.deliver(result, judgements.print_result, out=out, report=report, json=json)
+    console.deliver(result, out=out, report=report, json=json)
