@@ -147,7 +147,7 @@ def test_tokens_of_a_folder_are_shown(capsys, folder):
 
 
 def test_a_task_without_its_model_says_what_to_give(capsys, monkeypatch):
-    monkeypatch.setattr("edgewise.tasks.catalog.BUNDLED", ())
+    monkeypatch.setattr("edgewise.tasks.registry.BUNDLED", ())
     main_ends(2, ["discover", "--task", "ioi", "--threshold", "1"])
     assert "ioi needs a model: give one" in capsys.readouterr().err
     main_ends(

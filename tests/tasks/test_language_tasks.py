@@ -11,7 +11,7 @@ from edgewise.data.tokenizers import WordTokenizer
 from edgewise.errors import ProblemError, SettingError, UnknownName
 from edgewise.tasks import TASKS, published_circuit
 from edgewise.tasks.language import BEHAVIOURS, examples
-from edgewise.tasks.language.tokens import Reader
+from edgewise.tasks.language.token_fit import Reader
 from language_models import LongestWord, language_model
 
 KINDS = ("words", "byte-pairs")
@@ -306,7 +306,7 @@ def test_docstring_can_be_measured_as_its_authors_do(words_model):
 
 
 def test_a_task_without_a_model_says_what_to_give(monkeypatch):
-    monkeypatch.setattr("edgewise.tasks.catalog.BUNDLED", ())
+    monkeypatch.setattr("edgewise.tasks.registry.BUNDLED", ())
     with pytest.raises(SettingError, match="ioi needs a model: give one, such as 'gpt2'"):
         ew.load_task("ioi")
 

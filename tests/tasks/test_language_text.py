@@ -6,10 +6,11 @@ import sys
 
 import pytest
 
+from edgewise.data.tokenizers import spaced_words
 from edgewise.errors import SettingError, UnknownName
 from edgewise.tasks.language import BEHAVIOURS, SPLITS, examples, split_of, vocabulary
+from edgewise.tasks.language.behaviour import Template
 from edgewise.tasks.language.induction import completions, draw_sequence
-from edgewise.tasks.language.template import Template, words_of
 
 EVERY = [(name, template) for name, b in BEHAVIOURS.items() for template in b.templates]
 CORRUPTED = [(name, c) for name, b in BEHAVIOURS.items() for c in b.corruptions]
@@ -244,7 +245,7 @@ def test_the_vocabulary_cuts_every_text_into_its_words(name, template):
         for e in examples(name, n, template=template, corruption=corruption):
             for text, words in ((e.clean, e.clean_words), (e.corrupted, e.corrupted_words)):
                 assert tuple(pattern.findall(text)) == words
-                assert words == words_of(text)
+                assert words == spaced_words(text)
             assert {*e.clean_words, *e.corrupted_words, *e.answers, *e.wrong} <= own
 
 

@@ -53,7 +53,7 @@ def _task_row(name: str) -> dict[str, Any]:
         "data": list(spec.data),
         "templates": list(spec.templates),
         "corruptions": dict(spec.corruptions),
-        "published_edges": published[name]().n_edges if name in published else None,
+        "published_edges": ew.tasks.published_circuit(name).n_edges if name in published else None,
     }
 
 

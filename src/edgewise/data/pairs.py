@@ -16,9 +16,9 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from edgewise.data.column_names import Columns
-from edgewise.data.prompts import TextReader
 from edgewise.data.reading import NO_ANSWER, Padding, PairReader, read_table
 from edgewise.data.rows import Table, rows_of_columns, table_of_file, table_of_rows
+from edgewise.data.texts import TextReader
 from edgewise.data.tokenizers import as_tokenizer
 from edgewise.errors import Fault, ProblemError, SettingError, kinds_of
 from edgewise.graph import REST

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from edgewise.data.column_names import Columns, layout_of, named_rows
 from edgewise.data.layouts import Layout
-from edgewise.data.prompts import AnswerTokens, Prompt, TextReader
 from edgewise.data.rows import Mask, Row, RowFault, Table, in_order, whole
+from edgewise.data.texts import AnswerTokens, Prompt, TextReader
 from edgewise.data.tokenizers import Tokenizer
 from edgewise.errors import Fault, ProblemError
 from edgewise.graph import name_fault

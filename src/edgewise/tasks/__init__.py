@@ -1,9 +1,15 @@
 """Named behaviours, their prompts, and their known circuits. Discovery never imports this."""
 
-from edgewise.tasks.catalog import TASKS, default_model, load_task, task_spec
 from edgewise.tasks.custom import custom_names, own_task
-from edgewise.tasks.published import PUBLISHED, groups_on, published_circuit, published_groups
-from edgewise.tasks.roles import ROLES, node_groups
+from edgewise.tasks.published import (
+    PUBLISHED,
+    ROLES,
+    groups_on,
+    node_groups,
+    published_circuit,
+    published_groups,
+)
+from edgewise.tasks.registry import TASKS, default_model, load_task, task_spec
 from edgewise.tasks.task import Task, TaskRequest, TaskSpec
 from edgewise.tasks.truth import structural_truth
 from edgewise.tasks.variants import load_variants

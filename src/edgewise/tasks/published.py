@@ -1,64 +1,58 @@
-"""Circuits in the literature, built by rule on the graph their paper used. No model is needed."""
+"""Circuits in the literature, and what their nodes do. No model is needed.
+
+`published.json` holds each by rule, on the graph its paper used: groups of nodes, sets of them, and
+edges from everyone of one set to everyone of another, if later. Where no circuit is published for a
+model, its heads get roles by what they do (`ROLES`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+from importlib.resources import files
 from pathlib import PurePath
 from typing import Any
 
-from edgewise.circuit import Circuit
+from edgewise.circuit import Circuit, Found, circuit_of
 from edgewise.errors import unknown_name
-from edgewise.graph import Graph
-from edgewise.tasks import circuits
+from edgewise.evaluation.roles import Role, head_roles
+from edgewise.graph import Edge, Graph, Node, Port, Sender
+from edgewise.problem import Problem
 
+PUBLISHED = (
+    *("ioi", "greater-than", "docstring"),
+    *("tracr-reverse", "tracr-xproportion", "or-gate", "and-gate"),
+)
+_PREVIOUS = Role("previous token", None, None)
 
-def tracr_reverse() -> Circuit:
-    """tracr-reverse of the ACDC paper: 11 edges and 4 switches (spec 6.4)."""
-    graph = Graph.build(4, 1, split_embed=True, switches=True)
-    edges = ["a3.h0->logits", "m2->a3.h0.q", "pos_embed->a3.h0.k", "tok_embed->a3.h0.v", "m1->m2"]
-    edges += [f"{sender}->m1" for sender in ("m0", "tok_embed", "pos_embed")]
-    edges += ["a0.h0->m0", "tok_embed->m0", "tok_embed->a0.h0.v"]
-    switches = [f"a3.h0.{slot}->a3.h0" for slot in "qkv"] + ["a0.h0.v->a0.h0"]
-    return Circuit.of(graph, edges + switches)
-
-
-def tracr_xproportion() -> Circuit:
-    """tracr-xproportion of the ACDC paper: 7 edges and 3 switches (spec 6.5)."""
-    graph = Graph.build(2, 1, split_embed=True, switches=True)
-    edges = ["a1.h0->logits", "m0->a1.h0.v", "tok_embed->m0"]
-    edges += [f"{sender}->a1.h0.{slot}" for slot in "qk" for sender in ("tok_embed", "pos_embed")]
-    switches = [f"a1.h0.{slot}->a1.h0" for slot in "qkv"]
-    return Circuit.of(graph, edges + switches)
-
-
-def gate() -> Circuit:
-    """The OR and AND gates: both heads into the MLP, the MLP to the output (spec 5.7)."""
-    graph = Graph.build(1, 2, switches=True)
-    return Circuit.of(graph, ["a0.h0->m0", "a0.h1->m0", "m0->logits"])
-
-
-PUBLISHED: dict[str, Callable[[], Circuit]] = {
-    "ioi": circuits.ioi,
-    "greater-than": circuits.greater_than,
-    "docstring": circuits.docstring,
-    "tracr-reverse": tracr_reverse,
-    "tracr-xproportion": tracr_xproportion,
-    "or-gate": gate,
-    "and-gate": gate,
+# The first six of IOI are those of Wang et al. (2211.00593). The others are what a model can do
+# instead: carry the other name to S2, and read it there.
+ROLES: Mapping[str, tuple[Role, ...]] = {
+    "ioi": (
+        Role("name mover", "END", "IO", "raises"),
+        Role("negative name mover", "END", "IO", "lowers"),
+        Role("S-inhibition", "END", "S2", "does not raise"),
+        Role("induction", "S2", "S1+1"),
+        Role("duplicate token", "S2", "S1"),
+        _PREVIOUS,
+        Role("name mover via S2", "END", "S2", "raises"),
+        Role("early name mover", "S2", "IO"),
+    ),
+    "greater-than": (Role("year reader", "END", "YY"), _PREVIOUS),
+    "docstring": (Role("argument mover", "END", "C_def", "raises"), _PREVIOUS),
+    "induction": (
+        Role("induction", "END", "B1"),
+        Role("duplicate token", "END", "A1"),
+        _PREVIOUS,
+    ),
 }
-_GROUPS: dict[str, Mapping[str, tuple[str, ...]]] = {
-    "ioi": circuits.IOI_GROUPS,
-    "greater-than": circuits.GREATER_THAN_GROUPS,
-    "docstring": circuits.DOCSTRING_GROUPS,
-}
-_GPT2 = ("gpt2", "gpt2-small")
-_ATTENTION_ONLY = ("attn-only-4l", "attn_only_4l512w_c4_code")
-# Whose groups they are, and the models they were found in: a head's number means nothing elsewhere.
-_FOUND_IN: dict[str, tuple[str, tuple[str, ...]]] = {
-    "ioi": ("Wang et al. (2211.00593) for GPT-2 small", _GPT2),
-    "greater-than": ("Hanna et al. (2305.00586) for GPT-2 small", _GPT2),
-    "docstring": ("Heimersheim and Janiak (2023) for attn-only-4l", _ATTENTION_ONLY),
-}
+
+
+@cache
+def _rows() -> dict[str, dict[str, Any]]:
+    return json.loads((files("edgewise.tasks") / "published.json").read_text("utf-8"))
 
 
 def published_circuit(name: str) -> Circuit:
@@ -67,7 +61,36 @@ def published_circuit(name: str) -> Circuit:
     >>> published_circuit("ioi").n_edges
     1041
     """
-    return PUBLISHED[_known(name)]()
+    row = _rows()[_known(name)]
+    sets = {key: [Node.parse(n).name for n in nodes.split()] for key, nodes in _groups(row)}
+    for key, names in row.get("sets", {}).items():
+        sets[key] = [node for name in names.split(", ") for node in sets.get(name, [name])]
+    graph = Graph.build(**row["graph"], switches=True)
+    edges = [
+        Edge(sender, port)
+        for senders, receivers in row["edges"]
+        for sender in map(Sender, map(Node.parse, _expanded(senders, sets)))
+        for port in map(Port.parse, _expanded(receivers, sets))
+        if graph.exists[graph.row(sender), graph.column(port)] and port.node != sender
+    ]
+    switched = _expanded(row["switches"], sets) if "switches" in row else []
+    return Circuit.of(graph, [*edges, *(Port.parse(name).switch for name in switched)])
+
+
+def _expanded(names: str, sets: Mapping[str, Sequence[str]]) -> list[str]:
+    """Nodes of names and sets of them; behind ".qkv", their ports."""
+    expanded = []
+    for name in names.split(", "):
+        nodes, dot, slots = name.rpartition(".")
+        if dot and set(slots) <= set("qkv"):
+            expanded += [f"{node}.{slot}" for node in sets.get(nodes, [nodes]) for slot in slots]
+        else:
+            expanded += sets.get(name, [name])
+    return expanded
+
+
+def _groups(row: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    return row.get("groups", {}).items()
 
 
 def published_groups(name: str) -> dict[str, tuple[str, ...]]:
@@ -78,7 +101,8 @@ def published_groups(name: str) -> dict[str, tuple[str, ...]]:
     >>> published_groups("ioi")["S-inhibition"]
     ('a7.h3', 'a7.h9', 'a8.h6', 'a8.h10')
     """
-    return dict(_GROUPS.get(_known(name), {}))
+    groups = _groups(_rows()[_known(name)])
+    return {group: tuple(Node.parse(n).name for n in nodes.split()) for group, nodes in groups}
 
 
 def groups_on(task: str, model: str, graph: Graph) -> dict[str, Any] | None:
@@ -87,21 +111,48 @@ def groups_on(task: str, model: str, graph: Graph) -> dict[str, Any] | None:
     A hub name or a folder counts by its last part. `groups` maps names to nodes of `graph`,
     `source` says whose they are.
     """
-    known = task.replace("_", "-").lower()
-    if known not in _FOUND_IN:
+    row = _rows().get(task.replace("_", "-").lower(), {})
+    if "source" not in row:
         return None
-    source, models = _FOUND_IN[known]
     nodes = {node.name for node in graph.nodes}
-    named = published_groups(known)
-    there = all(node in nodes for members in named.values() for node in members)
-    if PurePath(model).name.lower() not in models or not there:
+    groups = {name: list(members) for name, members in published_groups(task).items()}
+    there = all(node in nodes for members in groups.values() for node in members)
+    if PurePath(model).name.lower() not in row["models"] or not there:
         return None
-    groups = {name: list(members) for name, members in named.items()}
-    return {"groups": groups, "source": f"Groups of {source}."}
+    return {"groups": groups, "source": f"Groups of {row['source']}."}
 
 
 def _known(name: str) -> str:
+    """The name of a published circuit as the list has it. Raises `UnknownName`."""
     known = name.replace("_", "-").lower()
     if known not in PUBLISHED:
         raise unknown_name("published circuit", name, PUBLISHED)
     return known
+
+
+def node_groups(problem: Problem, circuit: Found) -> dict[str, Any] | None:
+    """What the nodes of a task's circuit do, as a run keeps it under `measurements["groups"]`.
+
+    The published groups if they were found in this very model; else the roles of its heads by what
+    they do on the problem's prompts (`ROLES`). None where neither says anything: for other tasks,
+    for whole attention layers, for prompts without the places or answers that the roles speak of.
+    """
+    circuit = circuit_of(circuit)
+    task, model = str(problem.origin.get("task", "")), problem.model
+    published = groups_on(task, model.name, circuit.graph)
+    if published is not None:
+        return published
+    roles, pairs = ROLES.get(task, ()), problem.pairs
+    spans = pairs.spans or {}
+    answered = pairs.answers is not None and pairs.wrong is not None
+    known = [
+        role
+        for role in roles
+        if all(name is None or name in spans for name in (role.source, role.target))
+        and (role.effect is None or answered)
+    ]
+    if not known or not circuit.graph.split_heads:
+        return None
+    nodes = dict.fromkeys(replace(node, span=None) for node in circuit.nodes)
+    whole = problem.with_(graph=problem.graph.whole, origin=problem.origin)
+    return head_roles(whole, known, nodes=tuple(nodes)).to_json()

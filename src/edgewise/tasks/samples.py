@@ -11,8 +11,8 @@ from torch import Tensor
 from edgewise.data import NO_ANSWER, PromptPairs, Tokenizer
 from edgewise.errors import SettingError
 from edgewise.model import Model, load_model
-from edgewise.tasks.catalog import load_task, task_spec
 from edgewise.tasks.language import BEHAVIOURS, Example, examples
+from edgewise.tasks.registry import load_task, task_spec
 from edgewise.tasks.task import Task
 
 

@@ -11,7 +11,7 @@ from edgewise.errors import ProblemError, SettingError, unknown_name
 from edgewise.model import Model
 from edgewise.patching import ABLATION_KINDS
 from edgewise.problem import Problem
-from edgewise.tasks.catalog import load_task, task_spec
+from edgewise.tasks.registry import load_task, task_spec
 from edgewise.tasks.task import Task, TaskSpec
 
 AXES = ("corruption", "template", "data", "metric", "ablation", "seed", "model")

@@ -10,20 +10,74 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.resources import files
 from random import Random
 from typing import Any
 
 from edgewise.data.tokenizers import spaced_words
 from edgewise.errors import SettingError, unknown_name
-from edgewise.tasks.language.template import Template
 
 SPLITS = ("train", "validation", "test")
 _SPLIT_OF_HASH = ("train", "train", "validation", "test")
 
 Fits = Callable[[tuple[str, ...]], bool]
 Length = Callable[[str], int]
+_DATA = json.loads((files("edgewise.tasks.language") / "behaviours.json").read_text("utf-8"))
+_SLOT = re.compile(r"( ?)\{([^{}]+)\}")
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A gap to be filled; `space` is what stands before its word."""
+
+    name: str
+    space: str
+
+
+@dataclass(frozen=True)
+class Template:
+    """A sentence such as `"Then, {IO} and {S1} went"`: a slot's leading space is part of its word.
+
+    `after` names slots whose following word is a place of its own (`S1+1`).
+    """
+
+    text: str
+    after: tuple[str, ...] = ()
+
+    @cached_property
+    def parts(self) -> tuple[str | Slot, ...]:
+        """Fixed words and slots, in order."""
+        parts: list[str | Slot] = []
+        at = 0
+        for match in _SLOT.finditer(self.text):
+            parts += spaced_words(self.text[at : match.start()])
+            parts.append(Slot(match[2], match[1]))
+            at = match.end()
+        return (*parts, *spaced_words(self.text[at:]))
+
+    def fill(self, values: Mapping[str, str]) -> tuple[tuple[str, ...], dict[str, tuple[int, ...]]]:
+        """The words with every slot filled, and the places of each slot, in order.
+
+        `END` is the last word, whichever slot it fills.
+        """
+        words: list[str] = []
+        spans: dict[str, tuple[int, ...]] = {}
+        for part in self.parts:
+            start = len(words)
+            if isinstance(part, Slot):
+                words += spaced_words(part.space + values[part.name])
+                spans[part.name] = tuple(range(start, len(words)))
+                if part.name in self.after:
+                    spans[f"{part.name}+1"] = (len(words),)
+            else:
+                words.append(part)
+        last = len(words) - 1
+        return tuple(words), {k: at for k, at in spans.items() if last not in at} | {"END": (last,)}
 
 
 @dataclass(frozen=True)
@@ -100,13 +154,16 @@ class Filling:
     spare: Mapping[str, Any] = field(default_factory=dict)
 
 
+Change = Callable[[Random, Words, Filling], Mapping[str, str]]  # the slots that become others
+
+
 @dataclass(frozen=True)
 class Corruption:
     """A way to corrupt: which slots it changes (and no others), and to what."""
 
     summary: str
     changes: tuple[str, ...]
-    change: Callable[[Random, Words, Filling], Mapping[str, str]]
+    change: Change
 
 
 @dataclass(frozen=True)
@@ -150,9 +207,9 @@ class Behaviour:
     pools: tuple[Pool, ...]
     draw: Callable[[Random, Words, str], Filling]
     corruptions: Mapping[str, Corruption]
-    bos: bool = False  # whether the paper puts BOS before the prompt
-    n: int = 100  # prompts of a split, unless said
-    fits: str = "models with a tokenizer"
+    bos: bool  # whether the paper puts BOS before the prompt
+    n: int  # prompts of a split, unless said
+    fits: str
 
     def example(
         self, rng: Random, words: Words, template: str, corruption: str, noise: Random
@@ -194,6 +251,42 @@ class Behaviour:
             for word in run
         ]
         return tuple(sorted({*fixed, *drawn}))
+
+
+def behaviour(
+    name: str,
+    *,
+    pools: tuple[Pool, ...],
+    draw: Callable[[Random, Words, str], Filling],
+    changes: Mapping[str, Change],
+) -> Behaviour:
+    """The language task of this name: its texts from `behaviours.json`, and how it draws words.
+
+    A family of templates there has sentences, or names other families that it joins.
+    """
+    data = _DATA[name]
+    families: dict[str, list[str]] = data["templates"]
+    after = tuple(data.get("after", "").split())
+    return Behaviour(
+        name=name,
+        summary=data["summary"],
+        metric=data["metric"],
+        templates={
+            family: tuple(
+                Template(text, after) for part in parts for text in families.get(part, [part])
+            )
+            for family, parts in families.items()
+        },
+        pools=pools,
+        draw=draw,
+        corruptions={
+            key: Corruption(row["summary"], tuple(row["changes"].split()), changes[key])
+            for key, row in data["corruptions"].items()
+        },
+        bos=data["bos"],
+        n=data["n"],
+        fits=data["fits"],
+    )
 
 
 def draw_examples(

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from random import Random
 
-from edgewise.tasks.language.behaviour import Behaviour, Corruption, Filling, Pool, Words, pick
-from edgewise.tasks.language.template import Template
+from edgewise.tasks.language.behaviour import Filling, Pool, Words, behaviour, pick
 from edgewise.tasks.language.words import COLOURED, COLOURS
 
 _COLOURS = Pool("colours", COLOURS, least=6)
@@ -43,29 +42,13 @@ def _other_colours(rng: Random, words: Words, filling: Filling) -> dict[str, str
     return dict(zip(_COLOUR_SLOTS, taken[3:], strict=True))
 
 
-COLOURED_OBJECTS = Behaviour(
-    name="colours",
-    summary="gives the colour of the object asked for",
-    metric="logit-diff",
-    templates={
-        "table": (
-            Template(
-                "On the table there is a {colour1} {object1}, a {colour2} {object2} and "
-                "a {colour3} {object3}. The {asked} is"
-            ),
-        )
-    },
+COLOURED_OBJECTS = behaviour(
+    "colours",
     pools=(_COLOURS, _OBJECTS),
     draw=_draw,
-    corruptions={
-        "other-object": Corruption(
-            "another of the three is asked for: the answer is another one",
-            ("asked",),
-            _other_object,
-        ),
-        "absent-object": Corruption(
-            "an object is asked for that is not on the table", ("asked",), _absent_object
-        ),
-        "other-colours": Corruption("three other colours", _COLOUR_SLOTS, _other_colours),
+    changes={
+        "other-object": _other_object,
+        "absent-object": _absent_object,
+        "other-colours": _other_colours,
     },
 )

@@ -13,26 +13,15 @@ With BOS 41 tokens, of tokenizers that read a line break and its indent as one (
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from random import Random
 
-from edgewise.tasks.language.behaviour import Behaviour, Corruption, Filling, Pool, Words
-from edgewise.tasks.language.template import Template
+from edgewise.tasks.language.behaviour import Change, Filling, Pool, Words, behaviour
 from edgewise.tasks.language.words import NOUNS, VARIABLES
 
 _VARIABLES = Pool("argument names", VARIABLES, least=15)
 _NOUNS = Pool("nouns", NOUNS, least=4)
 # The first word of a docstring has no space before it.
 _FIRST = Pool("first words", NOUNS, 1, lambda noun: ((noun,),))
-
-_TEMPLATE = Template(
-    "\ndef {method}(self, {P_def}, {Q_def}, {A_def}, {B_def}, {C_def}, {S_def}):"
-    '\n    """{word1} {word2} {word3}\n'
-    "\n    :param {A_doc}: {word4} {word5}"
-    "\n    :param {B_doc}: {word6} {word7}"
-    "\n    :param",
-    after=("A_def", "B_def", "C_def", "A_doc", "B_doc"),
-)
 
 
 def _draw(rng: Random, words: Words, template: str) -> Filling:
@@ -54,10 +43,9 @@ def _draw(rng: Random, words: Words, template: str) -> Filling:
 
 
 _DEF, _DOC = ("A_def", "B_def", "C_def"), ("A_doc", "B_doc")
-_Change = Callable[[Random, Words, Filling], dict[str, str]]
 
 
-def _spare(*kinds: tuple[str, tuple[str, ...]]) -> _Change:
+def _spare(*kinds: tuple[str, tuple[str, ...]]) -> Change:
     def change(rng: Random, words: Words, filling: Filling) -> dict[str, str]:
         new: dict[str, str] = {}
         for kind, slots in kinds:
@@ -72,34 +60,15 @@ def _shifted(rng: Random, words: Words, filling: Filling) -> dict[str, str]:
     return {"A_doc": filling.slots["B_def"], "B_doc": filling.slots["C_def"]}
 
 
-DOCSTRING = Behaviour(
-    name="docstring",
-    summary="documents a function's next argument",
-    metric="kl",
-    templates={"paper": (_TEMPLATE,)},
+DOCSTRING = behaviour(
+    "docstring",
     pools=(_VARIABLES, _NOUNS, _FIRST),
     draw=_draw,
-    corruptions={
-        "random-random": Corruption(
-            "other names for A, B, C where they are defined, and others where documented "
-            "(the paper's)",
-            _DEF + _DOC,
-            _spare(("def", _DEF), ("doc", _DOC)),
-        ),
-        "random-def": Corruption(
-            "other names where A, B, C are defined", _DEF, _spare(("def", _DEF))
-        ),
-        "random-doc": Corruption(
-            "other names where A and B are documented", _DOC, _spare(("other_doc", _DOC))
-        ),
-        "random-answer": Corruption(
-            "another name where C is defined",
-            ("C_def",),
-            lambda rng, words, filling: {"C_def": filling.spare["answer"]},
-        ),
-        "next": Corruption("B and C are documented instead of A and B", _DOC, _shifted),
+    changes={
+        "random-random": _spare(("def", _DEF), ("doc", _DOC)),
+        "random-def": _spare(("def", _DEF)),
+        "random-doc": _spare(("other_doc", _DOC)),
+        "random-answer": lambda rng, words, filling: {"C_def": filling.spare["answer"]},
+        "next": _shifted,
     },
-    bos=True,
-    n=50,
-    fits="attn-only-4l (paper); models with a tokenizer",
 )

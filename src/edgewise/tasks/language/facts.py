@@ -6,8 +6,7 @@ from random import Random
 
 from edgewise.data.tokenizers import spaced_words
 from edgewise.errors import SettingError
-from edgewise.tasks.language.behaviour import Behaviour, Corruption, Filling, Pool, Words, pick
-from edgewise.tasks.language.template import Template
+from edgewise.tasks.language.behaviour import Change, Filling, Pool, Words, behaviour, pick
 from edgewise.tasks.language.words import COUNTRIES, PLAYERS
 
 _COUNTRIES = Pool("countries", COUNTRIES, 4, lambda pair: tuple((f" {name}",) for name in pair))
@@ -23,36 +22,14 @@ def _unrelated_country(rng: Random, words: Words, filling: Filling) -> dict[str,
     return {"country": pick(rng, names, filling.slots["country"], filling.spare["other"])}
 
 
-CAPITALS = Behaviour(
-    name="capitals",
-    summary="names a country's capital",
-    metric="logit-diff",
-    templates={
-        "family": (
-            Template("The capital of {country} is"),
-            Template("The capital city of {country} is called"),
-            Template("Everyone knows that the capital of {country} is"),
-            Template("We flew to {country} and stayed in its capital,"),
-            Template("The government of {country} sits in"),
-            Template("In {country}, the largest museums are in"),
-            Template("The embassy in {country} is in the city of"),
-            Template("The president of {country} gave a speech in the capital,"),
-        ),
-        "plain": (Template("The capital of {country} is"),),
-    },
+CAPITALS = behaviour(
+    "capitals",
     pools=(_COUNTRIES,),
     draw=_draw_capital,
-    corruptions={
-        "other-country": Corruption(
-            "another country, whose capital is the wrong answer",
-            ("country",),
-            lambda rng, words, filling: {"country": filling.spare["other"]},
-        ),
-        "unrelated-country": Corruption(
-            "a third country, whose capital is neither answer", ("country",), _unrelated_country
-        ),
+    changes={
+        "other-country": lambda rng, words, filling: {"country": filling.spare["other"]},
+        "unrelated-country": _unrelated_country,
     },
-    n=20,
 )
 
 _PLAYERS = Pool(
@@ -81,29 +58,11 @@ def _draw_player(rng: Random, words: Words, template: str) -> Filling:
     raise SettingError("sports: the tokenizer knows no two players' names of equal length.")
 
 
-SPORTS = Behaviour(
-    name="sports",
-    summary="names the sport that a player plays",
-    metric="logit-diff",
-    templates={
-        "fact": (Template("Fact: {player} plays the sport of"),),
-        "family": (
-            Template("Fact: {player} plays the sport of"),
-            Template("Everyone knows that {player} is a star of"),
-            Template("The name {player} stands for the sport of"),
-            Template("We saw {player} on a poster about"),
-        ),
-    },
+SPORTS = behaviour(
+    "sports",
     pools=(_PLAYERS,),
     draw=_draw_player,
-    corruptions={
-        "other-player": Corruption(
-            "a player of another sport, whose name has as many tokens",
-            ("player",),
-            lambda rng, words, filling: {"player": filling.spare["other"]},
-        ),
-    },
-    n=10,
+    changes={"other-player": lambda rng, words, filling: {"player": filling.spare["other"]}},
 )
 
 _NUMBERS = tuple(str(number) for number in range(10, 100))
@@ -141,29 +100,13 @@ def _others(part: int, partner: int, shown: int) -> list[int]:
     return [k for k in range(10, 100 - partner) if str(k + partner)[:shown] != total]
 
 
-def _new(*slots: str) -> Corruption:
-    summary = " and ".join(slots) + " become" + ("s" if len(slots) == 1 else "")
-    return Corruption(
-        f"{summary} another number" if len(slots) == 1 else f"{summary} other numbers",
-        slots,
-        lambda rng, words, filling: {slot: filling.spare[slot] for slot in slots},
-    )
+def _new(*slots: str) -> Change:
+    return lambda rng, words, filling: {slot: filling.spare[slot] for slot in slots}
 
 
-ADDITION = Behaviour(
-    name="addition",
-    summary="adds two numbers of two digits",
-    metric="logit-diff",
-    templates={
-        "plain": (Template("{first}+{second}="),),
-        "shown": (Template("11+12=23,{first}+{second}="),),
-    },
+ADDITION = behaviour(
+    "addition",
     pools=(_NUMBER_POOL,),
     draw=_draw_sum,
-    corruptions={
-        "second": _new("second"),
-        "first": _new("first"),
-        "both": _new("first", "second"),
-    },
-    fits="tokenizers that read numbers by two digits, or by one",
+    changes={"second": _new("second"), "first": _new("first"), "both": _new("first", "second")},
 )

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-from edgewise.tasks.language.behaviour import Behaviour, Corruption, Filling, Pool, Words, pick
-from edgewise.tasks.language.template import Template
+from edgewise.tasks.language.behaviour import Filling, Pool, Words, behaviour, pick
 from edgewise.tasks.language.words import COUNTED, FEMALE_NAMES, MALE_NAMES, PRAISED, PRAISES
 
 _FEMALE = Pool("names of women", FEMALE_NAMES, least=2)
@@ -13,8 +12,7 @@ _MALE = Pool("names of men", MALE_NAMES, least=2)
 _PRAISED = Pool("roles", PRAISED, least=1)
 _PRAISES = Pool("adjectives", PRAISES, least=1)
 _PRONOUNS = Pool("pronouns", ("he", "she"), least=2)
-_NOBODY = "someone"
-_NEUTRAL = Pool("names of nobody", (_NOBODY,), least=1)
+_NEUTRAL = Pool("names of nobody", ("someone",), least=1)
 
 
 def _draw_pronoun(rng: Random, words: Words, template: str) -> Filling:
@@ -26,38 +24,16 @@ def _draw_pronoun(rng: Random, words: Words, template: str) -> Filling:
     return Filling(slots, (right,), (wrong,), spare={"own": own, "other": other})
 
 
-PRONOUNS = Behaviour(
-    name="pronouns",
-    summary="takes up a person's name with he or she",
-    metric="logit-diff",
-    templates={
-        "paper": (Template("So {name} is a really {adjective} {role}, isn't"),),
-        "family": (
-            Template("So {name} is a really {adjective} {role}, isn't"),
-            Template("Everyone here likes {name}, because"),
-            Template("We met {name} last week, and"),
-            Template("When {name} was a young {role}, everyone thought that"),
-            Template("It was a {adjective} day for {name}. In the morning"),
-        ),
-    },
+PRONOUNS = behaviour(
+    "pronouns",
     pools=(_FEMALE, _MALE, _PRAISED, _PRAISES, _PRONOUNS, _NEUTRAL),
     draw=_draw_pronoun,
-    corruptions={
-        "other-gender": Corruption(
-            "the name becomes one of the other gender",
-            ("name",),
-            lambda rng, words, f: {"name": rng.choice(words[f.spare["other"]])},
-        ),
-        "neutral": Corruption(
-            f'the name becomes "{_NOBODY}"',
-            ("name",),
-            lambda rng, words, f: {"name": words[_NEUTRAL][0]},
-        ),
-        "same-gender": Corruption(
-            "another name of the same gender: a control, the answer stays",
-            ("name",),
-            lambda rng, words, f: {"name": pick(rng, words[f.spare["own"]], f.slots["name"])},
-        ),
+    changes={
+        "other-gender": lambda rng, words, f: {"name": rng.choice(words[f.spare["other"]])},
+        "neutral": lambda rng, words, f: {"name": words[_NEUTRAL][0]},
+        "same-gender": lambda rng, words, f: {
+            "name": pick(rng, words[f.spare["own"]], f.slots["name"])
+        },
     },
 )
 
@@ -87,35 +63,13 @@ def _other_subject(rng: Random, words: Words, filling: Filling) -> dict[str, str
     return {"subject": pick(rng, words[_COUNTED], *taken)[filling.spare["numbers"][0]]}
 
 
-AGREEMENT = Behaviour(
-    name="agreement",
-    summary="gives a verb the number of its subject, not of the noun between",
-    metric="logit-diff",
-    templates={
-        "near": (Template("The {subject} near the {attractor}"),),
-        "family": (
-            Template("The {subject} near the {attractor}"),
-            Template("The {subject} behind the {attractor}"),
-            Template("We know that the {subject} with the {attractor}"),
-            Template("The {subject} that the {attractor} liked"),
-            Template("Every day, the {subject} next to the {attractor}"),
-        ),
-    },
+AGREEMENT = behaviour(
+    "agreement",
     pools=(_COUNTED, _VERB_POOL),
     draw=_draw_agreement,
-    corruptions={
-        "number": Corruption(
-            "the subject's number is turned round",
-            ("subject",),
-            lambda rng, words, filling: _flip("subject", filling),
-        ),
-        "attractor": Corruption(
-            "the number of the noun between is turned round: a control, the answer stays",
-            ("attractor",),
-            lambda rng, words, filling: _flip("attractor", filling),
-        ),
-        "other-subject": Corruption(
-            "another subject of the same number: a control", ("subject",), _other_subject
-        ),
+    changes={
+        "number": lambda rng, words, filling: _flip("subject", filling),
+        "attractor": lambda rng, words, filling: _flip("attractor", filling),
+        "other-subject": _other_subject,
     },
 )

@@ -14,8 +14,7 @@ from __future__ import annotations
 from random import Random
 
 from edgewise.errors import SettingError
-from edgewise.tasks.language.behaviour import Behaviour, Corruption, Filling, Pool, Words, pick
-from edgewise.tasks.language.template import Template
+from edgewise.tasks.language.behaviour import Filling, Pool, Words, behaviour, pick
 from edgewise.tasks.language.words import EVENTS
 
 _CENTURIES = tuple(str(century) for century in range(11, 18))
@@ -99,23 +98,13 @@ def _random_year(rng: Random, words: Words, filling: Filling) -> dict[str, str]:
     return {"YY": pick(rng, others, *(y for y in others if y[:shown] == digits[:shown]))}
 
 
-GREATER_THAN = Behaviour(
-    name="greater-than",
-    summary="ends a period in a year after the one it began in",
-    metric="prob-diff",
-    templates={"paper": (Template("The {noun} lasted from the year {XX1}{YY} to {END}"),)},
+GREATER_THAN = behaviour(
+    "greater-than",
     pools=(_EVENTS, _YEARS, _DIGITS),
     draw=_draw,
-    corruptions={
-        "01": Corruption(
-            "YY becomes 01 (the paper's)", ("YY",), lambda rng, words, filling: {"YY": "01"}
-        ),
-        "random-year": Corruption("YY becomes another year's", ("YY",), _random_year),
-        "random-noun": Corruption(
-            "another noun: a control, the years stay",
-            ("noun",),
-            lambda rng, words, f: {"noun": pick(rng, words[_EVENTS], f.slots["noun"])},
-        ),
+    changes={
+        "01": lambda rng, words, filling: {"YY": "01"},
+        "random-year": _random_year,
+        "random-noun": lambda rng, words, f: {"noun": pick(rng, words[_EVENTS], f.slots["noun"])},
     },
-    fits="GPT-2 small (paper); tokenizers that cut years by two digits, one, or three",
 )

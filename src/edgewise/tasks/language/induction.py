@@ -11,12 +11,11 @@ for metrics that need them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from random import Random
 from typing import TypeVar
 
-from edgewise.tasks.language.behaviour import Behaviour, Corruption, Filling, Pool, Words
-from edgewise.tasks.language.template import Template
+from edgewise.tasks.language.behaviour import Change, Filling, Pool, Words, behaviour
 from edgewise.tasks.language.words import COLOURED, NOUNS, OBJECTS, PLACES
 
 HALF = 12  # words before the first of them comes again
@@ -89,17 +88,13 @@ def roles(sequence: Sequence[object], template: str) -> dict[str, tuple[int, ...
     return {"first": tuple(range(half)), "second": tuple(range(half, last + 1))}
 
 
-def _slot(i: int) -> str:
-    return f"w{i}"
-
-
 def _draw(rng: Random, words: Words, template: str) -> Filling:
     sequence = draw_sequence(rng, words[_WORDS], template)
     places = completions(sequence)
     answers = tuple(f" {sequence[i + 1]}" for i in places)
     others = dict.fromkeys(f" {word}" for word in sequence)
     return Filling(
-        slots={_slot(i): word for i, word in enumerate(sequence[:-1])},
+        slots={f"w{i}": word for i, word in enumerate(sequence[:-1])},
         answers=answers,
         wrong=tuple(w for w in others if w not in answers) if template == "single" else (),
         answer_at=places,
@@ -108,7 +103,7 @@ def _draw(rng: Random, words: Words, template: str) -> Filling:
     )
 
 
-def _change(corruption: str) -> Callable[[Random, Words, Filling], dict[str, str]]:
+def _change(corruption: str) -> Change:
     def change(rng: Random, words: Words, filling: Filling) -> dict[str, str]:
         twin = corrupted_sequence(rng, words[_WORDS], filling.spare["sequence"], corruption)
         return {slot: twin[i] for i, slot in enumerate(filling.slots)}
@@ -116,37 +111,9 @@ def _change(corruption: str) -> Callable[[Random, Words, Filling], dict[str, str
     return change
 
 
-def _template(n: int) -> tuple[Template, ...]:
-    return (Template("".join(f" {{{_slot(i)}}}" for i in range(n))),)
-
-
-_ALL = tuple(_slot(i) for i in range(2 * HALF - 1))
-
-INDUCTION = Behaviour(
-    name="induction",
-    summary="goes on as it did the last time",
-    metric="kl",
-    templates={
-        "repeated": _template(2 * HALF - 1),
-        "remixed": _template(2 * HALF - 1),
-        "single": _template(HALF + 1),
-    },
+INDUCTION = behaviour(
+    "induction",
     pools=(_WORDS,),
     draw=_draw,
-    corruptions={
-        "other": Corruption(
-            "other words everywhere: another sequence (the paper's)", _ALL, _change("other")
-        ),
-        "first-b": Corruption(
-            "what followed a repeated word the first time becomes a new word",
-            _ALL,
-            _change("first-b"),
-        ),
-        "first-a": Corruption(
-            "a repeated word becomes a new word where it is first said", _ALL, _change("first-a")
-        ),
-    },
-    bos=True,
-    n=50,
-    fits="any model, with a tokenizer or without",
+    changes={name: _change(name) for name in ("other", "first-b", "first-a")},
 )

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from edgewise.data import PromptPairs, Tokenizer
 from edgewise.data.phrases import token_ranges
-from edgewise.data.prompts import Prompt, TextReader
 from edgewise.data.rows import RowFault
+from edgewise.data.texts import Prompt, TextReader
 from edgewise.errors import Fault, ProblemError
 from edgewise.tasks.language.behaviour import Example
 

@@ -9,8 +9,8 @@ from edgewise.data import PromptPairs, adds_bos
 from edgewise.errors import SettingError
 from edgewise.model import Model
 from edgewise.problem import Problem
+from edgewise.tasks.language import BEHAVIOURS
 from edgewise.tasks.language.behaviour import Behaviour, Words, draw_examples, split_of
-from edgewise.tasks.language.catalog import BEHAVIOURS
 from edgewise.tasks.language.induction import (
     HALF,
     INDUCTION,
@@ -19,7 +19,7 @@ from edgewise.tasks.language.induction import (
     draw_sequence,
     roles,
 )
-from edgewise.tasks.language.tokens import Reader
+from edgewise.tasks.language.token_fit import Reader
 from edgewise.tasks.published import PUBLISHED, published_circuit
 from edgewise.tasks.task import Task, TaskRequest
 

@@ -10,15 +10,15 @@ from edgewise.metrics import Metric
 from edgewise.model import BUNDLED, Model, load_model
 from edgewise.model.programs import PROGRAMS, bundled_program
 from edgewise.patching import Ablation
-from edgewise.tasks.custom import custom_names, custom_spec
-from edgewise.tasks.language import BEHAVIOURS, examples
-from edgewise.tasks.language.load import DEFAULT_MODEL, make_language_task
-from edgewise.tasks.programs import (
+from edgewise.tasks.compiled import (
     make_gate_task,
     make_program_task,
     make_reverse_task,
     make_xproportion_task,
 )
+from edgewise.tasks.custom import custom_names, custom_spec
+from edgewise.tasks.language import BEHAVIOURS, examples
+from edgewise.tasks.language.language_task import DEFAULT_MODEL, make_language_task
 from edgewise.tasks.task import Task, TaskRequest, TaskSpec
 
 _MAKERS = {
