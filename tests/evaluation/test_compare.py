@@ -8,7 +8,7 @@ from itertools import combinations
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import edgewise as ew
@@ -112,6 +112,7 @@ def slow_spearman(first, second):
     return top / bottom if bottom else None
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(-3, 3), st.integers(-3, 3)), min_size=1, max_size=20))
 def test_rank_correlation_is_the_definition(rows):
     first, second = ([float(x) for x in column] for column in zip(*rows, strict=True))
@@ -137,8 +138,8 @@ def test_rank_correlation_of_runs_is_over_all_edges(runs, problem):
 def test_each_circuit_on_its_own_problem_and_on_the_others(runs, problem):
     each = {kind: problem.with_(ablation=kind) for kind in runs}
     found = ew.compare(runs, problems=each, cross=True)
-    assert len(found.judgements) == 9
-    for judged in found.judgements:
+    assert len(found.effects) == 9
+    for judged in found.effects:
         (owner,) = judged.owners
         faith = ew.faithfulness(each[owner], runs[judged.circuit].circuit)
         assert judged.value == pytest.approx(faith.circuit)
@@ -146,7 +147,7 @@ def test_each_circuit_on_its_own_problem_and_on_the_others(runs, problem):
         assert (judged.full, judged.empty) == pytest.approx((faith.full, faith.empty))
         assert judged.prompts == "discovery"
     own = ew.compare(runs, problems=[each[kind] for kind in runs])
-    assert [j.circuit for j in own.judgements] == list(runs)
+    assert [j.circuit for j in own.effects] == list(runs)
     for name in runs:
         assert own.own(name) == found.own(name)
 
@@ -156,19 +157,19 @@ def test_a_problem_that_several_share_is_judged_once(runs, problem):
     found = ew.compare(
         runs, problems={"corrupted": problem, "zero": again, "mean": None}, cross=True
     )
-    assert {j.owners for j in found.judgements} == {("corrupted", "zero")}
-    assert [j.circuit for j in found.judgements] == list(runs)
+    assert {j.owners for j in found.effects} == {("corrupted", "zero")}
+    assert [j.circuit for j in found.effects] == list(runs)
     assert found.own("zero").problem == "corrupted = zero"
     assert found.own("mean") is None
-    assert {j.owners for j in ew.compare(runs, problems=problem).judgements} == {tuple(runs)}
+    assert {j.owners for j in ew.compare(runs, problems=problem).effects} == {tuple(runs)}
 
 
 def test_prompts_are_said_to_be_seen_or_not(runs, problem):
     other = problem.with_(pairs=random_pairs(problem.model, seed=5))
-    assert {j.prompts for j in ew.compare(runs, problems=problem).judgements} == {"discovery"}
-    assert {j.prompts for j in ew.compare(runs, problems=other).judgements} == {"held-out"}
+    assert {j.prompts for j in ew.compare(runs, problems=problem).effects} == {"discovery"}
+    assert {j.prompts for j in ew.compare(runs, problems=other).effects} == {"held-out"}
     circuits = [run.circuit for run in runs.values()]
-    assert {j.prompts for j in ew.compare(circuits, problems=other).judgements} == {"given"}
+    assert {j.prompts for j in ew.compare(circuits, problems=other).effects} == {"given"}
 
 
 def test_without_problems_runs_say_what_they_measured(runs):
@@ -177,7 +178,7 @@ def test_without_problems_runs_say_what_they_measured(runs):
         faith = run.measurements["faithfulness"]
         assert found.own(name).value == faith["circuit"]
         assert found.own(name).prompts == "discovery"
-    assert ew.compare(THREE).judgements == ()
+    assert ew.compare(THREE).effects == ()
 
 
 def test_a_circuit_without_edges_and_a_problem_without_an_effect_are_pointed_out(runs):
@@ -286,8 +287,10 @@ def test_thresholds_of_different_metrics_have_a_note(problem):
 
 def test_json(runs, problem):
     found = ew.compare(runs, problems=problem)
+    assert [table.title for table in found.tables()][:2] == ["Circuits", "Jaccard of edges"]
+    assert found.sentences()[0].startswith("Together the 3 circuits have ")
     document = json.loads(json.dumps(found.to_json()))
-    assert (document["format"], document["version"]) == ("edgewise-comparison", 1)
+    assert (document["format"], document["version"]) == ("edgewise-comparison", 2)
     assert [c["name"] for c in document["circuits"]] == list(runs)
     assert document["shared_edges"] == [e.name for e in found.shared.edges]
     assert document["edges"] == {e.name: list(names) for e, names in found.presence()}

@@ -12,7 +12,6 @@ import typer
 
 import edgewise as ew
 from edgewise.cli import console
-from edgewise.cli.comparison import print_comparison
 from edgewise.cli.options import (
     AllowCode,
     Force,
@@ -81,7 +80,7 @@ def compare(
         files = {"runs": folders, "report": None if report is None else str(report)}
         console.as_json(comparison.to_json() | files)
     else:
-        print_comparison(comparison)
+        console.show(comparison)
         console.wrote(out, report)
 
 

@@ -1,9 +1,15 @@
 """How good a circuit is: faithfulness, completeness, minimality, recovery, comparison."""
 
-from edgewise.evaluation.agreement import jaccard, spearman
 from edgewise.evaluation.certified import Certified, Vote, certify
 from edgewise.evaluation.compare import compare
-from edgewise.evaluation.comparison import Comparison, GroupPresence, Judgement, Pair
+from edgewise.evaluation.comparison import (
+    Comparison,
+    GroupPresence,
+    KeptEffect,
+    Pair,
+    jaccard,
+    spearman,
+)
 from edgewise.evaluation.completeness import Completeness, KnockOut, completeness, knocked_out
 from edgewise.evaluation.curves import MIB_SHARES, Curve, CurvePoint, curve
 from edgewise.evaluation.evaluate import Evaluation, Split, evaluate
@@ -48,7 +54,7 @@ __all__ = [
     "HypothesisTest",
     "HypothesisTests",
     "Inclusion",
-    "Judgement",
+    "KeptEffect",
     "KnockOut",
     "Minimality",
     "NodeCounting",

@@ -13,8 +13,15 @@ from typing import Any, Protocol, runtime_checkable
 
 from edgewise.circuit import Circuit, EdgeScores, Found, circuit_of, coarsened, common_graph
 from edgewise.errors import SettingError, unknown_name
-from edgewise.evaluation.agreement import jaccard, spearman
-from edgewise.evaluation.comparison import Comparison, GroupPresence, Judgement, Pair, Prompts
+from edgewise.evaluation.comparison import (
+    Comparison,
+    GroupPresence,
+    KeptEffect,
+    Pair,
+    Prompts,
+    jaccard,
+    spearman,
+)
 from edgewise.evaluation.faithfulness import faithfulness
 from edgewise.graph import Graph
 from edgewise.methods import OnProgress, Progress, ignore_progress
@@ -55,9 +62,9 @@ def compare(
     """What circuits (or runs) share, and what only one of them sees.
 
     `names` default to the keys of a mapping, or to the runs' titles. `problems` are what circuits
-    are judged on, best with held-out prompts: one each, in order or by name, or one for all; with
-    `cross` every circuit is judged on every problem. Without `problems` runs say what they measured
-    when they were found. `groups` names groups of nodes to look for, such as
+    are evaluated on, best with held-out prompts: one each, in order or by name, or one for all;
+    with `cross` every circuit is evaluated on every problem. Without `problems` runs say what they
+    measured when they were found. `groups` names groups of nodes to look for, such as
     `edgewise.tasks.published_groups("ioi")`. Circuits of one model at different granularity are
     compared on what all of them tell apart: an edge there is kept if any edge inside it is.
 
@@ -72,26 +79,26 @@ def compare(
     Comparison(2 circuits, 2 of 15 edges in all of them)
     """
     chosen = _named(found, names)
-    circuits = {name: _circuit(name, item) for name, item in chosen.items()}
+    circuits = {name: circuit_of(item, name) for name, item in chosen.items()}
     graph = common_graph([circuit.graph for circuit in circuits.values()])
     compared = {name: coarsened(circuit, graph) for name, circuit in circuits.items()}
-    wanted = _groups(groups or {}, graph, compared)
+    present = _groups(groups or {}, graph, compared)
     if problems is None:
         if cross:
-            raise SettingError("cross judges every circuit on every problem; pass problems=.")
-        judgements = [j for name, item in chosen.items() for j in _recorded(name, item)]
+            raise SettingError("cross needs a problem of every circuit; pass problems=.")
+        effects = [effect for name, item in chosen.items() for effect in _recorded(name, item)]
     else:
-        given = _problems(problems, tuple(chosen))
-        judgements = list(_judged(chosen, circuits, given, cross, on_progress))
+        by_name = _problems(problems, tuple(chosen))
+        effects = list(_effects(chosen, circuits, by_name, cross, on_progress))
     scores = {n: item.scores for n, item in chosen.items() if isinstance(item, HasRecord)}
     return Comparison(
         graph=graph,
         circuits=circuits,
         compared=compared,
         pairs=tuple(_pair(*two, compared, scores) for two in combinations(chosen, 2)),
-        groups=wanted,
-        judgements=tuple(judgements),
-        notes=(*_notes(chosen, circuits, graph), *_empty_notes(circuits, judgements)),
+        groups=present,
+        effects=tuple(effects),
+        notes=(*_notes(chosen, circuits, graph), *_empty_notes(circuits, effects)),
     )
 
 
@@ -128,10 +135,6 @@ def _default_names(items: Sequence[Found]) -> list[str]:
         seen[title] += 1
         names.append(title if often[title] == 1 else f"{title} {seen[title]}")
     return names
-
-
-def _circuit(name: str, item: object) -> Circuit:
-    return circuit_of(item, name)
 
 
 def _problems(problems: Problems, names: tuple[str, ...]) -> dict[str, Problem]:
@@ -198,18 +201,18 @@ def _notes(
 _WEAK = 0.01  # of the largest effect in the same metric: shares of so little are noise
 
 
-def _empty_notes(circuits: Mapping[str, Circuit], judged: Sequence[Judgement]) -> Iterator[str]:
-    """What looks like a finding, and is none: nothing kept, or hardly anything to keep."""
+def _empty_notes(circuits: Mapping[str, Circuit], kept: Sequence[KeptEffect]) -> Iterator[str]:
+    """What looks like a result, and is none: nothing kept, or hardly anything to keep."""
     empty = [name for name, circuit in circuits.items() if not circuit.n_edges]
     if empty:
         yield f"{_listed(empty)} kept no edge, so nothing is shared by all."
-    effects = {j.owners: (j.metric, abs(j.full - j.empty)) for j in judged if j.is_own}
-    for owners, (metric, effect) in effects.items():
-        largest = max(other for name, other in effects.values() if name == metric)
-        if effect < _WEAK * largest:
+    changes = {e.owners: (e.metric, abs(e.full - e.empty)) for e in kept if e.is_own}
+    for owners, (metric, change) in changes.items():
+        largest = max(size for name, size in changes.values() if name == metric)
+        if change < _WEAK * largest:
             yield (
                 f"On the problem of {_listed(owners)} removing every edge changes {metric} by "
-                f"{effect:.2g}, elsewhere by up to {largest:.2g}: there is hardly an effect to "
+                f"{change:.2g}, elsewhere by up to {largest:.2g}: there is hardly an effect to "
                 "keep, and shares of it mean little."
             )
 
@@ -245,35 +248,35 @@ def _pair(
 # --- circuits on problems
 
 
-def _judged(
+def _effects(
     chosen: Mapping[str, Found],
     circuits: Mapping[str, Circuit],
     problems: Mapping[str, Problem],
     cross: bool,
     on_progress: OnProgress,
-) -> Iterator[Judgement]:
+) -> Iterator[KeptEffect]:
     """Every circuit on its own problem; with `cross` on all. Problem by problem."""
     different = _different(problems)
-    on_each = [tuple(circuits) if cross else owners for _, owners in different]
-    done, total = 0, sum(map(len, on_each))
-    for (problem, owners), judged in zip(different, on_each, strict=True):
+    evaluated = [tuple(circuits) if cross else owners for _, owners in different]
+    done, total = 0, sum(map(len, evaluated))
+    for (problem, owners), names in zip(different, evaluated, strict=True):
         problem = problem.with_()  # what it computes for these circuits is freed behind them
         prompts = _prompts(problem, [chosen[owner] for owner in owners])
-        for name in judged:
+        for name in names:
             on_progress(Progress(done, total, f"{name} on {' = '.join(owners)}"))
-            found = faithfulness(problem, circuits[name]).to_json()
             done += 1
-            yield _judgement(name, owners, prompts, found)
+            faith = faithfulness(problem, circuits[name]).to_json()
+            yield _kept_effect(name, owners, prompts, faith)
     on_progress(Progress(done, total, ""))
 
 
 def _different(problems: Mapping[str, Problem]) -> list[tuple[Problem, tuple[str, ...]]]:
     """Problems that are not the same, each with those whose own it is."""
-    found: dict[str, tuple[Problem, list[str]]] = {}
+    by_content: dict[str, tuple[Problem, list[str]]] = {}
     for name, problem in problems.items():
-        what = hashed({**of_problem(problem), "graph": None})  # circuits bring their own
-        found.setdefault(what, (problem, []))[1].append(name)
-    return [(problem, tuple(owners)) for problem, owners in found.values()]
+        content = hashed({**of_problem(problem), "graph": None})  # circuits bring their own
+        by_content.setdefault(content, (problem, []))[1].append(name)
+    return [(problem, tuple(owners)) for problem, owners in by_content.values()]
 
 
 def _prompts(problem: Problem, owners: Sequence[Found]) -> Prompts:
@@ -284,20 +287,20 @@ def _prompts(problem: Problem, owners: Sequence[Found]) -> Prompts:
     return "discovery" if seen else "held-out"
 
 
-def _recorded(name: str, item: Found) -> list[Judgement]:
+def _recorded(name: str, item: Found) -> list[KeptEffect]:
     """What a run measured on its own prompts when it was found."""
-    found = item.measurements.get("faithfulness") if isinstance(item, HasRecord) else None
-    return [] if found is None else [_judgement(name, (name,), "discovery", found)]
+    faith = item.measurements.get("faithfulness") if isinstance(item, HasRecord) else None
+    return [] if faith is None else [_kept_effect(name, (name,), "discovery", faith)]
 
 
-def _judgement(
-    name: str, owners: tuple[str, ...], prompts: Prompts, found: Mapping[str, Any]
-) -> Judgement:
+def _kept_effect(
+    name: str, owners: tuple[str, ...], prompts: Prompts, faith: Mapping[str, Any]
+) -> KeptEffect:
     same = ("metric", "unit", "higher_is_better", "full", "empty", "normalized")
-    return Judgement(
+    return KeptEffect(
         circuit=name,
         owners=owners,
         prompts=prompts,
-        value=found["circuit"],
-        **{key: found[key] for key in same},
+        value=faith["circuit"],
+        **{key: faith[key] for key in same},
     )

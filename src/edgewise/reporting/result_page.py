@@ -37,11 +37,22 @@ def _table(table: Table) -> Markup:
     if table.shaded:
         return _heat_table(table)
     columns = [(c.heading, "num" if c.is_numeric else "") for c in table.columns]
+    filtered = len(table.rows) > _FILTERED
     rows = [
-        el("tr", *map(_cell, row, table.columns), data_name=" ".join(map(str, row)))
+        el(
+            "tr",
+            *map(_cell, row, table.columns),
+            data_name=_row_name(row, table.columns) if filtered else None,
+        )
         for row in table.rows
     ]
-    return data_table(columns, rows, searchable=len(rows) > _FILTERED, style="board")
+    return data_table(columns, rows, searchable=filtered, style="board")
+
+
+def _row_name(row: tuple[Cell, ...], columns: tuple[Column, ...]) -> str:
+    """What rows are filtered by: the names in them, or all they say."""
+    names = [str(cell) for cell, column in zip(row, columns, strict=True) if column.kind == "name"]
+    return " ".join(names or map(str, row))
 
 
 def _cell(value: Cell, column: Column) -> Markup:
