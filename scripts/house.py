@@ -39,6 +39,7 @@ BEFORE = {
 # Rooms from the lowest to the highest: each imports from itself and from those before it.
 ROOMS = (
     "errors",
+    "plugins",
     "blame",
     "documents",
     "tables",

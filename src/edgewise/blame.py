@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sysconfig
-from importlib.metadata import entry_points
 from pathlib import Path
 from traceback import walk_tb
 from types import FrameType
 
 from edgewise.errors import EdgewiseError, shortened
+from edgewise.plugins import packages
 
 
 def explained(error: BaseException) -> str:
@@ -48,11 +48,6 @@ def _is_users(frame: FrameType) -> bool:
     """Whether code is neither ours nor a library's; a package of tasks or methods is a user's."""
     if _file(frame).is_relative_to(_OURS) or frame.f_code.co_filename.startswith("<"):
         return False
-    offered = {
-        point.module.partition(".")[0]
-        for group in ("edgewise.tasks", "edgewise.methods")
-        for point in entry_points(group=group)
-    }
     module = str(frame.f_globals.get("__name__", "")).partition(".")[0]
     installed = any(_file(frame).is_relative_to(folder) for folder in _INSTALLED)
-    return module in offered or not installed
+    return module in packages() or not installed

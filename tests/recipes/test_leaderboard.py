@@ -146,11 +146,11 @@ def test_own_methods_that_are_none(name, words, tmp_path, monkeypatch):
 
 def test_an_entry_point_is_a_method(monkeypatch):
     point = EntryPoint("theirs", f"{__name__}:by_circuits", "edgewise.methods")
-    monkeypatch.setattr("edgewise.methods.own.entry_points", lambda group: [point])
+    monkeypatch.setattr("edgewise.plugins.entry_points", lambda group: [point])
     monkeypatch.setitem(sys.modules, __name__, sys.modules[__name__])
     assert contestants(["theirs"])[0].is_own
     broken = EntryPoint("theirs", "no_such_module_at_all:f", "edgewise.methods")
-    monkeypatch.setattr("edgewise.methods.own.entry_points", lambda group: [broken])
+    monkeypatch.setattr("edgewise.plugins.entry_points", lambda group: [broken])
     with pytest.raises(SettingError, match=r"entry point no_such_module_at_all:f .*ModuleNotFound"):
         contestants(["theirs"])
 

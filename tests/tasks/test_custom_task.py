@@ -7,8 +7,8 @@ import pytest
 from test_cli import edgewise, ok
 
 import edgewise as ew
+from edgewise import plugins
 from edgewise.errors import FormatError, ProblemError, SettingError, UnknownName
-from edgewise.tasks import custom
 
 FILE = """
 import edgewise as ew
@@ -141,24 +141,24 @@ def test_no_such_file(tmp_path):
 def test_an_entry_point_of_a_package(file, tmp_path, monkeypatch, capsys):
     (tmp_path / "my_package_of_tasks.py").write_text(FILE)
     monkeypatch.syspath_prepend(tmp_path)
-    group = custom.GROUP
+    group = plugins.TASKS
     points = [
         EntryPoint("first-number", "my_package_of_tasks:TASK", group),
         EntryPoint("broken", "my_package_of_tasks:NOTHING", group),
         EntryPoint("odd", "my_package_of_tasks:TEXTS", group),
     ]
-    monkeypatch.setattr(custom, "entry_points", lambda group: points)
+    monkeypatch.setattr(plugins, "entry_points", lambda group: points)
     task = ew.load_task("first-number")
     assert task.problem.origin["task"] == "first-number"
-    assert custom.custom_names() == ["broken", "first-number", "odd"]
+    assert ew.tasks.custom_names() == ["broken", "first-number", "odd"]
     rows = {row["name"]: row for row in json.loads(ok(capsys, "tasks", "--json"))}
     assert rows["first-number"]["metric"] == task.problem.metric.name
     assert rows["first-number"]["example"]["clean"]
     assert "of group edgewise.tasks" in rows["broken"]["error"]
     listed = ok(capsys, "tasks", "list")
     assert "first-number" in listed
-    assert "cannot be loaded: entry point my_package_of_tasks:NOTHING" in listed
-    with pytest.raises(FormatError, match="entry point my_package_of_tasks:NOTHING of group edge"):
+    assert "cannot be loaded: broken (entry point my_package_of_tasks:NOTHING" in listed
+    with pytest.raises(SettingError, match="entry point my_package_of_tasks:NOTHING of group edge"):
         ew.load_task("broken")
     with pytest.raises(FormatError, match="TASK is a list; it must be a TaskSpec"):
         ew.load_task("odd")

@@ -6,24 +6,19 @@ as an entry point of the group "edgewise.methods", by its name.
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from importlib.metadata import entry_points
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 from edgewise.errors import SettingError
+from edgewise.plugins import METHODS, entry_point, imported, offered
 
-GROUP = "edgewise.methods"
 OwnMethod = Callable[[Any], Any]
 
 
 def own_names() -> list[str]:
     """The names of the methods that installed packages offer."""
-    return sorted({point.name for point in entry_points(group=GROUP)})
+    return offered(METHODS)
 
 
 def own_method(name: str) -> OwnMethod | None:
@@ -32,16 +27,9 @@ def own_method(name: str) -> OwnMethod | None:
     Raises `SettingError` if it cannot be imported or is no function of one argument.
     """
     if ":" in name:
-        return check_function(_imported(name), name)
-    found = [point for point in entry_points(group=GROUP) if point.name == name]
-    if not found:
-        return None
-    where = f"{name} (entry point {found[0].value} of group {GROUP})"
-    try:
-        loaded = found[0].load()
-    except Exception as reason:
-        raise SettingError(f"method {where}: {type(reason).__name__}: {reason}") from reason
-    return check_function(loaded, where)
+        return check_function(imported(name), name)
+    found = entry_point(METHODS, name)
+    return None if found is None else check_function(*found)
 
 
 def check_function(function: Any, where: str) -> OwnMethod:
@@ -61,39 +49,3 @@ def check_function(function: Any, where: str) -> OwnMethod:
     except ValueError:
         pass  # no signature to be had; the first call will tell
     return function
-
-
-def _imported(name: str) -> Any:
-    module_name, _, path = name.partition(":")
-    if module_name.endswith(".py"):
-        stem = Path(module_name).stem
-        raise SettingError(
-            f"method {name}: name the module, not its file: {stem}:{path}, from the folder that "
-            f"holds {stem}.py."
-        )
-    try:
-        with _current_folder_too():
-            found: Any = importlib.import_module(module_name)
-    except Exception as reason:
-        raise SettingError(f"method {name}: {type(reason).__name__}: {reason}") from reason
-    for part in path.split("."):
-        if not hasattr(found, part):
-            functions = [n for n, _ in inspect.getmembers(found, inspect.isfunction)]
-            there = f"It has {', '.join(functions[:8])}." if functions else "It has no functions."
-            raise SettingError(f"method {name}: there is no {part!r} in {module_name}. {there}")
-        found = getattr(found, part)
-    return found
-
-
-@contextmanager
-def _current_folder_too() -> Iterator[None]:
-    """An installed command looks for modules beside itself only."""
-    here = str(Path.cwd())
-    if here in sys.path or "" in sys.path:
-        yield
-        return
-    sys.path.insert(0, here)
-    try:
-        yield
-    finally:
-        sys.path.remove(here)

@@ -6,25 +6,20 @@ A package offers the same object as an entry point of the group "edgewise.tasks"
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Callable
 from dataclasses import replace
-from hashlib import sha256
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from edgewise.data import PromptPairs
-from edgewise.errors import EdgewiseError, FormatError, ProblemError, SettingError
+from edgewise.errors import FormatError, ProblemError, SettingError
 from edgewise.model import Model, load_model
+from edgewise.plugins import TASKS, entry_point, offered, run_file
 from edgewise.problem import Problem
 from edgewise.tasks.task import Task, TaskRequest, TaskSpec
 
-GROUP = "edgewise.tasks"
-_HAVE_RUN: dict[Path, tuple[bytes, Any]] = {}  # a task file's text when it was run, and its module
 _KIND = "pairs"  # the one kind of data that such a task has
 
 
@@ -129,72 +124,24 @@ def is_task_file(name: object) -> bool:
 def custom_spec(name: str) -> TaskSpec | None:
     """The task of a Python file or of an entry point; None if `name` is neither.
 
-    Raises `FormatError` for a file or package that does not give a task.
+    Raises `FormatError` for a file that does not give a task, `SettingError` for such a package.
     """
     if is_task_file(name):
         path = Path(name).resolve()
-        return _recorded(_task_of(_run_file(path), str(path)), str(path))
-    found = [point for point in entry_points(group=GROUP) if point.name == name]
-    if not found:
-        return None
-    where = f"entry point {found[0].value} of group {GROUP}"
-    try:
-        loaded = found[0].load()
-    except EdgewiseError:
-        raise
-    except Exception as reason:
-        raise FormatError(f"{where}: {type(reason).__name__}: {reason}") from reason
-    return _recorded(_checked(loaded, where), name)
+        module = run_file(path)
+        if not hasattr(module, "TASK"):
+            raise FormatError(
+                f"{path}: it defines no TASK. Make one: TASK = edgewise.tasks.own_task(pairs, …), "
+                "with a function pairs(model, n, seed)."
+            )
+        return _recorded(_checked(module.TASK, str(path)), str(path))
+    found = entry_point(TASKS, name)
+    return None if found is None else _recorded(_checked(*found), name)
 
 
 def custom_names() -> list[str]:
     """The names of the tasks that installed packages offer."""
-    return sorted({point.name for point in entry_points(group=GROUP)})
-
-
-def _run_file(path: Path) -> Any:
-    """The module of a file. It runs once, and again only when its text has changed."""
-    if not path.is_file():
-        raise FormatError(f"there is no task file {path}.")
-    text = path.read_bytes()
-    if path in _HAVE_RUN and _HAVE_RUN[path][0] == text:
-        return _HAVE_RUN[path][1]
-    name = f"edgewise_task_{sha256(str(path).encode()).hexdigest()[:12]}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None  # the name ends in .py
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their module up
-    try:
-        spec.loader.exec_module(module)
-    except EdgewiseError:
-        raise
-    except Exception as reason:
-        line = _line_in(path, reason)
-        raise FormatError(f"{path}{line}: {type(reason).__name__}: {reason}") from reason
-    _HAVE_RUN[path] = text, module
-    return module
-
-
-def _line_in(path: Path, reason: Exception) -> str:
-    """The line of the file that an exception came from."""
-    if isinstance(reason, SyntaxError):
-        return f", line {reason.lineno}"
-    trace, line = reason.__traceback__, ""
-    while trace is not None:
-        if trace.tb_frame.f_code.co_filename == str(path):
-            line = f", line {trace.tb_lineno}"
-        trace = trace.tb_next
-    return line
-
-
-def _task_of(module: Any, where: str) -> TaskSpec:
-    if not hasattr(module, "TASK"):
-        raise FormatError(
-            f"{where}: it defines no TASK. Make one: TASK = edgewise.tasks.own_task(pairs, …), "
-            "with a function pairs(model, n, seed)."
-        )
-    return _checked(module.TASK, where)
+    return offered(TASKS)
 
 
 def _checked(task: Any, where: str) -> TaskSpec:
