@@ -4,8 +4,7 @@ import pytest
 import torch
 
 import edgewise as ew
-from edgewise.model.families import FAMILIES
-from edgewise.model.families.proven import proven
+from edgewise.model.families import FAMILIES, proven
 from edgewise.model.proof import full_precision
 from hf import CASES, gradient_error, hf_model, loaded
 from models import random_pairs

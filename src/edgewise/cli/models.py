@@ -13,7 +13,7 @@ from edgewise.cli.options import Command, Json, ListsByDefault, ProblemOptions, 
 
 def list_models(json: Json = False) -> None:
     """List the bundled models, and the families that can be loaded with what was proven of each."""
-    from edgewise.model.families.proven import proven
+    from edgewise.model.families import proven
 
     rows = []
     for name in ew.model.bundled.BUNDLED:
@@ -27,7 +27,7 @@ def list_models(json: Json = False) -> None:
                 "layers": config.n_layers,
                 "heads": config.n_heads,
                 "d_model": config.d_model,
-                "vocabulary": list(model.vocabulary),
+                "vocabulary": list(model.vocab),
                 "edges": edges.n_edges,
             }
         )
@@ -49,7 +49,7 @@ def list_models(json: Json = False) -> None:
 
 def _cells(model_type: str, summary: str) -> tuple[str, str, str, str]:
     """What the list shows of a family."""
-    from edgewise.model.families.proven import proven
+    from edgewise.model.families import proven
 
     cases = proven(model_type)
     features = {feature for case in cases for feature in case["features"]}

@@ -16,8 +16,9 @@ from edgewise.errors import ProofFailed, UnsupportedModel
 from edgewise.model.checkpoints import first_line
 from edgewise.model.config import ModelConfig
 from edgewise.model.families import family_of
-from edgewise.model.families.pieces import Weights, detached, into_heads, matrix, norm, out_of_heads
+from edgewise.model.families.naming import LENS_NATIVE, Weights, converted
 from edgewise.model.state_dicts import lens_config
+from edgewise.model.weights import schema
 
 _WRAPPED = "_original_component"  # under this name a wrapper keeps what it wraps
 
@@ -52,40 +53,21 @@ def read(bridge: Any, plain: Any) -> tuple[ModelConfig, Weights, Any]:
             continue
         for letter in "QKV":
             linear = unwrapped(getattr(attention, letter.lower()))
-            heads = config.n_heads if letter == "Q" else config.n_kv_heads
-            into_heads(weights, f"blocks.{i}.attn.{letter}", linear.weight, linear.bias, heads)
-    return config, detached(weights), family.final_norm(bridge.original_model)
+            heads = {letter: config.n_heads if letter == "Q" else config.n_kv_heads}
+            pieces = converted(f"blocks.{i}.attn.{letter}", linear.weight, linear.bias, heads=heads)
+            weights |= {key: tensor.detach() for key, tensor in pieces.items()}
+    return config, weights, family.final_norm(bridge.original_model)
 
 
 def _read_native(cfg: Any, module: Any) -> tuple[ModelConfig, Weights]:
     """TransformerLens's own small transformer, for models that are not from the hub."""
     fixed = {"rotary_adjacent_pairs": True, "use_attn_scale": True}  # whatever `cfg` says
     config = lens_config({**vars(cfg), **fixed})
-    weights: Weights = {"embed.W_E": module.tok_embed.weight}
-    if config.positions == "learned":
-        weights["pos_embed.W_pos"] = module.pos.weight
-    affine = not config.norm.endswith("plain") and config.norm != "none"
-    for i, layer in enumerate(module.layers):
-        at = f"blocks.{i}"
-        for letter in "QKV":
-            linear = getattr(layer.attn, letter.lower())
-            heads = config.n_heads if letter == "Q" else config.n_kv_heads
-            into_heads(weights, f"{at}.attn.{letter}", linear.weight, linear.bias, heads)
-        out_of_heads(weights, f"{at}.attn", layer.attn.o, config.n_heads)
-        if affine:
-            norm(weights, f"{at}.ln1", layer.ln1)
-        if config.attention_only:
-            continue
-        if affine:
-            norm(weights, f"{at}.ln2", layer.ln2)
-        parts = {"gate": "gate", "in": "in", "out": "out"}
-        parts = parts if config.gated else {"in": "fc_in", "out": "fc_out"}
-        for name, part in parts.items():
-            matrix(weights, f"{at}.mlp", name, getattr(layer.mlp, part))
-    if affine:
-        norm(weights, "ln_final", module.ln_out)
-    matrix(weights, "unembed", "U", module.head)
-    return config, detached(weights)
+    heads, shared = config.n_heads, config.n_kv_heads
+    split = {"Q": heads, "K": shared, "V": shared, "O": heads}
+    weights = LENS_NATIVE.weights(dict(module.named_parameters()), config.n_layers, split)
+    known = schema(config)  # norms and positions may be there without being used
+    return config, {name: tensor for name, tensor in weights.items() if name in known}
 
 
 def refuse_hooks(source: Any, name: str) -> None:

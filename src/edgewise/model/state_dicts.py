@@ -15,8 +15,9 @@ from torch import Tensor
 
 from edgewise.errors import UnsupportedModel
 from edgewise.model.config import ModelConfig
-from edgewise.model.families.pieces import activation
-from edgewise.model.rotary import Rotary
+from edgewise.model.families.hub_facts import activation
+from edgewise.model.families.naming import NANOGPT
+from edgewise.model.parts import Rotary
 from edgewise.model.weights import schema
 
 Tensors = dict[str, Tensor]
@@ -41,7 +42,8 @@ def translated(
         else:
             config = ModelConfig.from_json(dict(config))
     if "transformer.wte.weight" in tensors:
-        return config, _nanogpt_weights(config, tensors)
+        split = dict.fromkeys("QKVO", config.n_heads)
+        return config, NANOGPT.weights(tensors, config.n_layers, split)
     return config, _lens_weights(config, tensors)
 
 
@@ -67,46 +69,6 @@ def _nanogpt_config(args: Mapping[str, Any], tensors: Tensors) -> ModelConfig:
         d_vocab_out=args["vocab_size"],
         activation="gelu",
     )
-
-
-_NANO = {
-    "attn.c_proj.bias": "attn.b_O",
-    "mlp.c_fc.bias": "mlp.b_in",
-    "mlp.c_proj.bias": "mlp.b_out",
-    "ln_1.weight": "ln1.w",
-    "ln_1.bias": "ln1.b",
-    "ln_2.weight": "ln2.w",
-    "ln_2.bias": "ln2.b",
-}
-
-
-def _nanogpt_weights(config: ModelConfig, tensors: Tensors) -> Tensors:
-    """nanoGPT's linear layers are [out, in], its queries, keys and values one matrix."""
-    weights = {
-        "embed.W_E": tensors["transformer.wte.weight"],
-        "pos_embed.W_pos": tensors["transformer.wpe.weight"],
-        "ln_final.w": tensors["transformer.ln_f.weight"],
-        "unembed.W_U": tensors.get("lm_head.weight", tensors["transformer.wte.weight"]).T,
-    }
-    if "transformer.ln_f.bias" in tensors:
-        weights["ln_final.b"] = tensors["transformer.ln_f.bias"]
-    for name, tensor in tensors.items():
-        match = re.fullmatch(r"transformer\.h\.(\d+)\.(.+)", name)
-        if match is None or match[2] == "attn.bias":  # a causal mask
-            continue
-        at, what = f"blocks.{match[1]}", match[2]
-        if what in _NANO:
-            weights[f"{at}.{_NANO[what]}"] = tensor
-        elif what.startswith("attn.c_attn"):
-            kind = "W" if what.endswith("weight") else "b"
-            for letter, part in zip("QKV", tensor.chunk(3), strict=True):
-                rows = part.unflatten(0, (config.n_heads, config.d_head))
-                weights[f"{at}.attn.{kind}_{letter}"] = rows.mT if kind == "W" else rows
-        elif what == "attn.c_proj.weight":
-            weights[f"{at}.attn.W_O"] = tensor.T.unflatten(0, (config.n_heads, config.d_head))
-        elif what in ("mlp.c_fc.weight", "mlp.c_proj.weight"):
-            weights[f"{at}.mlp.W_{'in' if 'fc' in what else 'out'}"] = tensor.T
-    return weights
 
 
 # --- TransformerLens

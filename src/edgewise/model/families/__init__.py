@@ -1,42 +1,162 @@
-"""Model families of Hugging Face transformers: one file of facts per family.
+"""Model families of Hugging Face transformers, as facts: a row each.
 
-To add one, write a file with a function that turns a module into a configuration and tensors (see
-gpt_neox.py; pieces.py has what that takes), and name it below under the module's
-`config.model_type`. What the runtime lacks goes into `edgewise/model/attention.py`, `mlps.py` or
-`parts.py`. Then a random model in `tests/hf.py`, and `python scripts/prove_families.py`. Loading
-proves every model against its source, so a wrong fact cannot pass.
+To add one, write its table of names in naming.py and its row below, named by the module's
+`config.model_type`; what its configuration says that others do not goes into hub_facts.py. What the
+runtime lacks goes into `edgewise/model/attention.py`, `mlps.py` or `parts.py`. Then a random model
+in `tests/hf.py`, and `python scripts/prove_families.py`. Loading proves every model against its
+source, so a wrong fact cannot pass.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
 from typing import Any
 
-from torch import Tensor
-
 from edgewise.errors import UnsupportedModel
-from edgewise.model.config import ModelConfig
-from edgewise.model.families import falcon, gpt2, gpt_neox, gptj, llama, opt, phi
+from edgewise.model.config import ModelConfig, QKNorm
+from edgewise.model.families import hub_facts as own
+from edgewise.model.families import naming
+from edgewise.model.families.naming import Naming, Weights
+
+Faults = Mapping[str, Callable[[Any, Any], bool]]  # of a module's config and its blocks
 
 
 @dataclass(frozen=True)
 class Family:
-    """How to read a module of one family."""
+    """How to read a module of one family.
+
+    `parallel` is the field of its configuration that says whether attention and MLP stand side by
+    side, or always so. `facts` are fields of ours from its configuration and blocks, and `refused`
+    what the runtime does not compute.
+    """
 
     model_type: str
     summary: str
-    read: Callable[[Any], tuple[ModelConfig, dict[str, Tensor]]]
-    final_norm: Callable[[Any], Any]  # the submodule that reads the final residual stream
+    naming: Naming
+    norm: str = "layernorm"
+    parallel: str | bool = False
+    facts: Callable[[Any, Any], dict[str, Any]] | None = None
+    refused: Faults = field(default_factory=dict)
+
+    def read(self, module: Any) -> tuple[ModelConfig, Weights]:
+        """Configuration and weights of a module. Raises `UnsupportedModel`."""
+        c, names = module.config, self.naming
+        layers = self._checked_blocks(module)
+        fields = own.general_facts(c, _submodule(module, names.blocks.rpartition(".")[0]), layers)
+        fields |= {} if self.facts is None else self.facts(c, layers)
+        heads, shared = fields["n_heads"], fields["n_kv_heads"] or fields["n_heads"]
+        split = {"Q": heads, "K": shared, "V": shared, "O": heads}
+        tensors = dict(module.named_parameters(remove_duplicate=False))
+        weights = names.weights(tensors, fields["n_layers"], split)
+        embedding = _submodule(module, names.outer["embed.E"])
+        is_parallel = self.parallel
+        config = ModelConfig(
+            positions="learned" if "pos_embed.pos" in names.outer else "none",
+            parallel=getattr(c, is_parallel) if isinstance(is_parallel, str) else is_parallel,
+            embedding_scale=float(getattr(embedding, "embed_scale", 1.0)),
+            pre_norm="ln1" in names.inner,
+            post_norm="ln1_post" in names.inner,
+            norm=self.norm if "ln_final.w" in weights else f"{self.norm}-plain",
+            qk_norm=_qk_norm(weights, self.norm),
+            **fields,
+            **own.sizes(c, weights),
+        )
+        return config, weights
+
+    def final_norm(self, module: Any) -> Any:
+        """The submodule whose input is the final residual stream."""
+        return _submodule(module, self.naming.outer["ln_final"])
+
+    def _checked_blocks(self, module: Any) -> Any:
+        """The blocks of a module that we can read. Raises `UnsupportedModel`."""
+        outer = self.naming.outer
+        for name in (self.naming.blocks, outer["embed.E"], outer["unembed.U"]):
+            if _submodule(module, name) is None:
+                raise UnsupportedModel(
+                    f"{type(module).__name__} has no language-model head or another layout (no "
+                    f"{name!r}); load it as a causal language model."
+                )
+        layers = _submodule(module, self.naming.blocks)
+        faults = [fault for fault, holds in self.refused.items() if holds(module.config, layers)]
+        if faults:
+            raise UnsupportedModel(
+                f"{type(module).__name__}: {'; '.join(faults)}. The runtime does not compute this. "
+                "See edgewise/model/families/__init__.py for how to add it."
+            )
+        return layers
 
 
-def _like_llama(model_type: str, summary: str) -> Family:
-    return Family(model_type, summary, llama.read, llama.final_norm)
+def _submodule(module: Any, names: str) -> Any:
+    """What is in a module under a dotted name, or the first of several; None if nothing is."""
+    for name in names.split("|"):
+        part = module
+        for key in name.split("."):
+            part = getattr(part, key, None)
+        if part is not None:
+            return part
+    return None
 
 
-_EVERY = (
+def _qk_norm(weights: Weights, norm: str) -> QKNorm:
+    """One weight for the queries of all heads, one for each head, or a norm of the whole layer."""
+    weight = weights.get("blocks.0.attn.norm_Q.w")
+    if weight is None:
+        return "none"
+    if weight.dim() == 1:
+        return "head"
+    return "layer" if norm.startswith("rms") else "own-head"
+
+
+_LLAMA_REFUSED: Faults = {
+    "queries, keys and values are clipped": lambda c, _: getattr(c, "clip_qkv", None) is not None,
+    "attention looks ahead": lambda c, _: bool(getattr(c, "use_bidirectional_attention", False)),
+    "products are cut into pieces": lambda c, _: getattr(c, "pretraining_tp", 1) not in (None, 1),
+    "a bias lies before an output norm": lambda _, layers: (
+        hasattr(layers[0], "post_feedforward_layernorm")
+        and layers[0].self_attn.o_proj.bias is not None
+    ),
+}
+_OPT_REFUSED: Faults = {
+    "norms stand after the parts, in the residual stream": lambda c, _: not c.do_layer_norm_before,
+    "there is no final norm": lambda c, _: getattr(c, "_remove_final_layer_norm", False),
+    "embeddings are projected to another width": lambda c, _: (
+        c.word_embed_proj_dim != c.hidden_size
+    ),
+}
+_FALCON_REFUSED: Faults = {
+    "blocks are neither old nor new": lambda c, _: (
+        c.new_decoder_architecture and not c.parallel_attn
+    ),
+    "one of two norms is not used": lambda c, layers: (
+        not c.new_decoder_architecture and hasattr(layers[0], "ln_mlp")
+    ),
+    "eager attention of transformers adds ALiBi twice (pass attn_implementation='sdpa')": (
+        lambda c, _: c.alibi and c._attn_implementation == "eager"
+    ),
+}
+
+
+def _like_llama(model_type: str, summary: str, names: Naming = naming.LLAMA) -> Family:
+    norm = "rmsnorm-offset" if model_type.startswith("gemma") else "rmsnorm"
+    own_facts, refused = own.llama_facts, _LLAMA_REFUSED
+    return Family(model_type, summary, names, norm=norm, facts=own_facts, refused=refused)
+
+
+_ROWS = (
     Family(
-        "gpt2", "GPT-2 (all sizes, DistilGPT-2, GPT-2 shaped models)", gpt2.read, gpt2.final_norm
+        "gpt2",
+        "GPT-2 (all sizes, DistilGPT-2, GPT-2 shaped models)",
+        naming.GPT2,
+        facts=own.gpt2_facts,
+        refused={
+            "cross-attention has inputs that are not in the graph": (
+                lambda c, _: getattr(c, "add_cross_attention", False)
+            )
+        },
     ),
     _like_llama("llama", "Llama 1 to 3, SmolLM 1 and 2, TinyLlama and others of this shape"),
     _like_llama("mistral", "Mistral"),
@@ -44,22 +164,29 @@ _EVERY = (
     _like_llama("qwen3", "Qwen 3"),
     _like_llama("smollm3", "SmolLM 3"),
     _like_llama("gemma", "Gemma 1"),
-    _like_llama("gemma2", "Gemma 2"),
-    _like_llama("gemma3_text", "Gemma 3, text"),
-    _like_llama("olmo2", "OLMo 2"),
+    _like_llama("gemma2", "Gemma 2", naming.GEMMA2),
+    _like_llama("gemma3_text", "Gemma 3, text", naming.GEMMA2),
+    _like_llama("olmo2", "OLMo 2", naming.OLMO2),
     _like_llama("mixtral", "Mixtral; its mixture of experts is one MLP node"),
     _like_llama("qwen2_moe", "Qwen 1.5 and 2 with experts as one MLP node"),
     _like_llama("qwen3_moe", "Qwen 3 with experts as one MLP node"),
     _like_llama("olmoe", "OLMoE, its experts as one MLP node"),
-    Family("gpt_neox", "GPT-NeoX and Pythia", gpt_neox.read, gpt_neox.final_norm),
-    Family("gptj", "GPT-J", gptj.read_gptj, gptj.final_norm),
-    Family("gpt_neo", "GPT-Neo and TinyStories", gptj.read_gpt_neo, gptj.final_norm),
-    Family("opt", "OPT (not 350M)", opt.read, opt.final_norm),
-    Family("phi", "Phi 1, 1.5 and 2", phi.read, phi.final_norm),
-    Family("stablelm", "StableLM", phi.read, phi.final_norm),
-    Family("falcon", "Falcon, rotary or ALiBi", falcon.read, falcon.final_norm),
+    Family("gpt_neox", "GPT-NeoX and Pythia", naming.GPT_NEOX, parallel="use_parallel_residual"),
+    Family("gptj", "GPT-J", naming.GPTJ, parallel=True, facts=own.gptj_facts),
+    Family("gpt_neo", "GPT-Neo and TinyStories", naming.GPT_NEO, facts=own.gpt_neo_facts),
+    Family("opt", "OPT (not 350M)", naming.OPT, refused=_OPT_REFUSED),
+    Family("phi", "Phi 1, 1.5 and 2", naming.LLAMA, parallel=True),
+    Family("stablelm", "StableLM", naming.LLAMA, parallel="use_parallel_residual"),
+    Family(
+        "falcon",
+        "Falcon, rotary or ALiBi",
+        naming.FALCON,
+        parallel="parallel_attn",
+        facts=own.falcon_facts,
+        refused=_FALCON_REFUSED,
+    ),
 )
-FAMILIES: dict[str, Family] = {family.model_type: family for family in _EVERY}
+FAMILIES: dict[str, Family] = {family.model_type: family for family in _ROWS}
 
 
 def family_of(module: Any) -> Family:
@@ -82,3 +209,15 @@ def check_model_type(model_type: str) -> None:
             f"models of type {model_type!r} are not supported. Supported: {', '.join(FAMILIES)}. "
             "To add a family, see edgewise/model/families/__init__.py."
         )
+
+
+@cache
+def _proofs() -> list[dict[str, Any]]:
+    """What was shown of random models of each family, by `scripts/prove_families.py`."""
+    text = (files("edgewise.model.families") / "proven.json").read_text(encoding="utf-8")
+    return json.loads(text)["cases"]
+
+
+def proven(model_type: str) -> list[dict[str, Any]]:
+    """The random models of a family that were tried, with the errors found; empty if none was."""
+    return [case for case in _proofs() if case["model_type"] == model_type]
