@@ -8,20 +8,35 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict, runtime_checkable
 
 import networkx as nx
 import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from edgewise.circuit import files, foreign
-from edgewise.documents import write_json
-from edgewise.errors import SettingError, quoted, unknown_name
+from edgewise.circuit import foreign
+from edgewise.documents import decoded, imported, write_json
+from edgewise.errors import (
+    EdgewiseError,
+    FormatError,
+    SettingError,
+    quoted,
+    shortened,
+    unknown_name,
+)
 from edgewise.graph import Edge, Graph, HasShape, Node, Port, Sender
 
 if TYPE_CHECKING:
     from edgewise.circuit.scores import EdgeScores
+
+
+_FORMAT = "edgewise-circuit"
+
+
+class _Document(TypedDict):
+    graph: dict[str, Any]
+    edges: list[str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,11 +104,11 @@ class Circuit:
         kept = {node for node in graph.nodes if node.layer is None}
         for node in nodes:
             node = Node.parse(node) if isinstance(node, str) else node
-            for one in (node,) if node.span else graph.at_spans(node):
-                if one.name not in known:
+            for copy in (node,) if node.span else graph.at_spans(node):
+                if copy.name not in known:
                     hint = f"This graph has {graph.describe()}."
                     raise unknown_name("node", node.name, known, hint=hint)
-                kept.add(one)
+                kept.add(copy)
         rows = torch.tensor([node in kept for node in graph.senders])
         columns = torch.tensor(
             [not kept.isdisjoint((p.node, *graph.group(p.node))) for p in graph.receivers]
@@ -218,9 +233,9 @@ class Circuit:
         something from the constant biases, so pruning there is a change of circuit (spec section
         2.3).
         """
-        live = self._live_from_inputs()
+        active = self._live_from_inputs()
         useful = self._useful_to_logits()
-        rows = torch.tensor([node in live for node in self.graph.senders])
+        rows = torch.tensor([node in active for node in self.graph.senders])
         columns = torch.tensor([port in useful for port in self.graph.receivers])
         keep = self.keep & rows[:, None] & columns[None, :]
         if self.graph.switches:
@@ -245,15 +260,15 @@ class Circuit:
         return bool((~switch | self.keep[:, column]).all())
 
     def _live_from_inputs(self) -> set[Sender]:
-        live = {node for node in self.graph.senders if node.layer is None}
+        active = {node for node in self.graph.senders if node.layer is None}
         additive = self.keep & ~self.graph.is_switch
         for column, port in enumerate(self.graph.receivers):  # in the order they are computed
             if port.node.kind == "logits" or not self._open(column):
                 continue
             rows = additive[:, column].nonzero().flatten().tolist()
-            if any(self.graph.senders[row] in live for row in rows):
-                live |= set(self.graph.fed_by(port))
-        return live
+            if any(self.graph.senders[row] in active for row in rows):
+                active |= set(self.graph.fed_by(port))
+        return active
 
     def _useful_to_logits(self) -> set[Port]:
         useful_nodes: set[Sender] = set()
@@ -272,12 +287,23 @@ class Circuit:
 
     def to_json(self) -> dict[str, Any]:
         """A JSON document with a format number, the graph and the kept edges by name."""
-        return files.to_json(self.graph, [edge.name for edge in self.edges])
+        names = [edge.name for edge in self.edges]
+        return {"format": _FORMAT, "version": 1, "graph": self.graph.to_json(), "edges": names}
 
     @classmethod
     def from_json(cls, document: Any, *, source: str = "circuit") -> Circuit:
         """The circuit of `to_json`, or of an EAP-IG/MIB graph file. Raises `FormatError`."""
-        return cls(*files.from_json(document, source))
+        if foreign.is_foreign(document):
+            theirs = foreign.foreign_graph(document, source)
+            return cls(theirs.graph, theirs.kept())
+        document = imported(document, source, _FORMAT, 1)
+        complaint = f"{source}: not a complete circuit file"
+        fields = decoded(_Document, document, complaint)
+        graph = Graph.from_json(fields["graph"], source=f"{complaint}: graph")
+        try:
+            return cls.of(graph, fields["edges"])
+        except EdgewiseError as reason:
+            raise FormatError(f"{source}: {shortened(str(reason), 240)}") from reason
 
     def save(self, path: str | Path) -> Path:
         """Write the circuit as JSON, all of it or nothing. Raises `OutputError`."""
@@ -289,7 +315,7 @@ class Circuit:
 
         Their edges are as in the file; scores are read by `EdgeScores.load`. Raises `FormatError`.
         """
-        return cls(*files.load(Path(path)))
+        return cls.from_json(foreign.opened(Path(path), "circuit"), source=str(path))
 
     def save_for_eap_ig(
         self, path: str | Path, *, d_model: int, scores: EdgeScores | None = None
@@ -343,9 +369,9 @@ class HasCircuit(Protocol):
 Found = Circuit | HasCircuit
 
 
-def circuit_of(found: object, what: str = "the circuit") -> Circuit:
+def circuit_of(source: object, what: str = "the circuit") -> Circuit:
     """The circuit itself, or a run's. Raises `SettingError` for anything else."""
-    circuit = found if isinstance(found, Circuit) else getattr(found, "circuit", None)
+    circuit = source if isinstance(source, Circuit) else getattr(source, "circuit", None)
     if not isinstance(circuit, Circuit):
-        raise SettingError(f"{what} is a {type(found).__name__}; pass a Circuit, or a Run.")
+        raise SettingError(f"{what} is a {type(source).__name__}; pass a Circuit, or a Run.")
     return circuit

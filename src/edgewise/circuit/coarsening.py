@@ -58,9 +58,9 @@ def coarsened(circuit: Circuit, graph: Graph) -> Circuit:
     rows = torch.tensor([graph.row(Sender(_node(node, graph))) for node in fine.senders])
     columns = torch.tensor([graph.column(_port(port, graph)) for port in fine.receivers])
     kept = circuit.keep if graph.switches else circuit.keep & ~fine.is_switch
-    places = kept.nonzero()
+    entries = kept.nonzero()
     keep = torch.zeros_like(graph.exists)
-    keep[rows[places[:, 0]], columns[places[:, 1]]] = True
+    keep[rows[entries[:, 0]], columns[entries[:, 1]]] = True
     return Circuit(graph, keep)
 
 

@@ -12,7 +12,7 @@ import io
 import json
 import warnings
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
@@ -22,12 +22,20 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from edgewise.arguments import whole
-from edgewise.documents import Count, decoded, write_bytes, write_text
+from edgewise.documents import Count, decoded, read_json, write_bytes, write_text
 from edgewise.errors import EdgewiseError, FormatError, SettingError, shortened
-from edgewise.graph import Graph, Port
+from edgewise.graph import Graph, Node, Port
 
-_TENSORS = ("edges_scores", "edges_in_graph", "nodes_in_graph")
-_NODE_TENSORS = ("nodes_scores", "neurons_in_graph", "neurons_scores")
+# The tensors of such a file by what each is of; the first three must be there.
+_TENSORS = {
+    "edges_scores": "edges",
+    "edges_in_graph": "edges",
+    "nodes_in_graph": "nodes",
+    "nodes_scores": "nodes",
+    "neurons_in_graph": "neurons",
+    "neurons_scores": "neurons",
+}
+_NEEDED = ("cfg", "src_nodes", "dst_nodes", *list(_TENSORS)[:3])
 # In JSON, where a small file can name a large graph; Llama 3 8B has 3 million.
 _MOST_PAIRS = 16_000_000
 
@@ -125,8 +133,8 @@ class ForeignGraph:
             return
         d_model = self.neurons_in_graph.shape[1]
         n_kept = self.neurons_in_graph.sum(dim=1).tolist()
-        for row, there in enumerate(keep.any(dim=1).tolist()):
-            if there and n_kept[row] < d_model:
+        for row, is_kept in enumerate(keep.any(dim=1).tolist()):
+            if is_kept and n_kept[row] < d_model:
                 self._refuse(
                     f"{self.graph.senders[row]} keeps {n_kept[row]} of its {d_model} neurons; an "
                     "edge here carries all of its sender, so keep or remove whole nodes"
@@ -135,7 +143,7 @@ class ForeignGraph:
     def _check_nodes(self, keep: Bool[Tensor, "sender receiver"]) -> None:
         if self.nodes_in_graph is None:
             return
-        reached = {port.node for port in self._ports(keep.any(dim=0))}
+        reached = _reached(self.graph, keep)
         for row, node in enumerate(self.graph.senders):
             if not self.nodes_in_graph[row] and node in reached and keep[row].any():
                 self._refuse(
@@ -143,125 +151,114 @@ class ForeignGraph:
                     "of both"
                 )
 
-    def _ports(self, columns: Bool[Tensor, "receiver"]) -> list[Port]:
-        return [p for p, there in zip(self.graph.receivers, columns.tolist(), strict=True) if there]
-
     def _refuse(self, reason: str) -> None:
         raise FormatError(f"{self.source}: {reason}.")
 
 
-def is_foreign(document: Any) -> bool:
-    """Whether a JSON document is such a graph."""
-    return isinstance(document, Mapping) and "cfg" in document and "edges" in document
-
-
-def is_torch_file(path: Path) -> bool:
-    """Whether a file is what torch.save writes: a zip archive."""
+def opened(path: Path, what: str) -> Any:
+    """What a file holds: a JSON document, or what torch.save wrote. Raises `FormatError`."""
     try:
         with path.open("rb") as file:
-            return file.read(4) == b"PK\x03\x04"
+            is_zip = file.read(4) == b"PK\x03\x04"
     except (OSError, ValueError):
-        return False
+        is_zip = False
+    return _unpacked(path) if is_zip else read_json(path, what)
 
 
-def from_json(document: Any, source: str) -> ForeignGraph:
-    """The graph of a JSON document. Raises `FormatError`, naming `source` and the field."""
+def is_foreign(document: Any) -> bool:
+    """Whether a document is such a graph."""
+    return isinstance(document, Mapping) and "cfg" in document and not _NAMES.isdisjoint(document)
+
+
+def foreign_graph(document: Any, source: str) -> ForeignGraph:
+    """The graph of a document. Raises `FormatError`, naming `source` and the field."""
     complaint = f"{source}: not a complete EAP-IG graph file"
-    found = decoded(_Document, document, complaint)
-    graph = _graph(found["cfg"], complaint)
+    if "edges" in document:
+        tensors, graph = _from_json(decoded(_Document, document, complaint), complaint)
+    else:
+        tensors, graph = _from_torch(document, complaint)
+    return ForeignGraph(source, graph, **tensors)
+
+
+def _from_json(document: _Document, complaint: str) -> tuple[dict[str, Tensor], Graph]:
+    graph, cfg, edges = _graph(document["cfg"], complaint), document["cfg"], document["edges"]
     try:
         graph.check_size(_MOST_PAIRS)
     except SettingError as reason:
         raise FormatError(f"{complaint}: {reason} A .pt file can be larger.") from reason
-    rows = {node.name: row for row, node in enumerate(graph.senders)}
-    columns = {_port_name(port): column for column, port in enumerate(graph.receivers)}
+    rows, columns = ({name: i for i, name in enumerate(names)} for names in _names(graph))
     index, exists = [], graph.exists.numpy()
-    for name in found["edges"]:
+    for name in edges:
         sender, _, receiver = name.partition("->")
         row, column = rows.get(sender), columns.get(receiver)
         if row is None or column is None or not exists[row, column]:
             try:
                 row, column = graph.index(name)  # another spelling, or the error that says why
             except EdgewiseError as reason:
-                raise FormatError(f"{source}: {shortened(str(reason), 240)}") from reason
+                raise FormatError(f"{complaint}: {shortened(str(reason), 240)}") from reason
         index.append((row, column))
     scores, keep = torch.zeros(graph.exists.shape, dtype=torch.float64), graph.exists & False
     if index:
         at = tuple(torch.tensor(index).T)
-        scores[at] = torch.tensor([e.score for e in found["edges"].values()], dtype=torch.float64)
-        keep[at] = torch.tensor([e.in_graph for e in found["edges"].values()])
-    nodes, d_model = found.get("nodes", {}), found["cfg"].get("d_model", 0)
-    return ForeignGraph(source, graph, keep, scores, **_of_nodes(nodes, rows, d_model, complaint))
-
-
-def _of_nodes(
-    nodes: Mapping[str, _Node], rows: Mapping[str, int], d_model: int, complaint: str
-) -> dict[str, Tensor]:
-    """The tensors of nodes and neurons that a JSON document has, by field of `ForeignGraph`."""
-    n, result = len(rows), dict[str, Tensor]()
-    for name, node in nodes.items():
+        scores[at] = torch.tensor([edge.score for edge in edges.values()], dtype=torch.float64)
+        keep[at] = torch.tensor([edge.in_graph for edge in edges.values()])
+    tensors = {"edges_scores": scores, "edges_in_graph": keep}
+    for name, node in document.get("nodes", {}).items():
         if name == "logits":
             continue
         if name not in rows:
             raise FormatError(f"{complaint}: nodes: {shortened(ascii(name), 80)} is no node of it.")
-        row = rows[name]
-        if "in_graph" in node:
-            mask = result.setdefault("nodes_in_graph", torch.ones(n, dtype=torch.bool))
-            mask[row] = node["in_graph"]
-        if "score" in node:
-            blank = torch.full((n,), torch.nan, dtype=torch.float64)
-            result.setdefault("nodes_scores", blank)[row] = node["score"]
-        for field, blank_value in (("neurons", False), ("neurons_scores", torch.nan)):
-            values: Sequence[Any] | None = node.get(field)  # type: ignore[assignment]
-            if values is None:
+        for field, (key, blank) in _NODE_FIELDS.items():
+            value: Any = node.get(field)
+            if value is None:
                 continue
-            if len(values) != d_model:
+            size = () if not isinstance(value, list) else (cfg.get("d_model", 0),)
+            if size and len(value) != size[0]:
                 raise FormatError(
-                    f"{complaint}: nodes.{name}.{field} has {len(values)} values; d_model is "
-                    f"{d_model}."
+                    f"{complaint}: nodes.{name}.{field} has {len(value)} values; d_model is "
+                    f"{size[0]}."
                 )
-            kind = torch.bool if field == "neurons" else torch.float64
-            key = "neurons_in_graph" if field == "neurons" else field
-            if key not in result:
-                result[key] = torch.full((n, d_model), blank_value, dtype=kind)
-            result[key][row] = torch.tensor(values, dtype=kind)
-    return result
+            kind = torch.bool if isinstance(blank, bool) else torch.float64
+            whole = tensors.setdefault(key, torch.full((len(rows), *size), blank, dtype=kind))
+            whole[rows[name]] = torch.tensor(value, dtype=kind)
+    return tensors, graph
 
 
-def from_torch(path: Path) -> ForeignGraph:
-    """The graph of a .pt file, read without running code in it. Raises `FormatError`."""
-    complaint = f"{path}: not a complete EAP-IG graph file"
-    document = _unpacked(path)
-    missing = [k for k in ("cfg", "src_nodes", "dst_nodes", *_TENSORS) if k not in document]
-    if missing:
-        raise FormatError(f"{complaint}: it has no {missing[0]!r}.")
+# Fields of a node in JSON: the tensor that each is a row of, and what rows without it hold.
+_NODE_FIELDS: dict[str, tuple[str, bool | float]] = {
+    "in_graph": ("nodes_in_graph", True),
+    "score": ("nodes_scores", torch.nan),
+    "neurons": ("neurons_in_graph", False),
+    "neurons_scores": ("neurons_scores", torch.nan),
+}
+_NAMES = {"edges", "edges_scores"}  # one is in every such document
+
+
+def _from_torch(document: Mapping[str, Any], complaint: str) -> tuple[dict[str, Tensor], Graph]:
     cfg = decoded(_Config, document["cfg"], f"{complaint}: cfg")
     graph = _graph(cfg, complaint)
-    names = {
-        "src_nodes": [node.name for node in graph.senders],
-        "dst_nodes": [_port_name(port) for port in graph.receivers],
-    }
-    for field, expected in names.items():
-        found = document[field]
-        if not isinstance(found, list):
+    expected = _names(graph)
+    for field, names in zip(("src_nodes", "dst_nodes"), expected, strict=True):
+        theirs = document[field]
+        if not isinstance(theirs, list):
             raise FormatError(f"{complaint}: {field} is no list.")
-        if found and found != expected:  # some writers leave them empty
-            pairs = zip([*found, None], [*expected, None], strict=False)
-            at, (one, other) = next((i, p) for i, p in enumerate(pairs) if p[0] != p[1])
+        if theirs and theirs != names:  # some writers leave them empty
+            pairs = zip([*theirs, None], [*names, None], strict=False)
+            at, (theirs, ours) = next((i, p) for i, p in enumerate(pairs) if p[0] != p[1])
             raise FormatError(
-                f"{complaint}: {field}[{at}] is {shortened(ascii(one))}; by cfg it is {other!r}."
+                f"{complaint}: {field}[{at}] is {shortened(ascii(theirs))}; by cfg it is {ours!r}."
             )
-    edges = len(names["src_nodes"]), len(names["dst_nodes"])
-    shapes = {"edges_scores": edges, "edges_in_graph": edges}
-    neurons = edges[0], cfg.get("d_model", 0)
-    shapes |= {"neurons_in_graph": neurons, "neurons_scores": neurons}
-    optional = [name for name in _NODE_TENSORS if document.get(name) is not None]
-    tensors = {
-        name: _tensor(document[name], shapes.get(name, edges[:1]), f"{complaint}: {name}",
-                      mask=name.endswith("in_graph"))
-        for name in (*_TENSORS, *optional)
-    }  # fmt: skip
-    return ForeignGraph(str(path), graph, **tensors)
+    n_senders = len(expected[0])
+    shapes = {
+        "edges": (n_senders, len(expected[1])),
+        "nodes": (n_senders,),
+        "neurons": (n_senders, cfg.get("d_model", 0)),
+    }
+    return {
+        name: _tensor(document[name], shapes[axes], f"{complaint}: {name}")
+        for name, axes in _TENSORS.items()
+        if name in _NEEDED or document.get(name) is not None
+    }, graph
 
 
 def _unpacked(path: Path) -> dict[str, Any]:
@@ -282,10 +279,13 @@ def _unpacked(path: Path) -> dict[str, Any]:
         raise FormatError(f"{complaint}: {shortened(first, 160)}") from reason
     if not isinstance(document, dict):
         raise FormatError(f"{complaint}: it holds a {type(document).__name__}, not a dict.")
+    missing = [name for name in _NEEDED if name not in document]
+    if missing:
+        raise FormatError(f"{path}: not a complete EAP-IG graph file: it has no {missing[0]!r}.")
     return document
 
 
-def _tensor(value: Any, shape: tuple[int, ...], where: str, *, mask: bool) -> Tensor:
+def _tensor(value: Any, shape: tuple[int, ...], where: str) -> Tensor:
     if not isinstance(value, Tensor) or value.layout != torch.strided or value.is_quantized:
         raise FormatError(f"{where} is no dense tensor.")
     if tuple(value.shape) != shape:
@@ -294,7 +294,7 @@ def _tensor(value: Any, shape: tuple[int, ...], where: str, *, mask: bool) -> Te
         )
     if value.is_meta or value.is_complex():
         raise FormatError(f"{where} holds {value.dtype} on {value.device}.")
-    if not mask:
+    if not where.endswith("in_graph"):
         return value.detach().double()
     if value.dtype != torch.bool and not ((value == 0) | (value == 1)).all():
         raise FormatError(f"{where} holds other values than true and false.")
@@ -309,8 +309,16 @@ def _graph(cfg: _Config, complaint: str) -> Graph:
     return Graph.from_json(fields, source=f"{complaint}: cfg")
 
 
-def _port_name(port: Port) -> str:
-    return port.node.name if port.slot is None else f"{port.node.name}<{port.slot}>"
+def _names(graph: Graph) -> tuple[list[str], list[str]]:
+    """What they call our senders and receivers."""
+    ports = [f"{p.node.name}<{p.slot}>" if p.slot else p.node.name for p in graph.receivers]
+    return [node.name for node in graph.senders], ports
+
+
+def _reached(graph: Graph, keep: Bool[Tensor, "sender receiver"]) -> set[Node]:
+    """The nodes that an edge goes into."""
+    kept = keep.any(dim=0).tolist()
+    return {port.node for port, into in zip(graph.receivers, kept, strict=True) if into}
 
 
 def write(
@@ -350,37 +358,26 @@ def write(
         "parallel_attn_mlp": graph.parallel,
         "d_model": d_model,
     }
-    reached = {
-        p.node for p, any_in in zip(theirs.receivers, keep.any(dim=0), strict=True) if any_in
-    }
-    nodes = [
-        bool(keep[row].any()) and (node.layer is None or node in reached)
-        for row, node in enumerate(theirs.senders)
-    ]
+    nodes = keep.any(dim=1)
+    reached = _reached(theirs, keep)
+    for row, node in enumerate(theirs.senders):
+        nodes[row] &= node.layer is None or node in reached
+    senders, receivers = _names(theirs)
     if path.suffix == ".pt":
-        document = {
-            "cfg": cfg,
-            "src_nodes": [node.name for node in theirs.senders],
-            "dst_nodes": [_port_name(port) for port in theirs.receivers],
-            "edges_scores": scores,
-            "edges_in_graph": keep,
-            "nodes_in_graph": torch.tensor(nodes),
-        }
-        file = io.BytesIO()
-        torch.save(document, file)
+        file, document = io.BytesIO(), {"cfg": cfg, "src_nodes": senders, "dst_nodes": receivers}
+        tensors = {"edges_scores": scores, "edges_in_graph": keep, "nodes_in_graph": nodes}
+        torch.save(document | tensors, file)
         return write_bytes(file.getvalue(), path)
-    names = [node.name for node in theirs.senders]
-    ports = [_port_name(port) for port in theirs.receivers]
     edges = {
-        f"{names[row]}->{ports[column]}": {
+        f"{senders[row]}->{receivers[column]}": {
             "score": scores[row, column].item(),
             "in_graph": bool(keep[row, column]),
         }
         for column, row in theirs.exists.T.nonzero().tolist()
     }
-    in_graph = {name: {"in_graph": there} for name, there in zip(names, nodes, strict=True)}
-    in_graph["logits"] = {"in_graph": True}
-    return write_text(json.dumps({"cfg": cfg, "nodes": in_graph, "edges": edges}) + "\n", path)
+    in_graph = zip([*senders, "logits"], [*nodes.tolist(), True], strict=True)
+    by_node = {name: {"in_graph": is_kept} for name, is_kept in in_graph}
+    return write_text(json.dumps({"cfg": cfg, "nodes": by_node, "edges": edges}) + "\n", path)
 
 
 def _ungrouped(graph: Graph, theirs: Graph) -> list[int]:

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from edgewise.circuit import foreign
 from edgewise.circuit.circuit import Circuit
-from edgewise.documents import read_json
 from edgewise.errors import FormatError, ScoreError, SettingError
 from edgewise.graph import Edge, Graph, Node
 
@@ -49,16 +48,13 @@ class EdgeScores:
         `FormatError`, also for scores of single neurons.
         """
         path = Path(path)
-        if foreign.is_torch_file(path):
-            found = foreign.from_torch(path)
-        else:
-            document = read_json(path, "graph")
-            if not foreign.is_foreign(document):
-                raise FormatError(f"{path}: not a graph file of EAP-IG or MIB: it has no 'cfg'.")
-            found = foreign.from_json(document, str(path))
-        values, meaning = found.scores()
+        document = foreign.opened(path, "graph")
+        if not foreign.is_foreign(document):
+            raise FormatError(f"{path}: not a graph file of EAP-IG or MIB: it has no 'cfg'.")
+        theirs = foreign.foreign_graph(document, str(path))
+        values, meaning = theirs.scores()
         try:
-            return cls(found.graph, values, "eap-ig-file", meaning)
+            return cls(theirs.graph, values, "eap-ig-file", meaning)
         except ScoreError as reason:
             raise FormatError(f"{path}: {reason}") from reason
 
@@ -83,9 +79,9 @@ class EdgeScores:
         """The circuit of the n highest-scored edges."""
         self._check_size(n)
         # By positions, not by names: a sweep over sizes of a large graph would wait for those.
-        places = self.graph.exists.T.nonzero()[self._order(absolute)[:n]]
+        entries = self.graph.exists.T.nonzero()[self._order(absolute)[:n]]
         keep = torch.zeros_like(self.graph.exists)
-        keep[places[:, 1], places[:, 0]] = True
+        keep[entries[:, 1], entries[:, 0]] = True
         return Circuit(self.graph, keep)
 
     def above(self, threshold: float, *, absolute: bool = False) -> Circuit:
