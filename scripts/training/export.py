@@ -13,7 +13,7 @@ from torch import Tensor
 
 from edgewise.data.tokenizers import SpacedWordTokenizer
 from edgewise.model import Model
-from edgewise.model.trained import tied
+from edgewise.model.bundled import tied
 from training.corpus import BOS
 from training.loop import Plan
 from training.measure import TASKS, measure

@@ -17,7 +17,7 @@ import torch
 from torch.nn import functional
 
 from edgewise.model import ModelConfig
-from edgewise.model.trained import initial_weights
+from edgewise.model.bundled import initial_weights
 from training.corpus import LAST_LINES, LINES, WORD_LINES, Corpus, Mix
 from training.network import Network
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgewise.model import ModelConfig
-from edgewise.model.trained import tied
+from edgewise.model.bundled import tied
 
 _HIDDEN = -1e4  # below every score, and finite, so that rows of padding have a softmax
 

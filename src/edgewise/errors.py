@@ -185,17 +185,17 @@ class ModelUnavailable(ModelError):
     """A model that is neither bundled nor on disk, while the hub cannot be reached."""
 
 
-def unknown_name(kind: str, asked: str, known: Iterable[str], *, hint: str = "") -> UnknownName:
+def unknown_name(kind: str, name: str, known: Iterable[str], *, hint: str = "") -> UnknownName:
     """The error for a name that is not in `known`: near misses first, else the first few names."""
     names = list(known)
-    near = difflib.get_close_matches(asked[:200], names, n=3, cutoff=0.5)
+    near = difflib.get_close_matches(name[:200], names, n=3, cutoff=0.5)
     if near:
         advice = f"Did you mean {_listed(near)}?"
     elif len(names) <= 20:
         advice = f"Known: {_listed(names)}." if names else "" if hint else "There are none."
     else:
         advice = f"There are {len(names)}, such as {_listed(names[:3])}."
-    return UnknownName(" ".join(filter(None, [f"no {kind} named {quoted(asked)}.", advice, hint])))
+    return UnknownName(" ".join(filter(None, [f"no {kind} named {quoted(name)}.", advice, hint])))
 
 
 def _listed(names: Sequence[str]) -> str:

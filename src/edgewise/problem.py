@@ -199,8 +199,8 @@ def run_circuit(problem: Problem, circuit: Found) -> Float[Tensor, "batch pos vo
 
     Every removed edge carries the problem's ablation. Logits at padding mean nothing.
     """
-    found = problem_and_circuit(problem, circuit, "run_circuit")
-    return problem.evaluator(found.graph).logits(found)
+    kept = problem_and_circuit(problem, circuit, "run_circuit")
+    return problem.evaluator(kept.graph).logits(kept)
 
 
 def check_is_problem(problem: object, caller: str) -> None:
@@ -287,16 +287,17 @@ def _answer_faults(problem: Problem) -> list[str]:
 def _target_faults(problem: Problem) -> list[str]:
     if problem.target is None:
         return []
-    own, other = problem.model.config, problem.target.config
-    if (own.d_vocab, own.d_vocab_out) != (other.d_vocab, other.d_vocab_out):
+    own, theirs = problem.model.config, problem.target.config
+    if (own.d_vocab, own.d_vocab_out) != (theirs.d_vocab, theirs.d_vocab_out):
         return [
-            f"the target {problem.target.name} maps {other.d_vocab} tokens to {other.d_vocab_out} "
-            f"outputs, {problem.model.name} maps {own.d_vocab} to {own.d_vocab_out}."
+            f"the target {problem.target.name} maps {theirs.d_vocab} tokens to "
+            f"{theirs.d_vocab_out} outputs, {problem.model.name} maps {own.d_vocab} to "
+            f"{own.d_vocab_out}."
         ]
-    if problem.pairs.n_positions > other.n_ctx:
+    if problem.pairs.n_positions > theirs.n_ctx:
         return [
             f"prompts of up to {problem.pairs.n_positions} tokens; the target "
-            f"{problem.target.name} takes at most {other.n_ctx}."
+            f"{problem.target.name} takes at most {theirs.n_ctx}."
         ]
     return []
 

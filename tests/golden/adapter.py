@@ -26,7 +26,7 @@ from edgewise.evaluation import (
     spearman,
 )
 from edgewise.methods.catalogue import METHODS
-from edgewise.metrics.catalog import METRICS
+from edgewise.metrics import METRICS
 from edgewise.model.weights import schema
 from edgewise.patching import ABLATION_KINDS
 from problems import FAMILIES

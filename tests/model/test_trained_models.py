@@ -9,9 +9,8 @@ import torch
 
 import edgewise as ew
 from edgewise.data.tokenizers import SpacedWordTokenizer
-from edgewise.errors import UnknownName
-from edgewise.model.trained import TRAINED, UNTRAINED, initial_weights, model_card
-from edgewise.tasks.language import BEHAVIOURS, examples, vocabulary
+from edgewise.model.bundled import TRAINED, initial_weights, model_card
+from edgewise.tasks.language import BEHAVIOURS, examples
 
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "scripts"))
@@ -24,11 +23,6 @@ SEEDS = [name for name in TRAINED if name.startswith(MAIN)]
 N = 100  # prompts, the same for all models and tests: drawing them takes longer than running
 PROMISED = ("induction", "ioi", "greater-than", "docstring", "pronouns", "agreement")
 BELOW = {("small-lm-seed1", "pronouns")}  # it takes one held-out name for a woman's
-
-
-def test_the_main_model_is_there():
-    assert MAIN in TRAINED
-    assert f"{MAIN}-untrained" in UNTRAINED
 
 
 @pytest.mark.parametrize("name", TRAINED)
@@ -83,15 +77,6 @@ def test_an_untrained_twin_is_the_same_each_time():
     one, other = initial_weights(config, seed), ew.load_model(f"{MAIN}-untrained").weights
     assert set(one) == set(other)
     assert all(torch.equal(one[name], other[name]) for name in one)
-
-
-def test_an_unknown_trained_model_is_named():
-    with pytest.raises(UnknownName, match=r"no trained model named 'small-ml'.*'small-lm'"):
-        model_card("small-ml")
-
-
-def test_the_models_know_every_word_of_the_tasks():
-    assert set(vocabulary()) <= set(model_card(MAIN).words)
 
 
 @pytest.mark.parametrize("task", BEHAVIOURS)

@@ -180,7 +180,7 @@ def _answers(
         return None, None
     each = {"clean": accuracy}
     if pairs.corrupted is not None:
-        other = ew.patching.judged(model, replace(pairs, clean=pairs.corrupted))
+        other = ew.patching.plain_accuracy(model, replace(pairs, clean=pairs.corrupted))
         each |= {} if other is None else {"corrupted": other}
     results: dict[str, dict[str, float | None]] = {}
     for prompts, found in each.items():

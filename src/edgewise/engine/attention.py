@@ -212,7 +212,7 @@ class AttentionStack:
             scores = (tall @ self._vectors["k"].transpose(-1, -2)).unflatten(2, (variant, place))
             masked = self._one.masked[None, :, None]
             bias = None if self._bias is None else self._bias[:, :, None]
-            weights = weighted(self._one.model.config, scores, masked, bias)
+            weights = weighted(self._one.model.config, scores, masked, bias=bias)
             z = weights.flatten(2, 3) @ self._vectors["v"]
             return z.unflatten(2, (variant, place)).transpose(1, 2)
         bias = None if self._bias is None else self._bias[:, None]
@@ -279,7 +279,9 @@ def _project(
     extra = None
     if node.where.at_heads is not None:
         extra = node.where.at_heads[:, at].repeat(x.shape[1], 1, 1)
-    vectors = head_vectors(node.model, node.layer, slot, x.flatten(1, 2), extra, heads)
+    vectors = head_vectors(
+        node.model, node.layer, slot, x=x.flatten(1, 2), at_heads=extra, heads=heads
+    )
     return own_at(node, slot, vectors.unflatten(1, x.shape[1:3]), at, heads)
 
 
@@ -307,7 +309,7 @@ def placed_at(
     angles = node.where.angles(node.layer)
     if angles is not None:
         angles = angles[0][:, at], angles[1][:, at]
-    return placed(node.model, node.layer, slot, vectors, angles, heads)
+    return placed(node.model, node.layer, slot, vectors=vectors, angles=angles, heads=heads)
 
 
 def _attend(
@@ -315,7 +317,7 @@ def _attend(
 ) -> tuple[Tensor, Tensor]:
     """Pattern [head … batch query key] and mixed values, any dimensions between allowed."""
     config, layer = node.model.config, node.layer
-    weights = pattern(config, layer, vectors["q"], vectors["k"], node.masked, bias)
+    weights = pattern(config, layer, vectors["q"], key=vectors["k"], masked=node.masked, bias=bias)
     return weights, weights @ vectors["v"]
 
 

@@ -87,12 +87,12 @@ class Base:
         """Run it: the full model, and the circuit if there is one."""
         tokens = batch.pairs.clean.to(model.device)
         reader = _Remembering(CleanReader(), None, model.config)
-        full, outputs = run(model, tokens, real, graph, reader)
+        full, outputs = run(model, tokens, real, graph=graph, reader=reader)
         if circuit is None:
             return cls(None, full, full, outputs.senders, reader.at)
         own = CircuitReader(circuit, batch.ablation, batch.pairs, model.dtype, model.device)
         reader = _Remembering(own, circuit, model.config)
-        final, outputs = run(model, tokens, real, graph, reader)
+        final, outputs = run(model, tokens, real, graph=graph, reader=reader)
         return cls(circuit, full, final, outputs.senders, reader.at)
 
     def read(self, node: Node, site: Site) -> Float[Tensor, "batch pos d_model"]:

@@ -172,12 +172,12 @@ def _attention(problem: Problem, roles: Sequence[Role]) -> Float[Tensor, "role l
     for pairs in problem.pairs.batches(problem.batch_size):
         tokens, real = pairs.clean.to(model.device), pairs.real.to(model.device)
         reader = RecordingReader(CleanReader())
-        run(model, tokens, real, model.graph, reader)
+        run(model, tokens, real, graph=model.graph, reader=reader)
         where = Places(model, real)
         places = [_places(role, pairs) for role in roles]
         for layer in range(config.n_layers):
             query, key = (reader.vectors[Site(layer, slot)] for slot in ("q", "k"))
-            pattern = patterns(model, layer, query, key, where).double().cpu()
+            pattern = patterns(model, layer, query, key=key, places=where).double().cpu()
             for i, looked in enumerate(places):
                 total[i, layer] += torch.einsum("hbij,bij->h", pattern, looked)
     return total / len(problem.pairs)
@@ -204,10 +204,10 @@ def _direct_effects(problem: Problem) -> dict[Node, float]:
     total = torch.zeros(len(graph.senders), dtype=torch.float64)
     for pairs in problem.pairs.batches(problem.batch_size):
         tokens, real = pairs.clean.to(model.device), pairs.real.to(model.device)
-        final, outputs = run(model, tokens, real, graph, CleanReader())
+        final, outputs = run(model, tokens, real, graph=graph, reader=CleanReader())
         answered = pairs.answer_at.to(model.device)
         wanted = _logit_difference(model, pairs)[:, None].expand_as(final)
-        direction = norm_pullback(model.linearised(), "ln_final", final, wanted[None])[0]
+        direction = norm_pullback(model.linearised(), "ln_final", final, gradients=wanted[None])[0]
         weight = answered.double() / answered.sum(dim=1, keepdim=True)
         direction = direction * weight[..., None].to(direction)
         written = outputs.senders.dense()

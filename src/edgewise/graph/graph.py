@@ -28,6 +28,7 @@ from edgewise.documents import decoded
 from edgewise.errors import FormatError, SettingError, UnknownName, shortened, unknown_name
 from edgewise.graph.names import SLOTS, Edge, Node, Port, Sender, Site, Slot
 from edgewise.graph.shape import HasShape, HasSpans, checked_spans, span_names
+from edgewise.tables import count
 
 _Node = TypeVar("_Node", bound=Node)
 _NEWER = ("spans", "kv_heads", "mixed_heads")  # fields that older files do not have
@@ -65,10 +66,8 @@ class Graph:
                 raise SettingError(f"{name} is {value!r:.80}; it must be {kind}.")
             if counted and value < 1:
                 raise SettingError(f"{name} is {value}; a graph needs at least 1.")
-        if self.kv_heads is not None:
-            self._check_kv_heads(self.kv_heads)
-
-    def _check_kv_heads(self, n: int) -> None:
+        if (n := self.kv_heads) is None:
+            return
         if type(n) is not int or not 0 < n < self.n_heads or self.n_heads % n:
             raise SettingError(
                 f"kv_heads is {n!r:.80}; it must be a divisor of the {self.n_heads} heads, less "
@@ -412,14 +411,19 @@ class Graph:
             shared[self._rows[edge.sender]] = True
         return [near.name for near in self.edges_of(self.exists & shared)]
 
+    def edge(self, name: str) -> Edge:
+        """The edge of this graph that `name` names. Raises `UnknownName`, with suggestions."""
+        row, column = self.index(name)
+        return Edge(self.senders[row], self.receivers[column])
+
     # --- description
 
     def describe(self) -> str:
         """One phrase: the shape and the granularity."""
-        parts = [f"{_counted(self.n_layers, 'layer')} of {_counted(self.n_heads, 'head')}"]
+        parts = [f"{count(self.n_layers, 'layer')} of {count(self.n_heads, 'head')}"]
         parts.append("MLPs" if self.mlps else "no MLPs")
         if self.kv_heads is not None:
-            parts.append(_counted(self.kv_heads, "key/value head"))
+            parts.append(count(self.kv_heads, "key/value head"))
         parts += ["parallel blocks"] * self.parallel
         parts.append(f"{'split' if self.split_qkv else 'joined'} q/k/v")
         parts.append("heads as nodes" if self.split_heads else "whole attention layers as nodes")
@@ -444,7 +448,3 @@ class Graph:
         except SettingError as reason:
             raise FormatError(f"{source}: {shortened(str(reason), 240)}") from reason
         return graph
-
-
-def _counted(n: int, what: str) -> str:
-    return f"{n} {what}" if n == 1 else f"{n} {what}s"

@@ -56,9 +56,9 @@ def name_fault(name: object) -> str | None:
         return f"a span is named {name!r}; a name must be text."
     odd = sorted(set(name) & _NOT_IN_NAMES)
     if odd or "->" in name or not name.isprintable() or name != name.strip():
-        found = f"{odd[0]!r}" if odd else "'->'" if "->" in name else "white space at its ends"
-        found = found if name.isprintable() else "an unprintable character"
-        return f"the span name {name!r} has {found}, which names of edges cannot hold."
+        fault = f"{odd[0]!r}" if odd else "'->'" if "->" in name else "white space at its ends"
+        fault = fault if name.isprintable() else "an unprintable character"
+        return f"the span name {name!r} has {fault}, which names of edges cannot hold."
     return None
 
 

@@ -132,7 +132,9 @@ class _Corrected:
                 at_heads = at_heads.repeat(len(some), 1, 1)
             # A port of each head's own, even where keys are shared, unless the graph shares them.
             heads = slice(None) if self._graph.kv_heads is None else None
-            vectors = head_vectors(self._model, self.layer, slot, x, at_heads, heads)
+            vectors = head_vectors(
+                self._model, self.layer, slot, x=x, at_heads=at_heads, heads=heads
+            )
             parts.append(self.of_vectors(slot, vectors.unflatten(1, some.shape[:2])))
         effects = torch.cat(parts)
         return effects if self._graph.split_heads else effects.sum(dim=1, keepdim=True)
@@ -168,6 +170,6 @@ class _Corrected:
         angles, bias = self._places.angles(layer), self._places.bias(layer)
         if bias is not None and query.dim() + key.dim() > 8:
             bias = bias[:, None]
-        query = placed(model, layer, "q", query, angles)
-        key = ungrouped(model.config, placed(model, layer, "k", key, angles))
-        return pattern(model.config, layer, query, key, self._masked, bias)
+        query = placed(model, layer, "q", vectors=query, angles=angles)
+        key = ungrouped(model.config, placed(model, layer, "k", vectors=key, angles=angles))
+        return pattern(model.config, layer, query, key=key, masked=self._masked, bias=bias)

@@ -47,7 +47,7 @@ def clean_run(problem: Problem, pairs: PromptPairs) -> CleanRun:
     """Run the clean prompts of a micro-batch."""
     model, reader = problem.model, RecordingReader(CleanReader())
     tokens, real = pairs.clean.to(model.device), pairs.real.to(model.device)
-    final, outputs = run(model, tokens, real, problem.graph, reader)
+    final, outputs = run(model, tokens, real, graph=problem.graph, reader=reader)
     problem.evaluator(problem.graph).work.forward_passes += 1
     logits = logits_of(model, final[pairs.answer_at.to(model.device)])
     return CleanRun(logits, outputs.senders, reader.vectors)
@@ -132,7 +132,9 @@ def run_with_gradients(
         clean_logits = problem.evaluator(problem.graph).target_logits(pairs)
     tokens, real = pairs.clean.to(model.device), pairs.real.to(model.device)
     with torch.enable_grad():
-        final, outputs = run(model, tokens, real, problem.graph, reader, outputs=outputs)
+        final, outputs = run(
+            model, tokens, real, graph=problem.graph, reader=reader, outputs=outputs
+        )
         logits = logits_of(model, final[pairs.answer_at.to(model.device)])
         leaf = logits.detach().requires_grad_()
         rows = answer_rows(pairs, logits.detach() if clean_logits is None else clean_logits)
@@ -231,9 +233,9 @@ def _at_heads(
             out[0] = mixed_heads(gradient, weight)
             continue
         if len(weight) < len(gradient):  # every head has a port of its own to shared keys, values
-            weight = of_heads(model.config, slot, weight, slice(None))
+            weight = of_heads(model.config, slot, weight, heads=slice(None))
         torch.bmm(gradient.flatten(1, 2), weight, out=out.flatten(1, 2))
-    result = norm_pullback(model, f"blocks.{layer}.ln1", x, at_norm).to(home)
+    result = norm_pullback(model, f"blocks.{layer}.ln1", x, gradients=at_norm).to(home)
     return result if graph.split_qkv else result.unflatten(0, (3, -1)).sum(dim=0)
 
 

@@ -219,7 +219,15 @@ class ActivationAblation:
         model, graph = self._problem.model, self._problem.graph
         reader, outputs = RecordingReader(CleanReader()), WatchedOutputs(graph)
         tokens, real = tokens.to(model.device), real.to(model.device)
-        run(model, tokens, real, graph, reader, position_permutation=permutation, outputs=outputs)
+        run(
+            model,
+            tokens,
+            real,
+            graph=graph,
+            reader=reader,
+            position_permutation=permutation,
+            outputs=outputs,
+        )
         self._problem.evaluator(graph).work.forward_passes += 1
         return activations_of(reader.vectors, outputs)
 

@@ -171,7 +171,7 @@ def _answers(
     batch = evaluator.batches[number]
     tokens, real = batch.pairs.clean.to(model.device), batch.pairs.real.to(model.device)
     reader, outputs = masking.at(number, masks)
-    final, _ = run(model, tokens, real, problem.graph, reader, outputs=outputs)
+    final, _ = run(model, tokens, real, graph=problem.graph, reader=reader, outputs=outputs)
     evaluator.work.forward_passes += 1
     logits = logits_of(model, final[batch.pairs.answer_at.to(model.device)])
     rows = replace(batch.rows, clean_logits=batch.rows.clean_logits.clone())  # it may be written to

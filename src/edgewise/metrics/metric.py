@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from edgewise.data import NO_ANSWER
-from edgewise.errors import MetricError
+from edgewise.errors import MetricError, unknown_name
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,10 +67,10 @@ class Metric:
             logits = logits.float()
         values = self.function(logits, rows)
         if not isinstance(values, Tensor) or values.shape != rows.prompt.shape:
-            found = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
+            returned = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
             raise MetricError(
-                f"metric {self.name!r} returned {found}; it must return one number for each of the "
-                f"{len(rows.prompt)} answer positions: a tensor of shape ({len(rows.prompt)},)."
+                f"metric {self.name!r} returned {returned}; it must return one number for each of "
+                f"the {len(rows.prompt)} answer positions: a tensor of shape ({len(rows.prompt)},)."
             )
         if values.is_complex():
             raise MetricError(f"metric {self.name!r} returned complex numbers; return real ones.")
@@ -178,3 +178,46 @@ def _mean_of(values: Tensor, ids: Tensor | None) -> Tensor:
 def _max_of(values: Tensor, ids: Tensor | None) -> Tensor:
     index, present = _ids(ids)
     return values.gather(-1, index).masked_fill(~present, -torch.inf).amax(dim=-1)
+
+
+_BOTH = ("answers", "wrong")
+
+
+def _make(
+    name: str, unit: str, higher: bool, function: RowFunction, needs: tuple[str, ...] = ()
+) -> Metric:
+    summary = (function.__doc__ or "").strip().splitlines()[0]
+    return Metric(name, unit, higher, function, summary, needs)
+
+
+METRICS: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        _make("kl", "nats", False, kl),
+        _make("logit-diff", "logits", True, logit_diff, _BOTH),
+        _make("logit-margin", "logits", True, logit_margin, _BOTH),
+        _make("prob-diff", "probability", True, prob_diff, _BOTH),
+        _make("nll", "nats", False, nll, ("answers",)),
+        _make("match-nll", "nats", False, match_nll, ("answers",)),
+        _make("accuracy", "fraction", True, accuracy, ("answers",)),
+        _make("fraction-correct", "fraction", True, fraction_correct, _BOTH),
+        _make("l2", "squared output", False, l2),
+    )
+}
+
+
+def metric_named(metric: str | Metric | RowFunction) -> Metric:
+    """The metric of a name, or the metric itself.
+
+    A plain function `(logits [row vocab], AnswerRows) -> [row]` is taken as a loss: lower is
+    better. Say otherwise by passing a `Metric`. Raises `UnknownName`.
+    """
+    if isinstance(metric, Metric):
+        return metric
+    if callable(metric):
+        name = getattr(metric, "__name__", type(metric).__name__)
+        return Metric(name, "own unit", False, metric, "A function of the user's own.")
+    known = metric.replace("_", "-").lower()
+    if known not in METRICS:
+        raise unknown_name("metric", metric, METRICS)
+    return METRICS[known]

@@ -1,11 +1,10 @@
 """The transformer that runs through `read`: configuration, weights, families, loading."""
 
-from edgewise.model.bundled import BUNDLED
+from edgewise.model.bundled import BUNDLED, PROGRAMS
 from edgewise.model.config import ModelConfig
 from edgewise.model.loading import load_model
 from edgewise.model.model import Model
 from edgewise.model.processing import process
-from edgewise.model.programs import PROGRAMS
 from edgewise.model.reset import reset_network
 
 __all__ = [

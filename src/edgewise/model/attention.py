@@ -9,6 +9,7 @@ graph gives every head its own.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache, partial
 
 import torch
@@ -19,8 +20,7 @@ from torch.nn import functional
 from edgewise.graph import SLOTS, Slot
 from edgewise.model.config import ModelConfig
 from edgewise.model.norms import Transformer, layer_device, norm
-from edgewise.model.parts import NORMS, project, rms_norm, soft_capped
-from edgewise.model.rotary import Rotary
+from edgewise.model.parts import NORMS, Rotary, project, soft_capped
 
 Vectors = Float[Tensor, "head batch pos d_head"]
 Heads = slice | list[int] | None  # query heads; None: as many as the weights have
@@ -95,6 +95,7 @@ def head_vectors(
     model: Transformer,
     layer: int,
     slot: Slot,
+    *,
     x: Float[Tensor, "#head batch pos d_model"],
     at_heads: Float[Tensor, "batch pos d_model"] | None,
     heads: Heads = None,
@@ -109,21 +110,23 @@ def head_vectors(
     if at_heads is not None and slot != "v":
         x = x + at_heads.to(x.device)
     name, bias = f"blocks.{layer}.attn.W_{slot.upper()}", f"blocks.{layer}.attn.b_{slot.upper()}"
-    weight = of_heads(model.config, slot, model.weights[name], heads)
+    weight = of_heads(model.config, slot, model.weights[name], heads=heads)
     if bias not in model.weights:
         return project(x, weight, None).to(home)
-    return project(x, weight, of_heads(model.config, slot, model.weights[bias], heads)).to(home)
+    return project(x, weight, of_heads(model.config, slot, model.weights[bias], heads=heads)).to(
+        home
+    )
 
 
-def of_heads(config: ModelConfig, slot: Slot, tensor: Tensor, heads: Heads) -> Tensor:
+def of_heads(config: ModelConfig, slot: Slot, tensor: Tensor, *, heads: Heads) -> Tensor:
     """The rows of query heads in something that a slot has per head; a view where it can be."""
     if heads is None:
         return tensor
     if slot == "q" or config.group == 1:
         return tensor[heads]
-    every: Sequence[int] = range(config.n_heads)
-    wanted = every[heads] if isinstance(heads, slice) else heads
-    shared = [head // config.group for head in wanted]
+    all_heads: Sequence[int] = range(config.n_heads)
+    chosen = all_heads[heads] if isinstance(heads, slice) else heads
+    shared = [head // config.group for head in chosen]
     if len(shared) == 1:
         return tensor[shared[0] : shared[0] + 1]
     return tensor[shared]
@@ -139,6 +142,7 @@ def placed(
     model: Transformer,
     layer: int,
     slot: Slot,
+    *,
     vectors: Float[Tensor, "head *rest"],
     angles: tuple[Tensor, Tensor] | None,
     heads: Heads = None,
@@ -170,41 +174,43 @@ def _for_vectors(
     tensor = tensor.to(vectors.device)
     if tensor.dim() == 1:
         return tensor
-    tensor = of_heads(config, slot, tensor, heads)
+    tensor = of_heads(config, slot, tensor, heads=heads)
     if len(tensor) < len(vectors):  # each head has its own copy of a shared key
         tensor = tensor.repeat_interleave(len(vectors) // len(tensor), dim=0)
     return tensor.view(len(tensor), *[1] * (vectors.dim() - 2), tensor.shape[-1])
 
 
 def _normed(config: ModelConfig, vectors: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    normalise = NORMS[config.norm]
     if config.qk_norm == "head":
-        return NORMS[config.norm][0](vectors, weight, bias, config.eps)
+        return normalise(vectors, weight, bias, config.eps)
     if config.qk_norm == "own-head":
-        result = NORMS[config.norm][0](vectors, None, None, config.eps) * weight
+        result = normalise(vectors, None, None, config.eps) * weight
         return result if bias is None else result + bias
     # Of all heads together. A head's own copy of a shared key counts like the key itself, so that
     # the mean square is the same.
-    held = config.norm.endswith("-linearised")
-    return rms_norm(vectors, weight, None, config.eps, dims=(0, -1), held=held)
+    return replace(normalise, offset=0.0)(vectors, weight, None, config.eps, dims=(0, -1))
 
 
 def pattern(
     config: ModelConfig,
     layer: int,
     query: Float[Tensor, "... query d_head"],
+    *,
     key: Float[Tensor, "... key d_head"],
     masked: Bool[Tensor, "... query key"],
     bias: Float[Tensor, "... 1 key"] | None,
 ) -> Float[Tensor, "... query key"]:
     """Attention weights of placed queries and keys; `masked` may not be looked at."""
     scores = (query * config.attention_scales[layer]) @ key.transpose(-1, -2)
-    return weighted(config, scores, masked, bias)
+    return weighted(config, scores, masked, bias=bias)
 
 
 def weighted(
     config: ModelConfig,
     scores: Float[Tensor, "... query key"],
     masked: Bool[Tensor, "... query key"],
+    *,
     bias: Float[Tensor, "... 1 key"] | None,
 ) -> Float[Tensor, "... query key"]:
     """Attention weights from scaled scores: capped, biased, masked, and adding up to one."""
@@ -218,27 +224,31 @@ def patterns(
     model: Transformer,
     layer: int,
     query: Vectors,
+    *,
     key: Float[Tensor, "shared batch pos d_head"],
     places: Places,
 ) -> Float[Tensor, "head batch query key"]:
     """Every head's attention weights, from its q vectors and its key/value head's k vectors."""
     config, angles = model.config, places.angles(layer)
-    query = placed(model, layer, "q", query, angles)
-    key = ungrouped(config, placed(model, layer, "k", key, angles))
-    return pattern(config, layer, query, key, ~places.allowed(layer), places.bias(layer))
+    query = placed(model, layer, "q", vectors=query, angles=angles)
+    key = ungrouped(config, placed(model, layer, "k", vectors=key, angles=angles))
+    return pattern(
+        config, layer, query, key=key, masked=~places.allowed(layer), bias=places.bias(layer)
+    )
 
 
 def attend(
-    model: Transformer, layer: int, vectors: Mapping[Slot, Vectors], places: Places
+    model: Transformer, layer: int, vectors: Mapping[Slot, Vectors], *, places: Places
 ) -> Vectors:
     """What every head mixes from its values, before its output matrix."""
     config, angles, allowed = model.config, places.angles(layer), places.allowed(layer)
     query, key, value = (
-        ungrouped(config, placed(model, layer, slot, vectors[slot], angles)) for slot in SLOTS
+        ungrouped(config, placed(model, layer, slot, vectors=vectors[slot], angles=angles))
+        for slot in SLOTS
     )
     bias = places.bias(layer)
     if config.attention_cap:
-        return pattern(config, layer, query, key, ~allowed, bias) @ value
+        return pattern(config, layer, query, key=key, masked=~allowed, bias=bias) @ value
     mask = allowed[None] if bias is None else bias.masked_fill(~allowed, -torch.inf)
     return functional.scaled_dot_product_attention(
         query, key, value, attn_mask=mask, scale=config.attention_scales[layer]
@@ -270,14 +280,12 @@ def output_scale(
 
     In float32 or better.
     """
-    wide = total.to(torch.promote_types(total.dtype, torch.float32))
-    scale = (wide.square().mean(dim=-1, keepdim=True) + config.eps).rsqrt()
-    return scale.detach() if config.norm.endswith("-linearised") else scale
+    return NORMS[config.norm].inverse_root(total, config.eps)
 
 
 def output_gain(model: Transformer, layer: int) -> Float[Tensor, "d_model"]:
     """What a norm of a layer's output multiplies its channels by."""
     gain = model.weights[f"blocks.{layer}.ln1_post.w"]
-    if "offset" in model.config.norm:
-        return 1 + gain.to(torch.promote_types(gain.dtype, torch.float32))
+    if offset := NORMS[model.config.norm].offset:
+        return offset + gain.to(torch.promote_types(gain.dtype, torch.float32))
     return gain

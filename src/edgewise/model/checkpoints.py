@@ -39,11 +39,11 @@ def from_pretrained(
     offline = {"trust_remote_code": False}  # else it asks whether to run code beside the weights
     if is_local or not _hub_answers():
         offline["local_files_only"] = True
-    place, options = source, dict[str, Any](offline)
+    folder, options = source, dict[str, Any](offline)
     if file is not None:
-        place, options["gguf_file"] = str(file.path.parent), file.path.name
+        folder, options["gguf_file"] = str(file.path.parent), file.path.name
     try:
-        config = AutoConfig.from_pretrained(place, **options)
+        config = AutoConfig.from_pretrained(folder, **options)
     except ValueError as reason:
         raise UnsupportedModel(
             f"cannot read the model {source!r}: {first_line(reason)}"
@@ -58,8 +58,8 @@ def from_pretrained(
         raise SettingError("device='auto' needs accelerate: pip install 'edgewise[cards]'.")
     try:
         with _quiet():  # what is missing or misshapen is an error below
-            module, found = AutoModelForCausalLM.from_pretrained(
-                place,
+            module, report = AutoModelForCausalLM.from_pretrained(
+                folder,
                 dtype=dtype or ("auto" if file is None else torch.float32),
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,
@@ -69,7 +69,7 @@ def from_pretrained(
             )
     except Exception as reason:
         raise _unavailable(source, is_local, reason) from reason
-    _check_complete(source, found)
+    _check_complete(source, report)
     if file is not None:
         file.settle(module)
     try:
@@ -111,11 +111,11 @@ def _check_not_quantised(source: str, config: Any) -> None:
         )
 
 
-def _check_complete(source: str, found: Any) -> None:
+def _check_complete(source: str, report: Any) -> None:
     """Raise `ModelUnavailable` if transformers made up some weights."""
     faults = []
     for key, what in (("missing_keys", "missing"), ("mismatched_keys", "of another shape")):
-        names = sorted(str(name[0] if isinstance(name, tuple) else name) for name in found[key])
+        names = sorted(str(name[0] if isinstance(name, tuple) else name) for name in report[key])
         if names:
             more = f" and {len(names) - 1} more" if len(names) > 1 else ""
             faults.append(f"{names[0]}{more} {what}")

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from edgewise.errors import UnsupportedModel
-from edgewise.model.parts import ACTIVATIONS, NORMS
-from edgewise.model.rotary import Rotary
+from edgewise.documents import decoded
+from edgewise.errors import FormatError, UnsupportedModel
+from edgewise.model.parts import ACTIVATIONS, NORMS, Rotary
 
 Positions = Literal["learned", "shortformer", "none"]
-_POSITIONS = ("learned", "shortformer", "none")
 QKNorm = Literal["none", "head", "own-head", "layer"]
-_QK_NORMS = ("none", "head", "own-head", "layer")
 
 
 @dataclass(frozen=True)
@@ -89,8 +87,8 @@ class ModelConfig:
             for name, value, known in (
                 ("norm", self.norm, NORMS),
                 ("activation", self.activation, ACTIVATIONS),
-                ("positions", self.positions, _POSITIONS),
-                ("qk_norm", self.qk_norm, _QK_NORMS),
+                ("positions", self.positions, get_args(Positions)),
+                ("qk_norm", self.qk_norm, get_args(QKNorm)),
             )
             if value not in known
         ]
@@ -103,17 +101,17 @@ class ModelConfig:
             ("experts", self.n_layers),
             ("alibi_slopes", self.n_heads),
         ):
-            found = len(getattr(self, name))
-            if found not in (0, per):
+            length = len(getattr(self, name))
+            if length not in (0, per):
                 what = "heads" if name == "alibi_slopes" else "layers"
-                faults.append(f"{found} {name} for {per} {what}")
+                faults.append(f"{length} {name} for {per} {what}")
         if not self.n_kv_heads:
             object.__setattr__(self, "n_kv_heads", self.n_heads)
         if self.n_kv_heads < 0 or self.n_heads % self.n_kv_heads:
             faults.append(f"{self.n_heads} heads cannot share {self.n_kv_heads} key/value heads")
         if (self.post_norm or self.qk_norm == "layer") and not self.norm.startswith("rms"):
             faults.append(f"norms of outputs and of whole layers are RMSNorms, not {self.norm!r}")
-        if self.qk_norm != "none" and self.norm in NORMS and not NORMS[self.norm][1]:
+        if self.qk_norm != "none" and self.norm in NORMS and not NORMS[self.norm].affine:
             faults.append(f"norms of queries and keys have weights, which {self.norm!r} has not")
         if faults:
             raise UnsupportedModel(f"model configuration: {'; '.join(faults)}.")
@@ -165,24 +163,17 @@ class ModelConfig:
         fields = dict(fields)
         if "attention_scale" in fields:  # one for all layers
             fields["attention_scales"] = (fields.pop("attention_scale"),) * fields["n_layers"]
-        for name in ("attention_scales", "windows", "alibi_slopes"):
-            fields[name] = tuple(fields.get(name, ()))
-        fields["rotary"] = tuple(
-            one and Rotary(**{**one, "frequencies": tuple(one["frequencies"])})
-            for one in fields.get("rotary", ())
-        )
-        fields["experts"] = tuple(one and Experts(**one) for one in fields.get("experts", ()))
         unknown = sorted(set(fields) - set(cls.__dataclass_fields__))
         if unknown:
             raise UnsupportedModel(f"model configuration: unknown fields {', '.join(unknown)}.")
-        return cls(**fields)
+        try:
+            return decoded(cls, fields, "model configuration")
+        except FormatError as reason:
+            raise UnsupportedModel(str(reason)) from reason
 
 
 # Fields that files of older models do not have, and what they are then.
-_NEWER: dict[str, Any] = {
-    name: ModelConfig.__dataclass_fields__[name].default
-    for name in (
-        "n_kv_heads", "gated", "rotary", "alibi_slopes", "windows", "attention_cap", "logit_cap",
-        "embedding_scale", "pre_norm", "post_norm", "qk_norm", "experts",
-    )
-}  # fmt: skip
+_FIELDS = ModelConfig.__dataclass_fields__
+_NEWER = {
+    name: _FIELDS[name].default for name in list(_FIELDS)[list(_FIELDS).index("n_kv_heads") :]
+}

@@ -122,11 +122,11 @@ class GGUFFile:
         if factors is not None:  # Llama 3.1 and later: how much slower each pair of numbers turns
             module.model.rotary_emb.inv_freq /= torch.tensor(factors.data)
         for key, name in _COMPUTED.items():
-            said, done = self._of_family(key), getattr(module.config, name, None)
-            if said in (None, "none", 0, done) or (key.endswith("factor") and said == 1):
+            stated, done = self._of_family(key), getattr(module.config, name, None)
+            if stated in (None, "none", 0, done) or (key.endswith("factor") and stated == 1):
                 continue
             raise self._left_out(
-                f"says {key} = {said}, and transformers computes "
+                f"says {key} = {stated}, and transformers computes "
                 f"{'without it' if done is None else f'with {done}'}"
             )
         held = sum(int(tensor.n_elements) for tensor in self._tensors.values())
@@ -150,12 +150,12 @@ class GGUFFile:
         kind, cut = self._get("tokenizer.ggml.model"), self._get("tokenizer.ggml.pre")
         if kind is None:
             return None
-        found = PreTrainedTokenizerFast.from_pretrained(
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(
             self.path.parent, gguf_file=self.path.name, local_files_only=True
         )
         by_default = kind == "llama" or cut in _CUTS_WITH_BOS
-        found.add_bos_token = self._get("tokenizer.ggml.add_bos_token", by_default)
-        backend = found.backend_tokenizer
+        tokenizer.add_bos_token = self._get("tokenizer.ggml.add_bos_token", by_default)
+        backend = tokenizer.backend_tokenizer
         if cut in _CUTS_WITH_DIGITS:
             backend.pre_tokenizer = pre_tokenizers.Sequence(
                 [
@@ -171,4 +171,4 @@ class GGUFFile:
             backend.decoder = decoders.Sequence(
                 [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
             )
-        return found
+        return tokenizer

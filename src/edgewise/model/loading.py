@@ -16,7 +16,6 @@ from edgewise.model.bundled import BUNDLED, bundled_model
 from edgewise.model.checkpoints import check_tokenizer, first_line, from_pretrained
 from edgewise.model.families import family_of
 from edgewise.model.model import Model
-from edgewise.model.placement import gathered, moved
 from edgewise.model.processing import process, steps_that_are_exact
 from edgewise.model.proof import (
     TOLERANCES,
@@ -26,8 +25,16 @@ from edgewise.model.proof import (
     prove,
     proved_again,
 )
-from edgewise.model.wrapped import check_plain, unwrapped
+from edgewise.model.weights import check_finite, gathered, moved
 
+_FLOATING = tuple(TOLERANCES)  # dtypes that can be computed in
+# Where a package keeps modules whose weights are packed. (Those of transformers' own integrations
+# are all of this kind.)
+_PACKING = (
+    *("torch.ao", "torchao", "bitsandbytes", "gptqmodel", "auto_gptq", "awq", "hqq", "eetq"),
+    *("aqlm", "vptq", "optimum", "compressed_tensors", "transformers.integrations"),
+)
+_PARALLEL = (torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel)
 Processing = Literal["none", "transformer-lens"]
 
 
@@ -71,13 +78,13 @@ def load_model(
         if tokenizer is not None:
             model = replace(model, tokenizer=as_tokenizer(tokenizer))
     else:
-        module, found = from_pretrained(str(source), dtype, everywhere=places == "auto")
-        tokenizer = tokenizer or found
+        module, own_tokenizer = from_pretrained(str(source), dtype, everywhere=places == "auto")
+        tokenizer = tokenizer or own_tokenizer
         model = _from_module(module, str(source), tokenizer)
         if len(places) == 1 and places[0] != model.device:
-            there, expected = places[0], probed(model)
+            device, expected = places[0], probed(model)
             del model  # the module moves in place: a second copy may not fit
-            model = _from_module(module.to(there), str(source), tokenizer)
+            model = _from_module(module.to(device), str(source), tokenizer)
             model = proved_again(model, expected)
     model = _placed(model, dtype, places)
     if processing == "none":
@@ -85,30 +92,30 @@ def load_model(
     return process(model, **steps_that_are_exact(model))
 
 
-def _dtype(asked: torch.dtype | str | None) -> torch.dtype | None:
+def _dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
     """A floating dtype, from one or its name. Raises `UnknownName`."""
-    if asked is None:
+    if dtype is None:
         return None
     names = {str(known).removeprefix("torch."): known for known in TOLERANCES}
-    name = str(asked).removeprefix("torch.")
+    name = str(dtype).removeprefix("torch.")
     if name not in names:
         raise unknown_name("dtype for a model", name, names)
     return names[name]
 
 
-def _devices(source: Any, asked: Any) -> list[torch.device] | Literal["auto"]:
+def _devices(source: Any, device: Any) -> list[torch.device] | Literal["auto"]:
     """The devices asked for: none for the source's own. Raises `SettingError`."""
-    if asked == "auto":
+    if device == "auto":
         if not isinstance(source, str | Path) or str(source) in BUNDLED:
             raise SettingError(
                 "device='auto' places checkpoints, by hub name or folder. For a model in memory "
                 "or a bundled one name the devices, such as ['cuda:0', 'cuda:1']."
             )
         return "auto"
-    if isinstance(asked, str):
-        asked = asked.split(",")
-    several = asked if isinstance(asked, Sequence) else [asked]
-    return [device for device in map(_device, several) if device is not None]
+    if isinstance(device, str):
+        device = device.split(",")
+    several = device if isinstance(device, Sequence) else [device]
+    return [place for place in map(_device, several) if place is not None]
 
 
 def _placed(
@@ -121,15 +128,15 @@ def _placed(
     return model.spread(places) if places else model
 
 
-def _device(asked: torch.device | str | None) -> torch.device | None:
+def _device(device: torch.device | str | None) -> torch.device | None:
     """A device that this machine has. Raises `SettingError`."""
-    if asked is None:
+    if device is None:
         return None
     try:
-        return torch.empty(0, device=asked).device
+        return torch.empty(0, device=device).device
     except (RuntimeError, AssertionError, TypeError, NotImplementedError) as reason:
         raise SettingError(
-            f"device {str(asked)!r} cannot be used here ({first_line(reason)}). "
+            f"device {str(device)!r} cannot be used here ({first_line(reason)}). "
             "'cpu' always can; 'cuda' and 'mps' need their hardware and a torch built for it."
         ) from reason
 
@@ -207,4 +214,57 @@ def _from_state(source: Any, tokenizer: Any) -> Model:
         source=source,
         name=name,
         tokenizer=tokenizer or getattr(source, "tokenizer", None),
+    )
+
+
+# --- modules inside others: unwrapped where that is exact, else named, with what would work
+
+
+def unwrapped(module: Any) -> Any:
+    """The module that torch.compile or data parallelism wraps: the same weights, and outputs."""
+    while True:
+        if isinstance(module, _PARALLEL):
+            module = module.module
+        elif (inner := getattr(module, "_orig_mod", None)) is not None:
+            module = inner
+        else:
+            return module
+
+
+def check_plain(module: torch.nn.Module, name: str) -> None:
+    """Check that all weights are plain tensors of finite numbers.
+
+    Raises `UnsupportedModel`, and `ModelUnavailable` for numbers that are not finite.
+    """
+    for key, part in module.named_modules():
+        where, kind = type(part).__module__, type(part).__name__
+        if where.startswith("peft."):
+            raise UnsupportedModel(
+                f"{name} has adapters of PEFT ({key or 'the module'} is a {kind}). Merge them into "
+                "its weights first: load_model(model.merge_and_unload())."
+            )
+        if where.startswith(_PACKING):
+            raise _packed(
+                name, f"{key or 'the module'} is a {kind} of {'.'.join(where.split('.')[:2])}"
+            )
+        if kind == "FullyShardedDataParallel":
+            raise UnsupportedModel(f"{name}: {key} is sharded by FSDP. Load the whole module.")
+    for key, parameter in module.named_parameters():
+        if parameter.is_meta:
+            raise UnsupportedModel(
+                f"{name}: {key} is on the meta device, which holds no numbers: load the model "
+                "whole, not offloaded."
+            )
+        data = parameter.data
+        if parameter.dtype not in _FLOATING or hasattr(data, "__tensor_flatten__"):
+            kind = type(data).__name__
+            raise _packed(name, f"{key} is {'of ' + str(data.dtype) if kind == 'Tensor' else kind}")
+    check_finite(dict(module.named_parameters()), name)
+
+
+def _packed(name: str, what: str) -> UnsupportedModel:
+    return UnsupportedModel(
+        f"{name} is quantised: {what}, and packed matrices cannot be split into heads. Load the "
+        "unquantised model (dtype='bfloat16' if memory is short), or its GGUF file, which is "
+        "unpacked as it is read."
     )

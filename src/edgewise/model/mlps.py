@@ -72,11 +72,11 @@ def _mixture(
         shares = shares / shares.sum(dim=-1, keepdim=True)
     shares, result = shares.to(x.dtype), torch.zeros_like(x)
     for expert in chosen.unique().tolist():
-        row, place = (chosen == expert).nonzero(as_tuple=True)
+        row, rank = (chosen == expert).nonzero(as_tuple=True)
         both = functional.linear(x[row], weights[f"{at}.experts.gate_up"][expert])
         gate, up = both.chunk(2, dim=-1)
         wrote = functional.linear(act(gate) * up, weights[f"{at}.experts.down"][expert])
-        result = result.index_add(0, row, wrote * shares[row, place, None])
+        result = result.index_add(0, row, wrote * shares[row, rank, None])
     if not experts.d_shared:
         return result
     shared = act(x @ weights[f"{at}.shared.W_gate"]) * (x @ weights[f"{at}.shared.W_in"])

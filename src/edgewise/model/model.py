@@ -17,10 +17,10 @@ from edgewise.data.tokenizers import as_tokenizer
 from edgewise.errors import SettingError
 from edgewise.graph import Graph
 from edgewise.model.config import ModelConfig
-from edgewise.model.placement import layers_in_turn, moved
+from edgewise.model.proof import probed, prove_logits, proved_again
 from edgewise.model.runtime import CleanReader, logits_of, run
 from edgewise.model.state_dicts import translated
-from edgewise.model.weights import check_weights, part_of
+from edgewise.model.weights import check_finite, check_weights, layers_in_turn, moved, part_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,9 +62,6 @@ class Model:
         Tensors are shared, not copied. Raises `UnsupportedModel`, `ProofFailed`, and
         `ModelUnavailable` for tensors that hold NaN or infinity.
         """
-        from edgewise.model.proof import prove_logits  # it runs models, so it imports them
-        from edgewise.model.wrapped import check_finite
-
         shape, weights = translated(config, state_dict)
         check_finite(weights, name)
         model = cls(shape, weights, name=name, tokenizer=as_tokenizer(tokenizer))
@@ -100,7 +97,7 @@ class Model:
         self.check_length(tokens.shape[1])
         tokens = tokens.to(self.device)
         mask = torch.ones_like(tokens, dtype=torch.bool) if real is None else real.to(self.device)
-        final, _ = run(self, tokens, mask, self.graph, CleanReader())
+        final, _ = run(self, tokens, mask, graph=self.graph, reader=CleanReader())
         return logits_of(self, final)
 
     def check_length(self, n_positions: int) -> None:
@@ -131,18 +128,16 @@ class Model:
                 f"{len(devices)} devices for {self.config.n_layers} layers; give between one and "
                 "as many as there are layers."
             )
-        place = layers_in_turn(self.weights, [torch.device(device) for device in devices])
-        return self._moved(moved(self.weights, None, lambda name: place[part_of(name)]))
+        device_of = layers_in_turn(self.weights, [torch.device(device) for device in devices])
+        return self._moved(moved(self.weights, None, lambda name: device_of[part_of(name)]))
 
     def _moved(self, weights: Mapping[str, Tensor]) -> Model:
-        from edgewise.model.proof import probed, proved_again  # it runs models
-
-        there = replace(self, weights=weights)
+        moved_model = replace(self, weights=weights)
         same = all(
             tensor.dtype == weights[name].dtype and tensor.device == weights[name].device
             for name, tensor in self.weights.items()
         )
-        return there if same else proved_again(there, probed(self))
+        return moved_model if same else proved_again(moved_model, probed(self))
 
     @property
     def is_spread(self) -> bool:

@@ -37,14 +37,15 @@ def norm(model: Transformer, name: str, x: Tensor) -> Tensor:
     config = model.config
     if not config.pre_norm and name.endswith(("ln1", "ln2")):
         return x
-    normalise, _ = NORMS[config.norm]
-    return normalise(x, model.weights.get(f"{name}.w"), model.weights.get(f"{name}.b"), config.eps)
+    weight, bias = model.weights.get(f"{name}.w"), model.weights.get(f"{name}.b")
+    return NORMS[config.norm](x, weight, bias, config.eps)
 
 
 def norm_pullback(
     model: Transformer,
     name: str,
     x: Float[Tensor, "batch pos d_model"],
+    *,
     gradients: Float[Tensor, "port batch pos d_model"],
 ) -> Float[Tensor, "port batch pos d_model"]:
     """Gradients where a norm reads x, from gradients g of what it gives: one for each of many.
@@ -56,24 +57,23 @@ def norm_pullback(
     without the last term if the denominator is held. Sums are in float32 or better, some ports at
     a time, so that on a CPU they stay in its cache. LayerNorm has a kernel that does as well.
     """
-    config = model.config
-    kind = config.norm.removesuffix("-linearised")
-    if kind == "none" or (not config.pre_norm and name.endswith(("ln1", "ln2"))):
+    config, kind = model.config, NORMS[model.config.norm]
+    if kind.kind == "none" or (not config.pre_norm and name.endswith(("ln1", "ln2"))):
         return gradients
-    if kind.startswith("layernorm"):
+    if kind.kind == "layer":
         pull = torch.func.vjp(lambda y: norm(model, name, y), x)[1]
         (result,) = torch.vmap(pull)(gradients)
         return result
     wide = torch.promote_types(x.dtype, torch.float32)
     x, weight = x.to(wide), model.weights.get(f"{name}.w")
     if weight is not None:
-        weight = weight.to(wide) + (kind == "rmsnorm-offset")
+        weight = weight.to(wide) + kind.offset
     inverse = (x.square().mean(dim=-1, keepdim=True) + config.eps).rsqrt()
     normed, result = x * inverse, torch.empty_like(gradients)
     at_once = max(1, (_IN_CACHE if x.device.type == "cpu" else _ON_CARD) // x.numel())
-    for some, out in zip(gradients.split(at_once), result.split(at_once), strict=True):
-        h = some.to(wide) * (1 if weight is None else weight)
-        if kind == config.norm:  # the denominator is not held
+    for part, out in zip(gradients.split(at_once), result.split(at_once), strict=True):
+        h = part.to(wide) * (1 if weight is None else weight)
+        if not kind.held:
             h = h - normed * (h * normed).mean(dim=-1, keepdim=True)
         out.copy_(h * inverse)
     return result

@@ -42,19 +42,19 @@ def process(
     LayerNorm, with a single output or a cap on logits, folding norms before shortformer positions,
     or where norms of queries, keys or outputs and experts have weights of the same kind.
     """
-    asked = {
+    chosen = {
         "fold_norm": fold_norm,
         "fold_value_biases": fold_value_biases,
         "center_writing": center_writing,
         "center_unembed": center_unembed,
     }
     for step, reason in _inexact(model).items():
-        if asked[step]:
+        if chosen[step]:
             raise SettingError(f"{reason} Pass {step}=False.")
     weights = dict(model.weights)
     config = model.config
     done = [] if model.processing == "none" else [model.processing]
-    if fold_norm and NORMS[config.norm][1]:
+    if fold_norm and NORMS[config.norm].affine:
         config = _fold_norm(config, weights)
         done.append("norm folded")
     if fold_value_biases:
@@ -74,16 +74,16 @@ def process(
 def steps_that_are_exact(model: Model) -> dict[str, bool]:
     """Which steps of `process` change nothing that is computed from this model."""
     steps = ("fold_norm", "fold_value_biases", "center_writing", "center_unembed")
-    found = {step: step not in _inexact(model) for step in steps}
+    exact = {step: step not in _inexact(model) for step in steps}
     # Compiled programs are read as numbers, not as probabilities: no step may shift their outputs.
-    found["center_unembed"] = found["center_unembed"] and model.config.norm != "none"
-    return found
+    exact["center_unembed"] = exact["center_unembed"] and model.config.norm != "none"
+    return exact
 
 
 def _inexact(model: Model) -> dict[str, str]:
     """Steps that would change what is computed, and why."""
     config, reasons, name = model.config, dict[str, str](), model.name
-    if NORMS[config.norm][1] and config.positions == "shortformer":
+    if NORMS[config.norm].affine and config.positions == "shortformer":
         reasons["fold_norm"] = (
             f"{name} adds its positions after the norm, so folding the norm would scale them too."
         )
@@ -94,7 +94,7 @@ def _inexact(model: Model) -> dict[str, str]:
         )
     if config.post_norm:
         reasons["fold_value_biases"] = f"{name} norms what its heads write."
-    if not config.norm.startswith("layernorm"):
+    if NORMS[config.norm].kind != "layer":
         reasons["center_writing"] = (
             f"center_writing is exact only behind a LayerNorm, and {name} has none."
         )
@@ -130,8 +130,8 @@ def _fold_value_biases(config: ModelConfig, weights: Weights) -> None:
         at = f"blocks.{layer}.attn"
         bias = weights.pop(f"{at}.b_V", None)
         if bias is not None:
-            each = ungrouped(config, bias)
-            folded = torch.einsum("he,hed->d", each, weights[f"{at}.W_O"])
+            biases = ungrouped(config, bias)
+            folded = torch.einsum("he,hed->d", biases, weights[f"{at}.W_O"])
             weights[f"{at}.b_O"] = folded + weights.get(f"{at}.b_O", torch.zeros_like(folded))
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from math import isfinite
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -20,9 +20,11 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from edgewise.errors import ProofFailed
-from edgewise.model.model import Model
 from edgewise.model.parts import ACTIVATIONS
 from edgewise.model.runtime import CleanReader, logits_of, run
+
+if TYPE_CHECKING:
+    from edgewise.model.model import Model
 
 # Largest relative difference allowed: max |ours - source| / max |source|, at real positions.
 TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 0.05, torch.float16: 0.02}
@@ -42,7 +44,7 @@ def prove(model: Model, source: Source) -> dict[str, Any]:
     tokens, real = _probe(model)
     with torch.no_grad():
         expected_logits, expected_stream = source(tokens, real)
-        final, outputs = run(model, tokens, real, model.graph, CleanReader())
+        final, outputs = run(model, tokens, real, graph=model.graph, reader=CleanReader())
         logits = logits_of(model, final)
         parts = outputs.senders.total(range(len(outputs.graph.senders)))
         if outputs.constant is not None:
@@ -63,8 +65,8 @@ def prove_logits(model: Model, source: Callable[[Tensor], Tensor]) -> dict[str, 
     real = torch.ones_like(tokens, dtype=torch.bool)
     training = getattr(source, "training", False)
     with torch.no_grad(), _evaluating(source) if training else nullcontext():
-        found = source(tokens)
-        expected = found[0] if isinstance(found, tuple) else getattr(found, "logits", found)
+        output = source(tokens)
+        expected = output[0] if isinstance(output, tuple) else getattr(output, "logits", output)
         logits = model(tokens)
     if expected.shape[1] == 1:  # nanoGPT gives the last position alone
         logits, real = logits[:, -1:], real[:, -1:]
@@ -139,11 +141,11 @@ def _devices(model: Model) -> str:
 def _check_finite(model: Model, tokens: Tensor, real: Bool[Tensor, "batch pos"]) -> None:
     """Raise `ProofFailed` that names where the first number of a run is that is not finite."""
     with torch.no_grad():
-        places = (
+        broken = (
             p for p, values in _on_the_way(model, tokens, real) if not values.isfinite().all()
         )
-        place = next(places, None)
-    if place is None:
+        first = next(broken, None)
+    if first is None:
         return
     advice = (
         "float16 ends at 65,504: load the model with dtype='bfloat16' or 'float32'."
@@ -152,7 +154,7 @@ def _check_finite(model: Model, tokens: Tensor, real: Bool[Tensor, "batch pos"])
     )
     raise ProofFailed(
         f"{model.name} computes numbers that are not finite in "
-        f"{str(model.dtype).removeprefix('torch.')}, first in {place}. {advice}"
+        f"{str(model.dtype).removeprefix('torch.')}, first in {first}. {advice}"
     )
 
 
@@ -160,7 +162,7 @@ def _on_the_way(
     model: Model, tokens: Tensor, real: Bool[Tensor, "batch pos"]
 ) -> Iterator[tuple[str, Tensor]]:
     """What a run computes, in its order, at real positions: names and values."""
-    final, outputs = run(model, tokens, real, model.graph, CleanReader())
+    final, outputs = run(model, tokens, real, graph=model.graph, reader=CleanReader())
     for row, sender in enumerate(outputs.graph.senders):
         yield f"the output of {sender}", outputs.senders.total([row])[real]
         yield f"the residual stream behind {sender}", outputs.senders.total(range(row + 1))[real]
@@ -192,11 +194,11 @@ def _agreeing(
     """The one fact of the configuration with which the model would be its source, if there is."""
     c = model.config
     plain = [name for name in ACTIVATIONS if not name.endswith("-linearised")]
-    others: list[tuple[str, Any]] = [("activation", name) for name in plain]
-    others += [("causal", not c.causal), ("parallel", not c.parallel)]
-    others += [("attention_scales", (scale,) * c.n_layers) for scale in (1.0, c.d_model**-0.5)]
-    others += [("eps", eps) for eps in (1e-5, 1e-6, 1e-8, 1e-12)]
-    for name, value in others:
+    candidates: list[tuple[str, Any]] = [("activation", name) for name in plain]
+    candidates += [("causal", not c.causal), ("parallel", not c.parallel)]
+    candidates += [("attention_scales", (scale,) * c.n_layers) for scale in (1.0, c.d_model**-0.5)]
+    candidates += [("eps", eps) for eps in (1e-5, 1e-6, 1e-8, 1e-12)]
+    for name, value in candidates:
         changed = replace(model, config=replace(c, **{name: value}))
         with torch.no_grad():
             logits = changed(tokens)[:, -real.shape[1] :]

@@ -51,9 +51,9 @@ def run(
     model: Transformer,
     tokens: Int[Tensor, "batch pos"],
     real: Bool[Tensor, "batch pos"],
+    *,
     graph: Graph,
     reader: Reader,
-    *,
     position_permutation: Int[Tensor, "pos"] | None = None,
     outputs: Outputs | None = None,
 ) -> tuple[Float[Tensor, "batch pos d_model"], Outputs]:
@@ -108,7 +108,7 @@ def _mixed(
         site = Site(layer, slot)
         fresh = _vectors(model, layer, slot, reader.read(outputs, site), outputs.graph, places)
         vectors[slot] = reader.vector(site, fresh)
-    z = attend(model, layer, vectors, places)
+    z = attend(model, layer, vectors, places=places)
     outputs.mixed(z)
     return z
 
@@ -124,7 +124,9 @@ def _vectors(
     """One vector per port of the graph, or per head where whole layers are nodes."""
     shared = slot != "q" and model.config.group > 1
     if not shared or not graph.split_heads or graph.kv_heads is not None:
-        return head_vectors(model, layer, slot, x, places.at_heads)
+        return head_vectors(model, layer, slot, x=x, at_heads=places.at_heads)
     if len(x) == 1:  # all ports read alike: project once
-        return ungrouped(model.config, head_vectors(model, layer, slot, x, places.at_heads))
-    return head_vectors(model, layer, slot, x, places.at_heads, slice(None))
+        return ungrouped(
+            model.config, head_vectors(model, layer, slot, x=x, at_heads=places.at_heads)
+        )
+    return head_vectors(model, layer, slot, x=x, at_heads=places.at_heads, heads=slice(None))

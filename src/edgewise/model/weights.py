@@ -7,15 +7,18 @@ interpretability researchers know by heart.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from edgewise.errors import SettingError, UnsupportedModel
+from edgewise.errors import ModelUnavailable, SettingError, UnsupportedModel
 from edgewise.model.config import ModelConfig
 from edgewise.model.parts import NORMS
+
+Device = torch.device | str | None
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class Expected:
 def schema(config: ModelConfig) -> dict[str, Expected]:
     """Every tensor that a model of this configuration has or may have."""
     c = config
-    has_affine = NORMS[c.norm][1]
+    has_affine = NORMS[c.norm].affine
 
     def norm(name: str) -> dict[str, Expected]:
         if not has_affine:
@@ -50,7 +53,7 @@ def schema(config: ModelConfig) -> dict[str, Expected]:
             if letter != "V" and c.qk_norm != "none":
                 width = (c.d_head,) if c.qk_norm == "head" else (heads, c.d_head)
                 tensors[f"{at}.attn.norm_{letter}.w"] = Expected(width)
-                if c.norm.startswith("layernorm"):
+                if NORMS[c.norm].kind == "layer":
                     tensors[f"{at}.attn.norm_{letter}.b"] = Expected(width, True)
         tensors[f"{at}.attn.W_O"] = Expected((c.n_heads, c.d_head, c.d_model))
         if not c.post_norm:
@@ -101,13 +104,13 @@ def check_weights(config: ModelConfig, weights: Mapping[str, Tensor], source: st
     dtypes = sorted({str(tensor.dtype) for tensor in weights.values()})
     if len(dtypes) > 1:
         raise UnsupportedModel(f"{source}: its tensors are {' and '.join(dtypes)}; use one dtype.")
-    places: dict[str, set[str]] = {}
+    devices: dict[str, set[str]] = {}
     for name, tensor in weights.items():
-        places.setdefault(part_of(name), set()).add(str(tensor.device))
-    for part, found in places.items():
-        if len(found) > 1:
+        devices.setdefault(part_of(name), set()).add(str(tensor.device))
+    for part, lying in devices.items():
+        if len(lying) > 1:
             raise UnsupportedModel(
-                f"{source}: {part} lies on {' and '.join(sorted(found))}. Layers may lie on "
+                f"{source}: {part} lies on {' and '.join(sorted(lying))}. Layers may lie on "
                 "several devices, each on one."
             )
 
@@ -130,11 +133,11 @@ def _faults(expected: Mapping[str, Expected], weights: Mapping[str, Tensor]) -> 
             hint = f" (did you mean {near[0]}?)" if near else ""
             yield f"{name} is not a tensor of this architecture{hint}"
             continue
-        found, shape = tuple(tensor.shape), expected[name].shape
-        if found != shape:
+        size, shape = tuple(tensor.shape), expected[name].shape
+        if size != shape:
             hint = " (its transpose fits: torch's linear layers are [out, in], ours [in, out])"
-            turned = len(found) > 1 and (*found[:-2], found[-1], found[-2]) == shape
-            yield f"{name} is {found}, expected {shape}{hint if turned else ''}"
+            turned = len(size) > 1 and (*size[:-2], size[-1], size[-2]) == shape
+            yield f"{name} is {size}, expected {shape}{hint if turned else ''}"
 
 
 def heads_that_read(
@@ -168,3 +171,86 @@ def _check_heads(weight: Tensor, n_heads: int, dim: int) -> None:
             f"a matrix {tuple(weight.shape)} cannot be split into {n_heads} heads: it has {size} "
             f"{what}. A linear layer of torch is [out, in]."
         )
+
+
+def check_finite(weights: Mapping[str, Tensor], name: str) -> None:
+    """Raise `ModelUnavailable` that names the first weights that hold NaN or infinity."""
+    faults = []
+    for key, weight in weights.items():
+        values = weight.detach()
+        if values.sum(dtype=torch.promote_types(values.dtype, torch.float32)).isfinite():
+            continue  # a sum is cheap, and shows every number that is not finite
+        counts = {"NaN": int(values.isnan().sum()), "infinite": int(values.isinf().sum())}
+        if any(counts.values()):
+            faults.append(
+                f"{key} holds {' and '.join(f'{n:,} {k}' for k, n in counts.items() if n)}"
+            )
+    if faults:
+        more = f", and {len(faults) - 1} more tensors are like it" if len(faults) > 1 else ""
+        raise ModelUnavailable(
+            f"{name}: the tensor {faults[0]}{more}. Every output that meets them is no number. "
+            "The file is damaged, its training diverged, or its numbers were too large for "
+            "float16: take the original, in bfloat16 or float32."
+        )
+
+
+# --- where weights lie
+
+
+def moved(
+    weights: Mapping[str, Tensor], dtype: torch.dtype | None, device_of: Callable[[str], Device]
+) -> dict[str, Tensor]:
+    """Weights in another dtype, each on the device for its name; None leaves as it is.
+
+    Weights that are views of one tensor stay so, if they go to one place.
+    """
+    done: dict[tuple[int, str], Tensor] = {}
+    result = {}
+    for name, tensor in weights.items():
+        storage, device = tensor.untyped_storage(), device_of(name)
+        if storage.nbytes() > 4 * tensor.numel() * tensor.element_size():
+            result[name] = tensor.to(dtype=dtype, device=device)  # a small view of a large file
+            continue
+        key = (storage.data_ptr(), str(device))
+        if key not in done:
+            whole = tensor.new_empty(0).set_(storage)
+            done[key] = whole.to(dtype=dtype, device=device)
+        view = tensor.size(), tensor.stride(), tensor.storage_offset()
+        result[name] = done[key].as_strided(*view)
+    return result
+
+
+def gathered(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """With everything but layers where the token embeddings are."""
+    home = weights["embed.W_E"].device
+    return {n: t.to(home) if part_of(n) == "the stream" else t for n, t in weights.items()}
+
+
+def layers_in_turn(
+    weights: Mapping[str, Tensor], devices: Sequence[torch.device]
+) -> dict[str, torch.device]:
+    """A device for each part of a model: layers in their order, of equal bytes on each device.
+
+    What is not a layer, "the stream", lies on the first, and counts there.
+    """
+    sizes: dict[str, int] = {}
+    seen: set[int] = set()
+    for name, tensor in weights.items():
+        if tensor.data_ptr() not in seen:  # a tied unembedding is no second copy
+            seen.add(tensor.data_ptr())
+            part = part_of(name)
+            sizes[part] = sizes.get(part, 0) + tensor.numel() * tensor.element_size()
+    layers = sorted((p for p in sizes if p.startswith("blocks.")), key=lambda p: int(p[7:]))
+    placed: dict[str, torch.device] = {"the stream": devices[0]}
+    left = sum(sizes.values())
+    filled = sum(size for part, size in sizes.items() if part not in layers)
+    at = 0
+    for n, layer in enumerate(layers):
+        waiting = len(devices) - at - 1  # devices that have nothing yet
+        is_full = filled + sizes[layer] / 2 > left / (waiting + 1)
+        must = len(layers) - n <= waiting
+        if waiting and (must or (is_full and filled)) and n:
+            left, filled, at = left - filled, 0, at + 1
+        placed[layer] = devices[at]
+        filled += sizes[layer]
+    return placed

@@ -7,7 +7,7 @@ from edgewise.patching.ablation import (
     AblationKind,
     ablation_named,
 )
-from edgewise.patching.accuracy import Accuracy, accuracy_of, judged
+from edgewise.patching.accuracy import Accuracy, accuracy_of, plain_accuracy
 from edgewise.patching.evaluator import Batch, Evaluator, answer_rows
 from edgewise.patching.readers import AblatedValues, CircuitReader, RecordingReader
 
@@ -25,5 +25,5 @@ __all__ = [
     "ablation_named",
     "accuracy_of",
     "answer_rows",
-    "judged",
+    "plain_accuracy",
 ]

@@ -148,8 +148,8 @@ class AblationSource:
             self._model,
             batch.corrupted.to(device),
             batch.real.to(device),
-            self._graph,
-            CleanReader(),
+            graph=self._graph,
+            reader=CleanReader(),
             position_permutation=None if order is None else torch.tensor(order),
         )
         return outputs.senders
@@ -157,7 +157,7 @@ class AblationSource:
     def _clean(self, batch: PromptPairs) -> SenderOutputs:
         device = self._model.device
         tokens, real = batch.clean.to(device), batch.real.to(device)
-        return run(self._model, tokens, real, self._graph, CleanReader())[1].senders
+        return run(self._model, tokens, real, graph=self._graph, reader=CleanReader())[1].senders
 
     def _vectors(self, batch: PromptPairs, values: AblatedValues) -> Mapping[Site, Tensor]:
         empty = Circuit(self._graph, self._graph.is_switch)
@@ -165,7 +165,13 @@ class AblationSource:
         dtype = self._model.dtype
         recorder = RecordingReader(CircuitReader(empty, values, batch, dtype, device))
         self._work.forward_passes += 1
-        run(self._model, batch.clean.to(device), batch.real.to(device), self._graph, recorder)
+        run(
+            self._model,
+            batch.clean.to(device),
+            batch.real.to(device),
+            graph=self._graph,
+            reader=recorder,
+        )
         return recorder.vectors
 
 

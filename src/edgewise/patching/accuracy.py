@@ -88,15 +88,15 @@ def accuracy_of(model: Model, pairs: PromptPairs, kept: Rows | None = None) -> A
     or taken away, where the share is below `LOW` (not in a chat: its template says where BOS is).
     Raises `MetricError`.
     """
-    found = judged(model, pairs, kept)
-    if found is None or not found.low or found.bos is None or pairs.chat:
-        return found
-    other = _without_bos(pairs) if found.bos else _with_bos(pairs, model)
-    again = None if other is None else judged(model, other)
-    return replace(found, other_bos=None if again is None else again.share)
+    accuracy = plain_accuracy(model, pairs, kept)
+    if accuracy is None or not accuracy.low or accuracy.bos is None or pairs.chat:
+        return accuracy
+    retried = _without_bos(pairs) if accuracy.bos else _with_bos(pairs, model)
+    again = None if retried is None else plain_accuracy(model, retried)
+    return replace(accuracy, other_bos=None if again is None else again.share)
 
 
-def judged(model: Model, pairs: PromptPairs, kept: Rows | None = None) -> Accuracy | None:
+def plain_accuracy(model: Model, pairs: PromptPairs, kept: Rows | None = None) -> Accuracy | None:
     """How often the model is right on prompts as they are begun. Raises `MetricError`."""
     metrics: list[Metric | None] = [METRICS["accuracy"]]
     if pairs.answers is None:
@@ -158,7 +158,7 @@ def _begins_with_bos(model: Model, pairs: PromptPairs) -> bool | None:
 def _without_bos(pairs: PromptPairs) -> PromptPairs | None:
     """Prompts without their first token; None where an answer is read there."""
     cut = slice(1 if pairs.padding == "right" else 0, None)
-    other = replace(
+    without = replace(
         pairs,
         clean=pairs.clean[:, cut],
         corrupted=None,
@@ -166,7 +166,7 @@ def _without_bos(pairs: PromptPairs) -> PromptPairs | None:
         lengths=pairs.lengths - 1,
         spans=None,
     )
-    return other if (other.answer_at & other.real).sum() == pairs.answer_at.sum() else None
+    return without if (without.answer_at & without.real).sum() == pairs.answer_at.sum() else None
 
 
 def _with_bos(pairs: PromptPairs, model: Model) -> PromptPairs | None:

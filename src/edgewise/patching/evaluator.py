@@ -115,7 +115,7 @@ class Evaluator:
         for batch in self.batches:
             reader = CircuitReader(circuit, batch.ablation, batch.pairs, self.model.dtype, device)
             tokens, real = batch.pairs.clean.to(device), batch.pairs.real.to(device)
-            final, _ = run(self.model, tokens, real, self.graph, reader)
+            final, _ = run(self.model, tokens, real, graph=self.graph, reader=reader)
             self.work.forward_passes += 1
             yield batch, final
 
@@ -130,7 +130,7 @@ class Evaluator:
         """What metrics compare with on a micro-batch: the target's logits, or the full model's."""
         model = self.model if self.target is None else self.target
         tokens, real = pairs.clean.to(model.device), pairs.real.to(model.device)
-        final, _ = run(model, tokens, real, self.graph, CleanReader())
+        final, _ = run(model, tokens, real, graph=self.graph, reader=CleanReader())
         self.work.forward_passes += 1
         logits = logits_of(model, final[pairs.answer_at.to(model.device)])
         return logits.to(self.model.device)

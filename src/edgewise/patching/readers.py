@@ -74,9 +74,9 @@ class CircuitReader:
         """Make ready what a site reads, and the others that see the same senders."""
         together = _same_senders(site) if self._graph.split_qkv else (site,)
         columns = {s: self._graph.columns(s) for s in together}
-        wanted = [s for s in together if self._removed[:, :, columns[s]].any()]
+        lacking = [s for s in together if self._removed[:, :, columns[s]].any()]
         kept, removed = (
-            torch.cat([edges[:, :, columns[s]] for s in wanted], dim=2)
+            torch.cat([edges[:, :, columns[s]] for s in lacking], dim=2)
             for edges in (self._kept, self._removed)
         )
         self._differences.take(outputs)
@@ -85,8 +85,8 @@ class CircuitReader:
         else:
             base, edges, sign = self._differences.ablation_stream(outputs), kept, 1
         total = self._sum(sign * edges, base, len(outputs.senders))
-        parts = total.split([columns[s].stop - columns[s].start for s in wanted])
-        self._ready = dict(zip(wanted, parts, strict=True))
+        parts = total.split([columns[s].stop - columns[s].start for s in lacking])
+        self._ready = dict(zip(lacking, parts, strict=True))
 
     def _sum(
         self,
@@ -106,9 +106,9 @@ class CircuitReader:
         if self._at is None:
             return (weights[0] @ differences.flatten(1)).view(shape).add_(base)
         total = base.repeat(shape[0], 1, 1, 1)
-        for some, at in zip(weights, self._at, strict=True):
+        for signs_at, at in zip(weights, self._at, strict=True):
             here = differences[:, at]  # [sender place d_model]
-            total[:, at] += (some @ here.flatten(1)).unflatten(1, here.shape[1:])
+            total[:, at] += (signs_at @ here.flatten(1)).unflatten(1, here.shape[1:])
         return total
 
     def vector(self, site: Site, fresh: Vectors) -> Vectors:

@@ -16,7 +16,7 @@ from edgewise.data import PromptPairs
 from edgewise.errors import ProblemError, SettingError
 from edgewise.graph import Graph
 from edgewise.model import Model
-from edgewise.model.programs import Program, bundled_program
+from edgewise.model.bundled import Program, bundled_program
 from edgewise.patching import Ablation, ablation_named
 from edgewise.problem import Problem
 from edgewise.tasks.published import PUBLISHED, published_circuit

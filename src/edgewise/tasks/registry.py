@@ -8,7 +8,7 @@ from edgewise.arguments import check_seed
 from edgewise.errors import SettingError, quoted, unknown_name
 from edgewise.metrics import Metric
 from edgewise.model import BUNDLED, Model, load_model
-from edgewise.model.programs import PROGRAMS, bundled_program
+from edgewise.model.bundled import PROGRAMS, bundled_program
 from edgewise.patching import Ablation
 from edgewise.tasks.compiled import (
     make_gate_task,
