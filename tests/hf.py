@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -123,6 +124,27 @@ def hf_model(
     if hasattr(config, "num_experts_per_tok"):  # the fast experts want widths of multiples of 16
         module.config._experts_implementation = "eager"
     return module.to(dtype).eval()
+
+
+def gpt2(**config: Any) -> Any:
+    """A random GPT-2 with random biases and norms, in float64."""
+    torch.manual_seed(0)
+    shape = {"n_layer": 2, "n_head": 2, "n_embd": 12, "vocab_size": 19, "n_positions": 14}
+    special = {"bos_token_id": 0, "eos_token_id": 1}
+    module = transformers.GPT2LMHeadModel(transformers.GPT2Config(**shape, **special, **config))
+    for parameter in module.parameters():
+        torch.nn.init.normal_(parameter, mean=0.1, std=0.4)
+    return module.double().eval()
+
+
+def llama_folder(folder: Path, **config: Any) -> Path:
+    """A tiny Llama saved as a checkpoint."""
+    shape = {"num_hidden_layers": 1, "hidden_size": 8, "intermediate_size": 8, "vocab_size": 31}
+    shape |= {"num_attention_heads": 2, "max_position_embeddings": 16}
+    torch.manual_seed(0)
+    module = transformers.LlamaForCausalLM(transformers.LlamaConfig(**{**shape, **config}))
+    module.save_pretrained(folder)
+    return folder
 
 
 @cache

@@ -86,18 +86,6 @@ def test_the_layout_is_theirs(graph, saved):
     )
 
 
-def test_facts_about_the_layout():
-    rows, columns = names(SMALL)
-    assert (len(rows), len(columns)) == (7, 15)
-    assert (SMALL.n_edges, Graph.build(2, 2, parallel=True).n_edges) == (46, 42)
-    for name, place in (
-        ("input->m0", (0, 6)),
-        ("m0->a1.h1<v>", (3, 12)),
-        ("a1.h1->m1", (5, 13)),
-    ):
-        assert SMALL.index(name) == place
-
-
 def test_scores_alone_are_no_circuit(saved):
     nothing = torch.zeros(7, 15, dtype=torch.bool)
     for content in (document(), tensors(edges_in_graph=nothing)):

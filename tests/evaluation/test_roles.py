@@ -124,7 +124,13 @@ def test_attention_is_that_of_plain_loops(shape, padding):
 
 def _pattern(model: ew.Model, row: torch.Tensor, layer: int, h: int) -> list[list[float]]:
     reader = RecordingReader(CleanReader())
-    run(model, row[None], torch.ones(1, len(row), dtype=torch.bool), model.graph, reader)
+    run(
+        model,
+        row[None],
+        torch.ones(1, len(row), dtype=torch.bool),
+        graph=model.graph,
+        reader=reader,
+    )
     q, k = (reader.vectors[Site(layer, slot)][h, 0] for slot in ("q", "k"))
     rows = []
     for p in range(len(row)):
@@ -145,7 +151,7 @@ def test_the_effect_is_what_removal_changes_with_the_norm_held(shape):
     heads = {head.head: head.effect for head in (*found.heads, *found_up.heads)}
     assert set(heads) == {"a0.h0", "a0.h1"}
     real = torch.ones(3, 6, dtype=torch.bool)
-    final, outputs = run(model, pairs.clean, real, model.graph, CleanReader())
+    final, outputs = run(model, pairs.clean, real, graph=model.graph, reader=CleanReader())
     x = final[:, -1]
     ids = torch.stack([pairs.answers[:, 0], pairs.wrong[:, 0]], dim=1)
     for name, effect in heads.items():

@@ -4,8 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import settings
 from torch import Tensor
 
 from edgewise.errors import MetricError, UnknownName
@@ -126,70 +125,7 @@ def test_a_prompts_number_is_the_mean_over_its_answer_positions(name):
     assert found == pytest.approx(expected, rel=1e-12, abs=1e-12)
 
 
-@pytest.mark.parametrize("name", METRICS)
-def test_more_padding_of_the_answers_changes_nothing(name):
-    circuit, full = draw(8)
-    plain = rows_of(full, None, ANSWERS, WRONG)
-    empty = torch.full((5, 2), -1)
-    padded = AnswerRows(
-        plain.prompt,
-        full,
-        torch.cat([empty, plain.answers, empty], dim=1),
-        torch.cat([empty, plain.wrong, empty], dim=1),
-    )
-    metric = METRICS[name]
-    found = metric.per_prompt(circuit, padded, 5)
-    assert torch.allclose(found, metric.per_prompt(circuit, plain, 5), rtol=1e-14, atol=1e-14)
-
-
-def test_small_cases_by_hand():
-    """Two tokens with logits 0 and log 3: probabilities 1/4 and 3/4."""
-    logits = torch.tensor([[0.0, math.log(3)]], dtype=torch.float64)
-    full = torch.zeros_like(logits)
-    rows = rows_of(full, None, [[1]], [[0]])
-    expected = {
-        "kl": 0.5 * math.log(0.5 / 0.25) + 0.5 * math.log(0.5 / 0.75),
-        "logit-diff": math.log(3),
-        "logit-margin": math.log(3),
-        "prob-diff": 0.5,
-        "nll": math.log(4 / 3),
-        "match-nll": math.log(4 / 3) - math.log(2),
-        "accuracy": 1.0,
-        "fraction-correct": 1.0,
-        "l2": math.log(3) ** 2 / 2,
-    }
-    for name, value in expected.items():
-        assert METRICS[name].per_prompt(logits, rows, 1).item() == pytest.approx(value, rel=1e-14)
-
-
 # --- properties
-
-
-@fixed
-@given(st.integers(0, 10**6))
-def test_kl_is_never_negative_and_zero_only_for_the_model_itself(seed):
-    circuit, full = draw(seed)
-    metric = METRICS["kl"]
-    assert (metric.per_prompt(circuit, rows_of(full), 5) > 0).all()
-    assert torch.equal(metric.per_prompt(full, rows_of(full), 5), torch.zeros(5).double())
-    assert metric.per_prompt(full + 5, rows_of(full), 5).abs().max() < 1e-14  # a shift is nothing
-
-
-@fixed
-@given(st.integers(0, 10**6), st.sampled_from(sorted(set(METRICS) - {"l2"})))
-def test_a_constant_added_to_all_logits_changes_nothing(seed, name):
-    circuit, full = draw(seed)
-    rows, shifted = (rows_of(f, None, ANSWERS, WRONG) for f in (full, full - 3.0))
-    metric = METRICS[name]
-    found = metric.per_prompt(circuit + 2.0, shifted, 5)
-    assert torch.allclose(found, metric.per_prompt(circuit, rows, 5), atol=1e-12)
-
-
-@pytest.mark.parametrize("name", ["kl", "match-nll", "l2"])
-def test_metrics_against_the_full_model_are_zero_for_the_full_model(name):
-    _, full = draw(1)
-    found = METRICS[name].per_prompt(full, rows_of(full, None, ANSWERS, WRONG), 5)
-    assert torch.equal(found, torch.zeros(5).double())
 
 
 def test_large_logits_do_not_overflow():
@@ -265,14 +201,6 @@ def test_a_better_circuit_has_a_lower_loss(name):
     assert metric.loss_sign * good < metric.loss_sign * bad
 
 
-@pytest.mark.parametrize("name", METRICS)
-def test_a_metric_runs_on_what_it_says_it_needs_alone(name):
-    circuit, full = draw(6)
-    given_ = {"answers": ANSWERS, "wrong": WRONG}
-    rows = rows_of(full, **{need: given_[need] for need in METRICS[name].needs})
-    assert METRICS[name].per_prompt(circuit, rows, 5).isfinite().all()
-
-
 # --- a metric of one's own, and names
 
 
@@ -291,13 +219,6 @@ def test_a_metric_of_ones_own_has_its_own_direction():
     metric = Metric("margin", "logits", higher_is_better=True, function=first_logit)
     assert metric_named(metric) is metric
     assert metric.loss_sign == -1
-
-
-def test_a_function_may_count_in_whole_numbers_or_truth_values():
-    circuit, full = draw(9)
-    for function in (lambda x, rows: x[:, 0] > 0, lambda x, rows: (x[:, 0] > 0).long()):
-        found = metric_named(function).per_prompt(circuit, rows_of(full), 5)
-        assert torch.equal(found, (circuit[:, 0] > 0).double())
 
 
 @pytest.mark.parametrize(
@@ -334,18 +255,9 @@ def test_an_unknown_metric_brings_suggestions():
 # --- not finite
 
 
-def test_finite_values_pass():
-    assert check_finite("kl", torch.tensor([0.0, -1e30])) is None
-
-
 def test_what_is_not_finite_is_named_by_prompt():
     values = torch.tensor([1.0, torch.nan, 2.0, torch.inf])
     with pytest.raises(MetricError, match=r"'kl' is nan for 2 of 4 prompts \(prompt 1, 3\)\."):
         check_finite("kl", values)
     with pytest.raises(MetricError, match=r"'x' is -inf for 1 of 1 prompts \(prompt 0\)\."):
         check_finite("x", torch.tensor([-torch.inf]))
-
-
-def test_many_prompts_are_not_all_listed():
-    with pytest.raises(MetricError, match=r"9 of 9 prompts \(prompt 0, 1, 2, 3, 4, …\)"):
-        check_finite("kl", torch.full((9,), torch.nan))

@@ -210,7 +210,7 @@ class NativeModel(nn.Module):
         from edgewise.model.runtime import CleanReader, run
 
         (ours,) = self.ours
-        final, _ = run(ours, tokens, attention_mask.bool(), ours.graph, CleanReader())
+        final, _ = run(ours, tokens, attention_mask.bool(), graph=ours.graph, reader=CleanReader())
         return self.head(self.ln_out(final))
 
 

@@ -15,7 +15,6 @@ from edgewise.model.outputs import Outputs
 from edgewise.model.runtime import CleanReader, logits_of
 from edgewise.model.runtime import run as run_model
 from edgewise.patching import CircuitReader
-from family_cli import runs_by_command_line
 from family_oracle import run_circuit
 from hf import CASES, MIXED, loaded
 from models import random_circuit, random_pairs
@@ -183,7 +182,7 @@ def test_atp_star_scores_what_heads_mix_without_the_edge(case):
             weights["embed.W_E"].requires_grad_()
             watched = ew.Model(model.config, weights)
             final, _ = run_model(
-                watched, pairs.clean, pairs.real, graph, CleanReader(), outputs=clean
+                watched, pairs.clean, pairs.real, graph=graph, reader=CleanReader(), outputs=clean
             )
             logits = logits_of(model, final[pairs.answer_at])
             values = problem.metric.per_prompt(logits, batch.rows, len(pairs))
@@ -197,7 +196,7 @@ def test_atp_star_scores_what_heads_mix_without_the_edge(case):
             circuit = ew.Circuit.full(graph).without(edge)
             reader = CircuitReader(circuit, batch.ablation, pairs, model.dtype, model.device)
             less = Mixing(graph)
-            run_model(model, pairs.clean, pairs.real, graph, reader, outputs=less)
+            run_model(model, pairs.clean, pairs.real, graph=graph, reader=reader, outputs=less)
             expected = ((less.z[layer] - clean.z[layer].detach()) * slopes[layer]).sum()
             assert scores.of(edge) == pytest.approx(float(expected), abs=1e-9)
 
@@ -220,14 +219,3 @@ def test_all_attributions_agree_on_a_small_change(case):
         for method in (ew.eap, ew.eap_ig, ew.atp_star):
             found = method(problem, edges=1).scores.values
             close(found, exact, tolerance=1e-4 * float(exact.abs().max()))
-
-
-@pytest.mark.parametrize("case", some(CASES))
-def test_the_command_line_finds_circuits_and_draws_them(case, tmp_path):
-    """ACDC, EAP-IG and SP end to end; of all families in `scripts/prove_families.py`."""
-    module, _ = loaded(case)
-    runs = runs_by_command_line(module, tmp_path)
-    assert runs["eap-ig"].circuit.n_edges == 20
-    for method, run in runs.items():
-        assert run.circuit.graph == loaded(case)[1].graph
-        assert "<svg" in (tmp_path / f"{method}.html").read_text()

@@ -152,13 +152,6 @@ def test_digits_are_cut_before_spaces_where_the_file_says_so(tmp_path):
     assert pieces(tmp_path, "a  12", tokenizer__ggml__pre="smollm") == ["a", "ĠĠ", "1", "2"]
 
 
-def test_a_file_without_a_tokenizer(tmp_path):
-    assert (
-        ew.load_model(write_gguf(tmp_path / "x.gguf", module_of(), tokenizer=None)).tokenizer
-        is None
-    )
-
-
 # --- where it is, and the command line
 
 
@@ -196,13 +189,6 @@ def test_files_that_are_none(tmp_path, content, message):
     with pytest.raises(ew.EdgewiseError, match=message) as caught:
         ew.load_model(file)
     assert len(str(caught.value)) < 500
-
-
-def test_a_file_that_ends_early_is_broken(tmp_path):
-    file = write_gguf(tmp_path / "x.gguf", module_of())
-    file.write_bytes(file.read_bytes()[:-5000])
-    with pytest.raises(UnsupportedModel, match="is broken"):
-        ew.load_model(file)
 
 
 def test_what_must_be_installed_is_said(tmp_path, monkeypatch):

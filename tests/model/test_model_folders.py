@@ -5,24 +5,19 @@ import random
 import warnings
 
 import pytest
-import torch
 import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 import edgewise as ew
 from edgewise.errors import UnsupportedModel
 from fuzz import mutant, unanswered
+from hf import llama_folder
 
 
 @pytest.fixture
 def folder(tmp_path):
-    torch.manual_seed(0)
-    config = transformers.LlamaConfig(
-        num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1, hidden_size=8,
-        intermediate_size=8, vocab_size=40, max_position_embeddings=16, bos_token_id=0,
-        eos_token_id=1,
-    )  # fmt: skip
-    transformers.LlamaForCausalLM(config).save_pretrained(tmp_path)
+    special = {"num_key_value_heads": 1, "vocab_size": 40, "bos_token_id": 0, "eos_token_id": 1}
+    llama_folder(tmp_path, **special)
     words = {f"w{i}": i for i in range(39)} | {"[UNK]": 39}
     tokenizer = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()

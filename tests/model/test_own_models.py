@@ -55,18 +55,6 @@ def test_a_wrong_tensor_is_not_blamed_on_the_configuration():
         ew.Model.from_torch(ours.config, weights, source=ours)
 
 
-@pytest.mark.parametrize(
-    ("config", "message"),
-    [
-        ({"norm": "none", "qk_norm": "head"}, "have weights, which 'none' has not"),
-        ({"norm": "layernorm", "qk_norm": "layer"}, "whole layers are RMSNorms, not 'layernorm'"),
-    ],
-)
-def test_norms_of_queries_that_the_runtime_does_not_compute(config, message):
-    with pytest.raises(UnsupportedModel, match=message):
-        random_model(**config)
-
-
 def test_every_head_may_have_a_norm_of_its_own():
     """As in StableLM: equal weights make it the norm that all heads share."""
     for norm in ("layernorm", "rmsnorm"):

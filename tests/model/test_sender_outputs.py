@@ -17,7 +17,7 @@ def random_outputs(seed, options, shape="gpt2"):
     graph = ew.Graph.of(model, **options)
     pairs = random_pairs(model, seed)
     with torch.no_grad():
-        _, outputs = run(model, pairs.clean, pairs.real, graph, CleanReader())
+        _, outputs = run(model, pairs.clean, pairs.real, graph=graph, reader=CleanReader())
     return outputs.senders, graph
 
 

@@ -206,17 +206,3 @@ def test_what_does_not_fit(capsys, more, message):
     code, _, err = edgewise(capsys, "tasks", "check", *more)
     assert code == 2
     assert message in " ".join(err.split())
-
-
-def test_show_has_bos_and_accuracy_with_a_model(capsys):
-    out = ok(capsys, "tasks", "show", "induction", "--model", "small-lm", "--n", "1")
-    assert "<bos>" in out
-    assert "of 50 prompts (the most likely token is the prompt's own next one)." in out
-    ask = ("tasks", "show", "induction", "--model", "small-lm", "--n", "1", "--no-bos", "--json")
-    found = json.loads(ok(capsys, *ask))
-    assert "<bos>" not in found["samples"][0]["clean"]
-    assert found["accuracy"]["n_prompts"] == 50
-    # Some templates have fewer prompts than is usual.
-    ask = ("tasks", "show", "capitals", "--template", "plain", "--model", "small-lm", "--json")
-    assert json.loads(ok(capsys, *ask))["accuracy"]["n_prompts"] == 3
-    assert "right on" not in ok(capsys, "tasks", "show", "ioi")

@@ -4,7 +4,6 @@ import pytest
 import torch
 
 import edgewise as ew
-from edgewise.graph import Site
 from edgewise.model.runtime import CleanReader, run
 from models import SHAPES, random_circuit, random_model, random_pairs
 
@@ -58,7 +57,9 @@ def test_empty_circuit_with_mean_ablation_reads_mean_senders(ablation):
     for prompts in (None, other):
         problem = ew.Problem(model, pairs, "kl", ew.Ablation(ablation, prompts=prompts))
         tokens = (prompts or pairs).clean
-        _, outputs = run(model, tokens, torch.ones_like(tokens).bool(), model.graph, CleanReader())
+        _, outputs = run(
+            model, tokens, torch.ones_like(tokens).bool(), graph=model.graph, reader=CleanReader()
+        )
         senders = outputs.senders.dense()  # [sender batch pos d_model]
         dims = (1, 2) if ablation == "mean" else (1,)
         final = senders.mean(dim=dims).sum(dim=0) + outputs.constant
@@ -75,7 +76,9 @@ def test_senders_and_constants_sum_to_the_residual_stream(shape):
     tokens = random_pairs(model).clean
     for options in ({}, {"split_heads": False}, {"split_embed": model.config.adds_positions}):
         graph = ew.Graph.of(model, **options)
-        final, outputs = run(model, tokens, torch.ones_like(tokens).bool(), graph, CleanReader())
+        final, outputs = run(
+            model, tokens, torch.ones_like(tokens).bool(), graph=graph, reader=CleanReader()
+        )
         rows = outputs.senders.dense()
         assert len(rows) == len(graph.senders)
         close(rows.sum(dim=0) + outputs.constant, final)
@@ -108,31 +111,6 @@ def test_circuits_do_not_depend_on_padding_or_batch_split(ablation):
             values.append(problem.per_prompt(circuit))
     for value in values[1:]:
         close(value, values[0])
-
-
-def test_removing_one_edge_is_path_patching_by_hand():
-    model = random_model()
-    pairs = random_pairs(model)
-    problem = ew.Problem(model, pairs, "kl", "corrupted")
-    edge = ew.Edge.parse("a0.h1->a1.h0.k")
-    real = torch.ones_like(pairs.clean).bool()
-    _, corrupted = run(model, pairs.corrupted, real, model.graph, CleanReader())
-    _, clean = run(model, pairs.clean, real, model.graph, CleanReader())
-    row = model.graph.row(edge.sender)
-    (difference,) = corrupted.senders.minus(clean.senders).dense([row])
-
-    class Patched(CleanReader):
-        def read(self, outputs, site):
-            stream = outputs.residual[None]
-            if site != Site(1, "k"):
-                return stream
-            return torch.cat([stream + difference, stream])  # head 0 patched, head 1 as it was
-
-    final, _ = run(model, pairs.clean, real, model.graph, Patched())
-    from edgewise.model.runtime import logits_of
-
-    by_hand = logits_of(model, final)
-    close(ew.run_circuit(problem, ew.Circuit.full(model.graph).without(edge)), by_hand)
 
 
 def test_a_removed_switch_is_a_replaced_vector():
