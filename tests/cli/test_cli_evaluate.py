@@ -65,13 +65,13 @@ def test_a_report_shows_the_evaluation(capsys, run, tmp_path):
     page = tmp_path / "page.html"
     assert f"wrote {page}" in ok(capsys, "evaluate", run, *FEW, "--report", page)
     text = page.read_text()
-    assert "On 50 test prompts of tracr-xproportion, zero ablation, seed 0." in text
+    assert "12 of 38 edges, on 50 test prompts of tracr-xproportion, zero ablation." in text
     assert (
         "<li>Removed one at a time, 8 of its 12 edges are needed, 4 make no difference.</li>"
         in text
     )
-    assert "random, connected, seed 0" in text
-    assert "Completeness: the worst of 2 sets" in text
+    assert "Random circuits of 12 edges, seed 0" in text
+    assert "Nodes knocked out: the worst of 2 sets, seed 0" in text
     assert "Other measurements" not in text
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from edgewise.evaluation import Comparison
 from edgewise.reporting.markup import el, join
 from edgewise.reporting.page import document
-from edgewise.reporting.result_page import table_section
 from edgewise.reporting.side_by_side import side_by_side
+from edgewise.reporting.tables import table_section
 
 
 def comparison_page(comparison: Comparison) -> str:

@@ -1,14 +1,16 @@
-"""What was measured: faithfulness with its spread, and the recovery of a published circuit."""
+"""What was measured: faithfulness with its spread, recovery of a known circuit, evaluations."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
+from edgewise.evaluation import Curve, Evaluation, Recovery
 from edgewise.reporting.markup import Markup, el
 from edgewise.reporting.prompts import prompt_plot
-from edgewise.reporting.tables import data_table, facts, num
-from edgewise.reporting.text import recovery_points
+from edgewise.reporting.scatter import chart_figure
+from edgewise.reporting.tables import facts, table_section
 from edgewise.run import Run
 from edgewise.tables import number, percent
 
@@ -61,34 +63,29 @@ def _spread(spread: Mapping[str, Any]) -> Markup:
 
 def recovery_section(run: Run) -> Markup | None:
     """The circuit beside a published one; None if there is none."""
-    points = recovery_points(run)
-    if not points:
+    found = run.measurements.get("recovery")
+    if not found:
         return None
-    columns = [("", ""), ("found", "num"), ("missed", "num"), ("others", "num")]
-    columns += [("recall", "num"), ("precision", "num"), ("false positive rate", "num")]
-    rows = [_recovery_row(what, point[what]) for point in points for what in ("edges", "nodes")]
-    found = run.measurements["recovery"]
-    note = (
-        f"Pessimistic area under the curve: edges {number(found['edge_auc'])}, "
-        f"nodes {number(found['node_auc'])}."
-    )
+    (table,) = Recovery.from_json(found).tables()
+    return table_section(replace(table, title="Recovery of the published circuit"))
+
+
+def evaluation_section(run: Run) -> Markup | None:
+    """What `ew.evaluate` said of the circuit, on which prompts, and its tables; None without it."""
+    document = run.measurements.get("evaluation")
+    if not document:
+        return None
+    result = Evaluation.from_json(document)
+    curve = None
+    if document.get("curve"):
+        curve = Curve.from_json(document["curve"])
+    tables = [table for part in (result, curve) if part for table in part.tables()]
+    charts = [chart_figure(chart) for chart in (curve.charts() if curve else ())]
     return el(
         "section",
-        el("h3", "Recovery of the published circuit"),
-        data_table(columns, rows),
-        el("p", note, class_="note"),
-    )
-
-
-def _recovery_row(what: str, confusion: Mapping[str, Any]) -> Markup:
-    found, total = confusion["true_positives"], confusion["n_true"]
-    return el(
-        "tr",
-        el("td", what),
-        num(found, f"{found:,} of {total:,}"),
-        num(total - found, f"{total - found:,}"),
-        num(confusion["false_positives"], f"{confusion['false_positives']:,}"),
-        num(confusion["tpr"], percent(confusion["tpr"])),
-        num(confusion["precision"], percent(confusion["precision"])),
-        num(confusion["fpr"], percent(confusion["fpr"])),
+        el("h3", "Evaluation"),
+        el("p", f"{result.title}.", class_="note"),
+        el("ul", *(el("li", sentence) for sentence in result.sentences())),
+        *charts,
+        *(table_section(table) for table in tables),
     )

@@ -9,10 +9,13 @@ from importlib.resources import files
 from edgewise.reporting.charts import trace_charts
 from edgewise.reporting.details import details_section
 from edgewise.reporting.drawing import drawing
-from edgewise.reporting.evaluation import evaluation_section
 from edgewise.reporting.groups import Given, groups_of
 from edgewise.reporting.markup import Markup, el, join
-from edgewise.reporting.measurements import faithfulness_section, recovery_section
+from edgewise.reporting.measurements import (
+    evaluation_section,
+    faithfulness_section,
+    recovery_section,
+)
 from edgewise.reporting.tables import data_table, decisions, groups_table, kept_edges, num
 from edgewise.reporting.text import settings_line, verdict
 from edgewise.run import Run
