@@ -63,7 +63,7 @@ from edgewise.evaluation.resampling import (
 from edgewise.graph import Edge, Graph
 from edgewise.methods import AnyMethod, OnProgress, ignore_progress, method_of
 from edgewise.problem import Problem, check_is_problem
-from edgewise.tables import Chart, Column, Table, count
+from edgewise.tables import Column, Table, count
 
 
 def worst_vote(p: float, n_prompts: int, size: int, deleted: int, added: int = 0) -> float:
@@ -215,10 +215,6 @@ class Certified(SavedRecord):
             for vote in self.table
         )
         return (Table(f"Votes of subsamples of {count(self.size, 'prompt')}", columns, rows),)
-
-    def charts(self) -> tuple[Chart, ...]:
-        """None: the table says it."""
-        return ()
 
     @classmethod
     def from_json(cls, document: Any, *, source: str = "certified") -> Certified:

@@ -11,7 +11,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -26,7 +27,7 @@ from edgewise.evaluation.records import Record
 from edgewise.graph import Node, Sender
 from edgewise.methods import OnProgress, Progress, ignore_progress
 from edgewise.problem import Problem, problem_and_circuit
-from edgewise.tables import Chart, Column, Table, cell_text, count, facts, number, percent, plain
+from edgewise.tables import Column, Table, cell_text, count, facts, number, percent, plain
 
 _SHOWN = 10  # knock-outs in the table: the worst ones
 How = Literal["random", "greedy", "group"]
@@ -65,9 +66,7 @@ class Completeness(Record):
         """The knock-out in which circuit and model differ most; None if there were none."""
         return max(self.knock_outs, key=lambda k: k.incompleteness, default=None)
 
-    @property
-    def title(self) -> str:
-        return "Completeness"
+    title = "Completeness"
 
     def sentences(self) -> tuple[str, ...]:
         """What the rest keeps, and how far circuit and model differ at most."""
@@ -110,10 +109,6 @@ class Completeness(Record):
         )
         title = f"Nodes knocked out: the worst of {count(len(ranked), 'set')}, seed {self.seed}"
         return alone, Table(title, columns, rows)
-
-    def charts(self) -> tuple[Chart, ...]:
-        """None: the tables say it."""
-        return ()
 
 
 def knocked_out(circuit: Circuit, nodes: Iterable[Node | str]) -> Circuit:
@@ -161,60 +156,49 @@ def completeness(
                 raise unknown_name(f"node (of group {group!r})", name, known)
     generator = torch.Generator().manual_seed(check_seed(seed))
     drawn = _random_sets(nodes, random, generator)
-    trial = _Trials(problem, circuit, on_progress)
-    trial.total = 1 + len(drawn) + len(groups or {})
-    trial.total += sum(min(pool, len(nodes) - i) for i in range(min(greedy, len(nodes))))
+    total = 1 + len(drawn) + len(groups or {})
+    total += sum(min(pool, len(nodes) - i) for i in range(min(greedy, len(nodes))))
+    progress = (Progress(done, total, "nodes knocked out") for done in itertools.count(1))
+    full = Circuit.full(circuit.graph)
+
+    def knock_out(how: How, name: str, members: Sequence[Node]) -> KnockOut:
+        values = [problem.value(knocked_out(before, members)) for before in (circuit, full)]
+        on_progress(next(progress))
+        return KnockOut(how, name, tuple(node.name for node in members), *values)
+
     complement = faithfulness(problem, circuit.complement())
-    trial.tell("complement")
-    found = [trial.of("random", str(number), some) for number, some in enumerate(drawn)]
-    for group, members in (groups or {}).items():
-        named = set(members)
-        inside = [n for n in nodes if named & {n.name, replace(n, span=None).name}]
-        found.append(trial.of("group", group, inside))
-    found += _greedily(trial, nodes, greedy, pool, generator)
-    return Completeness(complement, tuple(found), seed)
+    on_progress(next(progress))
+    results = [knock_out("random", str(i), members) for i, members in enumerate(drawn)]
+    for group, names in (groups or {}).items():
+        inside = [n for n in nodes if {n.name, replace(n, span=None).name} & set(names)]
+        results.append(knock_out("group", group, inside))
+    results += _grown(knock_out, nodes, greedy, pool, generator)
+    return Completeness(complement, tuple(results), seed)
+
+
+def _grown(
+    knock_out: Callable[[How, str, Sequence[Node]], KnockOut],
+    nodes: Sequence[Node],
+    steps: int,
+    pool: int,
+    generator: torch.Generator,
+) -> Iterator[KnockOut]:
+    """A set that grows by the node that makes circuit and model differ most: a result per step."""
+    chosen: list[Node] = []
+    for step in range(min(steps, len(nodes))):
+        left = [node for node in nodes if node not in chosen]
+        order = torch.randperm(len(left), generator=generator)[:pool].sort().values.tolist()
+        tried = [knock_out("greedy", str(step + 1), [*chosen, left[i]]) for i in order]
+        best = max(range(len(tried)), key=lambda i: tried[i].incompleteness)
+        chosen.append(left[order[best]])
+        yield tried[best]
 
 
 def _random_sets(nodes: Sequence[Node], n: int, generator: torch.Generator) -> list[list[Node]]:
     """`n` different sets, none of them empty; all there are if those are fewer."""
-    found: dict[tuple[bool, ...], list[Node]] = {}
-    while len(found) < min(n, 2 ** len(nodes) - 1):
-        goes = tuple((torch.rand(len(nodes), generator=generator) < 0.5).tolist())
-        if any(goes):
-            found[goes] = [node for node, out in zip(nodes, goes, strict=True) if out]
-    return list(found.values())
-
-
-class _Trials:
-    """Knock-outs on one problem and circuit, counted."""
-
-    def __init__(self, problem: Problem, circuit: Circuit, on_progress: OnProgress) -> None:
-        self._problem, self._circuit, self._on_progress = problem, circuit, on_progress
-        self._full = Circuit.full(circuit.graph)
-        self.done, self.total = 0, 0
-
-    def of(self, how: How, name: str, nodes: Sequence[Node]) -> KnockOut:
-        both = (self._circuit, self._full)
-        values = [self._problem.value(knocked_out(one, nodes)) for one in both]
-        self.tell(f"{len(nodes)} nodes knocked out")
-        return KnockOut(how, name, tuple(node.name for node in nodes), *values)
-
-    def tell(self, message: str) -> None:
-        self.done += 1
-        self._on_progress(Progress(self.done, self.total, message))
-
-
-def _greedily(
-    trial: _Trials, nodes: Sequence[Node], steps: int, pool: int, generator: torch.Generator
-) -> list[KnockOut]:
-    """A set that grows by the node that makes circuit and model differ most: a result per step."""
-    chosen: list[Node] = []
-    found = []
-    for step in range(min(steps, len(nodes))):
-        left = [node for node in nodes if node not in chosen]
-        order = torch.randperm(len(left), generator=generator)[:pool].sort().values.tolist()
-        tried = [trial.of("greedy", str(step + 1), [*chosen, left[i]]) for i in order]
-        best = max(range(len(tried)), key=lambda i: tried[i].incompleteness)
-        chosen.append(left[order[best]])
-        found.append(tried[best])
-    return found
+    sets: dict[tuple[bool, ...], list[Node]] = {}
+    while len(sets) < min(n, 2 ** len(nodes) - 1):
+        chosen = tuple((torch.rand(len(nodes), generator=generator) < 0.5).tolist())
+        if any(chosen):
+            sets[chosen] = list(itertools.compress(nodes, chosen))
+    return list(sets.values())

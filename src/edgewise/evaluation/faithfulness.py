@@ -79,9 +79,7 @@ class Faithfulness(Record):
     def loss_empty(self) -> float:
         return self._sign * self.empty
 
-    @property
-    def title(self) -> str:
-        return "Faithfulness"
+    title = "Faithfulness"
 
     @property
     def axis(self) -> Column:

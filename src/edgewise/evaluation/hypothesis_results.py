@@ -10,7 +10,7 @@ from edgewise.documents import Count, Finite
 from edgewise.errors import SettingError
 from edgewise.evaluation.records import Record, SavedRecord
 from edgewise.evaluation.resampling import ProblemSummary
-from edgewise.tables import Chart, Column, Table, count
+from edgewise.tables import Column, Table, count
 
 TestName = Literal["equivalence", "independence", "minimality", "sufficiency", "partial necessity"]
 Correction = Literal["holm", "benjamini-hochberg", "none"]
@@ -27,7 +27,6 @@ class HypothesisTest(Record):
     name: TestName
     null: str
     alternative: str
-    statistic_name: str
     statistic: Finite | None
     p_value: Finite | None
     n: Count
@@ -151,7 +150,3 @@ class HypothesisTests(SavedRecord):
         ranked = sorted(self.edges, key=lambda test: -abs(test.effect))
         rows = tuple((e.edge, e.effect, e.larger_than, e.n, e.p_value, e.adjusted) for e in ranked)
         return Table("Edges", columns, rows)
-
-    def charts(self) -> tuple[Chart, ...]:
-        """None: the tables say it."""
-        return ()

@@ -23,7 +23,7 @@ from edgewise.evaluation.records import Record
 from edgewise.methods import OnProgress, Progress, ignore_progress
 from edgewise.methods.visits import visits
 from edgewise.problem import Problem, problem_and_circuit
-from edgewise.tables import Chart, Column, Table
+from edgewise.tables import Column, Table
 
 _ROUNDING = 128  # units in the last place of the loss: what sums in another order may differ by
 
@@ -70,9 +70,7 @@ class Minimality(Record):
         """The median effect; None for a circuit without edges."""
         return statistics.median(self.effects.values()) if self.effects else None
 
-    @property
-    def title(self) -> str:
-        return "Minimality"
+    title = "Minimality"
 
     def sentences(self) -> tuple[str, ...]:
         """How many edges the circuit needs."""
@@ -88,10 +86,6 @@ class Minimality(Record):
         columns = Column("edge", "name"), Column("rise of the loss without it", "number", self.unit)
         table = Table("What each edge adds", columns, tuple(self.effects.items()))
         return (table,) if self.effects else ()
-
-    def charts(self) -> tuple[Chart, ...]:
-        """None: the table says it."""
-        return ()
 
 
 def minimality(

@@ -32,7 +32,7 @@ from edgewise.evaluation.records import Record
 from edgewise.graph import Graph, Sender
 from edgewise.methods import OnProgress, Progress, ignore_progress
 from edgewise.problem import Problem, problem_and_circuit
-from edgewise.tables import Chart, Column, Table, count, number, percent
+from edgewise.tables import Column, Table, count, number, percent
 
 RandomKind = Literal["uniform", "connected"]
 _RESTARTS = 20  # of growing a connected circuit that got stuck an edge or two before its size
@@ -128,10 +128,6 @@ class RandomBand(Record):
     def tables(self) -> tuple[Table, ...]:
         """The spread of their metric."""
         return (bands_table([self]),)
-
-    def charts(self) -> tuple[Chart, ...]:
-        """None: the table says it."""
-        return ()
 
 
 def bands_table(bands: Sequence[RandomBand]) -> Table:

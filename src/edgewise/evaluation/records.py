@@ -19,15 +19,24 @@ from torch import Tensor
 from edgewise.circuit import Circuit
 from edgewise.documents import Finite, decoded, imported, read_json, write_json
 from edgewise.graph import Edge, Graph, Node
+from edgewise.tables import Chart, Table
 
 R = TypeVar("R", bound="Record")
 S = TypeVar("S", bound="SavedRecord")
 
 
 class Record:
-    """Base of frozen dataclasses that JSON holds."""
+    """Base of frozen dataclasses that JSON holds; results among them have sentences too."""
 
     _derived: ClassVar[tuple[str, ...]] = ()
+
+    def tables(self) -> tuple[Table, ...]:
+        """None, unless a result has more to say than its sentences."""
+        return ()
+
+    def charts(self) -> tuple[Chart, ...]:
+        """None, unless a result has a picture."""
+        return ()
 
     def to_json(self) -> dict[str, Any]:
         """Every field, and what follows from them."""

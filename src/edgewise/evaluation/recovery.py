@@ -95,9 +95,7 @@ class Recovery(Record):
             raise SettingError(f"there are {len(self.points)} circuits; look at `points`.")
         return self.points[0]
 
-    @property
-    def title(self) -> str:
-        return "Recovery of a known circuit"
+    title = "Recovery of a known circuit"
 
     def sentences(self) -> tuple[str, ...]:
         """What the circuit finds; or, of several, the areas under their points."""
@@ -171,9 +169,7 @@ class ScoreRecovery(Record):
     fpr: tuple[Finite, ...]
     tpr: tuple[Finite, ...]
 
-    @property
-    def title(self) -> str:
-        return "Order of edges and a known circuit"
+    title = "Order of edges and a known circuit"
 
     def sentences(self) -> tuple[str, ...]:
         """Both areas."""
@@ -181,10 +177,6 @@ class ScoreRecovery(Record):
             f"The scores' order ({self.by}): ROC AUC {number(self.roc_auc, 4)}, average precision "
             f"{number(self.average_precision, 4)}.",
         )
-
-    def tables(self) -> tuple[Table, ...]:
-        """None: the sentence says it."""
-        return ()
 
     def charts(self) -> tuple[Chart, ...]:
         """The ROC curve."""

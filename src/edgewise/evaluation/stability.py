@@ -72,7 +72,7 @@ class Inclusion(Record):
 
 @dataclass(frozen=True)
 class JaccardSpread:
-    """The Jaccard index of every pair of circuits: its mean with an interval, and its range.
+    """The Jaccard index of every pair of circuits: its mean, with an interval.
 
     `low` to `high` is an interval for the mean over pairs of endlessly many replicates: pairs share
     circuits, so its width is the jackknife's over circuits (Student's t), which counts n circuits
@@ -83,9 +83,6 @@ class JaccardSpread:
     mean: float
     low: float
     high: float
-    smallest: float
-    median: float
-    n_pairs: int
 
     @classmethod
     def of(cls, circuits: Sequence[Sequence[int]], level: float) -> JaccardSpread:
@@ -107,14 +104,7 @@ class JaccardSpread:
             without = (pairs.sum() - (index.sum(dim=1) - 1)) / ((n - 1) * (n - 2) / 2)
             variance = (n - 1) / n * (without - without.mean()).square().sum()
             half = float(stdtrit(n - 1, (1 + level) / 2)) * float(variance.sqrt())
-        return cls(
-            mean=mean,
-            low=max(0.0, mean - half),
-            high=min(1.0, mean + half),
-            smallest=float(pairs.min()),
-            median=float(pairs.quantile(0.5)),
-            n_pairs=len(pairs),
-        )
+        return cls(mean, max(0.0, mean - half), min(1.0, mean + half))
 
 
 @dataclass(frozen=True, eq=False)
