@@ -4,7 +4,7 @@
 
 Needs TransformerLens, of any version from 2 on, which Edgewise itself never imports; what one
 version cannot show is kept from the run with another. Writes scripts/bridges.json, and from
-it docs/bridges.md. The models are those of tests/lens.py.
+it docs/bridges.md. The models are those of scripts/lens.py.
 """
 
 from __future__ import annotations

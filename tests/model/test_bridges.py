@@ -1,6 +1,7 @@
 """A TransformerBridge: a stand-in of what is read of one, and the real one if installed."""
 
 import copy
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -249,7 +250,8 @@ REFUSED = {"ALiBi", "experts", "SoLU", "falcon, rw shape"}
 
 @pytest.mark.lens
 @pytest.mark.filterwarnings("ignore")
-def test_transformer_lens_itself():
+def test_transformer_lens_itself(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "scripts"))
     import lens
 
     for kind, (_, cases) in lens.kinds().items():

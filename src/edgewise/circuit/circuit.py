@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 _FORMAT = "edgewise-circuit"
 
 
-class _Document(TypedDict):
+class _CircuitFile(TypedDict):
     graph: dict[str, Any]
     edges: list[str]
 
@@ -298,7 +298,7 @@ class Circuit:
             return cls(theirs.graph, theirs.kept())
         document = imported(document, source, _FORMAT, 1)
         complaint = f"{source}: not a complete circuit file"
-        fields = decoded(_Document, document, complaint)
+        fields = decoded(_CircuitFile, document, complaint)
         graph = Graph.from_json(fields["graph"], source=f"{complaint}: graph")
         try:
             return cls.of(graph, fields["edges"])

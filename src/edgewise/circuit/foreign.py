@@ -60,7 +60,7 @@ class _Edge:
     score: float = 0.0  # what EAP-IG gives an edge that a file does not score
 
 
-class _Document(TypedDict):
+class _GraphFile(TypedDict):
     cfg: _Config
     edges: dict[str, _Edge]
     nodes: NotRequired[dict[str, _Node]]
@@ -174,13 +174,13 @@ def foreign_graph(document: Any, source: str) -> ForeignGraph:
     """The graph of a document. Raises `FormatError`, naming `source` and the field."""
     complaint = f"{source}: not a complete EAP-IG graph file"
     if "edges" in document:
-        tensors, graph = _from_json(decoded(_Document, document, complaint), complaint)
+        tensors, graph = _from_json(decoded(_GraphFile, document, complaint), complaint)
     else:
         tensors, graph = _from_torch(document, complaint)
     return ForeignGraph(source, graph, **tensors)
 
 
-def _from_json(document: _Document, complaint: str) -> tuple[dict[str, Tensor], Graph]:
+def _from_json(document: _GraphFile, complaint: str) -> tuple[dict[str, Tensor], Graph]:
     graph, cfg, edges = _graph(document["cfg"], complaint), document["cfg"], document["edges"]
     try:
         graph.check_size(_MOST_PAIRS)
