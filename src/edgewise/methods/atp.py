@@ -26,12 +26,12 @@ from torch import Tensor
 from edgewise.circuit import EdgeScores
 from edgewise.data import PromptPairs
 from edgewise.errors import SettingError
-from edgewise.graph import SLOTS, Graph, Site, Slot
+from edgewise.graph import SLOTS, Site, Slot
 from edgewise.methods.gradients import (
     GradientReader,
+    RemovalChanges,
     WatchedOutputs,
     check_gradient,
-    edge_gradients,
     edge_scores,
     run_with_gradients,
 )
@@ -47,9 +47,7 @@ _BYTES = 64 * 2**20  # of patched streams alive at a time
 
 
 def atp_star(
-    problem: Problem,
-    settings: SelectionSettings,
-    on_progress: OnProgress = ignore_progress,
+    problem: Problem, settings: SelectionSettings, on_progress: OnProgress = ignore_progress
 ) -> MethodResult:
     """EAP's scores, those of queries and keys by the patterns they give. Raises `MetricError`."""
     graph = problem.graph
@@ -61,45 +59,22 @@ def atp_star(
         outputs = WatchedOutputs(graph)
         run = run_with_gradients(problem, pairs, outputs=outputs)
         spans = pairs.at_spans(graph.spans).to(problem.model.device)
-        found = edge_gradients(run, run.senders, run.caught.vectors, ablation, spans)
-        scores = graph.by_span(edge_scores(problem.model, graph, found))
+        changes = RemovalChanges.of(run.clean, ablation)
+        scores = graph.by_span(edge_scores(problem.model, graph, changes, run.caught, spans))
         for layer in range(graph.n_layers):
-            mixed = outputs.mixed_gradients[layer]
-            corrected = _Corrected(problem, pairs, run.caught, mixed, layer)
+            patterns = _Patterns(problem, pairs, run.caught, outputs.mixed_gradients[layer], layer)
             for slot in ("q", "k"):
                 for at, into in zip(spans, scores, strict=True):
-                    _correct(graph.whole, corrected, slot, found.difference, ablation, at, into)
+                    patterns.correct(into, slot, changes.senders, ablation, at)
         total += graph.of_spans(scores)
-        steepness = max(steepness, run.steepness)
-        done += len(pairs)
+        steepness, done = max(steepness, run.steepness), done + len(pairs)
         on_progress(Progress(done, len(problem.pairs), "prompts"))
     result = EdgeScores(graph, total / len(problem.pairs), "atp-star", _MEANING)
     check_gradient(problem, "atp-star", steepness)
     return MethodResult(settings.circuit(result), result)
 
 
-def _correct(
-    graph: Graph,
-    corrected: _Corrected,
-    slot: Slot,
-    difference: Float[Tensor, "sender batch pos d_model"],
-    ablation: AblatedValues,
-    at: Bool[Tensor, "batch pos"],
-    scores: Float[Tensor, "_sender _receiver"],
-) -> None:
-    """Write the corrected scores of a layer's queries or keys at one span into `scores`."""
-    site = Site(corrected.layer, slot)
-    columns, n = graph.columns(site), graph.row(graph.attention_nodes(corrected.layer)[0])
-    scores[:n, columns] = corrected.of_senders(slot, difference[:n] * at[:, :, None])
-    if graph.switches:
-        vectors = torch.where(at[:, :, None], ablation.vectors[site], corrected.vectors[slot])
-        effect = corrected.of_vectors(slot, vectors[:, None])[0]
-        effect = effect if graph.split_heads else effect.sum()[None]
-        own = graph.is_switch[:, columns]
-        scores[:, columns] = torch.where(own, effect, scores[:, columns])
-
-
-class _Corrected:
+class _Patterns:
     """What other queries or keys of a layer do to the loss, through their patterns."""
 
     def __init__(
@@ -110,32 +85,51 @@ class _Corrected:
         mixed: Float[Tensor, "head batch pos d_head"],
         layer: int,
     ) -> None:
-        model, self._graph, self.layer = problem.model, problem.graph.whole, layer
+        model, self._graph, self._layer = problem.model, problem.graph.whole, layer
         self._model, self._places = model, Places(model, pairs.real.to(model.device))
         self._masked = ~self._places.allowed(layer)
         self._read = caught.inputs[Site(layer, "q")]
-        self.vectors = {slot: caught.vectors[Site(layer, slot)] for slot in SLOTS}
-        value = ungrouped(model.config, self.vectors["v"])
+        self._vectors = {slot: caught.vectors[Site(layer, slot)] for slot in SLOTS}
+        value = ungrouped(model.config, self._vectors["v"])
         self._slope = mixed @ value.transpose(-1, -2)  # dL / d pattern
-        self._pattern = self._patterns(self.vectors["q"], self.vectors["k"])
+        self._pattern = self._patterns(self._vectors["q"], self._vectors["k"])
+
+    def correct(
+        self,
+        scores: Float[Tensor, "_sender _receiver"],
+        slot: Slot,
+        change: Float[Tensor, "sender batch pos d_model"],
+        ablation: AblatedValues,
+        at: Bool[Tensor, "batch pos"],
+    ) -> None:
+        """Write the corrected scores of the queries or keys at one span into `scores`."""
+        graph, site = self._graph, Site(self._layer, slot)
+        columns, n = graph.columns(site), graph.row(graph.attention_nodes(self._layer)[0])
+        scores[:n, columns] = self.of_senders(slot, change[:n] * at[:, :, None])
+        if graph.switches:
+            vectors = torch.where(at[:, :, None], ablation.vectors[site], self._vectors[slot])
+            effect = self.of_vectors(slot, vectors[:, None])[0]
+            effect = effect if graph.split_heads else effect.sum()[None]
+            own = graph.is_switch[:, columns]
+            scores[:, columns] = torch.where(own, effect, scores[:, columns])
 
     def of_senders(
-        self, slot: Slot, difference: Float[Tensor, "sender batch pos d_model"]
+        self, slot: Slot, change: Float[Tensor, "sender batch pos d_model"]
     ) -> Float[Tensor, "sender port"]:
         """The effect of each sender's change on each head's port."""
-        one = difference[0].numel() * difference.element_size() * 4
+        bytes_each = change[0].numel() * change.element_size() * 4
         parts = []
-        for some in difference.split(max(1, _BYTES // one)):
-            x = (self._read + some).flatten(0, 1)[None]
+        for part in change.split(max(1, _BYTES // bytes_each)):
+            x = (self._read + part).flatten(0, 1)[None]
             at_heads = self._places.at_heads
             if at_heads is not None:
-                at_heads = at_heads.repeat(len(some), 1, 1)
+                at_heads = at_heads.repeat(len(part), 1, 1)
             # A port of each head's own, even where keys are shared, unless the graph shares them.
             heads = slice(None) if self._graph.kv_heads is None else None
             vectors = head_vectors(
-                self._model, self.layer, slot, x=x, at_heads=at_heads, heads=heads
+                self._model, self._layer, slot, x=x, at_heads=at_heads, heads=heads
             )
-            parts.append(self.of_vectors(slot, vectors.unflatten(1, some.shape[:2])))
+            parts.append(self.of_vectors(slot, vectors.unflatten(1, part.shape[:2])))
         effects = torch.cat(parts)
         return effects if self._graph.split_heads else effects.sum(dim=1, keepdim=True)
 
@@ -145,7 +139,7 @@ class _Corrected:
         """The effect of other vectors of each head, in float64 on the CPU."""
         if self._model.config.qk_norm == "layer" and self._graph.split_heads:
             return torch.cat([self._alone(slot, vectors, port) for port in range(len(vectors))], 1)
-        current = {name: vector[:, None] for name, vector in self.vectors.items()}
+        current = {name: vector[:, None] for name, vector in self._vectors.items()}
         current[slot] = vectors
         moved = self._patterns(current["q"], current["k"]) - self._pattern[:, None]
         effects = (moved * self._slope[:, None]).sum(dim=(2, 3, 4))
@@ -157,16 +151,17 @@ class _Corrected:
         self, slot: Slot, vectors: Float[Tensor, "head sender batch pos d_head"], port: int
     ) -> Float[Tensor, "sender 1"]:
         """The effect of other vectors of one head, whose norm is that of all heads together."""
-        query, key = (self.vectors[name][:, None] for name in ("q", "k"))
-        every = (query if slot == "q" else key).repeat(1, vectors.shape[1], 1, 1, 1)
-        every[port] = vectors[port]
-        patterns = self._patterns(every, key) if slot == "q" else self._patterns(query, every)
+        query, key = (self._vectors[name][:, None] for name in ("q", "k"))
+        all_heads = (query if slot == "q" else key).repeat(1, vectors.shape[1], 1, 1, 1)
+        all_heads[port] = vectors[port]
+        pair = (all_heads, key) if slot == "q" else (query, all_heads)
+        patterns = self._patterns(*pair)
         effects = ((patterns - self._pattern[:, None]) * self._slope[:, None]).sum(dim=(0, 2, 3, 4))
         return effects[:, None].double().cpu()
 
     def _patterns(self, query: Tensor, key: Tensor) -> Tensor:
         """Of vectors [head (sender) batch pos d_head]."""
-        model, layer = self._model, self.layer
+        model, layer = self._model, self._layer
         angles, bias = self._places.angles(layer), self._places.bias(layer)
         if bias is not None and query.dim() + key.dim() > 8:
             bias = bias[:, None]

@@ -33,10 +33,11 @@ from edgewise.circuit import EdgeScores
 from edgewise.data import PromptPairs
 from edgewise.graph import Graph
 from edgewise.methods.gradients import (
-    EdgeGradients,
+    CleanRun,
+    GradientRun,
+    RemovalChanges,
     check_gradient,
     clean_run,
-    edge_gradients,
     edge_scores,
     is_flat,
     run_with_gradients,
@@ -61,25 +62,20 @@ def eap(
     method: str = "eap",
 ) -> MethodResult:
     """Scores from the gradient at the clean run. Raises `MetricError`."""
-    return _attributed(problem, settings, method, None, on_progress)
+    return _attributed(problem, settings, [None], method, on_progress)
 
 
 def clean_corrupted(
-    problem: Problem,
-    settings: SelectionSettings,
-    on_progress: OnProgress = ignore_progress,
+    problem: Problem, settings: SelectionSettings, on_progress: OnProgress = ignore_progress
 ) -> MethodResult:
     """Scores from the gradients at the clean and at the ablation input. Raises `MetricError`."""
     n = _groups(problem.graph)[0][1]
-    return _attributed(
-        problem, settings, "clean-corrupted", [(1.0, 0, n), (0.0, 0, n)], on_progress
-    )
+    points = [(1.0, 0, n), (0.0, 0, n)]
+    return _attributed(problem, settings, points, "clean-corrupted", on_progress)
 
 
 def eap_ig(
-    problem: Problem,
-    settings: EAPIGSettings,
-    on_progress: OnProgress = ignore_progress,
+    problem: Problem, settings: EAPIGSettings, on_progress: OnProgress = ignore_progress
 ) -> MethodResult:
     """Scores from the mean gradient on the way to the ablation. Raises `MetricError`."""
     shift = 0.5 if settings.points == "midpoints" else float(settings.over == "activations")
@@ -88,7 +84,7 @@ def eap_ig(
     if settings.over == "inputs":
         groups = groups[:1]
     points = [(alpha, first, n) for first, n in groups for alpha in alphas]
-    return _attributed(problem, settings, "eap-ig", points, on_progress)
+    return _attributed(problem, settings, points, "eap-ig", on_progress)
 
 
 def _groups(graph: Graph) -> list[tuple[int, int]]:
@@ -105,49 +101,46 @@ def _groups(graph: Graph) -> list[tuple[int, int]]:
 
 def _attributed(
     problem: Problem,
-    settings: SelectionSettings | EAPIGSettings,
+    settings: SelectionSettings,
+    points: Sequence[Point | None],
     method: str,
-    points: Sequence[Point] | None,
     on_progress: OnProgress,
 ) -> MethodResult:
-    """Scores by the mean gradient over points; without any, by that of the clean run."""
+    """Scores by the mean gradient over points; None is the clean run itself."""
     graph, evaluator = problem.graph, problem.evaluator(problem.graph)
     total = torch.zeros(graph.exists.shape, dtype=torch.float64)
-    steepness, n_points, done = 0.0, len(points or [0]), 0
-    steps = n_points * len(problem.pairs.batches(problem.batch_size))
+    steepness, done = 0.0, 0
+    steps = len(points) * len(problem.pairs.batches(problem.batch_size))
     for pairs, ablation in evaluator.ablations():
-        runs = _runs(problem, pairs, ablation, points)
-        for caught in runs:
-            total += edge_scores(problem.model, graph, caught)
-            steepness = max(steepness, caught.steepness)
-            done += 1
+        spans, changes = pairs.at_spans(graph.spans).to(problem.model.device), None
+        for run, clean in _runs(problem, pairs, ablation, points):
+            changes = changes or RemovalChanges.of(clean, ablation)  # the same at every point
+            total += edge_scores(problem.model, graph, changes, run.caught, spans)
+            steepness, done = max(steepness, run.steepness), done + 1
             on_progress(Progress(done, steps, f"{len(pairs)} prompts"))
-    scores = EdgeScores(graph, total / (n_points * len(problem.pairs)), method, _MEANING)
-    if points is None:
+    scores = EdgeScores(graph, total / (len(points) * len(problem.pairs)), method, _MEANING)
+    if None in points:
         check_gradient(problem, method, steepness)
-    flat = is_flat(problem, steepness)
-    notes = (f"The gradient is zero wherever {method} takes it: these scores are rounding noise.",)
-    return MethodResult(settings.circuit(scores), scores, notes=notes if flat else ())
+    note = f"The gradient is zero wherever {method} takes it: these scores are rounding noise."
+    notes = (note,) if is_flat(problem, steepness) else ()
+    return MethodResult(settings.circuit(scores), scores, notes=notes)
 
 
 def _runs(
-    problem: Problem,
-    pairs: PromptPairs,
-    ablation: AblatedValues,
-    points: Sequence[Point] | None,
-) -> Iterator[EdgeGradients]:
-    """What every edge's change meets, at each point."""
-    spans = pairs.at_spans(problem.graph.spans)
-    if points is None:
-        run = run_with_gradients(problem, pairs)
-        yield edge_gradients(run, run.senders, run.caught.vectors, ablation, spans)
-        return
-    clean = clean_run(problem, pairs)
-    for alpha, first, n in points:
+    problem: Problem, pairs: PromptPairs, ablation: AblatedValues, points: Sequence[Point | None]
+) -> Iterator[tuple[GradientRun, CleanRun]]:
+    """A run with gradients at each point, and the clean run."""
+    clean: CleanRun | None = None
+    for point in points:
+        if point is None:
+            run = run_with_gradients(problem, pairs)
+            yield run, run.clean
+            continue
+        clean = clean or clean_run(problem, pairs)
+        alpha, first, n = point
         rows = range(first, first + n)
         values = alpha * clean.senders.minus(ablation.senders).dense(rows)
         if ablation.senders is not None:
             values = values + ablation.senders.dense(rows)
         outputs = ReplacedOutputs(problem.graph, first, values)
-        run = run_with_gradients(problem, pairs, clean_logits=clean.logits, outputs=outputs)
-        yield edge_gradients(run, clean.senders, clean.vectors, ablation, spans)
+        yield run_with_gradients(problem, pairs, clean_logits=clean.logits, outputs=outputs), clean

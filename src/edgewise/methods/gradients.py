@@ -35,7 +35,7 @@ from edgewise.problem import Problem
 
 @dataclass(frozen=True, eq=False)
 class CleanRun:
-    """An ordinary run on the clean prompts."""
+    """What an ordinary run on the clean prompts wrote."""
 
     logits: Float[Tensor, "row vocab"]
     senders: SenderOutputs
@@ -106,10 +106,9 @@ def _watch(x: Tensor, gradients: dict[Any, Tensor], key: Any) -> None:
 
 @dataclass(frozen=True, eq=False)
 class GradientRun:
-    """One run with gradients: logits, what senders wrote, the gradients where ports read."""
+    """One run with gradients: what it wrote, and the gradients where ports read."""
 
-    logits: Float[Tensor, "row vocab"]
-    senders: SenderOutputs
+    clean: CleanRun
     caught: GradientReader
     steepness: float  # the largest |dL / d logit| of a prompt
 
@@ -154,7 +153,8 @@ def run_with_gradients(
     work.forward_passes += 1
     work.backward_passes += 1
     senders = outputs.senders.mapped(torch.Tensor.detach)
-    return GradientRun(logits.detach(), senders, reader, float(leaf.grad.abs().max()))
+    clean = CleanRun(logits.detach(), senders, reader.vectors)
+    return GradientRun(clean, reader, float(leaf.grad.abs().max()))
 
 
 def _not_finite(problem: Problem, pairs: PromptPairs, values: Tensor) -> MetricError:
@@ -169,31 +169,19 @@ def _not_finite(problem: Problem, pairs: PromptPairs, values: Tensor) -> MetricE
 
 
 @dataclass(frozen=True, eq=False)
-class EdgeGradients:
-    """What each removal changes of what senders write, and the gradients where it is read."""
+class RemovalChanges:
+    """What each removal changes: ablation - live of what senders write, and of switched vectors."""
 
-    difference: Float[Tensor, "sender batch pos d_model"]  # ablation - live
-    spans: Bool[Tensor, "span batch pos"]  # where the graph's spans are
-    vectors: Mapping[Site, Tensor]  # ablation - live, where there are switches
-    caught: GradientReader
-    steepness: float
+    senders: Float[Tensor, "sender batch pos d_model"]
+    vectors: Mapping[Site, Tensor]
 
-
-def edge_gradients(
-    run: GradientRun,
-    senders: SenderOutputs,
-    vectors: Mapping[Site, Tensor],
-    ablation: AblatedValues,
-    spans: Bool[Tensor, "span batch pos"],
-) -> EdgeGradients:
-    """The gradients of a run, against removals from what senders write and heads compute."""
-    ablated = ablation.senders
-    change = senders.mapped(torch.neg) if ablated is None else ablated.minus(senders)
-    difference = change.dense()
-    changes = {site: ablated - vectors[site] for site, ablated in ablation.vectors.items()}
-    return EdgeGradients(
-        difference, spans.to(difference.device), changes, run.caught, run.steepness
-    )
+    @classmethod
+    def of(cls, live: CleanRun, ablation: AblatedValues) -> RemovalChanges:
+        """The changes from a run to its ablation."""
+        ablated = ablation.senders
+        change = live.senders.mapped(torch.neg) if ablated is None else ablated.minus(live.senders)
+        vectors = {site: x - live.vectors[site] for site, x in ablation.vectors.items()}
+        return cls(change.dense(), vectors)
 
 
 def port_gradients(
@@ -240,30 +228,36 @@ def _at_heads(
 
 
 @torch.no_grad()
-def edge_scores(model: Model, graph: Graph, found: EdgeGradients) -> Float[Tensor, "sender port"]:
+def edge_scores(
+    model: Model,
+    graph: Graph,
+    changes: RemovalChanges,
+    caught: GradientReader,
+    spans: Bool[Tensor, "span batch pos"],
+) -> Float[Tensor, "sender port"]:
     """The first-order effect of removing each edge, summed over prompts, in float64 on the CPU."""
     whole = graph.whole
     additive, is_switch = whole.exists & ~whole.is_switch, whole.is_switch
-    scores = torch.zeros(len(found.spans), *whole.exists.shape, dtype=torch.float64)
-    flat = [found.difference.flatten(1)]
-    if graph.spans is not None:
-        flat = [found.difference[:, at].flatten(1) for at in found.spans]
-    for columns, gradients in port_gradients(model, whole, found.caught):
+    scores = torch.zeros(len(spans), *whole.exists.shape, dtype=torch.float64)
+    apart = graph.spans is not None
+    of_spans = [changes.senders[:, at] if apart else changes.senders for at in spans]
+    flat = [change.flatten(1) for change in of_spans]
+    for columns, gradients in port_gradients(model, whole, caught):
         n = int(additive[:, columns].any(dim=1).nonzero().max()) + 1  # who may send here
-        for span, (differences, at) in enumerate(zip(flat, found.spans, strict=True)):
-            met = gradients if graph.spans is None else gradients[:, at]
+        for span, (change, at) in enumerate(zip(flat, spans, strict=True)):
+            own = gradients[:, at] if apart else gradients
             # One product for q, k and v: three of a third the width take twice as long.
-            product = differences[:n] @ met.flatten(1).T
+            product = change[:n] @ own.flatten(1).T
             scores[span, :n, columns] = product.double().cpu()
     scores = scores.where(additive, 0.0)
-    for site, change in found.vectors.items():
-        if site not in found.caught.gradients:
+    for site, change in changes.vectors.items():
+        if site not in caught.gradients:
             continue  # something else was written in the place of what these heads give
-        at_places = (change * found.caught.gradients[site]).sum(dim=3).double()
-        effects = torch.einsum("hbp,sbp->sh", at_places, found.spans.double()).cpu()
-        own = whole.columns(site)
+        by_position = (change * caught.gradients[site]).sum(dim=3).double()
+        effects = torch.einsum("hbp,sbp->sh", by_position, spans.double()).cpu()
+        columns = whole.columns(site)
         effects = effects if whole.split_heads else effects.sum(dim=1, keepdim=True)
-        scores[:, :, own] += is_switch[:, own] * effects[:, None]
+        scores[:, :, columns] += is_switch[:, columns] * effects[:, None]
     return graph.of_spans(scores)
 
 

@@ -27,7 +27,6 @@ from edgewise.errors import FormatError, MetricError
 from edgewise.methods.execution import prompts_alone
 from edgewise.methods.journal import Journal
 from edgewise.methods.settings import TrainingSettings
-from edgewise.metrics import AnswerRows
 from edgewise.model.outputs import Outputs
 from edgewise.model.runtime import Reader, logits_of, run
 from edgewise.problem import Problem
@@ -158,15 +157,6 @@ def masked_losses(
     problem: Problem, masking: Masking, number: int, masks: Float[Tensor, "mask"]
 ) -> Float[Tensor, "batch"]:
     """The loss of each prompt of a micro-batch when the model runs with these masks."""
-    n = len(problem.evaluator(problem.graph).batches[number].pairs)
-    logits, rows = _answers(problem, masking, number, masks)
-    return problem.metric.loss_sign * problem.metric.per_prompt(logits, rows, n)
-
-
-def _answers(
-    problem: Problem, masking: Masking, number: int, masks: Float[Tensor, "mask"]
-) -> tuple[Float[Tensor, "row vocab"], AnswerRows]:
-    """What the metric looks at when a micro-batch runs with these masks."""
     model, evaluator = problem.model, problem.evaluator(problem.graph)
     batch = evaluator.batches[number]
     tokens, real = batch.pairs.clean.to(model.device), batch.pairs.real.to(model.device)
@@ -175,7 +165,7 @@ def _answers(
     evaluator.work.forward_passes += 1
     logits = logits_of(model, final[batch.pairs.answer_at.to(model.device)])
     rows = replace(batch.rows, clean_logits=batch.rows.clean_logits.clone())  # it may be written to
-    return logits, rows
+    return problem.metric.loss_sign * problem.metric.per_prompt(logits, rows, len(batch.pairs))
 
 
 def _check_reached(problem: Problem, masking: Masking, learned: LearnedMasks) -> None:
