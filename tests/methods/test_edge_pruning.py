@@ -112,7 +112,7 @@ def test_the_sampled_gradient_is_unbiased():
         on = torch.tensor(kept, dtype=torch.float64)
         at = torch.ones(n, dtype=torch.float64)
         at[free] = on
-        loss = masked_losses(problem, masking, 0, at).mean()
+        loss = masked_losses(problem, masking, at, batch=0).mean()
         expected = expected + (p * on + (1 - p) * (1 - on)).prod() * loss
     (by_p,) = torch.autograd.grad(expected, p)
     exact = by_p * (p * (1 - p)).detach()

@@ -46,7 +46,7 @@ def by_masks(problem):
     rows = []
     for i in range(len(problem.pairs)):
         ones = torch.ones(masking.n_masks, dtype=torch.float64, requires_grad=True)
-        loss = masked_losses(problem, masking, 0, ones)[i]
+        loss = masked_losses(problem, masking, ones, batch=0)[i]
         rows.append(torch.autograd.grad(loss, ones)[0].abs())
     return torch.stack(rows)
 

@@ -53,7 +53,7 @@ def masked(problem, masking, masks):
     """The loss of every prompt with these masks."""
     with torch.no_grad():
         n = len(problem.evaluator(problem.graph).batches)
-        return torch.cat([masked_losses(problem, masking, i, masks) for i in range(n)])
+        return torch.cat([masked_losses(problem, masking, masks, batch=i) for i in range(n)])
 
 
 def losses(problem, circuit):
@@ -207,7 +207,7 @@ def trained(problem, steps=6, seed=0, journal=NO_JOURNAL, on_progress=lambda pro
         parameters_at(problem, masking.n_masks, INITIAL_THETA), group, 1, weight=0.1
     )
     settings = TrainingSettings(steps=steps, learning_rate=0.05, seed=seed)
-    train(problem, masking, masks, settings, on_progress=on_progress, journal=journal)
+    train(problem, masking, masks, settings=settings, on_progress=on_progress, journal=journal)
     return masks.theta.detach()
 
 

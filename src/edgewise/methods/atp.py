@@ -60,12 +60,12 @@ def atp_star(
         run = run_with_gradients(problem, pairs, outputs=outputs)
         spans = pairs.at_spans(graph.spans).to(problem.model.device)
         changes = RemovalChanges.of(run.clean, ablation)
-        scores = graph.by_span(edge_scores(problem.model, graph, changes, run.caught, spans))
+        scores = graph.by_span(edge_scores(problem, changes, run.caught, spans=spans))
         for layer in range(graph.n_layers):
             patterns = _Patterns(problem, pairs, run.caught, outputs.mixed_gradients[layer], layer)
             for slot in ("q", "k"):
                 for at, into in zip(spans, scores, strict=True):
-                    patterns.correct(into, slot, changes.senders, ablation, at)
+                    patterns.correct(into, slot, change=changes.senders, ablation=ablation, at=at)
         total += graph.of_spans(scores)
         steepness, done = max(steepness, run.steepness), done + len(pairs)
         on_progress(Progress(done, len(problem.pairs), "prompts"))
@@ -98,6 +98,7 @@ class _Patterns:
         self,
         scores: Float[Tensor, "_sender _receiver"],
         slot: Slot,
+        *,
         change: Float[Tensor, "sender batch pos d_model"],
         ablation: AblatedValues,
         at: Bool[Tensor, "batch pos"],

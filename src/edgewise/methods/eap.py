@@ -115,7 +115,7 @@ def _attributed(
         spans, changes = pairs.at_spans(graph.spans).to(problem.model.device), None
         for run, clean in _runs(problem, pairs, ablation, points):
             changes = changes or RemovalChanges.of(clean, ablation)  # the same at every point
-            total += edge_scores(problem.model, graph, changes, run.caught, spans)
+            total += edge_scores(problem, changes, run.caught, spans=spans)
             steepness, done = max(steepness, run.steepness), done + 1
             on_progress(Progress(done, steps, f"{len(pairs)} prompts"))
     scores = EdgeScores(graph, total / (len(points) * len(problem.pairs)), method, _MEANING)

@@ -176,9 +176,9 @@ class _Write(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        found = ctx.buffers.gradients
-        assert found is not None  # the output port reads every sender
-        return found[ctx.rows], gradients[0], None, None
+        to_values = ctx.buffers.gradients
+        assert to_values is not None  # the output port reads every sender
+        return to_values[ctx.rows], gradients[0], None, None
 
 
 class _Read(torch.autograd.Function):
@@ -204,9 +204,9 @@ class _Read(torch.autograd.Function):
             if base is not None:
                 out += base
             here = out.flatten(1, 2)
-            for some, at in zip(weights, places, strict=True):
+            for mixture, at in zip(weights, places, strict=True):
                 part = values.flatten(1, 2)[:, at]
-                here[:, at] += (some.T @ part.flatten(1)).unflatten(1, part.shape[1:])
+                here[:, at] += (mixture.T @ part.flatten(1)).unflatten(1, part.shape[1:])
             return out
         if base is None:
             return (weights[0].T @ flat).unflatten(1, shape)
@@ -218,19 +218,21 @@ class _Read(torch.autograd.Function):
         (weights,), buffers, places = ctx.saved_tensors, ctx.buffers, ctx.places
         if buffers.gradients is None:
             buffers.gradients = torch.zeros_like(buffers.values)
-        given, n = gradients[0], weights.shape[1]
-        values, found = buffers.values[:n], buffers.gradients[:n]
+        gradient, n = gradients[0], weights.shape[1]
+        values, to_values = buffers.values[:n], buffers.gradients[:n]
         if places is None:
-            flat = given.flatten(1)
+            flat = gradient.flatten(1)
             to_weights = (values.flatten(1) @ flat.T)[None]
-            found.flatten(1).addmm_(weights[0], flat)
+            to_values.flatten(1).addmm_(weights[0], flat)
         else:
             to_weights = torch.zeros_like(weights)
-            for some, at, out in zip(weights, places, to_weights, strict=True):
-                come = given.flatten(1, 2)[:, at]
-                torch.mm(values.flatten(1, 2)[:, at].flatten(1), come.flatten(1).T, out=out)
-                found.flatten(1, 2)[:, at] += (some @ come.flatten(1)).unflatten(1, come.shape[1:])
-        return to_weights, given.new_zeros(()), None, None, None
+            for mixture, at, out in zip(weights, places, to_weights, strict=True):
+                incoming = gradient.flatten(1, 2)[:, at]
+                torch.mm(values.flatten(1, 2)[:, at].flatten(1), incoming.flatten(1).T, out=out)
+                to_values.flatten(1, 2)[:, at] += (mixture @ incoming.flatten(1)).unflatten(
+                    1, incoming.shape[1:]
+                )
+        return to_weights, gradient.new_zeros(()), None, None, None
 
 
 # `apply` has no types of its own.

@@ -54,13 +54,14 @@ from edgewise.progress import OnProgress, ignore_progress
 def edge_pruning(
     problem: Problem,
     settings: EdgePruningSettings,
+    *,
     on_progress: OnProgress = ignore_progress,
     journal: Journal = NO_JOURNAL,
 ) -> MethodResult:
     """The circuit of the edges with the highest learned odds. Raises `MetricError`."""
     graph, masking = problem.graph, EdgeMasking(problem)
     masks = TargetSparsity(parameters_at(problem, masking.n_masks, INITIAL_THETA), settings)
-    train(problem, masking, masks, settings, on_progress=on_progress, journal=journal)
+    train(problem, masking, masks, settings=settings, on_progress=on_progress, journal=journal)
     values = masking.matrix(masks.theta.detach().double().cpu())
     scores = EdgeScores(graph, values, "edge-pruning", "learned log-odds of the edge's mask")
     return MethodResult(scores.top(round((1 - settings.sparsity) * graph.n_edges)), scores)
@@ -69,6 +70,7 @@ def edge_pruning(
 def ugs(
     problem: Problem,
     settings: UGSSettings,
+    *,
     on_progress: OnProgress = ignore_progress,
     journal: Journal = NO_JOURNAL,
 ) -> MethodResult:
@@ -80,7 +82,7 @@ def ugs(
         problem,
         masking,
         masks,
-        settings,
+        settings=settings,
         draws=settings.draws,
         on_progress=on_progress,
         journal=journal,

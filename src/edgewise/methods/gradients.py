@@ -229,20 +229,20 @@ def _at_heads(
 
 @torch.no_grad()
 def edge_scores(
-    model: Model,
-    graph: Graph,
+    problem: Problem,
     changes: RemovalChanges,
     caught: GradientReader,
+    *,
     spans: Bool[Tensor, "span batch pos"],
 ) -> Float[Tensor, "sender port"]:
     """The first-order effect of removing each edge, summed over prompts, in float64 on the CPU."""
-    whole = graph.whole
+    graph, whole = problem.graph, problem.graph.whole
     additive, is_switch = whole.exists & ~whole.is_switch, whole.is_switch
     scores = torch.zeros(len(spans), *whole.exists.shape, dtype=torch.float64)
     apart = graph.spans is not None
     of_spans = [changes.senders[:, at] if apart else changes.senders for at in spans]
     flat = [change.flatten(1) for change in of_spans]
-    for columns, gradients in port_gradients(model, whole, caught):
+    for columns, gradients in port_gradients(problem.model, whole, caught):
         n = int(additive[:, columns].any(dim=1).nonzero().max()) + 1  # who may send here
         for span, (change, at) in enumerate(zip(flat, spans, strict=True)):
             own = gradients[:, at] if apart else gradients

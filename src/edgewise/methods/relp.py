@@ -31,9 +31,9 @@ def relp(
 ) -> MethodResult:
     """Scores of the linearised backward pass. Raises `MetricError`."""
     linear = problem.with_(model=problem.model.linearised())
-    finding = eap(linear, SelectionSettings(), on_progress, method="relp")
+    result = eap(linear, SelectionSettings(), on_progress, method="relp")
     work = problem.evaluator(problem.graph).work  # what the other model cost was for this problem
     forward, backward = linear.passes()
     work.forward_passes += forward
     work.backward_passes += backward
-    return replace(finding, circuit=settings.circuit(finding.scores))
+    return replace(result, circuit=settings.circuit(result.scores))

@@ -51,6 +51,7 @@ from edgewise.progress import OnProgress, ignore_progress
 def sp(
     problem: Problem,
     settings: SPSettings,
+    *,
     on_progress: OnProgress = ignore_progress,
     journal: Journal = NO_JOURNAL,
 ) -> MethodResult:
@@ -70,6 +71,7 @@ def sp(
 def sp_edges(
     problem: Problem,
     settings: SPEdgesSettings,
+    *,
     on_progress: OnProgress = ignore_progress,
     journal: Journal = NO_JOURNAL,
 ) -> MethodResult:
@@ -110,7 +112,9 @@ def _trained(
     journal: Journal,
 ) -> tuple[Float[Tensor, "mask"], Bool[Tensor, "mask"]]:
     """The mean of every mask after training, and which are kept."""
-    generator = train(problem, masking, masks, settings, on_progress=on_progress, journal=journal)
+    generator = train(
+        problem, masking, masks, settings=settings, on_progress=on_progress, journal=journal
+    )
     values = mean_mask(masks.theta)
     if settings.binarise == "threshold":
         return values, values >= 0.5

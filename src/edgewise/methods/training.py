@@ -96,8 +96,8 @@ def train(
     problem: Problem,
     masking: Masking,
     learned: LearnedMasks,
-    settings: TrainingSettings,
     *,
+    settings: TrainingSettings,
     on_progress: OnProgress,
     journal: Journal,
     draws: int = 1,
@@ -139,7 +139,7 @@ def loss_and_gradient(
     total = 0.0
     for number in range(len(problem.evaluator(problem.graph).batches)):
         with torch.enable_grad():
-            loss = masked_losses(problem, masking, number, leaf).sum() / len(problem.pairs)
+            loss = masked_losses(problem, masking, leaf, batch=number).sum() / len(problem.pairs)
             if not loss.requires_grad:
                 raise MetricError(
                     f"no gradient reaches the masks: metric {problem.metric.name!r} has none. Use "
@@ -154,18 +154,18 @@ def loss_and_gradient(
 
 
 def masked_losses(
-    problem: Problem, masking: Masking, number: int, masks: Float[Tensor, "mask"]
+    problem: Problem, masking: Masking, masks: Float[Tensor, "mask"], *, batch: int
 ) -> Float[Tensor, "batch"]:
-    """The loss of each prompt of a micro-batch when the model runs with these masks."""
+    """The loss of each prompt of micro-batch number `batch`, run with these masks."""
     model, evaluator = problem.model, problem.evaluator(problem.graph)
-    batch = evaluator.batches[number]
-    tokens, real = batch.pairs.clean.to(model.device), batch.pairs.real.to(model.device)
-    reader, outputs = masking.at(number, masks)
+    pairs, rows = evaluator.batches[batch].pairs, evaluator.batches[batch].rows
+    tokens, real = pairs.clean.to(model.device), pairs.real.to(model.device)
+    reader, outputs = masking.at(batch, masks)
     final, _ = run(model, tokens, real, graph=problem.graph, reader=reader, outputs=outputs)
     evaluator.work.forward_passes += 1
-    logits = logits_of(model, final[batch.pairs.answer_at.to(model.device)])
-    rows = replace(batch.rows, clean_logits=batch.rows.clean_logits.clone())  # it may be written to
-    return problem.metric.loss_sign * problem.metric.per_prompt(logits, rows, len(batch.pairs))
+    logits = logits_of(model, final[pairs.answer_at.to(model.device)])
+    rows = replace(rows, clean_logits=rows.clean_logits.clone())  # it may be written to
+    return problem.metric.loss_sign * problem.metric.per_prompt(logits, rows, len(pairs))
 
 
 def _check_reached(problem: Problem, masking: Masking, learned: LearnedMasks) -> None:
