@@ -227,11 +227,10 @@ class _Read(torch.autograd.Function):
         else:
             to_weights = torch.zeros_like(weights)
             for mixture, at, out in zip(weights, places, to_weights, strict=True):
-                incoming = gradient.flatten(1, 2)[:, at]
-                torch.mm(values.flatten(1, 2)[:, at].flatten(1), incoming.flatten(1).T, out=out)
-                to_values.flatten(1, 2)[:, at] += (mixture @ incoming.flatten(1)).unflatten(
-                    1, incoming.shape[1:]
-                )
+                part = gradient.flatten(1, 2)[:, at]
+                torch.mm(values.flatten(1, 2)[:, at].flatten(1), part.flatten(1).T, out=out)
+                back = (mixture @ part.flatten(1)).unflatten(1, part.shape[1:])
+                to_values.flatten(1, 2)[:, at] += back
         return to_weights, gradient.new_zeros(()), None, None, None
 
 
