@@ -11,7 +11,6 @@ import edgewise as ew
 import oracle
 from edgewise.errors import ProblemError, SettingError, UnknownName
 from edgewise.graph import Edge, Graph, Port
-from edgewise.methods import METHODS
 from edgewise.methods.edge_masks import EdgeMasking
 from edgewise.methods.node_masks import (
     NodeMasking,
