@@ -1,6 +1,5 @@
 """Edge scores: reading them, and the circuits chosen by rank, threshold and greedy growth."""
 
-import networkx as nx
 import pytest
 import torch
 from hypothesis import given, settings
@@ -127,34 +126,6 @@ def test_greedy_is_its_definition(graph, seed, distinct, absolute, n):
     scores, n = random_scores(graph, seed, distinct=distinct), min(n, graph.n_edges)
     expected = grown_by_definition(scores, n, absolute)
     assert set(scores.greedy(n, absolute=absolute).edges) == expected
-
-
-def chosen_that_do_not_reach_the_logits(circuit: Circuit) -> list[str]:
-    """Kept edges with no path to the logits, where a port with a switch needs it kept."""
-    paths, ways = nx.DiGraph([(("node", "logits"), "end")]), {}
-    for edge in circuit.edges:
-        start, end = ("node", edge.sender.name), ("port", edge.receiver.name)
-        ways[edge] = (end, start) if edge.is_switch else (start, end)
-        paths.add_edge(*ways[edge])
-        if not circuit.graph.switches or edge.receiver.node.kind in ("mlp", "logits"):
-            paths.add_edge(end, ("node", edge.receiver.node.name))
-    useful = nx.ancestors(paths, "end")
-    return [edge.name for edge, way in ways.items() if way[1] not in useful]
-
-
-@fixed
-@given(WITHOUT_SWITCHES, SEEDS, st.integers(0, 25))
-def test_every_edge_chosen_greedily_lies_on_a_path_to_the_logits(graph, seed, n):
-    circuit = random_scores(graph, seed).greedy(min(n, graph.n_edges))
-    assert chosen_that_do_not_reach_the_logits(circuit) == []
-
-
-def test_greedy_opens_a_port_before_it_listens_there():
-    """Without its switch a port passes on nothing, so an edge into it is on no path."""
-    graph = Graph.build(1, 1, mlps=False, switches=True)
-    values = {"a0.h0->logits": 3.0, "input->a0.h0.q": 2.0, "a0.h0.q->a0.h0": 1.0}
-    circuit = scores_of(graph, values).greedy(2)
-    assert chosen_that_do_not_reach_the_logits(circuit) == []
 
 
 # --- whole nodes

@@ -1,6 +1,5 @@
 """Graphs of grouped-query attention: names, counts, who reads for whom, comparison."""
 
-from collections import Counter
 from itertools import pairwise, product
 
 import pytest
@@ -11,8 +10,6 @@ from edgewise.errors import SettingError, UnknownName
 from edgewise.evaluation import completeness
 from edgewise.evaluation.random_circuits import CircuitSampler
 from edgewise.graph import Site
-from edgewise.reporting.layout import lay_out
-from edgewise.reporting.moves import moves
 from models import random_circuit, random_model, random_pairs
 
 GROUPED = ew.Graph.build(2, 4, kv_heads=2)
@@ -153,13 +150,3 @@ def test_knock_outs_are_of_what_writes():
     found = completeness(problem, circuit, random=10, greedy=2)
     assert {name for one in found.knock_outs for name in one.nodes} == {"a0.h2", "a1.h0"}
     assert all(one.model > 0 for one in found.knock_outs)
-
-
-def test_attention_moves_are_drawn_from_a_key_value_head_to_its_group():
-    graph = ew.Graph.build(1, 4, kv_heads=2, spans=["A", "B"])
-    names = ["input->a0.kv1.v@A", "a0.h2->logits@A", "a0.h3->logits@B", "a0.h0->logits@B"]
-    circuit = ew.Circuit.of(graph, names)
-    entering = Counter(edge.receiver for edge in circuit.edges)
-    leaving = Counter(edge.sender for edge in circuit.edges)
-    (line,) = moves(graph, lay_out(circuit), entering, leaving)
-    assert "a0.h3 carries what a0.kv1 reads at A to B" in str(line)

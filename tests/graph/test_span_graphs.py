@@ -10,12 +10,8 @@ from hypothesis import strategies as st
 import edgewise as ew
 import oracle
 from edgewise.errors import ProblemError, SettingError, UnknownName
-from edgewise.graph import Edge, Graph, Port
+from edgewise.graph import Edge, Graph
 from edgewise.methods.edge_masks import EdgeMasking
-from edgewise.methods.node_masks import (
-    NodeMasking,
-    masked_activations,
-)
 from edgewise.model.runtime import logits_of, run
 from models import SHAPES, random_circuit, random_model, random_pairs
 
@@ -238,17 +234,6 @@ def test_a_span_is_attributed_by_its_own_positions():
         assert max(abs(v) for e, v in first.items() if e.sender.span == "S2") > 1e-3, method
 
 
-def test_atp_star_moves_queries_and_keys_of_a_span_alone():
-    problem = spanned_problem(7, "attention-only", metric="logit-diff")
-    together = ew.atp_star(problem.with_(graph=problem.graph.whole)).scores.values
-    apart = problem.graph.by_span(ew.atp_star(problem).scores.values)
-    values = [c for c, p in enumerate(problem.graph.whole.receivers) if p.slot == "v"]
-    torch.testing.assert_close(apart.sum(dim=0)[:, values], together[:, values], **close)
-    queries = [c for c, p in enumerate(problem.graph.whole.receivers) if p.slot == "q"]
-    # A query's pattern is its own, so spans add up; keys share a softmax and do not.
-    torch.testing.assert_close(apart.sum(dim=0)[:, queries], together[:, queries], **close)
-
-
 @pytest.mark.parametrize("ablation", ["corrupted", "zero"])
 @pytest.mark.parametrize("switches", [False, True])
 def test_edge_masks_of_0_and_1_are_the_circuit_and_their_gradients_are_right(switches, ablation):
@@ -277,37 +262,6 @@ def test_edge_masks_of_0_and_1_are_the_circuit_and_their_gradients_are_right(swi
             rise = logits(point + step).square().sum() - logits(point - step).square().sum()
         assert float(point.grad[index]) == pytest.approx(float(rise) / 2e-5, rel=1e-5, abs=1e-6)
     assert masking.name(0) == graph.senders[0].part + "->" + graph.receivers[0].name
-
-
-def test_unit_masks_act_at_their_span():
-    problem = spanned_problem(8, switches=True)
-    graph, masking = problem.graph, NodeMasking(problem)
-    assert (
-        len(masked_activations(graph))
-        == masking.n_masks
-        == 3 * len(masked_activations(graph.whole))
-    )
-
-    def logits(graph, masking, masks):
-        reader, outputs = masking.at(0, masks)
-        pairs = problem.pairs
-        final, _ = run(
-            problem.model, pairs.clean, pairs.real, graph=graph, reader=reader, outputs=outputs
-        )
-        return logits_of(problem.model, final[pairs.answer_at])
-
-    masks = torch.rand(masking.n_masks // 3, generator=torch.Generator().manual_seed(0)).double()
-    whole = problem.with_(graph=graph.whole)
-    expected = logits(graph.whole, NodeMasking(whole), masks)
-    found = logits(graph, masking, masks.repeat_interleave(3))
-    torch.testing.assert_close(found, expected, **close)
-    # A query masked where nothing reads the head changes nothing; where it is read, it does.
-    one = torch.ones(masking.n_masks).double()
-    one[graph.column(Port.parse("a1.h0.q@first"))] = 0
-    full = ew.run_circuit(problem, ew.Circuit.full(graph))[problem.pairs.answer_at]
-    torch.testing.assert_close(logits(graph, masking, one), full, **close)
-    one[graph.column(Port.parse("a1.h0.q@rest"))] = 0
-    assert (logits(graph, masking, one) - full).abs().max() > 1e-6
 
 
 NEEDED = {

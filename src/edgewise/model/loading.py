@@ -20,6 +20,7 @@ from edgewise.model.processing import process, steps_that_are_exact
 from edgewise.model.proof import (
     TOLERANCES,
     UNPROVEN,
+    Source,
     huggingface_source,
     probed,
     prove,
@@ -141,11 +142,8 @@ def _device(device: torch.device | str | None) -> torch.device | None:
         ) from reason
 
 
-def _from_module(
-    module: Any,
-    name: str,
-    tokenizer: Any,
-) -> Model:
+def _from_module(module: Any, name: str, tokenizer: Any) -> Model:
+    """From a module of transformers, in the family that it belongs to."""
     if isinstance(module, torch.nn.Module):
         check_plain(module, name)
     family = family_of(module)
@@ -153,11 +151,8 @@ def _from_module(
     if n_layers < 1:
         raise UnsupportedModel(f"{name} has {n_layers} layers; a model needs at least 1.")
     config, weights = family.read(module)
-    wrapped = as_tokenizer(tokenizer)
-    check_tokenizer(wrapped, config.d_vocab, name)
-    model = Model(config, gathered(weights), name=name, tokenizer=wrapped)
-    proof = prove(model, huggingface_source(module, family.final_norm(module)))
-    model = replace(model, proof=proof)
+    model = Model(config, gathered(weights), name=name, tokenizer=as_tokenizer(tokenizer))
+    model = _proved(model, huggingface_source(module, family.final_norm(module)))
     if model.device.type not in UNPROVEN:
         return model
     # It came as it is, and its source computes there too: what both get wrong, only a CPU shows.
@@ -173,18 +168,16 @@ def _from_bridge(bridge: Any, tokenizer: Any) -> Model:
     check_plain(plain, name)
     config, weights, final_norm = bridges.read(bridge, plain)
     wrapped = as_tokenizer(tokenizer or getattr(bridge, "tokenizer", None))
-    check_tokenizer(wrapped, config.d_vocab, name)
-    processed = getattr(bridge, "_weights_processed", False)
-    model = Model(
-        config,
-        gathered(weights),
-        name=name,
-        tokenizer=wrapped,
-        processing="by TransformerLens" if processed else "none",
-    )
-    source = huggingface_source(
-        bridge.original_model, final_norm, forward=bridges.forward(bridge, name)
-    )
+    model = Model(config, gathered(weights), name=name, tokenizer=wrapped)
+    if getattr(bridge, "_weights_processed", False):
+        model = replace(model, processing="by TransformerLens")
+    forward = bridges.forward(bridge, name)
+    return _proved(model, huggingface_source(bridge.original_model, final_norm, forward=forward))
+
+
+def _proved(model: Model, source: Source) -> Model:
+    """The model, if its tokenizer fits and it computes what its source does."""
+    check_tokenizer(model.tokenizer, model.config.d_vocab, model.name)
     return replace(model, proof=prove(model, source))
 
 
