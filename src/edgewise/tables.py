@@ -6,7 +6,7 @@ Every result is a frozen `Result`; terminal, page and notebook render it, and it
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
@@ -61,10 +61,42 @@ class Table:
     notes: tuple[str, ...] = ()
     shaded: bool = False
 
+    @classmethod
+    def of(
+        cls,
+        title: str,
+        rows: Sequence[Mapping[str, Cell]],
+        *,
+        kinds: Mapping[str, Kind] | None = None,
+        notes: Sequence[str] = (),
+    ) -> Table:
+        """A table of rows by column name; the kind of a column that `kinds` has not is its values'.
+
+        >>> [column.kind for column in Table.of("sizes", [{"edges": 3, "kl": 0.5}]).columns]
+        ['count', 'number']
+        """
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        cells = tuple(tuple(row.get(name) for name in names) for row in rows)
+        columns = tuple(
+            Column(name, (kinds or {}).get(name) or _kind_of([row[place] for row in cells]))
+            for place, name in enumerate(names)
+        )
+        return cls(title, columns, cells, tuple(notes))
+
     def cells(self) -> list[tuple[str, ...]]:
         """The rows as texts, each cell as its column writes it."""
         kinds = [column.kind for column in self.columns]
         return [tuple(map(cell_text, row, kinds)) for row in self.rows]
+
+
+def _kind_of(values: Sequence[Cell]) -> Kind:
+    """The kind that suits all values of a column."""
+    types = {type(value) for value in values if value is not None}
+    if tuple in types:
+        return "estimate"
+    if types and types <= {int, float}:
+        return "number" if float in types else "count"
+    return "flag" if types == {bool} else "text"
 
 
 def facts(title: str, pairs: Mapping[str, Cell]) -> Table:

@@ -68,7 +68,9 @@ def leaderboard(
         rows = [row.to_json() for row in board.rows]
         console.as_json({"standings": rows, "n_failed": failed, "out": str(out), "files": files})
     else:
-        console.show(board)
+        console.show_table(board.tables()[0])  # the page has the others
+        for sentence in board.sentences():
+            console.OUT.print(sentence)
         console.wrote(*files)
     if failed:
         raise typer.Exit(1)

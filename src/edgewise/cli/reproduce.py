@@ -67,7 +67,10 @@ def reproduce(
         known = {name: document[name] for name in ("areas", "refused", "left")}
         console.as_json({**known, "files": files})
     else:
-        console.show(results)
+        if any(area.ours for area in results.areas()):
+            console.show_table(results.tables()[0])  # the page has the others
+        for sentence in results.sentences():
+            console.OUT.print(sentence)
         console.wrote(*files.values())
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -49,8 +50,8 @@ def leaderboard(
     `random` and `magnitude` always take part. Seeds draw other prompts, and are the seed of methods
     that have one. By default all methods that need no training, all programs and ablations.
 
-    Your methods get one problem first; what raises or returns something else is refused before
-    anything else runs. Later such a trial counts as an order in which all edges tie.
+    Your methods go first; what raises or returns something else on its first problem is refused
+    before anything else runs. Later such a trial counts as an order in which all edges tie.
 
     With `out`, a finished trial is in that folder for good: the same call goes on where it stopped,
     a call with other values adds, and what is returned is all the folder holds. Trials of a method
@@ -63,32 +64,34 @@ def leaderboard(
     >>> [row.method for row in board.rows]
     ['exact', 'magnitude', 'random']
     """
-    chosen = contestants(methods)
-    places = product(
+    chosen = sorted(contestants(methods), key=lambda contestant: not contestant.is_own)
+    grid = product(
         named("bundled program", programs, PROGRAMS),
         _seeds(seeds),
         named("ablation of the leaderboard", ablations, tuple(ABLATIONS)),
     )
-    grid = [(program, ablation, seed) for program, seed, ablation in places]
+    places = [(program, ablation, seed) for program, seed, ablation in grid]
     now = {contestant.name: contestant.identity for contestant in chosen}
+    step = Progress(0, len(places) * len(chosen), "")
     with nullcontext() if out is None else _opened(Path(out)) as journal:
         known: dict[_Place, Trial] = {}
         if journal is not None:
             warn_if_untold({f"method {name}": identity for name, identity in now.items()})
             known = {t.place: t for t in last_trials(journal.records, journal.path)}
             _warn_of_changed(known.values(), now, out)
-        tried = _first_trials(grid, chosen, known)
-        total = len(grid) * len(chosen)
-        for number, place in enumerate(grid):
-            step = Progress(number * len(chosen), total, "")
-            for trial in _trials(place, chosen, {**known, **tried}, step, on_progress):
+        for place in places:
+            problem = benchmark_problem(*place)
+            for trial in _trials(problem, chosen, known, step, on_progress):
                 if journal is not None and known.get(trial.place) != trial:
                     journal.add(trial.to_json(), lasting=True)
                 known[trial.place] = trial
-        on_progress(Progress(total, total, ""))
+            step = replace(step, done=step.done + len(chosen))
+        on_progress(step)
         board = Leaderboard.of(current(list(known.values()), now))
         if out is not None:
             board.save(out)
+    if not board.answered:
+        raise SettingError("none of these problems has an effect to find; name other programs.")
     return board
 
 
@@ -116,77 +119,43 @@ def _warn_of_changed(trials: Iterable[Trial], now: Mapping[str, str], out: objec
         )
 
 
-def _first_trials(
-    grid: Sequence[tuple[str, str, int]],
-    chosen: Sequence[Contestant],
-    known: Mapping[_Place, Trial],
-) -> dict[_Place, Trial]:
-    """Users' methods on the first problem there is. Raises `SettingError` if one fails."""
-    own = [contestant for contestant in chosen if contestant.is_own]
-    if not own:
-        return {}
-    problems = (benchmark_problem(*place) for place in grid)
-    first = next((p for p in problems if isinstance(p, BenchmarkProblem)), None)
-    if first is None:
-        raise SettingError("none of these problems has an effect to find; name other programs.")
-    trials = {}
-    for contestant in own:
-        if _known(contestant, first, known) is not None:
-            continue
-        trial, reason = run_trial(contestant, first)
-        if reason is not None:
-            raise SettingError(
-                f"method {contestant.name}, tried on {first.program} ({first.ablation} "
-                f"ablation): {trial.why}"
-            ) from reason
-        trials[trial.place] = trial
-    return trials
-
-
 def _trials(
-    place: tuple[str, str, int],
+    problem: BenchmarkProblem | Trial,
     chosen: Sequence[Contestant],
     known: Mapping[_Place, Trial],
     step: Progress,
     on_progress: OnProgress,
 ) -> Iterator[Trial]:
-    """The trials of one problem, known ones as they are."""
-    problem = benchmark_problem(*place)
-    if isinstance(problem, Trial):
+    """The trials of one problem, known ones as they are.
+
+    Raises `SettingError` if the first of a user's own method fails.
+    """
+    if isinstance(problem, Trial):  # left out
         yield problem
         return
-    for i, contestant in enumerate(chosen):
-        trial = _known(contestant, problem, known)
-        if trial is None:
-            program, ablation, seed = place
-            message = f"{contestant.name} on {program}, {ablation}, seed {seed}"
-            on_progress(Progress(step.done + i, step.total, message))
-            trial, _ = run_trial(contestant, problem)
+    place = problem.program, problem.ablation, problem.seed
+    for contestant in chosen:
+        trial = known.get((*place, contestant.name))
+        ids = contestant.identity, problem.problem_id
+        if trial is None or (trial.method_id, trial.problem_id) != ids:
+            message = f"{contestant.name} on {problem.program}, {problem.ablation}, "
+            on_progress(replace(step, message=f"{message}seed {problem.seed}"))
+            trial, wrong = run_trial(contestant, problem)
+            is_first = contestant.identity not in {t.method_id for t in known.values()}
+            if wrong is not None and contestant.is_own and is_first:
+                raise SettingError(
+                    f"method {contestant.name}, tried on {problem.program} ({problem.ablation} "
+                    f"ablation): {trial.why}"
+                ) from wrong
         yield trial
-
-
-def _known(
-    contestant: Contestant, problem: BenchmarkProblem, known: Mapping[_Place, Trial]
-) -> Trial | None:
-    """The trial if it is known, and of this method and problem as they are now."""
-    trial = known.get((problem.program, problem.ablation, problem.seed, contestant.name))
-    if trial is None or trial.method_id != contestant.identity:
-        return None
-    return trial if trial.problem_id == problem.problem_id else None
+        step = replace(step, done=step.done + 1)
 
 
 def _seeds(seeds: int | Sequence[int]) -> tuple[int, ...]:
     """How many seeds, from 0 on, or which. Raises `SettingError`."""
-    if isinstance(seeds, int) and not isinstance(seeds, bool):
-        chosen: Sequence[int] = range(seeds if seeds <= _MOST_SEEDS else 0)
-    else:
-        chosen = seeds if isinstance(seeds, Sequence) else ()
-    for seed in chosen:
-        if not isinstance(seed, int) or isinstance(seed, bool):
-            raise SettingError(f"seed {quoted(seed)} is not a whole number of at least 0.")
-        check_seed(seed)
-    if not chosen:
+    chosen = range(seeds) if isinstance(seeds, int) and seeds <= _MOST_SEEDS else seeds
+    if not isinstance(chosen, Sequence) or not chosen:
         raise SettingError(
             f"seeds is {quoted(seeds)}; pass how many (1 to {_MOST_SEEDS:,}), or which."
         )
-    return tuple(dict.fromkeys(chosen))
+    return tuple(dict.fromkeys(check_seed(seed) for seed in chosen))

@@ -42,10 +42,10 @@ class ProgramMean:
 
     @property
     def cell(self) -> float | tuple[float, float, float]:
-        """For a table: the mean with its interval, if there is one."""
+        """For a table, to three decimals: the mean with its interval, if there is one."""
         if self.low is None or self.high is None:
-            return self.mean
-        return self.mean, self.low, self.high
+            return round(self.mean, 3)
+        return round(self.mean, 3), round(self.low, 3), round(self.high, 3)
 
 
 @dataclass(frozen=True)

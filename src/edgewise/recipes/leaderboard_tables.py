@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from edgewise.recipes.contestants import ABOUT_ABLATIONS, BASELINES, NOTES
-from edgewise.tables import Cell, Column, Table, count
+from edgewise.tables import Cell, Kind, Table, count
 
 if TYPE_CHECKING:
     from edgewise.recipes.leaderboard import Leaderboard
+
+_KINDS: dict[str, Kind] = {"method": "name", "rank": "estimate", "average precision": "estimate"}
 
 
 def leaderboard_sentences(board: Leaderboard) -> tuple[str, ...]:
@@ -64,8 +67,7 @@ def leaderboard_tables(board: Leaderboard) -> tuple[Table, ...]:
     share = {trial.program: trial.n_true / trial.n_edges for trial in board.answered}
     chance = sum(share.values()) / max(1, len(share))
     tied = f"If all edges tie it is the share of true ones, here {chance:.2f} on average."
-    notes = [NOTES[name] for name in ("rows", "precision", "limits", "own")]
-    tables = [_rows(board, "Leaderboard", (*notes[:2], tied, *notes[2:]))]
+    tables = [_rows(board, "Leaderboard", [NOTES["rows"]])]
     partly = [row.method for row in board.rows if row.rank is None]
     if partly:
         note = f"{', '.join(partly)} ran on fewer than the {board.n_problems} problems, so that "
@@ -73,106 +75,92 @@ def leaderboard_tables(board: Leaderboard) -> tuple[Table, ...]:
         common = board.common()
         note += f"Here all methods are compared on what all have run on: {_about(common)}."
         tables.append(_rows(common, "Where all have run", (note,)))
-    tables += [_areas(board), _ablations(board), _programs(board), _costs(board), _missing(board)]
+    notes = [NOTES["precision"], tied, *(NOTES[name] for name in ("areas", "limits", "own"))]
+    tables += [_areas(board, notes), _ablations(board), _programs(board)]
+    tables += [_costs(board), _missing(board)]
     return tuple(table for table in tables if table.rows)
 
 
 def _rows(board: Leaderboard, title: str, notes: Sequence[str]) -> Table:
-    columns = (
-        Column("rank", "estimate"),
-        Column("method", "name"),
-        Column("average precision", "estimate", "share"),
-        *(Column(name, "count") for name in ("programs", "seeds", "problems")),
-    )
-    rows = tuple(
-        (
-            row.rank_cell,
-            row.method,
-            row.average_precision.cell,
-            *(row.n_programs, row.n_seeds, row.n_problems),
-        )
+    rows: list[dict[str, Cell]] = [
+        {
+            "rank": row.rank_cell,
+            "method": row.method,
+            "average precision": row.average_precision.cell,
+            "programs": row.n_programs,
+            "seeds": row.n_seeds,
+            "problems": row.n_problems,
+        }
         for row in board.rows
-    )
-    return Table(title, columns, rows, tuple(notes))
+    ]
+    return Table.of(title, rows, kinds=_KINDS, notes=notes)
 
 
-def _areas(board: Leaderboard) -> Table:
-    names = ("over random", "pessimistic AUC", "ROC AUC")
-    columns = (Column("method", "name"), *(Column(name, "estimate") for name in names))
-    rows = tuple(
-        (
-            row.method,
-            None if row.over_random is None else row.over_random.cell,
-            row.areas["pessimistic_auc"].cell,
-            row.areas["roc_auc"].cell,
-        )
+def _areas(board: Leaderboard, notes: Sequence[str]) -> Table:
+    rows: list[dict[str, Cell]] = [
+        {
+            "method": row.method,
+            "over random": None if row.over_random is None else row.over_random.cell,
+            "pessimistic AUC": row.areas["pessimistic_auc"].cell,
+            "ROC AUC": row.areas["roc_auc"].cell,
+        }
         for row in board.rows
-    )
-    return Table("Other areas", columns, rows, (NOTES["areas"],))
+    ]
+    return Table.of("Areas, and how they are measured", rows, kinds=_KINDS, notes=notes)
 
 
 def _ablations(board: Leaderboard) -> Table:
-    ablations = board.values("ablation")
-    columns = [Column("method", "name")]
-    for name in ablations:
-        columns += [Column(name, "estimate"), Column("n", "count")]
-    rows: list[tuple[Cell, ...]] = []
+    rows: list[dict[str, Cell]] = []
     for row in board.rows:
-        cells: list[Cell] = [row.method]
-        for name in ablations:
-            mean = row.by_ablation.get(name)
-            cells += [None, None] if mean is None else [mean.cell, mean.n_programs]
-        rows.append(tuple(cells))
-    about = "; ".join(f"{name}: {ABOUT_ABLATIONS[name]}" for name in ablations)
-    note = f"Average precision, mean over n programs and their seeds. {about}."
-    return Table("By ablation", tuple(columns), tuple(rows), (note,))
+        cells: dict[str, Cell] = {"method": row.method}
+        for name, mean in row.by_ablation.items():
+            cells |= {name: mean.cell, f"programs, {name}": mean.n_programs}
+        rows.append(cells)
+    about = "; ".join(f"{name}: {ABOUT_ABLATIONS[name]}" for name in board.values("ablation"))
+    note = f"Average precision, mean over programs and their seeds. {about}."
+    return Table.of("By ablation", rows, kinds=_KINDS, notes=[note])
 
 
 def _programs(board: Leaderboard) -> Table:
     edges = {trial.program: f"{trial.n_true}/{trial.n_edges}" for trial in board.answered}
-    columns = (
-        Column("program (true edges/edges)", "name"),
-        *(Column(row.method, "index") for row in board.rows),
-    )
-    rows = tuple(
-        (f"{name} ({edges[name]})", *(row.by_program.get(name) for row in board.rows))
+    heading = "program (true edges/edges)"
+    rows: list[dict[str, Cell]] = [
+        {
+            heading: f"{name} ({edges[name]})",
+            **{row.method: row.by_program.get(name) for row in board.rows},
+        }
         for name in board.values("program")
-    )
-    return Table("By program", columns, rows, (NOTES["programs"],), shaded=True)
+    ]
+    kinds: dict[str, Kind] = dict.fromkeys(board.values("method"), "index")
+    table = Table.of("By program", rows, kinds=kinds, notes=[NOTES["programs"]])
+    return replace(table, shaded=True)
 
 
 def _costs(board: Leaderboard) -> Table:
-    columns = (
-        Column("method", "name"),
-        *(Column(name, "number") for name in ("forward passes", "backward passes", "removals")),
-        Column("seconds", "number"),
-        Column("problems", "count"),
-        Column("settings"),
-    )
-    rows = tuple(
-        (
-            row.method,
-            *(row.forward_passes, row.backward_passes, row.removals, row.seconds),
-            row.n_problems,
-            row.how or "defaults",
-        )
+    rows: list[dict[str, Cell]] = [
+        {
+            "method": row.method,
+            "forward passes": row.forward_passes,
+            "backward passes": row.backward_passes,
+            "removals": row.removals,
+            "seconds": row.seconds,
+            "problems": row.n_problems,
+            "settings": row.how or "defaults",
+        }
         for row in board.rows
-    )
-    return Table("What it costs", columns, rows, (NOTES["costs"],))
+    ]
+    return Table.of("What it costs", rows, kinds=_KINDS, notes=[NOTES["costs"]])
 
 
 def _missing(board: Leaderboard) -> Table:
     """Where methods have no answer, and the problems that no method has."""
     reasons = Counter((t.method, t.status, t.why) for t in board.answered if t.status != "done")
-    rows = [(*about, n) for about, n in reasons.items()]
-    left_out: dict[str, dict[str, None]] = defaultdict(dict)
     for trial in board.left_out:
-        is_idle = trial.why.startswith("full model")
-        reason = "no effect to find" if is_idle else "no such prompts"
-        left_out[reason][f"{trial.program} ({trial.ablation})"] = None
-    rows += [
-        ("all", "left out", f"{reason}: {', '.join(problems)}", len(problems))
-        for reason, problems in left_out.items()
+        no_effect = trial.why.startswith("full model")
+        why = "no effect to find" if no_effect else "no such prompts"
+        reasons["all", "left out", f"{why}: {trial.program} ({trial.ablation})"] += 1
+    rows: list[dict[str, Cell]] = [
+        {"method": method, "status": status, "why": why, "trials": n}
+        for (method, status, why), n in reasons.items()
     ]
-    columns = (Column("method", "name"), Column("status"), Column("why"), Column("trials", "count"))
-    return Table("No answers", columns, tuple(rows), (NOTES["missing"],))
+    return Table.of("No answers", rows, kinds=_KINDS, notes=[NOTES["missing"]])

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import TYPE_CHECKING
 
 from edgewise.recipes.experiments import ENOUGH, area_under
 from edgewise.recipes.paper import METHODS, TABLES, PaperProblem, paper
 from edgewise.recipes.paper_charts import NAMES
-from edgewise.tables import Cell, Column, Table, facts, seconds
+from edgewise.tables import Cell, Table, facts, seconds
 
 if TYPE_CHECKING:
     from edgewise.recipes.experiments import Measured
     from edgewise.recipes.reproduced import Reproduced
-
-_PROMPTS = (Column("prompts", "count"), Column("held out", "count"), Column("seed", "text"))
 
 
 def what_it_comes_to(results: Reproduced) -> list[str]:
@@ -66,6 +65,7 @@ def _smallest(results: Reproduced) -> list[str]:
 def paper_tables(results: Reproduced) -> tuple[Table, ...]:
     """Tables 2 and 3, and everything that stands beside them; those that have rows."""
     tables = [
+        _computed(results),
         *(_areas(results, ablation) for ablation in TABLES),
         _truth(results),
         _gates(results),
@@ -77,58 +77,73 @@ def paper_tables(results: Reproduced) -> tuple[Table, ...]:
     return tuple(table for table in tables if table.rows)
 
 
+def _computed(results: Reproduced) -> Table:
+    rows: list[dict[str, Cell]] = [
+        {
+            "task": f"{area.task}, {area.ablation}",
+            "metric": area.metric,
+            "method": area.method,
+            "edges": round(area.ours.edge_auc, 3),
+            "paper": area.edge_auc,
+            "nodes": round(area.ours.node_auc, 3),
+            "paper's nodes": area.node_auc,
+            "a target": not area.why_not,
+        }
+        for area in results.areas()
+        if area.ours is not None
+    ]
+    return Table.of("Tables 2 and 3: AUC, what could be computed", rows)
+
+
 def _areas(results: Reproduced, ablation: str) -> Table:
     areas = [area for area in results.areas() if area.ablation == ablation]
-    rows: list[tuple[Cell, ...]] = []
+    rows = []
     for area in sorted(areas, key=lambda area: area.ours is None):
-        edges, nodes, n = None, None, None
-        if area.ours is not None:
-            edges, nodes = round(area.ours.edge_auc, 3), round(area.ours.node_auc, 3)
-            n = area.ours.n_circuits
         words = f"Not a target. {area.why_not}" if area.why_not else ""
         if area.missing:
             words = f"Not here: {area.missing}. {words}".strip()
-        numbers = edges, area.edge_auc, nodes, area.node_auc, n, area.n_prompts
-        method = area.method.upper()
-        rows.append((area.task, area.metric, method, *numbers, words or "A target."))
-    names = ("edges, here", "edges, paper", "nodes, here", "nodes, paper")
-    columns = (
-        *(Column(name) for name in ("task", "metric", "method")),
-        *(Column(name, "number") for name in names),
-        Column("circuits", "count"),
-        Column("prompts", "count"),
-        Column("the published number"),
-    )
+        ours = area.ours
+        rows.append(
+            {
+                "task": area.task,
+                "metric": area.metric,
+                "method": area.method.upper(),
+                "edges, here": None if ours is None else round(ours.edge_auc, 3),
+                "edges, paper": area.edge_auc,
+                "nodes, here": None if ours is None else round(ours.node_auc, 3),
+                "nodes, paper": area.node_auc,
+                "circuits": None if ours is None else ours.n_circuits,
+                "prompts": area.n_prompts,
+                "the published number": words or "A target.",
+            }
+        )
     title = f"{TABLES[ablation]}: AUC, {ablation} activations"
-    return Table(title, columns, tuple(rows), (paper().notes["areas"],))
+    return Table.of(title, rows, notes=[paper().notes["areas"]])
 
 
 def _truth(results: Reproduced) -> Table:
     """Recovery of what the weights of the two compiled programs can use, and why it is not 1."""
-    rows, notes = [], []
-    for problem in results.problems():
-        about, name = results.about(problem), problem.subject.name
-        for method in METHODS:
-            area = results.area(problem, method=method)
-            if not name.startswith("tracr-") or area is None or about is None:
-                continue
-            points = results.points(problem, method=method)
-            beside = (round(area.edge_auc, 3), round(area_under(points, "truth"), 3))
-            how = name, problem.ablation, NAMES[method]
-            rows.append((*how, *beside, area.n_circuits, *_prompts(results, problem)))
-            if (method, problem.ablation) == ("acdc", "zero"):
-                notes.append(_why_not_all(results, problem, points))
-    columns = (
-        *(Column(name) for name in ("program", "ablation", "method")),
-        Column("against the paper's", "number"),
-        Column("against the weights", "number"),
-        Column("circuits", "count"),
-        *_PROMPTS,
-    )
+    rows, notes = [], [paper().notes["truth"], paper().notes["held_out"]]
+    programs = [p for p in results.problems() if p.subject.task.startswith("tracr-")]
+    for problem, method in product(programs, METHODS):
+        area, points = results.area(problem, method=method), results.points(problem, method=method)
+        if area is None:
+            continue
+        rows.append(
+            {
+                "program": problem.subject.name,
+                "ablation": problem.ablation,
+                "method": NAMES[method],
+                "against the paper's": round(area.edge_auc, 3),
+                "against the weights": round(area_under(points, "truth"), 3),
+                "circuits": area.n_circuits,
+                **_prompts(results, problem),
+            }
+        )
+        if (method, problem.ablation) == ("acdc", "zero"):
+            notes.append(_why_not_all(results, problem, points))
     title = "Compiled programs, against what their weights can use"
-    return Table(
-        title, columns, tuple(rows), (paper().notes["truth"], paper().notes["held_out"], *notes)
-    )
+    return Table.of(title, rows, notes=notes)
 
 
 def _why_not_all(results: Reproduced, problem: PaperProblem, points: list[Measured]) -> str:
@@ -149,53 +164,52 @@ def _why_not_all(results: Reproduced, problem: PaperProblem, points: list[Measur
 
 def _gates(results: Reproduced) -> Table:
     """What ACDC keeps of the gates: one of two heads that can stand in for each other."""
-    rows = []
+    rows: list[dict[str, Cell]] = []
     for problem in results.problems():
-        about = results.about(problem)
         for order in problem.subject.head_orders if problem.subject.is_gate else ():
             points = results.points(problem, method="acdc", head_order=order)
-            if points and about:
+            if points:
                 lowest = points[0]
-                true = None if lowest.edges is None else lowest.edges.true_positives
-                kept = ", ".join(lowest.kept) or "none"
-                name = problem.subject.name
-                rows.append((name, order, len(points), lowest.n_edges, true, kept, about.n))
-    columns = (
-        Column("gate"),
-        Column("heads tested"),
-        Column("thresholds", "count"),
-        Column("edges", "count"),
-        Column("of the true three", "count"),
-        Column("kept at the lowest τ"),
-        Column("prompts", "count"),
-    )
-    return Table("OR and AND gates", columns, tuple(rows), (paper().notes["gates"],))
+                assert lowest.edges is not None, "a gate's circuit is known"
+                rows.append(
+                    {
+                        "gate": problem.subject.name,
+                        "heads tested": order,
+                        "thresholds": len(points),
+                        "edges": lowest.n_edges,
+                        "of the true three": lowest.edges.true_positives,
+                        "kept at the lowest τ": ", ".join(lowest.kept) or "none",
+                        "prompts": _prompts(results, problem)["prompts"],
+                    }
+                )
+    return Table.of("OR and AND gates", rows, notes=[paper().notes["gates"]])
 
 
 def _sizes(results: Reproduced) -> Table:
     """How few edges suffice, for each method, chance and the reset network."""
-    rows = []
+    rows: list[dict[str, Cell]] = []
     for problem in results.problems():
-        about = results.about(problem)
+        about, fewest = results.about(problem), results.sufficient(problem)
         if about and not problem.subject.is_gate:
-            fewest = results.sufficient(problem)
-            row = (problem.subject.name, problem.metric, problem.ablation)
-            sizes = (fewest.get(method) for method in (*METHODS, "random"))
-            rows.append((*row, *sizes, about.n_edges, *_prompts(results, problem)))
-    columns = (
-        *(Column(name) for name in ("problem", "found with", "ablation")),
-        *(Column(NAMES[method], "count") for method in (*METHODS, "random")),
-        Column("all edges", "count"),
-        *_PROMPTS,
-    )
-    notes = tuple(paper().notes[name] for name in ("sizes", "held_out", "figures"))
-    return Table("How few edges suffice", columns, tuple(rows), notes)
+            rows.append(
+                {
+                    "problem": problem.subject.name,
+                    "found with": problem.metric,
+                    "ablation": problem.ablation,
+                    **{NAMES[method]: fewest.get(method) for method in (*METHODS, "random")},
+                    "all edges": about.n_edges,
+                    **_prompts(results, problem),
+                }
+            )
+    notes = [paper().notes[name] for name in ("sizes", "held_out", "figures")]
+    return Table.of("How few edges suffice", rows, notes=notes)
 
 
-def _prompts(results: Reproduced, problem: PaperProblem) -> tuple[Cell, ...]:
+def _prompts(results: Reproduced, problem: PaperProblem) -> dict[str, Cell]:
     about = results.about(problem)
     assert about is not None, "rows are of problems that ran"
-    return about.n, about.n_test if about.held_out else None, str(problem.subject.seed)
+    held_out = about.n_test if about.held_out else None
+    return {"prompts": about.n, "held out": held_out, "seed": str(problem.subject.seed)}
 
 
 _NO_TYPE = {"query MLP"}  # in the circuit for the queries of the middle heads alone
@@ -203,38 +217,30 @@ _NO_TYPE = {"query MLP"}  # in the circuit for the queries of the middle heads a
 
 def _highlights(results: Reproduced, task: str) -> Table:
     """Greater-Than's 68 edges, or Docstring's Table 4, beside ours where the model is here."""
-    records, rows = results.highlights(task), []
-    measures = list(records[0].points[0].test) if records else []
-    for highlight in paper().highlights:
-        if highlight.task != task:
+    rows = []
+    for told in paper().highlights:
+        if told.task != task:
             continue
-        place = highlight.place, f"{highlight.metric}, {highlight.ablation}", highlight.threshold
-        own = [r for r in records if r.cell.values == (highlight.threshold,)
-               and r.cell.problem[1:] == (highlight.metric, highlight.ablation)]  # fmt: skip
-        if not own:
-            needs = "not here, needs the paper's own model from a hub"
-            blank = [None] * (len(measures) + 1)
-            rows.append((*place, *blank, highlight.words, needs, None, None))
-        for record in own:
-            (point,) = record.points
-            groups = {name: nodes for name, nodes in point.groups.items() if name not in _NO_TYPE}
-            present = [name for name, nodes in groups.items() if nodes]
-            types = f"{len(present)} of {len(groups)}: {', '.join(present)}"
-            measured = point.n_edges, *(point.test[name] for name in measures)
-            seed = str(record.cell.subject.seed)
-            rows.append((*place, *measured, highlight.words, types, record.about.n, seed))
-    columns = (
-        Column("place"),
-        Column("found with"),
-        Column("τ", "number"),
-        Column("edges", "count"),
-        *(Column(f"{name}, held out", "number") for name in measures),
-        Column("the paper"),
-        Column("component types found"),
-        Column("prompts", "count"),
-        Column("seed"),
-    )
-    return Table(f"Single circuits of {task}", columns, tuple(rows), (paper().tasks[task].note,))
+        row: dict[str, Cell] = {
+            "place": told.place,
+            "found with": f"{told.metric}, {told.ablation}",
+            "τ": told.threshold,
+            "the paper": told.words,
+            "component types found": "not here, needs the paper's own model from a hub",
+        }
+        for record in results.highlights(task):
+            point, cell = record.points[0], record.cell
+            if (*cell.problem[1:], point.value) == (told.metric, told.ablation, told.threshold):
+                types = {
+                    name: nodes for name, nodes in point.groups.items() if name not in _NO_TYPE
+                }
+                present = [name for name, nodes in types.items() if nodes]
+                words = f"{len(present)} of {len(types)}: {', '.join(present)}"
+                row |= {"component types found": words, "edges": point.n_edges}
+                row |= {f"{name}, held out": value for name, value in point.test.items()}
+                row |= {"prompts": record.about.n, "seed": str(cell.subject.seed)}
+        rows.append(row)
+    return Table.of(f"Single circuits of {task}", rows, notes=[paper().tasks[task].note])
 
 
 def _how_it_was_made(results: Reproduced) -> Table:
@@ -257,25 +263,19 @@ def _how_it_was_made(results: Reproduced) -> Table:
 
 
 def _experiments(results: Reproduced) -> Table:
-    rows = tuple(
-        (
-            record.cell.subject.name,
-            record.cell.method,
-            record.cell.metric,
-            record.cell.ablation,
-            "reset" if record.cell.reset else "trained",
-            ", ".join(f"{value:.3g}" for value in record.cell.values) or "numbers of units",
-            len(record.points),
-            record.about.n,
-            record.about.n_test if record.about.held_out else None,
-            record.cpu_seconds,
-        )
+    rows = [
+        {
+            "problem": record.cell.subject.name,
+            "method": record.cell.method,
+            "metric": record.cell.metric,
+            "ablation": record.cell.ablation,
+            "network": "reset" if record.cell.reset else "trained",
+            "values": ", ".join(f"{value:.3g}" for value in record.cell.values) or "all sizes",
+            "circuits": len(record.points),
+            "prompts": record.about.n,
+            "held out": record.about.n_test if record.about.held_out else None,
+            "core time": record.cpu_seconds,
+        }
         for record in results.cells
-    )
-    names = ("problem", "method", "metric", "ablation", "network", "values")
-    columns = (
-        *map(Column, names),
-        *(Column(name, "count") for name in ("circuits", "prompts", "held out")),
-        Column("core time", "seconds"),
-    )
-    return Table("Every experiment", columns, rows)
+    ]
+    return Table.of("Every experiment", rows, kinds={"core time": "seconds"})
