@@ -18,7 +18,7 @@ def described(run: ew.Run) -> dict[str, Any]:
         "edges_skipped": run.cost.edges_skipped,
         "removals_evaluated": run.cost.variants,
         "margin": run.margin,
-        "worst_error": run.worst_error,
+        "decisions_by_rung": run.rungs,
         "threshold_interval": run.threshold_interval,
         "peak_memory_bytes": run.cost.peak_memory_bytes,
     }

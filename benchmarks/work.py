@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -27,7 +27,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 import edgewise as ew
-from edgewise.engine import Removals
+from edgewise.engine import ReceiverStep, Removals
 from edgewise.methods.method_result import Decision
 
 Touched = Bool[Tensor, "tested receiver"]  # which ports read something else in a test
@@ -188,21 +188,25 @@ class Evaluated:
         self.variants[receiver] += n
 
 
+_EVALUATING = ("losses", "estimates")
+
+
 @contextmanager
 def evaluated() -> Iterator[Evaluated]:
     """Count what the engines evaluate from here on."""
-    count, (losses, estimates) = Evaluated(), (Removals.losses, Removals.estimates)
+    count, methods = Evaluated(), {name: getattr(Removals, name) for name in _EVALUATING}
 
-    def counted_losses(self: Removals, receiver: ew.Port, candidates: Any, *paths: Any) -> Any:
-        count.note(receiver, sum(map(len, paths)))
-        return losses(self, receiver, candidates, *paths)
+    def counted(method: Callable[..., Any]) -> Callable[..., Any]:
+        def call(self: Removals, step: ReceiverStep, *batches: Any) -> Any:
+            count.note(step.receiver, sum(map(len, batches)))
+            return method(self, step, *batches)
 
-    def counted_estimates(self: Removals, receiver: ew.Port, candidates: Any, path: Any) -> Any:
-        count.note(receiver, len(path))
-        return estimates(self, receiver, candidates, path)
+        return call
 
-    Removals.losses, Removals.estimates = counted_losses, counted_estimates  # type: ignore[method-assign, assignment]
+    for name, method in methods.items():
+        setattr(Removals, name, counted(method))
     try:
         yield count
     finally:
-        Removals.losses, Removals.estimates = losses, estimates  # type: ignore[method-assign]
+        for name, method in methods.items():
+            setattr(Removals, name, method)

@@ -56,8 +56,7 @@ def acdc(
         much.
     `prune`: Drop nodes that connect no input to the output (corrupted ablation only).
     `engine`: How edges are tested: incremental (fast) or plain; the decisions are the same.
-    `precision`: full, or reduced: bfloat16 products, close decisions in full (kl and
-        logit-diff).
+    `precision`: full, or reduced: kl by bfloat16 products, close decisions in full.
     `verify`: Take every decision from scratch as well, and stop if one differs (slow).
     `journal`: A folder from which a stopped run goes on; see `discover`.
     """
@@ -357,8 +356,7 @@ def acdc_ordered(
         much.
     `prune`: Drop nodes that connect no input to the output (corrupted ablation only).
     `engine`: How edges are tested: incremental (fast) or plain; the decisions are the same.
-    `precision`: full, or reduced: bfloat16 products, close decisions in full (kl and
-        logit-diff).
+    `precision`: full, or reduced: kl by bfloat16 products, close decisions in full.
     `verify`: Take every decision from scratch as well, and stop if one differs (slow).
     `attribution`: The method whose scores say which edges matter least.
     `journal`: A folder from which a stopped run goes on; see `discover`.
@@ -394,8 +392,7 @@ def acdc_screened(
         much.
     `prune`: Drop nodes that connect no input to the output (corrupted ablation only).
     `engine`: How edges are tested: incremental (fast) or plain; the decisions are the same.
-    `precision`: full, or reduced: bfloat16 products, close decisions in full (kl and
-        logit-diff).
+    `precision`: full, or reduced: kl by bfloat16 products, close decisions in full.
     `verify`: Take every decision from scratch as well, and stop if one differs (slow).
     `attribution`: The method whose scores say which edges matter least.
     `screen`: Share of the edges, the least attributed, removed without a test.
@@ -429,8 +426,7 @@ def acdc_bisect(
         much.
     `prune`: Drop nodes that connect no input to the output (corrupted ablation only).
     `engine`: How edges are tested: incremental (fast) or plain; the decisions are the same.
-    `precision`: full, or reduced: bfloat16 products, close decisions in full (kl and
-        logit-diff).
+    `precision`: full, or reduced: kl by bfloat16 products, close decisions in full.
     `verify`: Take every decision from scratch as well, and stop if one differs (slow).
     """
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
@@ -29,7 +30,7 @@ from edgewise.methods import METHODS, AnyMethod, OnProgress, ignore_progress, me
 from edgewise.methods.execution import run_method
 from edgewise.methods.journal import FileJournal, read_trace
 from edgewise.methods.method_result import Decision, MethodResult
-from edgewise.methods.search import threshold_interval
+from edgewise.methods.trace import threshold_interval
 from edgewise.problem import Problem, check_is_problem
 from edgewise.work import store
 from edgewise.work.identity import Identity
@@ -120,7 +121,11 @@ class Run:
     request: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()  # what to know before trusting the result
     work: Mapping[str, Any] = field(default_factory=dict)  # see work/identity.py; empty of old runs
-    worst_error: float | None = None  # of estimates (precision "reduced"), as a part of its bound
+
+    @property
+    def rungs(self) -> dict[str, int]:
+        """How many decisions each rung of the ladder of precision took (see edgewise.engine)."""
+        return dict(sorted(Counter(decision.rung for decision in self.trace).items()))
 
     @property
     def threshold_interval(self) -> tuple[float, float] | None:
@@ -286,7 +291,6 @@ def finished_run(
         environment=environment(problem.model),
         started=clock.started,
         margin=finding.margin,
-        worst_error=finding.worst_error,
         measurements=measurements,
         request=request_of(problem),
         notes=(*problem.pairs.notes, *notes, *_constant(problem, finding)),
@@ -395,7 +399,6 @@ class _Document:
     request: Plain
     margin: Finite | None = None
     notes: tuple[str, ...] = ()
-    worst_error: Finite | None = None
     work: dict[str, Any] = field(default_factory=dict)
 
 

@@ -64,7 +64,7 @@ def test_json_everywhere(capsys, tmp_path):
     assert found["n_edges"] == 15 == len(found["edges"])
     low, high = found["threshold_interval"]
     assert 0 <= low < 0.01 <= high < 0.3
-    assert found["worst_error"] is None
+    assert found["rungs"] == {"engine": found["cost"]["edge_tests"]}
     emptied = json.loads(ok(capsys, *REVERSE[:-1], "1e9", "--json"))
     assert (emptied["n_edges"], emptied["threshold_interval"][1]) == (0, None)
     assert found["measurements"]["recovery"]["points"][0]["edges"]["tpr"] == 1

@@ -3,39 +3,38 @@
 import torch
 
 import edgewise as ew
-from edgewise.engine.batch import LiveBatch
+from edgewise.engine.batch import MicroBatch
+from edgewise.methods.steps import receiver_steps
 from models import random_model, random_pairs
 
 
-def batch_in_front_of(problem, layer):
-    """A batch of a full circuit when the ports of a layer are visited, and one of these."""
-    graph = problem.graph
-    batch = LiveBatch(problem.model, graph, problem.metric, problem.evaluator(graph).batches[0])
-    for node in reversed(graph.nodes):
-        if node.layer is not None and node.layer >= layer:
-            batch.enter(node, graph.exists)
-    return batch, graph.column(ew.Port.parse(f"a{layer}.h0.v"))
-
-
-def test_a_step_for_each_kind_of_a_layer():
+def plan_into(port):
+    """The plan of the edges into a port of a full circuit, and the port's positions."""
     model = random_model(n_layers=3, n_heads=4)
     problem = ew.Problem(model, random_pairs(model), "kl", "corrupted")
-    with torch.no_grad():
-        batch, column = batch_in_front_of(problem, 0)
-        plan = batch._plan_from(column)
+    graph = problem.graph
+    first = problem.evaluator(graph).batches[0]
+    batch = MicroBatch(model, graph, problem.metric, batch=first)
+    for step in receiver_steps(graph):
+        batch.activate(step.receiver.node, graph.exists)
+        if step.receiver.name == port:
+            break
+    plan = batch._begun(step).plan
+    return plan, len(batch), len(batch._active.positions[graph.column(step.receiver)])
+
+
+@torch.no_grad()
+def test_a_step_for_each_kind_of_a_layer():
     # Layer 0: the head and the MLP. Of layers 1 and 2: all heads in one step, and the MLP. In the
     # last layer heads are needed where answers are read, so that is all there is to it as well.
-    assert len(plan._steps) == 6
+    assert len(plan_into("a0.h0.v")[0]._steps) == 6
 
 
+@torch.no_grad()
 def test_a_plan_in_parts_is_the_plan(monkeypatch):
     """What goes through together is bounded in memory; how much does not matter."""
-    model = random_model(n_layers=3, n_heads=4)
-    problem = ew.Problem(model, random_pairs(model), "kl", "corrupted")
-    with torch.no_grad():
-        batch, column = batch_in_front_of(problem, 1)
-        places = len(batch._live.positions[column])
-        change = torch.randn(1, 7, len(problem.pairs), places, 8, dtype=torch.float64)
-        whole = batch._plan_from(column).run(change, None)
-        monkeypatch.setattr("edgewise.engine.plans.step_bytes", lambda device: 1)
-        torch.testing.assert_close(batch._plan_from(column).run(change, None), whole)
+    plan, n_prompts, n_positions = plan_into("a1.h0.v")
+    change = torch.randn(1, 7, n_prompts, n_positions, 8, dtype=torch.float64)
+    whole = plan.run(change)
+    monkeypatch.setattr("edgewise.engine.plans.step_bytes", lambda device: 1)
+    torch.testing.assert_close(plan.run(change), whole)

@@ -456,7 +456,7 @@ def test_a_target_that_is_the_model_is_none():
     with pytest.raises(ProblemError, match="the target random-1 maps 13 tokens"):
         problem.with_(target=random_model(1, d_vocab=13))
     other = problem.with_(target=random_model(1))
-    with pytest.raises(SettingError, match="another target"):
+    with pytest.raises(SettingError, match="from the problem's own model"):
         ew.acdc(other, threshold=0.1, precision="reduced")
 
 

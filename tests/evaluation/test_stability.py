@@ -12,11 +12,9 @@ from edgewise.evaluation.hypotheses import corrected
 from edgewise.evaluation.resampling import Finder, places_of
 from edgewise.evaluation.stability import JaccardSpread, proportion_interval
 from edgewise.methods import method_of
-from edgewise.methods.acdc import run_search
-from edgewise.methods.journal import NO_JOURNAL
-from edgewise.methods.orders import shuffled_visits
+from edgewise.methods.acdc import acdc_in_steps
 from edgewise.methods.settings import ACDCSettings
-from edgewise.methods.visits import visits
+from edgewise.methods.steps import receiver_steps, shuffled_steps
 from edgewise.progress import ignore_progress
 from models import random_circuit, random_model, random_pairs
 
@@ -91,18 +89,16 @@ def test_shuffled_heads_are_acdc_with_heads_renumbered():
     model = random_model(2, n_heads=3, d_head=2)
     graph = ew.Graph.of(model, split_embed=True, switches=True)
     of = ew.Problem(model, random_pairs(model, 2), "kl", "corrupted", graph=graph)
-    usual = list(visits(graph, "descending"))
+    usual = [(step.receiver, step.edges) for step in receiver_steps(graph)]
     plans = []
     for seed in range(3):
-        plan = shuffled_visits(graph, torch.Generator().manual_seed(seed))
-        plans.append([edge for visit in plan for edge in visit.candidates])
+        steps = shuffled_steps(graph, torch.Generator().manual_seed(seed))
+        plans.append([edge for step in steps for edge in step.edges])
         assert sorted(e.name for e in plans[-1]) == sorted(e.name for _, c in usual for e in c)
-        layers = [visit.receiver.node.layer for visit in plan]
+        layers = [step.receiver.node.layer for step in steps]
         assert layers == [port.node.layer for port, _ in usual]
         fast, plain = (
-            run_search(
-                of, ACDCSettings(threshold=0.05, engine=e), plan, ignore_progress, NO_JOURNAL
-            )
+            acdc_in_steps(of, ACDCSettings(threshold=0.05, engine=e), steps)
             for e in ("incremental", "plain")
         )
         assert fast.circuit == plain.circuit
@@ -115,11 +111,11 @@ def test_shuffled_heads_are_acdc_with_heads_renumbered():
 def test_shuffled_heads_are_the_same_at_every_span():
     graph = ew.Graph.build(2, 3, spans=["subject", "rest"])
     for seed in range(3):
-        plan = shuffled_visits(graph, torch.Generator().manual_seed(seed))
-        edges = [edge for visit in plan for edge in visit.candidates]
+        steps = shuffled_steps(graph, torch.Generator().manual_seed(seed))
+        edges = [edge for step in steps for edge in step.edges]
         assert len(edges) == len(set(edges)) == graph.n_edges
         for span in ("subject", "rest"):
-            ports = [v.receiver.node for v in plan if v.receiver.slot == "q"]
+            ports = [s.receiver.node for s in steps if s.receiver.slot == "q"]
             order = [node.head for node in ports if (node.span, node.layer) == (span, 1)]
             assert order == [n.head for n in ports if (n.span, n.layer) == ("rest", 1)]
 

@@ -10,7 +10,7 @@ import torch
 
 import edgewise as ew
 import oracle
-from edgewise.methods.visits import visits
+from edgewise.methods.steps import receiver_steps
 from models import SHAPES, random_model, random_pairs
 from reference import load_reference, reference_tokens
 
@@ -142,21 +142,21 @@ def test_and_gate_keeps_both_heads(head_order):
     assert ew.acdc(task.problem, threshold=0.01, head_order=head_order).circuit == task.published
 
 
-def test_order_of_visits():
+def test_order_of_receivers():
     """Spec section 2.4, written out for two layers of two heads with switches."""
     graph = ew.Graph.build(2, 2, split_embed=True, switches=True)
-    order = [receiver.name for receiver, _ in visits(graph, "descending")]
+    steps = list(receiver_steps(graph))
+    order = [step.receiver.name for step in steps]
     layer = ["m{0}"]
     for _ in range(2):  # first the switches, then the ports
         layer += [f"a{{0}}.h{head}.{slot}" for slot in "vkq" for head in (1, 0)]
     expected = ["logits"] + [name.format(1) for name in layer] + [name.format(0) for name in layer]
     assert order == expected
-    groups = list(visits(graph, "descending"))
-    assert [e.sender.name for e in groups[0][1]] == [
+    assert [e.sender.name for e in steps[0].edges] == [
         "m1", "a1.h1", "a1.h0", "m0", "a0.h1", "a0.h0", "tok_embed", "pos_embed"
     ]  # fmt: skip
-    assert [e.sender.name for e in groups[1][1]][:2] == ["a1.h1", "a1.h0"]
-    ascending = next(iter(visits(graph, "ascending")))[1]
+    assert [e.sender.name for e in steps[1].edges][:2] == ["a1.h1", "a1.h0"]
+    ascending = next(receiver_steps(graph, "ascending")).edges
     assert [e.sender.name for e in ascending][:3] == ["m1", "a1.h0", "a1.h1"]
 
 
@@ -170,9 +170,9 @@ def test_order_of_visits():
         {"split_embed": True, "parallel": True},
     ],
 )
-def test_visits_cover_every_edge_once(options):
+def test_steps_cover_every_edge_once(options):
     graph = ew.Graph.build(3, 2, **options)
-    edges = [edge for _, group in visits(graph, "ascending") for edge in group]
+    edges = [edge for step in receiver_steps(graph, "ascending") for edge in step.edges]
     assert len(edges) == len(set(edges)) == graph.n_edges
 
 

@@ -11,7 +11,7 @@ import edgewise as ew
 from edgewise.errors import FormatError
 from edgewise.methods.method_result import Decision, Evidence
 from edgewise.methods.sequential import Betting, StagedT, looks, shares_spent
-from edgewise.methods.visits import is_read, visits
+from edgewise.methods.steps import is_read, receiver_steps
 from models import random_model, random_pairs
 
 N = 100
@@ -28,7 +28,7 @@ def shown(test, draws):
     counts = {"above": 0, "below": 0, "undecided": 0}
     for values in draws:
         for size in SIZES:
-            verdict = test.judge(values[:size]).verdict
+            verdict = test.evidence(values[:size]).verdict
             if verdict != "undecided":
                 break
         counts[verdict] += 1
@@ -66,7 +66,7 @@ def test_betting_holds_its_rate_on_two_point_values_at_every_prompt():
     """Rare large rises, looked at after every prompt: nothing like normal, and no spending."""
     draws = (np.random.default_rng(3).random((150, N)) < 0.1).astype(float)
     test = Betting(1.0, 0.1, 0.1)
-    wrong = sum(test.judge(values).p_above <= 0.1 for values in draws)
+    wrong = sum(test.evidence(values).p_above <= 0.1 for values in draws)
     assert wrong <= most_rejections(150, 0.1)
 
 
@@ -74,14 +74,14 @@ def test_betting_holds_its_rate_on_two_point_values_at_every_prompt():
 def test_a_clear_effect_is_found_and_takes_few_values(test):
     draws = np.random.default_rng(4).normal(1.0, 0.5, (30, N)).clip(-4, 4)
     assert shown(test, draws)["above"] == shown(test, -draws)["below"] == 30
-    assert all(test.judge(values[:32]).verdict == "above" for values in draws)
+    assert all(test.evidence(values[:32]).verdict == "above" for values in draws)
 
 
 def test_p_values_and_intervals_agree_with_the_verdict():
     rng = np.random.default_rng(5)
     for test in (StagedT(SIZES, 0.2, 0.05), Betting(6.0, 0.2, 0.05)):
         for values in rng.normal(0.3, 0.6, (40, N)).clip(-6, 6):
-            found = test.judge(values)
+            found = test.evidence(values)
             assert (found.p_above <= 0.05) == (found.low > 0.2 - 1e-6)
             assert (found.p_below <= 0.05) == (found.high < 0.2 + 1e-6)
             assert found.n_prompts == N
@@ -89,11 +89,11 @@ def test_p_values_and_intervals_agree_with_the_verdict():
 
 def test_equal_values_wait_for_the_last_look_and_are_judged_by_sign():
     test = StagedT(SIZES, 0.1, 0.05)
-    assert test.judge(np.zeros(16)).verdict == "undecided"
-    assert test.judge(np.zeros(N)).verdict == "below"
-    few = StagedT(looks(4, 16), 0.1, 0.05).judge(np.ones(4))
+    assert test.evidence(np.zeros(16)).verdict == "undecided"
+    assert test.evidence(np.zeros(N)).verdict == "below"
+    few = StagedT(looks(4, 16), 0.1, 0.05).evidence(np.ones(4))
     assert (few.verdict, few.p_above) == ("undecided", 2**-4)
-    assert StagedT(looks(6, 16), 0.1, 0.05).judge(np.ones(6)).p_above == 2**-6
+    assert StagedT(looks(6, 16), 0.1, 0.05).evidence(np.ones(6)).p_above == 2**-6
 
 
 # --- the search
@@ -109,9 +109,9 @@ def oracle(problem, test, sizes, seed, undecided="remove"):
     graph = problem.graph
     order = torch.randperm(len(problem.pairs), generator=torch.Generator().manual_seed(seed))
     keep, trace = graph.exists.clone(), []
-    for receiver, candidates in visits(graph, "descending"):
-        read = is_read(graph, keep, receiver, candidates[0].is_switch)
-        for edge in candidates:
+    for step in receiver_steps(graph):
+        read = is_read(ew.Circuit(graph, keep), step)
+        for edge in step.edges:
             without = keep.clone()
             without[graph.index(edge)] = False
             if read:
@@ -121,7 +121,7 @@ def oracle(problem, test, sizes, seed, undecided="remove"):
                 ]
                 rises = (losses[1] - losses[0]).numpy()
                 for size in sizes:
-                    found = test.judge(rises[:size])
+                    found = test.evidence(rises[:size])
                     if found.verdict != "undecided":
                         break
                 kept = found.verdict == "above"

@@ -59,5 +59,5 @@ def test_memory_grows_with_the_prompts():
 
 def test_settings_that_cannot_be_are_refused_here_too():
     problem = problem_of(2).with_(metric="l2")
-    with pytest.raises(SettingError, match="knows the rounding"):
+    with pytest.raises(SettingError, match="estimates the kl"):
         forecast(problem, ACDCSettings(threshold=0.02, precision="reduced"))

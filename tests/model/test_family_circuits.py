@@ -5,11 +5,11 @@ The cases that compute in a way of their own are in the plain tier, all others w
 
 import pytest
 import torch
+from edgewise.methods.edge_tests import loss_without
 
 import edgewise as ew
 from edgewise.evaluation import minimality
 from edgewise.methods.edge_masks import EdgeMasking
-from edgewise.methods.edge_tests import loss_without
 from edgewise.methods.training import loss_and_gradient
 from edgewise.model.outputs import Outputs
 from edgewise.model.runtime import CleanReader, logits_of

@@ -258,10 +258,10 @@ def test_how_close_the_decisions_were(run, text):
     same = thresholds(run)
     assert f"from the threshold. Any threshold in {same} gives the same circuit." in text
     assert f'<th scope="row">same circuit for thresholds in</th><td>{same}</td>' in text
-    assert "largest error of an estimate" not in text
-    estimated = page([replace(run, worst_error=0.34)])
-    row = '<th scope="row">largest error of an estimate</th><td>34 % of its bound</td>'
-    assert row in estimated
+    assert "decisions by estimates" not in text
+    first, *rest = run.trace
+    estimated = page([replace(run, trace=(replace(first, rung="estimate"), *rest))])
+    assert '<th scope="row">decisions by estimates</th><td>1</td>' in estimated
 
 
 def test_notes_stand_under_the_verdict_and_unset_settings_do_not_show():

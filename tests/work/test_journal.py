@@ -6,11 +6,11 @@ from contextlib import contextmanager, nullcontext
 
 import pytest
 import torch
-from test_engine import random_problem
 
 import edgewise as ew
 from edgewise.errors import FormatError, OutputError, SettingError
 from edgewise.work.store import remove_unfinished, work_kept
+from engine_problems import random_problem
 from models import random_model, random_pairs
 
 ALL_SWITCHES = {"switches": True, "split_embed": True}

@@ -88,7 +88,7 @@ def _document(run: ew.Run) -> dict[str, Any]:
         "margin": run.margin,
         "notes": list(run.notes),
         "threshold_interval": ends and [x if math.isfinite(x) else None for x in ends],
-        "worst_error": run.worst_error,
+        "rungs": run.rungs,
         "measurements": dict(run.measurements),
         "cost": asdict(run.cost),
     }

@@ -1,18 +1,22 @@
 """The incremental evaluator: the plain evaluator's answers with far less work."""
 
-from edgewise.engine.batch import estimated
+from edgewise.engine.ladder import EdgeTest, Threshold
 from edgewise.engine.memory import memory_bytes
-from edgewise.engine.paths import Estimate, Path
 from edgewise.engine.removals import Removals
-from edgewise.engine.speculation import EdgeTest, Rule, decide
+from edgewise.engine.sequence import PlainEngine, SequentialEngine, SpeculativeEngine
+from edgewise.engine.speculation import Loss, ReceiverStep, Rung, SpeculativeBatch, Turn
 
 __all__ = [
     "EdgeTest",
-    "Estimate",
-    "Path",
+    "Loss",
+    "PlainEngine",
+    "ReceiverStep",
     "Removals",
-    "Rule",
-    "decide",
-    "estimated",
+    "Rung",
+    "SequentialEngine",
+    "SpeculativeBatch",
+    "SpeculativeEngine",
+    "Threshold",
+    "Turn",
     "memory_bytes",
 ]

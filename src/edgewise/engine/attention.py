@@ -1,4 +1,4 @@
-"""Live attention: heads at their current value, and stacks of them that are computed together.
+"""Active attention: heads at their current value, and stacks of them that are computed together.
 
 Each stack answers one question for K variants at once: if my ports read so much more, how much more
 does each of my nodes write? Values are kept only at the positions where a kept consumer can see
@@ -14,8 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from edgewise.engine.consumers import Change, Consumer, Sizes
-from edgewise.engine.reduced import ReducedProducts
+from edgewise.engine.plans import Change, Consumer, Sizes
 from edgewise.graph import Slot
 from edgewise.model.attention import Places, head_vectors, pattern, placed, weighted
 from edgewise.model.norms import Transformer
@@ -35,8 +34,7 @@ class HeadPort:
 class AttentionNode:
     """A head (or a whole attention layer) at the query positions that matter.
 
-    Keys and values are kept at every position up to the last query. What the node holds is
-    replaced, never written to, so that a copy can go its own way.
+    Keys and values are kept at every position up to the last query.
     """
 
     own: dict[Slot, Tensor]  # [head batch place d_head]: what its ports make of what they read
@@ -49,6 +47,7 @@ class AttentionNode:
         model: Transformer,
         layer: int,
         heads: slice,
+        *,
         ports: tuple[HeadPort, ...],
         consumers: tuple[Consumer, ...],
         queries: Int[Tensor, "query"],
@@ -87,13 +86,13 @@ class AttentionNode:
         return next(port.positions for port in self.ports if slot in port.slots)
 
     def stacked(
-        self, nodes: Sequence[AttentionNode], hears: Mapping[int, tuple[int, ...]]
+        self, nodes: Sequence[AttentionNode], changed: Mapping[int, tuple[int, ...]]
     ) -> AttentionStack:
         """These nodes, alike this one, when the ports of these indices read something new."""
-        return AttentionStack(nodes, tuple(hears))
+        return AttentionStack(nodes, tuple(changed))
 
-    def given(self, node: AttentionNode, slots: Sequence[Slot]) -> AttentionStack:
-        """The node, when vectors of it are given."""
+    def changed(self, node: AttentionNode, slots: Sequence[Slot]) -> AttentionStack:
+        """The node, when vectors of it are other ones."""
         return AttentionStack([self], ())
 
 
@@ -172,9 +171,9 @@ class AttentionStack:
         passing = 2 * rows * self._reading.places
         return Sizes(result=rows * len(self._one.queries), passing=passing)
 
-    def change(self, more: Mapping[int, Change], reduced: ReducedProducts | None = None) -> Change:
+    def change(self, more: Mapping[int, Change]) -> Change:
         """How each node's output changes when ports read `more`; the nodes stay as they are."""
-        return self.change_of_vectors(self._reading.vectors(more))  # too small for bfloat16
+        return self.change_of_vectors(self._reading.vectors(more))
 
     def change_of_vectors(self, fresh: Vectors) -> Change:
         """How each node's output changes with other vectors at their slots' positions."""

@@ -18,8 +18,8 @@ from edgewise.model.runtime import CleanReader, Reader, run
 from edgewise.patching import Batch, CircuitReader
 
 
-def made_together(graph: Graph, config: ModelConfig, node: Node) -> tuple[Sender, ...]:
-    """The nodes that are made live with a node, positions together, itself among them.
+def activated_with(graph: Graph, config: ModelConfig, node: Node) -> tuple[Sender, ...]:
+    """Nodes that must be activated together with a node, positions together, itself among them.
 
     Heads that share keys and values read these at the same positions; behind a norm over all heads
     of a layer, what one of them reads changes what all others write.
@@ -41,25 +41,25 @@ class _Remembering:
 
     def __init__(self, reader: Reader, circuit: Circuit | None, config: ModelConfig) -> None:
         self._reader = reader
-        self.at: dict[Site | tuple[Site, int], Float[Tensor, "batch pos d_model"]] = {}
-        self._heads: dict[int | None, set[int]] = {}  # by layer, those made live by a kept edge
+        self.inputs: dict[Site | tuple[Site, int], Float[Tensor, "batch pos d_model"]] = {}
+        self._heads: dict[int | None, set[int]] = {}  # by layer, those that a kept edge activates
         if circuit is not None:
             graph, fed = circuit.graph, circuit.keep.any(dim=0).tolist()
             for port, is_fed in zip(graph.receivers, fed, strict=True):
-                for node in made_together(graph, config, port.node) if is_fed else ():
+                for node in activated_with(graph, config, port.node) if is_fed else ():
                     if node.head is not None:
                         self._heads.setdefault(node.layer, set()).add(node.head)
             self._n_heads = graph.n_heads
 
     def read(self, outputs: Outputs, site: Site) -> Float[Tensor, "_port batch pos d_model"]:
-        found = self._reader.read(outputs, site)
-        if len(found) == 1:
-            self.at[site] = found[0]
+        inputs = self._reader.read(outputs, site)
+        if len(inputs) == 1:
+            self.inputs[site] = inputs[0]
         else:  # a stream for each head: copies, so that those of the others are freed
-            each = self._n_heads // len(found)  # heads that share a port
+            heads_per_port = self._n_heads // len(inputs)
             for head in self._heads.get(site.layer, ()):
-                self.at[site, head] = found[head // each].clone()
-        return found
+                self.inputs[site, head] = inputs[head // heads_per_port].clone()
+        return inputs
 
     def vector(self, site: Site, fresh: Vectors) -> Vectors:
         return self._reader.vector(site, fresh)
@@ -67,13 +67,15 @@ class _Remembering:
 
 @dataclass(frozen=True, eq=False)
 class Base:
-    """A micro-batch before any removal: what the output port read, and all that senders wrote."""
+    """A micro-batch before any removal: what the ports read, and what all senders wrote."""
 
+    model: Model
+    graph: Graph
     circuit: Circuit | None  # None: the full model
     full: Float[Tensor, "batch pos d_model"]  # what the full model's output port reads
     final: Float[Tensor, "batch pos d_model"]  # what this one's reads
-    senders: SenderOutputs
-    _read: dict[Site | tuple[Site, int], Float[Tensor, "batch pos d_model"]]
+    sender_outputs: SenderOutputs
+    _inputs: dict[Site | tuple[Site, int], Float[Tensor, "batch pos d_model"]]
 
     @classmethod
     def of(
@@ -81,6 +83,7 @@ class Base:
         model: Model,
         graph: Graph,
         batch: Batch,
+        *,
         real: Bool[Tensor, "batch pos"],
         circuit: Circuit | None,
     ) -> Base:
@@ -89,24 +92,23 @@ class Base:
         reader = _Remembering(CleanReader(), None, model.config)
         full, outputs = run(model, tokens, real, graph=graph, reader=reader)
         if circuit is None:
-            return cls(None, full, full, outputs.senders, reader.at)
+            return cls(model, graph, None, full, full, outputs.senders, reader.inputs)
         own = CircuitReader(circuit, batch.ablation, batch.pairs, model.dtype, model.device)
         reader = _Remembering(own, circuit, model.config)
         final, outputs = run(model, tokens, real, graph=graph, reader=reader)
-        return cls(circuit, full, final, outputs.senders, reader.at)
+        return cls(model, graph, circuit, full, final, outputs.senders, reader.inputs)
 
     def read(self, node: Node, site: Site) -> Float[Tensor, "batch pos d_model"]:
         """What a node's port of a site reads; of the circuit's nodes, those that an edge feeds."""
-        if node.head is not None and (site, node.head) in self._read:
-            return self._read[site, node.head]
-        return self._read[site]
+        if node.head is not None and (site, node.head) in self._inputs:
+            return self._inputs[site, node.head]
+        return self._inputs[site]
 
     def without_switch(self, node: Node) -> Iterator[Port]:
         """The ports of a node, at each span, whose switch is not kept."""
-        if self.circuit is None or not self.circuit.graph.switches:
+        if self.circuit is None or not self.graph.switches:
             return
-        graph = self.circuit.graph
-        lacking = (graph.is_switch & ~self.circuit.keep).any(dim=0).tolist()
-        for port, lacks in zip(graph.receivers, lacking, strict=True):
+        lacking = (self.graph.is_switch & ~self.circuit.keep).any(dim=0).tolist()
+        for port, lacks in zip(self.graph.receivers, lacking, strict=True):
             if lacks and replace(port.node, span=None) == node:
                 yield port

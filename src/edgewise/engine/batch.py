@@ -1,35 +1,32 @@
-"""One micro-batch of an ACDC run: what its live nodes are now, and what variants would give.
+"""One micro-batch of an ACDC run: what its active nodes are now, and what variants would give.
 
-1. Nothing upstream moves: receivers are visited from the output backwards, so every sender into
-   the receiver at hand still has its clean value. Removing s->r adds ablated(s) - clean(s) to
-   what r reads, and nothing else.
-2. Only the live part moves downstream: a change goes from node to node through kept edges.
+1. Nothing upstream moves: receivers are tested from the output backwards, so every sender into the
+   receiver at hand still has its clean value. Removing s->r adds ablated(s) - clean(s) to what r
+   reads, and nothing else.
+2. Only active nodes move downstream: a change goes from node to node through kept edges.
 3. Only the positions that matter: a node is computed where a kept consumer reads it, keys and
    values from the first position on that can differ.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from edgewise.circuit import Circuit
+from edgewise.engine.active import ActiveNodes, heads_of
 from edgewise.engine.attention import AttentionStack, own_at
 from edgewise.engine.base import Base
-from edgewise.engine.changes import Changes, Into
-from edgewise.engine.consumers import Consumer
+from edgewise.engine.changes import PortChanges, SenderChanges
 from edgewise.engine.kl import KLLosses
 from edgewise.engine.layers import LayerStack
-from edgewise.engine.live import LiveNodes, heads_of
-from edgewise.engine.losses import AnyLosses, EstimatedLosses, LogitDiffLosses, VariantLosses
-from edgewise.engine.paths import Path
-from edgewise.engine.plans import Plan
-from edgewise.engine.reduced import ReducedProducts
+from edgewise.engine.losses import AnyLosses, LogitDiffLosses, VariantLosses
+from edgewise.engine.plans import Consumer, Plan
+from edgewise.engine.speculation import ReceiverStep, SpeculativeBatch
 from edgewise.graph import SLOTS, Graph, Node, Port, Site, Slot
 from edgewise.metrics import METRICS, Metric
 from edgewise.model import Model
@@ -37,13 +34,24 @@ from edgewise.model.attention import Places, ungrouped
 from edgewise.patching import Batch
 
 
-def estimated() -> tuple[Metric, ...]:
-    """The metrics whose losses can be estimated with a bound on the error."""
-    return METRICS["kl"], METRICS["logit-diff"]
+@dataclass(frozen=True, eq=False)
+class _Additive:
+    """The step at hand: the changes that its candidates make, and how those travel."""
+
+    changes: PortChanges
+    plan: Plan
 
 
-class LiveBatch:
-    """The state of one micro-batch while receivers are visited from the output backwards.
+@dataclass(frozen=True, eq=False)
+class _Switch:
+    """The step at hand, of a switch: what its node makes of other vectors, and how that travels."""
+
+    stack: AttentionStack | LayerStack
+    plan: Plan
+
+
+class MicroBatch:
+    """The state of one micro-batch while edges are removed from the output backwards.
 
     Before any removal it is the full model, or the circuit `base`.
     """
@@ -53,26 +61,27 @@ class LiveBatch:
         model: Model,
         graph: Graph,
         metric: Metric,
+        *,
         batch: Batch,
         base: Circuit | None = None,
     ) -> None:
         self._model, self._graph, self._batch = model, graph, batch
         pairs, device = batch.pairs, model.device
         real = pairs.real.to(device)
-        self._base = Base.of(model, graph, batch, real, base)
-        ablation, live = batch.ablation.senders, self._base.senders
-        difference = live.mapped(torch.neg) if ablation is None else ablation.minus(live)
+        self._base = Base.of(model, graph, batch, real=real, circuit=base)
+        ablation, clean = batch.ablation.senders, self._base.sender_outputs
+        difference = clean.mapped(torch.neg) if ablation is None else ablation.minus(clean)
         spans = None if graph.spans is None else pairs.at_spans(graph.spans).to(device)
-        self._changes = Changes(difference, spans, self._base.final)
+        self._changes = SenderChanges(difference, spans, self._base.final)
         first = self._changes.first() if model.config.causal else 0
-        self._live = LiveNodes(model, graph, self._base, Places(model, real), first)
-        self._plan: tuple[object, Plan] | None = None  # for the port at hand, until a commit
+        self._active = ActiveNodes(self._base, Places(model, real), first)
+        self._at_hand: tuple[ReceiverStep, _Additive | _Switch] | None = None  # until a commit
         self._start_output(metric, pairs.answer_at.to(device))
 
     def _start_output(self, metric: Metric, answer_at: Bool[Tensor, "batch pos"]) -> None:
         self._output = len(self._graph.whole.receivers) - 1
         positions = answer_at.any(dim=0).nonzero().flatten()
-        self._live.positions[self._output] = positions
+        self._active.positions[self._output] = positions
         self._answers = answer_at[:, positions]
         self._final = self._base.final[:, positions]
         self._losses = self._losses_of(metric, self._base.full[answer_at])
@@ -80,34 +89,24 @@ class LiveBatch:
     def _losses_of(self, metric: Metric, clean: Float[Tensor, "row d_model"]) -> VariantLosses:
         rows, n_prompts = self._batch.rows, len(self._batch.pairs)
         if metric is METRICS["kl"] and self._batch.is_own_target:
-            return KLLosses(self._model, rows, n_prompts, clean)
+            return KLLosses(self._model, rows, n_prompts, clean=clean)
         if metric is METRICS["logit-diff"]:
-            return LogitDiffLosses(self._model, rows, n_prompts, clean)
+            return LogitDiffLosses(self._model, rows, n_prompts)
         return AnyLosses(self._model, metric, rows, n_prompts)
-
-    def fork(self) -> LiveBatch:
-        """Another one in the same state, which then goes its own way. Tensors are shared."""
-        other = copy.copy(self)
-        other._live = copy.copy(self._live)
-        other._losses, other._changes = copy.copy(self._losses), copy.copy(self._changes)
-        other._plan = None  # it would commit to this one's nodes
-        return other
 
     def __len__(self) -> int:
         return len(self._batch.pairs)
 
-    @property
-    def n_positions(self) -> int:
-        return self._batch.pairs.n_positions
-
-    # --- visiting
-
-    def enter(self, node: Node, keep: Bool[Tensor, "sender receiver"]) -> None:
-        """Make a node live, at all spans, once everything that reads it has its final edges."""
-        for one in self._live.enter(node, keep):
-            for port in self._base.without_switch(one):
-                self._given(port).commit_vectors(self._switched_off(port))
+    def activate(self, node: Node, keep: Bool[Tensor, "sender receiver"]) -> None:
+        """Make a node active, at all spans, once everything that reads it has its final edges."""
+        for activated in self._active.activate(node, keep):
+            for port in self._base.without_switch(activated):
+                self._changed(port).commit_vectors(self._switched_off(port))
                 self._hold(port)
+
+    def width(self, step: ReceiverStep) -> int:
+        """Numbers held per variant and prompt while removals into a receiver are evaluated."""
+        return self._begun(step).plan.width
 
     # --- variants: removing edges into one receiver
 
@@ -116,116 +115,112 @@ class LiveBatch:
         return self._losses.exact(self._rows_of(None))[0]
 
     def per_prompt(
-        self, receiver: Port, rows: Sequence[int], paths: Sequence[Path]
+        self, step: ReceiverStep, batches: Sequence[SpeculativeBatch]
     ) -> Float[Tensor, "variant batch"]:
         """The metric of each prompt for each variant of removals of candidates from a receiver."""
-        into = self._into(receiver)
-        at = self._live.positions[into.column]
-        change = torch.cat([self._changes.along(into, at, rows, path) for path in paths])
-        result = self._plan_from(into.column).run(change[None], None)
-        return self._losses.exact(self._rows_of(result, len(change)))
+        return self._losses.exact(self._variants(step, batches))
 
-    def estimate_per_prompt(
-        self,
-        receiver: Port,
-        rows: Sequence[int],
-        path: Path,
-        reduced: ReducedProducts,
+    def estimates(
+        self, step: ReceiverStep, batches: Sequence[SpeculativeBatch]
     ) -> tuple[Float[Tensor, "variant batch"], Float[Tensor, "variant batch"]]:
-        """The same by products in bfloat16, and how far off each may be, squared."""
-        assert isinstance(self._losses, EstimatedLosses)  # ACDC's settings refuse other metrics
-        into = self._into(receiver)
-        plan, at = self._plan_from(into.column), self._live.positions[into.column]
-        change = self._changes.along(into, at, rows, path)
-        return self._losses.estimate(self._rows_of(plan.run(change[None], reduced), len(change)))
+        """Estimates of the same, and how far off each may be."""
+        return self._kl.estimate(self._variants(step, batches))
 
     def rebase(self) -> Float[Tensor, "batch"]:
         """Estimate relative to the current state from now on; returns its metric, exactly."""
-        assert isinstance(self._losses, EstimatedLosses)
-        return self._losses.rebase(self._rows_of(None)[0])
+        return self._kl.rebase(self._rows_of(None)[0])
 
-    def commit(self, receiver: Port, rows: Sequence[int], gone: tuple[int, ...]) -> None:
-        """Remove candidates, by their place in `rows`, from a receiver for good."""
-        into = self._into(receiver)
-        change = self._changes.of(into, self._live.positions[into.column], rows, gone)
-        self._settle(self._plan_from(into.column).commit(change[None, None]))
+    @property
+    def _kl(self) -> KLLosses:
+        assert isinstance(self._losses, KLLosses)  # ACDC's settings refuse other metrics
+        return self._losses
 
-    def per_prompt_without_switch(self, port: Port) -> Float[Tensor, "variant batch"]:
-        """The metric of each prompt when a port's vectors are the ablation run's."""
-        alone, plan = self._behind(port)
-        change = alone.change_of_vectors(self._switched_off(port))
-        return self._losses.exact(self._rows_of(plan.run(change, None)))
+    def _variants(
+        self, step: ReceiverStep, batches: Sequence[SpeculativeBatch]
+    ) -> Float[Tensor, "variant row d_model"]:
+        """What the output reads at the answers in each variant."""
+        begun = self._begun(step)
+        if isinstance(begun, _Switch):
+            change = begun.stack.change_of_vectors(self._switched_off(step.receiver))
+            return self._rows_of(begun.plan.run(change))
+        change = torch.cat([begun.changes.of_batch(batch) for batch in batches])
+        return self._rows_of(begun.plan.run(change[None]), len(change))
 
-    def commit_without_switch(self, port: Port) -> None:
-        """Give a port the ablation run's vectors for good."""
-        alone, plan = self._behind(port)
-        change = alone.commit_vectors(self._switched_off(port))
-        self._settle(plan.commit(change))
-        self._hold(port)
+    def remove(self, step: ReceiverStep, removed: tuple[int, ...]) -> None:
+        """Remove candidates, by their index, from a receiver for good."""
+        begun = self._begun(step)
+        if isinstance(begun, _Switch):
+            change = begun.stack.commit_vectors(self._switched_off(step.receiver))
+        else:
+            change = begun.changes.of(removed)[None, None]
+        moved = begun.plan.commit(change)
+        self._at_hand = None
+        if moved is not None:
+            self._final = self._final + moved[0]
+        if step.is_switch:
+            self._hold(step.receiver)
 
     def _hold(self, port: Port) -> None:
         """Let nothing change the vectors of a port whose switch is off."""
-        span, live = self._into(port).span, self._live.attention(port)
+        span, node = self._span(port), self._active.attention(port)
         if span is not None:  # at other spans its vectors may still change
             for slot in _slots(port):
-                places = live.queries if slot == "q" else live.positions(slot)
-                live.hold(slot, self._changes.where(span, places).bool())
+                positions = node.queries if slot == "q" else node.positions(slot)
+                node.hold(slot, self._changes.where(span, positions).bool())
 
-    def _settle(self, change: Float[Tensor, "1 batch answer d_model"] | None) -> None:
-        """Change for good what the output reads; every node has taken its new value already."""
-        self._plan = None
-        if change is not None:
-            self._final = self._final + change[0]
+    # --- the step at hand
 
-    def _into(self, receiver: Port) -> Into:
-        graph, node = self._graph, receiver.node
-        column = graph.whole.column(replace(receiver, node=replace(node, span=None)))
-        return Into(column, None if graph.spans is None else graph.spans.index(node.span or ""))
+    def _begun(self, step: ReceiverStep) -> _Additive | _Switch:
+        """How the step's removals travel; the same until something is removed."""
+        if self._at_hand is None or self._at_hand[0] is not step:
+            begun = self._begin_switch(step) if step.is_switch else self._begin(step)
+            self._at_hand = step, begun
+        return self._at_hand[1]
 
-    def _plan_from(self, column: int) -> Plan:
-        """How a change of what this port reads travels."""
-        if self._plan is None or self._plan[0] != column:
-            self._plan = column, self._planned([[Consumer(column)]])
-        return self._plan[1]
+    def _begin(self, step: ReceiverStep) -> _Additive:
+        column, graph = self._column(step.receiver), self._graph.whole
+        rows = [graph.row(replace(edge.sender, span=None)) for edge in step.edges]
+        positions = self._active.positions[column]
+        changes = self._changes.at(positions, self._span(step.receiver))
+        nothing = torch.zeros_like(self._base.final[:, positions])
+        return _Additive(PortChanges(changes, rows, nothing), self._planned([[Consumer(column)]]))
 
-    def _given(self, port: Port) -> AttentionStack | LayerStack:
-        """What a port's node, or layer, makes of other vectors of the port."""
-        return self._live.attention_with(port).given(self._live.attention(port), _slots(port))
-
-    def _behind(self, port: Port) -> tuple[AttentionStack | LayerStack, Plan]:
-        """The same, and how a change of what it writes travels."""
-        alone = self._given(port)
-        if self._plan is None or self._plan[0] != port:
-            self._plan = port, self._planned(alone.consumers)
-        return alone, self._plan[1]
+    def _begin_switch(self, step: ReceiverStep) -> _Switch:
+        stack = self._changed(step.receiver)
+        return _Switch(stack, self._planned(stack.consumers))
 
     def _planned(self, begin: Sequence[Sequence[Consumer]]) -> Plan:
-        like = self._final
-        return Plan(self._live, begin, self._output, self._where, like.dtype, like.device)
+        return Plan(self._active, begin, output=self._output, where=self._where, like=self._final)
 
     def _where(self, span: int, column: int) -> Float[Tensor, "batch place"]:
         """1 where a span is, else 0, at the positions that a port reads."""
-        return self._changes.where(span, self._live.positions[column])
+        return self._changes.where(span, self._active.positions[column])
 
-    def width(self, receiver: Port, *, is_switch: bool) -> int:
-        """Numbers held per variant and prompt while removals into a receiver are evaluated."""
-        if is_switch:
-            return self._behind(receiver)[1].width
-        return self._plan_from(self._into(receiver).column).width
+    def _column(self, port: Port) -> int:
+        """The column of a port, positions together."""
+        return self._graph.whole.column(replace(port, node=replace(port.node, span=None)))
+
+    def _span(self, port: Port) -> int | None:
+        spans = self._graph.spans
+        return None if spans is None else spans.index(port.node.span or "")
+
+    def _changed(self, port: Port) -> AttentionStack | LayerStack:
+        """What a port's node, or layer, makes of other vectors of the port."""
+        return self._active.attention_with(port).changed(self._active.attention(port), _slots(port))
 
     def _switched_off(self, port: Port) -> dict[Slot, Tensor]:
         """The ablation run's vectors at the port's positions, as one variant."""
         assert port.node.layer is not None
-        heads, into, live = heads_of(port.node), self._into(port), self._live.attention(port)
+        heads, span, node = heads_of(port.node), self._span(port), self._active.attention(port)
         result: dict[Slot, Tensor] = {}
         for slot in _slots(port):
             vectors = self._batch.ablation.vectors[Site(port.node.layer, slot)]
             vectors = ungrouped(self._model.config, vectors)[heads]
-            places = live.queries if slot == "q" else self._live.positions[into.column]
-            off = own_at(live, slot, vectors[:, None, :, places], places, heads)
-            if into.span is not None:
-                here = self._changes.where(into.span, places)[:, :, None].bool()
-                current = live.own[slot] if slot == "q" else live.own[slot][:, :, places]
+            at = node.queries if slot == "q" else self._active.positions[self._column(port)]
+            off = own_at(node, slot, vectors[:, None, :, at], at=at, heads=heads)
+            if span is not None:
+                here = self._changes.where(span, at)[:, :, None].bool()
+                current = node.own[slot] if slot == "q" else node.own[slot][:, :, at]
                 off = torch.where(here, off, current[:, None])
             result[slot] = off
         return result

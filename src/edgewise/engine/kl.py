@@ -1,4 +1,4 @@
-"""KL from the clean run in one pass over the vocabulary, exactly or from bfloat16 differences.
+"""KL from the clean run in one pass over the vocabulary, exactly or from bfloat16 products.
 
 With X the change of the logits since the clean run and P the clean distribution,
 
@@ -10,30 +10,27 @@ before the removals at hand, whose KL is known exactly. With X now the change si
     KL(P || Q) = KL(P || B) + (E_B - E_P)[X] + (log E_B[exp X] - E_B[X]).
 
 The middle term is a product with one row again, in full precision; the last is of second order in
-X, so that rounding X to bfloat16 costs a part of something small.
-
-Where logits are capped (Gemma 2), X is not linear in what changes: X = S D + R, with D the change
-before the cap, S the cap's slope at the base and R of second order in D. Then
-
-    KL(P || Q) = KL(P || B) + (E_B - E_P)[S D] + (log E_B[exp X] - E_P[X] - (E_B - E_P)[S D]),
-
-again a product with one row, and something of second order.
+X, so that rounding X to bfloat16 costs a part of something small. Where logits are capped (Gemma 2)
+X is not linear in what changes, and there are no estimates.
 """
 
 from __future__ import annotations
+
+from functools import cached_property
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from edgewise.engine.budgets import logits_bytes
-from edgewise.engine.losses import by_prompt, rounding
+from edgewise.engine.losses import by_prompt
+from edgewise.engine.memory import logits_bytes
 from edgewise.metrics import AnswerRows
 from edgewise.model.norms import Transformer, norm
 from edgewise.model.parts import soft_capped
 
 _BLOCK = {"cpu": 4096}  # columns of the unembedding at a time: what stays in a CPU's cache
-_SECOND_ORDER_ROUNDING = 2.0**-5
+# Of the second-order part: a product rounds by 2^-9. `Removals.rebase` checks what happens.
+_ROUNDING = 2.0**-5
 
 
 class KLLosses:
@@ -44,19 +41,20 @@ class KLLosses:
         model: Transformer,
         rows: AnswerRows,
         n_prompts: int,
+        *,
         clean: Float[Tensor, "row d_model"],
     ) -> None:
         self._model, self._rows, self._n_prompts = model, rows, n_prompts
         self._clean = norm(model, "ln_final", clean)
         self._unembed = model.weights["unembed.W_U"]
-        self._cap = _Cap.of(model, self._clean) if model.config.logit_cap else None
+        self._capped_change = _CappedChange(model, self._clean) if model.config.logit_cap else None
         self._log_p = rows.clean_logits.log_softmax(dim=-1)
         self._p = self._log_p.exp()
         self._expected = self._p @ self._unembed.T  # [row d_model]
-        one = max(self._p.numel() * clean.element_size(), 1)
-        self._at_once = max(1, logits_bytes(clean.device) // one)  # variants
+        variant_bytes = max(self._p.numel() * clean.element_size(), 1)
+        self._at_once = max(1, logits_bytes(clean.device) // variant_bytes)  # variants
         self._buffer: Tensor | None = None
-        self._blocks: list[tuple[slice, Tensor]] = []  # bfloat16 columns of the unembedding
+        self._blocks: list[Tensor] = []  # bfloat16 columns of the unembedding
 
     # --- exactly
 
@@ -67,7 +65,7 @@ class KLLosses:
     def _exact(self, final: Float[Tensor, "variant row d_model"]) -> Float[Tensor, "variant row"]:
         moved = norm(self._model, "ln_final", final) - self._clean
         change = self._changed_logits(moved)
-        if self._cap is None:
+        if self._capped_change is None:
             mean = torch.einsum("krd,rd->kr", moved, self._expected)
         else:
             mean = (change @ self._p[:, :, None])[..., 0].T
@@ -88,42 +86,33 @@ class KLLosses:
             self._buffer = moved.new_empty(size)
         flat = moved.transpose(0, 1).reshape(k * r, d)
         change = torch.mm(flat, self._unembed, out=self._buffer[: k * r]).unflatten(0, (r, k))
-        return change if self._cap is None else self._cap.changed_(change)
+        return change if self._capped_change is None else self._capped_change.of_(change)
 
     # --- relative to a base
 
     def rebase(self, final: Float[Tensor, "row d_model"]) -> Float[Tensor, "batch"]:
+        """Estimate relative to this from now on; returns the KL of it, exactly."""
         self._base = norm(self._model, "ln_final", final)
         moved = self._base - self._clean
-        if self._cap is None:
-            log_b = torch.addmm(self._log_p, moved, self._unembed)
-            mean = (moved * self._expected).sum(dim=-1)
-        else:
-            change = self._changed_logits(moved[None])[:, 0]
-            log_b, mean = self._log_p + change, (change * self._p).sum(dim=-1)
-            self._at_base = _Cap.of(self._model, self._base)
+        log_b = torch.addmm(self._log_p, moved, self._unembed)
         total = log_b.logsumexp(dim=-1, keepdim=True)
         self._b = log_b.sub_(total).exp_()
-        if self._cap is None:
-            self._slope = self._b @ self._unembed.T - self._expected  # of the KL, [row d_model]
-        else:
-            self._tilt = self._at_base.slope() * (self._b - self._p)
-            self._slope = self._tilt @ self._unembed.T
-        self._base_kl = total[:, 0] - mean
+        self._slope = self._b @ self._unembed.T - self._expected  # of the KL, [row d_model]
+        self._base_kl = total[:, 0] - (moved * self._expected).sum(dim=-1)
         return by_prompt(self._base_kl[None], self._rows, self._n_prompts)[0]
 
     def estimate(
         self, final: Float[Tensor, "variant row d_model"]
     ) -> tuple[Float[Tensor, "variant batch"], Float[Tensor, "variant batch"]]:
+        """Estimates as `exact` would give them, and how far off they may be."""
         moved = norm(self._model, "ln_final", final) - self._base
         first = torch.einsum("krd,rd->kr", moved, self._slope)
         parts = moved.split(self._at_once * self._p.shape[1] // self._width)
         second = torch.cat([self._second_order(part) for part in parts])
-        noise = moved.norm(dim=-1) * rounding(self._slope)
-        noise = noise + _SECOND_ORDER_ROUNDING * second.abs()
+        bounds = _ROUNDING * second.abs() * (1 + moved.norm(dim=-1) * self._spread)
         values = self._base_kl + first + second
-        per_prompt = by_prompt(noise, self._rows, self._n_prompts)
-        return by_prompt(values, self._rows, self._n_prompts), per_prompt.square()
+        estimates, bounds = (by_prompt(x, self._rows, self._n_prompts) for x in (values, bounds))
+        return estimates, bounds
 
     def _second_order(
         self, moved: Float[Tensor, "variant row d_model"]
@@ -132,22 +121,16 @@ class KLLosses:
         k, r, d = moved.shape
         flat = moved.transpose(0, 1).reshape(k * r, d).bfloat16()
         blocks = self._bfloat16_blocks()
-        room = k * r * blocks[0][1].shape[1]
+        room = k * r * blocks[0].shape[1]
         product, copy = flat.new_empty(room), moved.new_empty(room)  # fresh pages are slow
         mean, total = moved.new_zeros(2, r, k, 1)
-        for columns, weight in blocks:
+        for weight, share in zip(blocks, self._b.split(self._width, dim=1), strict=True):
             size = (k * r, weight.shape[1])
             part = size[0] * size[1]
             rounded = torch.mm(flat, weight, out=product[:part].view(size))
             x = copy[:part].view(size).copy_(rounded).unflatten(0, (r, k))
-            share = self._b[:, columns, None]
-            if self._cap is None:
-                mean += x @ share
-            else:
-                mean += x @ self._tilt[:, columns, None]
-                x = self._at_base.changed_(x, columns)
-                mean += x @ self._p[:, columns, None]
-            total += x.exp_() @ share
+            mean += x @ share[:, :, None]
+            total += x.exp_() @ share[:, :, None]
         return (total.log() - mean)[..., 0].T
 
     @property
@@ -155,35 +138,28 @@ class KLLosses:
         """Columns of the unembedding that are multiplied at a time."""
         return min(_BLOCK.get(self._unembed.device.type, self._p.shape[1]), self._p.shape[1])
 
-    def _bfloat16_blocks(self) -> list[tuple[slice, Tensor]]:
+    @cached_property
+    def _spread(self) -> Tensor:
+        """How far logits move, about, with a change of length 1: rounding depends on that too."""
+        return self._unembed.norm(dim=0).max() / (4 * len(self._unembed) ** 0.5)
+
+    def _bfloat16_blocks(self) -> list[Tensor]:
         if not self._blocks:
-            n = self._unembed.shape[1]
-            for start in range(0, n, self._width):
-                columns = slice(start, min(start + self._width, n))
-                block = self._unembed[:, columns].bfloat16().contiguous()
-                self._blocks.append((columns, block))
+            columns = self._unembed.split(self._width, dim=1)
+            self._blocks = [block.bfloat16().contiguous() for block in columns]
         return self._blocks
 
 
-class _Cap:
-    """A soft cap on the logits of some rows, and what it makes of changes of them."""
+class _CappedChange:
+    """Changes of soft-capped logits of some rows, from changes of the logits before the cap."""
 
-    def __init__(self, cap: float, logits: Float[Tensor, "row vocab"]) -> None:
-        self._size, self._logits, self._capped = cap, logits, soft_capped(logits, cap)
-
-    @classmethod
-    def of(cls, model: Transformer, normed: Float[Tensor, "row d_model"]) -> _Cap:
-        """At the logits of these rows."""
+    def __init__(self, model: Transformer, normed: Float[Tensor, "row d_model"]) -> None:
         logits, bias = normed @ model.weights["unembed.W_U"], model.weights.get("unembed.b_U")
-        return cls(model.config.logit_cap, logits if bias is None else logits + bias)
+        self._cap = model.config.logit_cap
+        self._logits = logits if bias is None else logits + bias
+        self._capped = soft_capped(self._logits, self._cap)
 
-    def changed_(
-        self, change: Float[Tensor, "row variant _vocab"], columns: slice = slice(None)
-    ) -> Float[Tensor, "row variant _vocab"]:
-        """Capped logits' change, from that of the logits before, which it takes the place of."""
-        change.add_(self._logits[:, None, columns]).div_(self._size).tanh_()
-        return change.mul_(self._size).sub_(self._capped[:, None, columns])
-
-    def slope(self) -> Float[Tensor, "row vocab"]:
-        """How capped logits move with those before the cap."""
-        return 1 - (self._capped / self._size).square()
+    def of_(self, change: Float[Tensor, "row variant vocab"]) -> Float[Tensor, "row variant vocab"]:
+        """In the place of the change that is given."""
+        change.add_(self._logits[:, None]).div_(self._cap).tanh_()
+        return change.mul_(self._cap).sub_(self._capped[:, None])

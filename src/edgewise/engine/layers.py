@@ -1,4 +1,4 @@
-"""Live layers whose heads share denominators: a norm of what they write, or of queries and keys.
+"""Active layers whose heads share denominators: a norm of what they write, or of queries and keys.
 
 Given its denominator such a norm is linear, so a head's value changes when the head itself does, or
 when the denominator does. Whatever changes in any head:
@@ -15,7 +15,6 @@ A layer is one node of the plan, with a port of each head and a sender for each 
 
 from __future__ import annotations
 
-import copy
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
@@ -32,8 +31,7 @@ from edgewise.engine.attention import (
     take,
     written_by,
 )
-from edgewise.engine.consumers import Change, Sizes
-from edgewise.engine.reduced import ReducedProducts
+from edgewise.engine.plans import Change, Sizes
 from edgewise.graph import SLOTS, Slot
 from edgewise.model.attention import output_gain, output_scale
 
@@ -56,19 +54,16 @@ class LayerNode:
         self.gain = output_gain(one.model, one.layer) if self.normed else None
         self.settle(range(len(nodes)))
 
-    def __copy__(self) -> LayerNode:
-        other = object.__new__(type(self))
-        other.__dict__ = {**self.__dict__, "nodes": tuple(copy.copy(one) for one in self.nodes)}
-        return other
-
-    def stacked(self, nodes: Sequence[LayerNode], hears: Mapping[int, Members]) -> LayerStack:
+    def stacked(self, nodes: Sequence[LayerNode], changed: Mapping[int, Members]) -> LayerStack:
         """The layer, when these heads' ports of each index read something new."""
-        readings = {i: Reading([self.nodes[m] for m in some], (i,)) for i, some in hears.items()}
-        of_slot = {slot: some for i, some in hears.items() for slot in self.nodes[0].ports[i].slots}
+        readings = {i: Reading([self.nodes[m] for m in some], (i,)) for i, some in changed.items()}
+        of_slot = {
+            slot: some for i, some in changed.items() for slot in self.nodes[0].ports[i].slots
+        }
         return LayerStack(self, of_slot, readings)
 
-    def given(self, node: AttentionNode, slots: Sequence[Slot]) -> LayerStack:
-        """The layer, when vectors of one of its heads are given."""
+    def changed(self, node: AttentionNode, slots: Sequence[Slot]) -> LayerStack:
+        """The layer, when vectors of one of its heads are other ones."""
         member = next(i for i, one in enumerate(self.nodes) if one is node)
         return LayerStack(self, dict.fromkeys(slots, (member,)), {})
 
@@ -102,14 +97,16 @@ class LayerStack:
     def __init__(
         self,
         layer: LayerNode,
-        given: Mapping[Slot, Members],
+        changed: Mapping[Slot, Members],
         readings: Mapping[int, Reading],
     ) -> None:
-        """`given`: whose vectors are other ones; `readings`: the ports that they come from."""
+        """`changed`: whose vectors are other ones; `readings`: the ports that they come from."""
         self._layer, self._one, self._readings = layer, layer.nodes[0], readings
         everyone = tuple(range(len(layer.nodes)))
-        self._given = given
-        self._fresh = {slot: everyone if slot in layer.shared else given[slot] for slot in given}
+        self._changed = changed
+        self._fresh = {
+            slot: everyone if slot in layer.shared else changed[slot] for slot in changed
+        }
         alike: dict[tuple[Slot, ...], list[int]] = defaultdict(list)
         for member in everyone:
             alike[tuple(slot for slot in SLOTS if member in self._fresh.get(slot, ()))].append(
@@ -121,8 +118,8 @@ class LayerStack:
             for slots, some in alike.items()
         ]
         self._moved = tuple(m for m in everyone if m not in still)
-        changed = everyone if layer.normed else self._moved
-        self._writers = tuple(m for m in changed if layer.nodes[m].consumers)
+        written = everyone if layer.normed else self._moved
+        self._writers = tuple(m for m in written if layer.nodes[m].consumers)
         self.consumers = tuple(layer.nodes[m].consumers for m in self._writers)
 
     @property
@@ -130,11 +127,11 @@ class LayerStack:
         """Numbers held per variant and prompt."""
         config, n_queries = self._one.model.config, len(self._one.queries)
         read = sum(
-            len(self._given[self._one.ports[i].slots[0]]) * r.places
+            len(self._changed[self._one.ports[i].slots[0]]) * r.places
             for i, r in self._readings.items()
         )
         vectors = (
-            config.n_heads * config.d_head * sum(len(self._one.positions(s)) for s in self._given)
+            config.n_heads * config.d_head * sum(len(self._one.positions(s)) for s in self._changed)
         )
         scores = sum(len(some) for slots, some, _ in self._groups if slots != ("v",))
         passing = 2 * config.d_model * (read + n_queries) + 2 * vectors
@@ -143,12 +140,12 @@ class LayerStack:
             passing=passing + scores * self._one.pattern[0, 0].numel(),
         )
 
-    def change(self, more: Mapping[int, Change], reduced: ReducedProducts | None = None) -> Change:
+    def change(self, more: Mapping[int, Change]) -> Change:
         """How the outputs change when ports read `more`; the nodes stay as they are."""
         return self.change_of_vectors(self._own(more))
 
     def change_of_vectors(self, own: Vectors) -> Change:
-        """How each read head's output changes with other vectors of the heads given."""
+        """How each read head's output changes with other vectors of the heads that changed."""
         z = self._mixed(own)
         if not self._layer.normed:
             return self._out(z)
@@ -168,7 +165,7 @@ class LayerStack:
         """Take other vectors, of one variant, as current; returns how the outputs changed."""
         before = self._layer.y
         for slot, vectors in own.items():
-            nodes = [self._layer.nodes[m] for m in self._given[slot]]
+            nodes = [self._layer.nodes[m] for m in self._changed[slot]]
             for node, part in zip(nodes, vectors[:, 0].chunk(len(nodes)), strict=True):
                 whole = node.own[slot].clone()
                 whole[:, :, slice(None) if slot == "q" else node.positions(slot)] = part
@@ -203,7 +200,7 @@ class LayerStack:
         every = torch.cat([node.own[slot] for node in self._layer.nodes])[:, None]
         every = every if slot == "q" else every[:, :, :, at]
         every = every.repeat(1, own.shape[1], 1, 1, 1)
-        every[self._heads(self._given[slot])] = own
+        every[self._heads(self._changed[slot])] = own
         return self._layer.compared(slot, every, at)
 
     def _out(

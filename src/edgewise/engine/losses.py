@@ -9,21 +9,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from edgewise.engine.budgets import logits_bytes
+from edgewise.engine.memory import logits_bytes
 from edgewise.metrics import METRICS, AnswerRows, Metric
 from edgewise.model.norms import Transformer, norm
 from edgewise.model.parts import soft_capped
 from edgewise.model.runtime import logits_of
-
-
-def rounding(slope: Float[Tensor, "row d_model"]) -> Float[Tensor, "row"]:
-    """How far rounding to bfloat16 may move each row's loss, per unit of the change's length.
-
-    Every product rounds by 2^-9, in random directions, so one moves a loss of this slope by about
-    2^-9 |slope| |change| / sqrt(d_model). This is 16 times as much, room for a change that passes
-    many products. `Removals.rebase` compares with what really happens.
-    """
-    return slope.norm(dim=-1) * 2.0**-5 / slope.shape[-1] ** 0.5
 
 
 @runtime_checkable
@@ -35,64 +25,28 @@ class VariantLosses(Protocol):
         ...
 
 
-@runtime_checkable
-class EstimatedLosses(VariantLosses, Protocol):
-    """Losses that can also be estimated, relative to a base, with a bound on the error."""
-
-    def rebase(self, final: Float[Tensor, "row d_model"]) -> Float[Tensor, "batch"]:
-        """Estimate relative to this from now on; returns the metric of it, exactly."""
-        ...
-
-    def estimate(
-        self, final: Float[Tensor, "variant row d_model"]
-    ) -> tuple[Float[Tensor, "variant batch"], Float[Tensor, "variant batch"]]:
-        """Estimates as `exact` would give them, and how far off they may be, squared."""
-        ...
-
-
 class LogitDiffLosses:
     """Logit difference needs a few columns of the unembedding.
 
     Without a cap on logits they are one direction, the difference of the sides' mean columns. With
-    one, every answer's logit is capped alone, and that direction is only what estimates go by.
+    one, every answer's logit is capped alone.
     """
 
-    def __init__(
-        self,
-        model: Transformer,
-        rows: AnswerRows,
-        n_prompts: int,
-        clean: Float[Tensor, "row d_model"],
-    ) -> None:
+    def __init__(self, model: Transformer, rows: AnswerRows, n_prompts: int) -> None:
         self._model, self._rows, self._n_prompts = model, rows, n_prompts
         self._sides = [_Side(model, ids) for ids in (rows.answers, rows.wrong)]
-        means = [side.mean() for side in self._sides]
-        self._direction = means[0][0] - means[1][0]  # [row d_model]
-        self._offset = means[0][1] - means[1][1]  # [row]
-        self._base = norm(model, "ln_final", clean)
+        (right, right_bias), (wrong, wrong_bias) = (side.mean() for side in self._sides)
+        self._direction = right - wrong  # [row d_model]
+        self._offset = right_bias - wrong_bias  # [row]
 
     def exact(self, final: Float[Tensor, "variant row d_model"]) -> Float[Tensor, "variant batch"]:
         y = norm(self._model, "ln_final", final)
-        return by_prompt(self._of(y), self._rows, self._n_prompts)
-
-    def _of(self, y: Float[Tensor, "variant row d_model"]) -> Float[Tensor, "variant row"]:
         if self._model.config.logit_cap:
             answers, wrong = (side.capped(y) for side in self._sides)
-            return answers - wrong
-        return (y * self._direction).sum(dim=-1) + self._offset
-
-    def rebase(self, final: Float[Tensor, "row d_model"]) -> Float[Tensor, "batch"]:
-        self._base = norm(self._model, "ln_final", final)
-        return by_prompt(self._of(self._base[None]), self._rows, self._n_prompts)[0]
-
-    def estimate(
-        self, final: Float[Tensor, "variant row d_model"]
-    ) -> tuple[Float[Tensor, "variant batch"], Float[Tensor, "variant batch"]]:
-        y = norm(self._model, "ln_final", final)
-        moved = (y - self._base).norm(dim=-1)
-        noise = moved * rounding(self._direction)
-        values = by_prompt(self._of(y), self._rows, self._n_prompts)
-        return values, by_prompt(noise, self._rows, self._n_prompts).square()
+            values = answers - wrong
+        else:
+            values = (y * self._direction).sum(dim=-1) + self._offset
+        return by_prompt(values, self._rows, self._n_prompts)
 
 
 class _Side:
@@ -133,8 +87,8 @@ class AnyLosses:
     def exact(self, final: Float[Tensor, "variant row d_model"]) -> Float[Tensor, "variant batch"]:
         width = final.shape[1] * self._model.weights["unembed.W_U"].shape[1] * final.element_size()
         step = max(1, logits_bytes(final.device) // max(width, 1))
-        one = self._together if self._metric in METRICS.values() else self._one_by_one
-        return torch.cat([one(part) for part in final.split(step)])
+        evaluate = self._together if self._metric in METRICS.values() else self._one_by_one
+        return torch.cat([evaluate(part) for part in final.split(step)])
 
     def _one_by_one(
         self, final: Float[Tensor, "variant row d_model"]

@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
-import copy
-import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from edgewise.circuit import Circuit
-from edgewise.engine.batch import LiveBatch
-from edgewise.engine.budgets import variant_bytes
-from edgewise.engine.paths import Estimate, Path
-from edgewise.engine.reduced import ReducedProducts
-from edgewise.graph import Edge, Node, Port
+from edgewise.engine.batch import MicroBatch
+from edgewise.engine.memory import variant_bytes
+from edgewise.engine.speculation import Loss, ReceiverStep, SpeculativeBatch
+from edgewise.graph import Edge
 from edgewise.problem import Problem
 
-_Answer = TypeVar("_Answer")
-
-
-@dataclass
-class Effort:
-    """What was evaluated, by everything that shares this count."""
-
-    variants: int = 0  # removals
-    most: int | None = None  # variants that fit into memory at once; set when it ran out
+_Value = TypeVar("_Value")
+_ROUNDING = 32  # epsilons of a loss that sums in another order differ by: docs/log has measurements
 
 
 class Removals:
@@ -37,179 +26,143 @@ class Removals:
     It begins with all edges, or with those of the circuit `base`, every edge of which must lead on
     to the output (`base.without_unread()`).
 
-    `losses` asks what several removals into one receiver would give, at once; `remove` makes some
-    of them final. Answers are the plain evaluator's up to rounding. With `reduced`, `estimates` are
-    made with products in bfloat16, each with a bound on its error.
+    `losses` says what several removals into one receiver would give, at once; `remove` makes some
+    of them final. Losses are the plain evaluator's up to rounding; `estimates`, where the metric
+    has them, up to the bound that each comes with.
     """
 
-    def __init__(
-        self, problem: Problem, *, reduced: bool = False, base: Circuit | None = None
-    ) -> None:
+    def __init__(self, problem: Problem, *, base: Circuit | None = None) -> None:
         evaluator = problem.evaluator(problem.graph)
-        self._graph, self._model = problem.graph, problem.model
-        self._sign, self._n_prompts = problem.metric.loss_sign, len(problem.pairs)
-        self._reduced = ReducedProducts(problem.model) if reduced else None
-        self.effort = Effort()
-        self.doubt = 1.0  # how much larger than promised errors of estimates may be
-        self.vague = math.inf  # the smallest bound on an error in the latest estimates
-        self.unchecked = 0  # receivers whose removals no exact loss has confirmed yet
-        self.worst_error = 0.0  # the largest error of an estimate seen, as a part of its bound
+        self._model, self._pairs = problem.model, problem.pairs
+        self._rounding = _ROUNDING * torch.finfo(problem.model.dtype).eps
+        self._sign = problem.metric.loss_sign
+        self._most_in_memory: int | None = None  # variants at once; known when memory ran out
+        self._slack = 1.0  # how much wider than promised the bounds of estimates are
+        self.variants = 0  # removals evaluated so far, those in vain included
         with torch.no_grad():
             self._batches = [
-                LiveBatch(problem.model, problem.graph, problem.metric, batch, base)
+                MicroBatch(problem.model, problem.graph, problem.metric, batch=batch, base=base)
                 for batch in evaluator.batches
             ]
 
-    def fork(self) -> Removals:
-        """Another one in the same state, which then goes its own way; effort counts for both."""
-        other = copy.copy(self)
-        other._batches = [batch.fork() for batch in self._batches]
-        return other
+    @torch.no_grad()
+    def start(self, step: ReceiverStep, circuit: Circuit) -> None:
+        """Begin with a receiver; everything that reads its node has its final edges."""
+        for batch in self._batches:
+            batch.activate(step.receiver.node, circuit.keep)
 
-    def enter(self, node: Node, keep: Bool[Tensor, "sender receiver"]) -> None:
-        """Begin with the ports of `node`; everything that reads it has been visited."""
-        with torch.no_grad():
-            for batch in self._batches:
-                batch.enter(node, keep)
-
-    def most_at_once(self, receiver: Port, candidates: list[Edge]) -> int:
-        """How many removals into `receiver` fit into the memory for them, or fitted last time."""
-        if self.effort.most is not None:
-            return self.effort.most
-        config, is_switch = self._model.config, candidates[0].is_switch
-        hidden = self._batches[0].n_positions * max(4 * config.d_model, config.d_mlp)
-        with torch.no_grad():
-            widths = [
-                len(batch) * max(hidden, batch.width(receiver, is_switch=is_switch))
-                for batch in self._batches
-            ]
+    @torch.no_grad()
+    def most_at_once(self, step: ReceiverStep) -> int:
+        """How many removals of a step fit into the memory for them, or fitted last time."""
+        if self._most_in_memory is not None:
+            return self._most_in_memory
+        config = self._model.config
+        hidden = self._pairs.n_positions * max(4 * config.d_model, config.d_mlp)
+        widths = [len(batch) * max(hidden, batch.width(step)) for batch in self._batches]
         item = torch.finfo(self._model.dtype).bits // 8
         return max(1, variant_bytes(self._model.device) // (max(widths) * item))
 
-    def losses(self, receiver: Port, candidates: list[Edge], *paths: Path) -> list[Estimate]:
-        """The loss of each variant of removals into `receiver`, exact up to rounding."""
-        return self._halving(self._losses, receiver, candidates, paths)
+    def losses(self, step: ReceiverStep, *batches: SpeculativeBatch) -> list[Loss]:
+        """The loss of each variant of removals into a receiver, exact up to rounding."""
+        return self._halving(self._losses, step, batches)
+
+    def alone(self, step: ReceiverStep) -> Iterator[tuple[Edge, float]]:
+        """The loss without each edge of a step, when all others are there."""
+        most = self.most_at_once(step)
+        for start in range(0, len(step.edges), most):
+            edges = step.edges[start : start + most]
+            batch = SpeculativeBatch((), start, (False,) * len(edges))
+            for edge, loss in zip(edges, self.losses(step, batch), strict=True):
+                yield edge, loss.value
 
     def per_prompt(
-        self, receiver: Port, candidates: list[Edge], *paths: Path
+        self, step: ReceiverStep, *batches: SpeculativeBatch
     ) -> list[Float[Tensor, "batch"]]:
-        """The loss of each prompt, for each variant of removals into `receiver`."""
-        return self._halving(self._per_prompt, receiver, candidates, paths)
+        """The loss of each prompt, for each variant of removals into a receiver."""
+        return self._halving(self._per_prompt, step, batches)
 
     @torch.no_grad()
     def per_prompt_now(self) -> Float[Tensor, "batch"]:
         """The loss of each prompt with everything removed that `remove` removed."""
         return self._sign * torch.cat([batch.per_prompt_now() for batch in self._batches])
 
-    def estimates(self, receiver: Port, candidates: list[Edge], path: Path) -> list[Estimate]:
-        """The same by products in bfloat16, with a bound on the error. Only when `reduced`."""
-        return self._halving(self._estimates, receiver, candidates, (path,))
+    def estimates(self, step: ReceiverStep, batch: SpeculativeBatch) -> list[Loss]:
+        """Estimates of the losses, on top of the last `rebase`. Only where the metric has them."""
+        return self._halving(self._estimates, step, (batch,))
+
+    @torch.no_grad()
+    def rebase(self, expected: Loss | None = None) -> Loss:
+        """The loss of the current state, exactly; estimates are relative to it from now on.
+
+        If `expected`, an estimate of it, was poorer than promised, later ones promise less.
+        """
+        loss = self._mean([batch.rebase()[None] for batch in self._batches])[0].item()
+        if expected is not None and expected.rung == "estimate":
+            self._slack *= 2 if abs(expected.value - loss) > expected.bound / 2 else 1
+        return self._rounded(loss)
+
+    @torch.no_grad()
+    def remove(self, step: ReceiverStep, removed: tuple[int, ...]) -> None:
+        """Remove candidates of a step, by their index, for good."""
+        for batch in self._batches if removed else ():
+            batch.remove(step, removed)
 
     def _halving(
         self,
-        evaluate: Callable[[Port, list[Edge], Sequence[Path]], list[_Answer]],
-        receiver: Port,
-        candidates: list[Edge],
-        paths: Sequence[Path],
-    ) -> list[_Answer]:
-        """Evaluate paths, in parts if memory runs out."""
-        most = self.most_at_once(receiver, candidates)
-        if len(paths) > 1 and sum(map(len, paths)) > most:
-            return [e for p in paths for e in self._halving(evaluate, receiver, candidates, (p,))]
+        evaluate: Callable[[ReceiverStep, Sequence[SpeculativeBatch]], list[_Value]],
+        step: ReceiverStep,
+        batches: Sequence[SpeculativeBatch],
+    ) -> list[_Value]:
+        """Evaluate batches, in parts if memory runs out."""
+        variants = sum(map(len, batches))
+        if len(batches) > 1 and variants > self.most_at_once(step):
+            return [value for b in batches for value in self._halving(evaluate, step, (b,))]
         try:
-            return evaluate(receiver, candidates, paths)
+            values = evaluate(step, batches)
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as reason:
-            variants = sum(map(len, paths))
             if variants == 1 or not _is_out_of_memory(reason):
                 raise
+        else:
+            self.variants += variants
+            return values
         # Outside the except clause, so that what the failed attempt held is free again.
-        self.effort.most = variants // 2
-        parts = [part for path in paths for part in (path.halves() if len(path) > 1 else (path,))]
-        return [e for p in parts for e in self._halving(evaluate, receiver, candidates, (p,))]
+        self._most_in_memory = variants // 2
+        parts = [part for b in batches for part in (b.halves() if len(b) > 1 else (b,))]
+        return [value for part in parts for value in self._halving(evaluate, step, (part,))]
 
     @torch.no_grad()
-    def _losses(
-        self, receiver: Port, candidates: list[Edge], paths: Sequence[Path]
-    ) -> list[Estimate]:
-        values = self._values(receiver, candidates, paths)
-        return [Estimate(loss) for loss in self._mean(values).tolist()]
+    def _losses(self, step: ReceiverStep, batches: Sequence[SpeculativeBatch]) -> list[Loss]:
+        losses = self._mean(self._values(step, batches))
+        return [self._rounded(loss) for loss in losses.tolist()]
 
     @torch.no_grad()
     def _per_prompt(
-        self, receiver: Port, candidates: list[Edge], paths: Sequence[Path]
+        self, step: ReceiverStep, batches: Sequence[SpeculativeBatch]
     ) -> list[Float[Tensor, "batch"]]:
-        values = self._values(receiver, candidates, paths)
-        return list(self._sign * torch.cat(values, dim=1))
+        return list(self._sign * torch.cat(self._values(step, batches), dim=1))
 
     def _values(
-        self, receiver: Port, candidates: list[Edge], paths: Sequence[Path]
+        self, step: ReceiverStep, batches: Sequence[SpeculativeBatch]
     ) -> list[Float[Tensor, "variant _batch"]]:
         """The metric of each variant and prompt, by micro-batch."""
-        self._count(paths)
-        if candidates[0].is_switch:
-            return [batch.per_prompt_without_switch(receiver) for batch in self._batches]
-        rows = self._rows(candidates)
-        return [batch.per_prompt(receiver, rows, paths) for batch in self._batches]
+        return [batch.per_prompt(step, batches) for batch in self._batches]
 
     @torch.no_grad()
-    def _estimates(
-        self, receiver: Port, candidates: list[Edge], paths: Sequence[Path]
-    ) -> list[Estimate]:
-        if candidates[0].is_switch or self._reduced is None:
-            return self._losses(receiver, candidates, paths)
-        rows = self._rows(candidates)
-        pairs = [
-            batch.estimate_per_prompt(receiver, rows, paths[0], self._reduced)
-            for batch in self._batches
+    def _estimates(self, step: ReceiverStep, batches: Sequence[SpeculativeBatch]) -> list[Loss]:
+        pairs = [batch.estimates(step, batches) for batch in self._batches]
+        losses, bounds = (self._mean(values).tolist() for values in zip(*pairs, strict=True))
+        return [
+            Loss(loss, self._slack * abs(bound), "estimate")
+            for loss, bound in zip(losses, bounds, strict=True)
         ]
-        losses = self._mean([values for values, _ in pairs])
-        squares = torch.stack([square.sum(dim=1) for _, square in pairs]).sum(dim=0)
-        noises = self.doubt * squares.sqrt() / self._n_prompts
-        self.vague = float(noises.min())
-        self._count(paths)
-        return [Estimate(*pair) for pair in zip(losses.tolist(), noises.tolist(), strict=True)]
 
     def _mean(self, values: Sequence[Float[Tensor, "variant _batch"]]) -> Float[Tensor, "variant"]:
         total = torch.stack([value.sum(dim=1) for value in values]).sum(dim=0)
-        return self._sign * total / self._n_prompts
+        return self._sign * total / len(self._pairs)
 
-    def _count(self, paths: Sequence[Path]) -> None:
-        self.effort.variants += sum(map(len, paths))
-
-    def remove(self, receiver: Port, candidates: list[Edge], gone: tuple[int, ...]) -> None:
-        """Remove candidates, by their index, from `receiver` for good."""
-        if not gone:
-            return
-        self.unchecked += 1
-        rows = self._rows(candidates)
-        with torch.no_grad():
-            for batch in self._batches:
-                if candidates[0].is_switch:
-                    batch.commit_without_switch(receiver)
-                else:
-                    batch.commit(receiver, rows, gone)
-
-    @torch.no_grad()
-    def rebase(self, expected: Estimate) -> Estimate:
-        """The loss of the current state, exactly; estimates are relative to it from now on.
-
-        An expectation of it that was poorer than it promised makes later estimates promise less.
-        """
-        values = [batch.rebase()[None] for batch in self._batches]
-        loss = float(self._mean(values)[0])
-        if math.isfinite(expected.noise) and expected.noise > 0:
-            unavoidable = 64 * torch.finfo(self._model.dtype).eps * max(1.0, abs(loss))
-            error = max(0.0, abs(expected.loss - loss) - unavoidable) / expected.noise
-            self.worst_error = max(self.worst_error, error)
-            if error > 0.5:
-                self.doubt *= 2
-        self.vague, self.unchecked = 0.0, 0
-        return Estimate(loss)
-
-    def _rows(self, candidates: list[Edge]) -> list[int]:
-        """The rows of the candidates' senders, all positions together."""
-        graph = self._graph.whole
-        return [graph.row(replace(edge.sender, span=None)) for edge in candidates]
+    def _rounded(self, loss: float) -> Loss:
+        """A loss that was computed in the model's dtype."""
+        return Loss(loss, self._rounding * max(1.0, abs(loss)))
 
 
 def _is_out_of_memory(reason: BaseException) -> bool:

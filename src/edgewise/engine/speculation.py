@@ -1,93 +1,90 @@
-"""Decide a row of candidates one after the other, evaluating many of them at once.
-
-    1. Predict for each candidate whether it will be removed: at first, that all will be.
-    2. Evaluate, in one batch, every candidate's removal on top of the predicted ones before it.
-    3. Go through the results in order. Each is exactly what the sequential algorithm would see, as
-       long as all predictions before it were right. At the first wrong one, stop after it.
-    4. What was measured beyond that point predicts the next batch.
-
-The decisions are the sequential ones; predictions only cost or save evaluations.
-"""
+"""What is evaluated together: removals of edges into one receiver, and the losses they give."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal, NamedTuple
 
-from edgewise.engine.paths import Estimate, Path
+from edgewise.circuit import Circuit
+from edgewise.graph import Edge, Port
 
-_FIRST_BATCH = 32
-_LEAST_BATCH = 8
+Rung = Literal["estimate", "engine", "plain"]
+
+
+class Loss(NamedTuple):
+    """A loss, how far from it the exact one may be, and how it was computed."""
+
+    value: float
+    bound: float = 0.0
+    rung: Rung = "engine"
 
 
 @dataclass(frozen=True)
-class EdgeTest:
-    """One decided candidate: the loss without it minus the loss with it, and the running loss."""
+class ReceiverStep:
+    """A receiver and its candidate edges in order; the first `untested` are removed at once."""
 
-    index: int
-    delta: float
-    kept: bool
-    loss: float
+    receiver: Port
+    edges: tuple[Edge, ...]
+    untested: int = 0
 
-
-@runtime_checkable
-class Rule(Protocol):
-    """Says what stays."""
-
-    def decide(
-        self, index: int, before: Estimate, without: Estimate, gone: tuple[int, ...]
-    ) -> tuple[float, bool]:
-        """The delta of candidate `index`, looked at as closely as need be, and whether it stays."""
-        ...
-
-    def guess(self, delta: float) -> bool:
-        """Whether a candidate of about this delta would stay."""
-        ...
+    @cached_property
+    def is_switch(self) -> bool:
+        """Whether the step is about the receiver's own switch, and nothing else."""
+        return self.edges[0].is_switch
 
 
-def decide(
-    n: int,
-    loss: Estimate,
-    *,
-    losses_of: Callable[[Path], Sequence[Estimate]],
-    rule: Rule,
-    most: Callable[[], int],
-    start: int = 0,
-    gone: tuple[int, ...] = (),
-) -> Iterator[EdgeTest]:
-    """Decide candidates `start` to n-1 in order, from the running loss, when `gone` are removed.
+@dataclass(frozen=True)
+class Turn:
+    """How far a step has come: `next` is the candidate to be tested, by its index.
 
-    `most()` bounds the variants evaluated at once.
+    `circuit` is what was left when the step began, `removed` the candidates removed since then.
     """
-    goes = [True] * n  # the prediction
-    size = _FIRST_BATCH
-    while start < n:
-        stop = min(n, start + min(size, most()))
-        losses = losses_of(Path(gone, start, tuple(goes[start:stop])))
-        expected = _deltas_along(losses, goes[start:stop], loss)
-        done = stop
-        for index in range(start, stop):
-            without = losses[index - start]
-            delta, kept = rule.decide(index, loss, without, gone)
-            if not kept:
-                gone, loss = (*gone, index), without
-            yield EdgeTest(index, delta, kept, loss.loss)
-            if kept == goes[index]:  # predicted to go and kept, or the other way round
-                done = index + 1
-                break
-        for index in range(done, stop):
-            goes[index] = not rule.guess(expected[index - start])
-        # Long paths pay while predictions hold; after a wrong one, what was beyond it was in vain.
-        size = 2 * size if done == stop else max(_LEAST_BATCH, min(size, 2 * (done - start)))
-        start = done
+
+    step: ReceiverStep
+    circuit: Circuit
+    removed: tuple[int, ...]
+    next: int
+
+    @property
+    def removed_edges(self) -> tuple[Edge, ...]:
+        """The candidates removed so far, those without a test included."""
+        return tuple(self.step.edges[index] for index in self.removed)
+
+    def left(self, *but: Edge) -> Circuit:
+        """The circuit that is left now, without some more edges."""
+        return self.circuit.without(*self.removed_edges, *but)
 
 
-def _deltas_along(losses: Sequence[Estimate], goes: Sequence[bool], loss: Estimate) -> list[float]:
-    """Each candidate's delta on the predicted path."""
-    deltas = []
-    for without, going in zip(losses, goes, strict=True):
-        deltas.append(without.loss - loss.loss)
-        if going:
-            loss = without
-    return deltas
+@dataclass(frozen=True)
+class SpeculativeBatch:
+    """A prefix of removals of candidates into one receiver, and one variant for each of a window.
+
+    Variant i removes what is `removed` already, candidate `start + i`, and of the window's earlier
+    candidates those `predicted` to be removed.
+    """
+
+    removed: tuple[int, ...]
+    start: int
+    predicted: tuple[bool, ...]
+
+    def __len__(self) -> int:
+        return len(self.predicted)
+
+    @property
+    def window(self) -> slice:
+        """The candidates that have a variant of their own."""
+        return slice(self.start, self.start + len(self))
+
+    def halves(self) -> tuple[SpeculativeBatch, SpeculativeBatch]:
+        """The same variants in two parts."""
+        half = len(self) // 2
+        earlier = [self.start + i for i in range(half) if self.predicted[i]]
+        first = replace(self, predicted=self.predicted[:half])
+        removed = (*self.removed, *earlier)
+        return first, SpeculativeBatch(removed, self.start + half, self.predicted[half:])
+
+    @classmethod
+    def of(cls, removed: tuple[int, ...]) -> SpeculativeBatch:
+        """A single variant: the removal of all of these candidates, of at least one."""
+        return cls(removed[:-1], removed[-1], (True,))

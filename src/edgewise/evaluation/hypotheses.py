@@ -212,7 +212,7 @@ def _kept_effect(losses: CircuitLosses, epsilon: float) -> HypothesisTest:
         f"the circuit loses at most {epsilon:g} of what the empty circuit loses",
         f"the circuit loses more than {epsilon:g} of what the empty circuit loses",
         float((losses.own - losses.full).mean()) / effect if effect else 0.0,
-        StagedT((n,), 0.0, 0.05).judge(lost).p_above,
+        StagedT((n,), 0.0, 0.05).evidence(lost).p_above,
         n,
         "prompts",
         reject_is_good=False,

@@ -12,16 +12,16 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from edgewise.circuit import Found
 from edgewise.documents import Count, Finite
-from edgewise.engine import Path, Removals
+from edgewise.engine import Removals
 from edgewise.evaluation.records import Record
 from edgewise.methods import OnProgress, Progress, ignore_progress
-from edgewise.methods.visits import visits
+from edgewise.methods.steps import receiver_steps
 from edgewise.problem import Problem, problem_and_circuit
 from edgewise.tables import Column, Table
 
@@ -109,19 +109,14 @@ def minimality(
     loss = problem.loss(base)
     effects = dict.fromkeys(circuit.edges, 0.0)
     removals, done = Removals(problem, base=base), 0
-    for receiver, candidates in visits(graph, "descending"):
-        kept = [edge for edge in candidates if edge in base]
-        if not kept:
+    for step in receiver_steps(graph):
+        step = replace(step, edges=tuple(edge for edge in step.edges if edge in base))
+        if not step.edges:
             continue
-        removals.enter(receiver.node, base.keep)
-        most = removals.most_at_once(receiver, kept)
-        for start in range(0, len(kept), most):
-            batch = kept[start : start + most]
-            path = Path((), start, goes=(False,) * len(batch))
-            losses = removals.losses(receiver, kept, path)
-            effects |= {e: without - loss for e, (without, _) in zip(batch, losses, strict=True)}
-            done += len(batch)
-            on_progress(Progress(done, base.n_edges, receiver.name))
+        removals.start(step, base)
+        effects |= {edge: without - loss for edge, without in removals.alone(step)}
+        done += len(step.edges)
+        on_progress(Progress(done, base.n_edges, step.receiver.name))
     ranked = sorted(effects.items(), key=lambda item: -item[1])
     return Minimality(
         n_unread=circuit.n_edges - base.n_edges,

@@ -17,12 +17,11 @@ import torch
 
 from edgewise.circuit import Circuit, EdgeScores
 from edgewise.documents import Count, Finite, Plain, decoded
+from edgewise.engine import ReceiverStep
 from edgewise.errors import FormatError, SettingError
 from edgewise.graph import Graph
 from edgewise.methods import Method, OnProgress, Progress
 from edgewise.methods.execution import run_method
-from edgewise.methods.orders import ordered_search
-from edgewise.methods.search import Visit
 from edgewise.problem import Problem
 from edgewise.tables import count
 from edgewise.work.identity import Identity
@@ -76,19 +75,20 @@ class Finder:
         self,
         settings: Any,
         rows: Sequence[int] | None = None,
-        plan: Sequence[Visit] | None = None,
+        steps: Sequence[ReceiverStep] | None = None,
     ) -> Circuit:
         """What the method finds on these rows of the prompts (default: all, as they are).
 
-        `plan` is another order of visits, for the methods that take one.
+        `steps` is another order of receivers and edges, for the methods that take one.
         """
         if self._additive:
             return settings.circuit(self._resampled(settings, rows))
         problem = self._problem
         if rows is not None:
             problem = problem.with_(pairs=problem.pairs.taken(rows))
-        if plan is not None:
-            return ordered_search(problem, self._method.name, settings, plan).circuit
+        if steps is not None:
+            in_steps = self._method.load(f"{self._method.function_name}_in_steps")
+            return in_steps(problem, settings, steps).circuit
         return run_method(self._method, problem, settings).circuit
 
     def _resampled(self, settings: Any, rows: Sequence[int] | None) -> EdgeScores:

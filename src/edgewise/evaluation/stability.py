@@ -310,8 +310,8 @@ def stability(
     }
 
     def make(index: int) -> Replicate:
-        changed, rows, plan, drawn = varied(problem, resolved, varying, spread, seed, index)
-        circuit = finder.circuit(changed, rows, plan)
+        changed, rows, steps, drawn = varied(problem, resolved, varying, spread, seed, index)
+        circuit = finder.circuit(changed, rows, steps)
         return Replicate(index, drawn, places_of(circuit), measured.loss(circuit))
 
     circuit = finder.circuit(resolved)  # what it refuses, it refuses now

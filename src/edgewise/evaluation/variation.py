@@ -9,11 +9,11 @@ from typing import Any, Literal, get_args
 import numpy as np
 import torch
 
+from edgewise.engine import ReceiverStep
 from edgewise.errors import SettingError, unknown_name
 from edgewise.graph import Graph
 from edgewise.methods import METHODS, Method
-from edgewise.methods.orders import shuffled_visits
-from edgewise.methods.search import Visit
+from edgewise.methods.steps import shuffled_steps
 from edgewise.problem import Problem
 
 Over = Literal["prompts", "head-order", "threshold", "seed"]
@@ -56,14 +56,14 @@ def size_setting(settings: Any) -> str | None:
 
 def varied(
     problem: Problem, settings: Any, over: Sequence[Over], spread: float, seed: int, index: int
-) -> tuple[Any, list[int] | None, list[Visit] | None, dict[str, Any]]:
-    """Settings, rows of prompts, order of visits of replicate `index`, and what was drawn in words.
+) -> tuple[Any, list[int] | None, list[ReceiverStep] | None, dict[str, Any]]:
+    """Settings, rows of prompts, order of steps of replicate `index`, and what was drawn in words.
 
     Each thing that is varied has random numbers of its own, so that varying another as well changes
     nothing about it; replicate 7 of 10 is replicate 7 of 100.
     """
     drawn: dict[str, Any] = {}
-    rows, plan = None, None
+    rows, steps = None, None
     if "prompts" in over:
         n = len(problem.pairs)
         rows = _random(seed, index, "prompts").integers(n, size=n).tolist()
@@ -80,8 +80,8 @@ def varied(
     if "head-order" in over:
         drawn["head_order_seed"] = int(_random(seed, index, "head-order").integers(2**31))
         generator = torch.Generator().manual_seed(drawn["head_order_seed"])
-        plan = shuffled_visits(problem.graph, generator)
-    return settings, rows, plan, drawn
+        steps = shuffled_steps(problem.graph, generator)
+    return settings, rows, steps, drawn
 
 
 def _scaled(name: str, value: float, factor: float, graph: Graph) -> float:

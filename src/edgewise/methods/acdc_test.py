@@ -1,11 +1,11 @@
 """ACDC that decides by sequential tests over prompts (after Conmy et al. 2023, arXiv 2304.14997).
 
     1. Put the prompts into a random order, and looks at 16, 32, 64, … of them.
-    2. Start from the full graph H; visit receivers and edges in ACDC's order (visits.py).
-    3. For an edge e: on the prompts of the first look, each prompt's rise of the loss when e goes,
-       F_i(H \\ e) - F_i(H), is one value. Test whether their mean is above the threshold, or below
-       (sequential.py). If neither is shown, look at more prompts; an edge that all prompts leave
-       undecided is removed, or kept, as the settings say.
+    2. Start from the full graph H; take receivers and edges in ACDC's order (steps.py).
+    3. For an edge e: on the prompts of the first look, each prompt's rise of the loss when e is
+       removed, F_i(H \\ e) - F_i(H), is one value. Test whether their mean is above the threshold,
+       or below (sequential.py). If neither is shown, look at more prompts; an edge that all prompts
+       leave undecided is removed, or kept, as the settings say.
     4. Remove e for good unless it is kept. A receiver that nothing reads loses its edges untested.
 
 What is promised: with prompts drawn independently, an edge whose true mean rise is at most the
@@ -23,25 +23,33 @@ metric at its minimum, such as kl, only ever rises, and would be shown to.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
-from edgewise.circuit import Circuit, EdgeScores
-from edgewise.engine import Path, Removals
+from edgewise.circuit import Circuit
+from edgewise.engine import (
+    EdgeTest,
+    Loss,
+    ReceiverStep,
+    Removals,
+    SequentialEngine,
+    SpeculativeBatch,
+)
 from edgewise.errors import FormatError, SettingError
-from edgewise.graph import Edge, Port
+from edgewise.methods.acdc import decide_edges
 from edgewise.methods.journal import NO_JOURNAL, Journal
-from edgewise.methods.method_result import Decision, Evidence, MethodResult
-from edgewise.methods.search import Visit
+from edgewise.methods.method_result import Evidence, MethodResult
 from edgewise.methods.sequential import Betting, StagedT, looks, verdict_of
 from edgewise.methods.settings import TestedACDCSettings
-from edgewise.methods.visits import is_read, visits
+from edgewise.methods.steps import receiver_steps
+from edgewise.methods.trace import Trace
 from edgewise.problem import Problem
-from edgewise.progress import OnProgress, Progress, ignore_progress
+from edgewise.progress import OnProgress, ignore_progress
 
 _MOST_AHEAD = 32  # removals evaluated at once, in the hope that all before them are removed
 
@@ -57,223 +65,176 @@ def acdc_test(
     Scores are the mean rises of the loss over the prompts looked at. Raises `SettingError` for
     fewer than two prompts, `MetricError`.
     """
-    return tested_search(problem, settings, None, on_progress, journal)
+    steps = receiver_steps(problem.graph, settings.head_order)
+    return acdc_test_in_steps(problem, settings, steps, on_progress=on_progress, journal=journal)
 
 
-def tested_search(
+def acdc_test_in_steps(
     problem: Problem,
     settings: TestedACDCSettings,
-    plan: Sequence[Visit] | None,
-    on_progress: OnProgress,
-    journal: Journal,
+    steps: Iterable[ReceiverStep],
+    *,
+    on_progress: OnProgress = ignore_progress,
+    journal: Journal = NO_JOURNAL,
 ) -> MethodResult:
-    """ACDC with tests, in its own order or another."""
+    """ACDC with tests, in an order of receivers and edges of its own or another."""
     if len(problem.pairs) < 2:
         raise SettingError(
             "acdc-test compares prompts with each other and needs at least 2, found "
             f"{len(problem.pairs)}. Use acdc, or more prompts."
         )
-    search = _Search(problem, settings)
-    replay = list(reversed(journal.decisions(problem.graph)))
-    total = problem.graph.n_edges
-    if plan is None:
-        plan = [Visit(*visit) for visit in visits(problem.graph, settings.head_order)]
-    for visit in plan:
-        for decision in search.visit(visit, replay):
-            journal.append(decision)
-            on_progress(Progress(search.done, total, f"{decision.edge.name}"))
-    if replay:
-        raise FormatError(f"decisions of another run: {len(replay)} too many.")
-    on_progress(Progress(total, total, "tests done"))
-    return search.finding()
+    graph = problem.graph
+    rate = settings.error_rate / (graph.n_edges if settings.control == "circuit" else 1)
+    rule = _Verdicts(rate, keep_undecided=settings.undecided == "keep")
+    engine = _TestingEngine(problem, settings, rate)
+    trace = Trace(
+        graph, rule, known=journal.decisions(graph), journal=journal, on_progress=on_progress
+    )
+    circuit = decide_edges(steps, Circuit.full(graph), engine=engine, rule=rule, trace=trace)
+    return MethodResult(
+        circuit,
+        trace.scores("acdc-test", "mean rise of the loss when removed in sequence"),
+        trace=tuple(trace.decisions),
+        edge_tests=len(trace.decisions),
+        edges_skipped=trace.skipped,
+        variants=engine.variants,
+        notes=(_note(trace, settings, len(problem.pairs)),),
+    )
 
 
-class _Search:
-    """The circuit so far, and what decides about the next edge."""
+@dataclass(frozen=True)
+class _Verdicts:
+    """Keeps an edge that is shown to be above the threshold; what is undecided, as asked."""
 
-    def __init__(self, problem: Problem, settings: TestedACDCSettings) -> None:
-        self._graph, self._settings = problem.graph, settings
-        self._keep = problem.graph.exists.clone()
-        self._deltas = torch.zeros(problem.graph.exists.shape, dtype=torch.float64)
-        self._trace: list[Decision] = []
-        self._skipped = 0
-        self._sizes = looks(len(problem.pairs), settings.first)
-        self._stages = _stages(problem, self._sizes, settings.seed)
+    error_rate: float
+    keep_undecided: bool
+
+    def keeps(self, test: EdgeTest) -> bool:
+        shown = test.evidence
+        if shown is None or shown.verdict != self._verdict(shown):
+            raise FormatError(
+                f"the decision about {test.edges[0].name} contradicts itself: its verdict does not "
+                f"follow {self.basis(test)}."
+            )
+        return self.keep_undecided if shown.verdict == "undecided" else shown.verdict == "above"
+
+    def basis(self, test: EdgeTest) -> str:
+        return f"with its p-values at an error rate of {self.error_rate:g}"
+
+    def _verdict(self, shown: Evidence) -> str:
+        return verdict_of(shown.p_above, shown.p_below, self.error_rate)
+
+
+class _TestingEngine(SequentialEngine):
+    """Tests each edge on the prompts of one look after the other, until they decide."""
+
+    def __init__(self, problem: Problem, settings: TestedACDCSettings, error_rate: float) -> None:
+        sizes = looks(len(problem.pairs), settings.first)
+        self._looks = _looks(problem, sizes, settings.seed)
         self._noise = 64 * torch.finfo(problem.model.dtype).eps
-        rate = settings.error_rate
-        if settings.control == "circuit":
-            rate /= problem.graph.n_edges
-        self._test: StagedT | Betting = StagedT(self._sizes, settings.threshold, rate)
+        self._test: StagedT | Betting = StagedT(sizes, settings.threshold, error_rate)
         if settings.bound is not None:
-            self._test = Betting(settings.bound, settings.threshold, rate)
+            self._test = Betting(settings.bound, settings.threshold, error_rate)
 
     @property
-    def done(self) -> int:
-        """Edges decided so far."""
-        return len(self._trace) + self._skipped
+    def variants(self) -> int:
+        return sum(look.removals.variants for look in self._looks)
 
-    def visit(self, visit: Visit, replay: list[Decision]) -> Iterator[Decision]:
-        """The decisions about a receiver's edges; those at the end of `replay` are taken as known,
-        and not given again.
-        """
-        receiver, candidates = visit.receiver, visit.candidates
-        if not is_read(self._graph, self._keep, receiver, candidates[0].is_switch):
-            for edge in candidates:
-                self._keep[self._graph.index(edge)] = False
-            self._skipped += len(candidates)
-            return
-        for stage in self._stages:
-            stage.enter(receiver, candidates, self._keep)
-        gone: tuple[int, ...] = ()
-        for index, edge in enumerate(candidates):
-            known = bool(replay)
-            decision = self._next(replay, edge) if known else self._decide(edge, index, gone)
-            self._take(decision)
-            if not decision.kept:
-                gone = (*gone, index)
-            if not known:
-                yield decision
-        for stage in self._stages:
-            stage.leave(gone)
+    def _tests(self) -> Iterator[EdgeTest]:
+        step = self.turn.step
+        for look in self._looks:
+            look.start(step, self.turn.circuit)
+        for index in range(self.turn.next, len(step.edges)):
+            yield self._tested(index)
+        for look in self._looks:
+            look.removals.remove(step, self.turn.removed)
 
-    def _decide(self, edge: Edge, index: int, gone: tuple[int, ...]) -> Decision:
+    def _tested(self, index: int) -> EdgeTest:
+        edge, removed = self.turn.step.edges[index], self.turn.removed
         deltas, losses = np.empty(0), np.empty((2, 0))
-        for stage in self._stages:
-            before, without = stage.before(gone), stage.without(index, gone)
+        for look in self._looks:
+            before, without = look.before(removed), look.without(index, removed)
             rises = without - before
             rises = torch.where(rises.abs() <= self._noise * before.abs().clamp(min=1), 0.0, rises)
             deltas = np.concatenate([deltas, rises.numpy()])
             losses = np.concatenate([losses, torch.stack([before, without]).numpy()], axis=1)
-            evidence = self._judge(edge, deltas)
+            try:
+                evidence = self._test.evidence(deltas)
+            except SettingError as reason:
+                raise SettingError(f"{edge.name}: {reason}") from reason
             if evidence.verdict != "undecided":
                 break
-        kept = self._kept(evidence)
-        loss = float(losses[0 if kept else 1].mean())
-        return Decision(edge, float(deltas.mean()), kept, loss, evidence)
-
-    def _kept(self, evidence: Evidence) -> bool:
-        undecided = evidence.verdict == "undecided"
-        return self._settings.undecided == "keep" if undecided else evidence.verdict == "above"
-
-    def _next(self, replay: list[Decision], expected: Edge) -> Decision:
-        """The next of the decisions of an earlier run. Raises `FormatError` if it is none of it."""
-        decision = replay.pop()
-        if decision.edge != expected:
-            raise FormatError(
-                f"decisions of another run: found {decision.edge.name} where this one decides "
-                f"{expected.name}."
-            )
-        shown = decision.evidence
-        if (
-            shown is None
-            or shown.verdict != verdict_of(shown.p_above, shown.p_below, self._test.error_rate)
-            or decision.kept != self._kept(shown)
-        ):
-            raise FormatError(
-                f"the decision about {expected.name} contradicts itself: its p-values do not lead "
-                f"to it at an error rate of {self._test.error_rate:g}."
-            )
-        return decision
-
-    def _judge(self, edge: Edge, deltas: np.ndarray) -> Evidence:
-        try:
-            return self._test.judge(deltas)
-        except SettingError as reason:
-            raise SettingError(f"{edge.name}: {reason}") from reason
-
-    def _take(self, decision: Decision) -> None:
-        at = self._graph.index(decision.edge)
-        self._keep[at], self._deltas[at] = decision.kept, decision.delta
-        self._trace.append(decision)
-
-    def finding(self) -> MethodResult:
-        """The circuit, and in a note what the tests showed."""
-        scores = EdgeScores(
-            self._graph, self._deltas, "acdc-test", "mean rise of the loss when removed in sequence"
-        )
-        return MethodResult(
-            Circuit(self._graph, self._keep),
-            scores,
-            trace=tuple(self._trace),
-            edge_tests=len(self._trace),
-            edges_skipped=self._skipped,
-            variants=sum(stage.variants for stage in self._stages),
-            notes=(self._note(),),
-        )
-
-    def _note(self) -> str:
-        settings, found = self._settings, [d.evidence for d in self._trace if d.evidence]
-        counts = {v: sum(e.verdict == v for e in found) for v in ("above", "below", "undecided")}
-        looked = sum(e.n_prompts for e in found) / max(1, len(found))
-        whose = "each edge" if settings.control == "edge" else "all edges together"
-        becomes = "kept" if settings.undecided == "keep" else "removed"
-        return (
-            f"Tests at error rate {settings.error_rate:g} for {whose}: {counts['above']} edges "
-            f"shown to be above {settings.threshold:g}, {counts['below']} below, "
-            f"{counts['undecided']} undecided and {becomes}; {looked:.0f} of {self._sizes[-1]} "
-            f"prompts looked at for an edge on average (seed {settings.seed})."
+        before_mean, without_mean = (Loss(float(row.mean())) for row in losses)
+        return EdgeTest(
+            (edge,),
+            before_mean,
+            without_mean,
+            delta=float(deltas.mean()),
+            bound=0.0,
+            rung="engine",
+            evidence=evidence,
         )
 
 
-def _stages(problem: Problem, sizes: Sequence[int], seed: int) -> list[_Stage]:
+def _note(trace: Trace, settings: TestedACDCSettings, n_prompts: int) -> str:
+    """What the tests showed."""
+    shown = [d.evidence for d in trace.decisions if d.evidence]
+    counts = {v: sum(e.verdict == v for e in shown) for v in ("above", "below", "undecided")}
+    mean = sum(e.n_prompts for e in shown) / max(1, len(shown))
+    whose = "each edge" if settings.control == "edge" else "all edges together"
+    becomes = "kept" if settings.undecided == "keep" else "removed"
+    return (
+        f"Tests at error rate {settings.error_rate:g} for {whose}: {counts['above']} edges "
+        f"shown to be above {settings.threshold:g}, {counts['below']} below, "
+        f"{counts['undecided']} undecided and {becomes}; {mean:.0f} of {n_prompts} "
+        f"prompts looked at for an edge on average (seed {settings.seed})."
+    )
+
+
+def _looks(problem: Problem, sizes: Sequence[int], seed: int) -> list[_Look]:
     """The prompts that each look adds, in random order."""
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(problem.pairs), generator=generator).tolist()
     ablation = problem.ablation.over(problem.pairs)
     return [
-        _Stage(problem.with_(pairs=problem.pairs.taken(order[start:stop]), ablation=ablation))
+        _Look(problem.with_(pairs=problem.pairs.taken(order[start:stop]), ablation=ablation))
         for start, stop in zip((0, *sizes), sizes, strict=False)
     ]
 
 
-class _Stage:
+class _Look:
     """Losses on the prompts that one look adds, for removals into the receiver at hand.
 
-    States are named by the candidates gone. A state that is asked for is evaluated together with
-    those that follow if every next candidate goes too: most do.
+    States are named by the candidates removed. One that is needed is evaluated together with those
+    that follow if every next candidate is removed too: most are.
     """
 
     def __init__(self, problem: Problem) -> None:
-        self._removals = Removals(problem)
-        self._candidates: list[Edge] = []
-        self._known: dict[tuple[int, ...], Float[Tensor, "batch"]] = {}
+        self.removals = Removals(problem)
 
-    @property
-    def variants(self) -> int:
-        """Removals evaluated so far, some of them in vain."""
-        return self._removals.effort.variants
+    def start(self, step: ReceiverStep, circuit: Circuit) -> None:
+        """Begin with a receiver's candidates."""
+        self._step, self._ahead = step, _MOST_AHEAD
+        self._losses: dict[tuple[int, ...], Float[Tensor, "batch"]] = {}
+        self.removals.start(step, circuit)
 
-    def enter(
-        self, receiver: Port, candidates: list[Edge], keep: Bool[Tensor, "sender receiver"]
-    ) -> None:
-        """Begin with a receiver's candidates, when `keep` is what is left of all others."""
-        self._receiver, self._candidates = receiver, candidates
-        self._known, self._ahead = {}, _MOST_AHEAD
-        self._removals.enter(receiver.node, keep)
-
-    def before(self, gone: tuple[int, ...]) -> Float[Tensor, "batch"]:
-        """Each prompt's loss when these candidates are gone."""
-        if gone not in self._known:
-            if gone:
-                (loss,) = self._losses(Path.one(gone[:-1], gone[-1]))
+    def before(self, removed: tuple[int, ...]) -> Float[Tensor, "batch"]:
+        """Each prompt's loss without these candidates."""
+        if removed not in self._losses:
+            if removed:
+                (loss,) = self.removals.per_prompt(self._step, SpeculativeBatch.of(removed))
             else:
-                loss = self._removals.per_prompt_now()
-            self._known[gone] = loss
-        return self._known[gone]
+                loss = self.removals.per_prompt_now()
+            self._losses[removed] = loss
+        return self._losses[removed]
 
-    def without(self, index: int, gone: tuple[int, ...]) -> Float[Tensor, "batch"]:
-        """Each prompt's loss when this candidate goes as well."""
-        if (*gone, index) not in self._known:
-            most = self._removals.most_at_once(self._receiver, self._candidates)
-            n = min(self._ahead, most, len(self._candidates) - index)
-            self._ahead = max(4, self._ahead // 2)  # asked again: what was ahead was in vain
-            for i, loss in enumerate(self._losses(Path(gone, index, (True,) * n))):
-                self._known[(*gone, *range(index, index + i + 1))] = loss
-        return self._known[(*gone, index)]
-
-    def leave(self, gone: tuple[int, ...]) -> None:
-        """Remove these candidates for good."""
-        self._removals.remove(self._receiver, self._candidates, gone)
-
-    def _losses(self, path: Path) -> list[Float[Tensor, "batch"]]:
-        return self._removals.per_prompt(self._receiver, self._candidates, path)
+    def without(self, index: int, removed: tuple[int, ...]) -> Float[Tensor, "batch"]:
+        """Each prompt's loss when this candidate is removed as well."""
+        if (*removed, index) not in self._losses:
+            n = min(self._ahead, self.removals.most_at_once(self._step))
+            n = min(n, len(self._step.edges) - index)
+            self._ahead = max(4, self._ahead // 2)  # needed again: what was ahead was in vain
+            batch = SpeculativeBatch(removed, index, (True,) * n)
+            for i, loss in enumerate(self.removals.per_prompt(self._step, batch)):
+                self._losses[(*removed, *range(index, index + i + 1))] = loss
+        return self._losses[(*removed, index)]

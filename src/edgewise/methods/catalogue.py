@@ -87,11 +87,14 @@ class Method:
         return self.home.rpartition(".")[2]
 
     def load(self, function: str = "") -> Callable[..., Any]:
-        """The method's function, or another one of its file."""
+        """The method's function, or another one: of its file, or of the file that is named."""
         if self.function is not None:
             return self.function
         file, _, own = self.home.partition(".")
-        return getattr(import_module(f"edgewise.methods.{file}"), function or own)
+        file = function.rpartition(".")[0] or file
+        return getattr(
+            import_module(f"edgewise.methods.{file}"), function.rpartition(".")[2] or own
+        )
 
     @property
     def selects(self) -> bool:
@@ -186,7 +189,7 @@ _ROWS = (
         takes_order=True,
         has_forecast=True,
         shared=("threshold",),
-        together="acdc_thresholds",
+        together="thresholds.acdc_thresholds",
     ),
     Method(
         name="eap",

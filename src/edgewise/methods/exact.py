@@ -12,10 +12,10 @@ from __future__ import annotations
 import torch
 
 from edgewise.circuit import Circuit, EdgeScores
-from edgewise.engine import Path, Removals
+from edgewise.engine import Removals
 from edgewise.methods.method_result import MethodResult
 from edgewise.methods.settings import SelectionSettings
-from edgewise.methods.visits import visits
+from edgewise.methods.steps import receiver_steps
 from edgewise.problem import Problem
 from edgewise.progress import OnProgress, Progress, ignore_progress
 
@@ -28,23 +28,19 @@ def exact(
     """How much removing each edge alone raises the loss. Raises `MetricError`."""
     graph, done = problem.graph, 0
     values = torch.zeros(graph.exists.shape, dtype=torch.float64)
-    full = problem.loss(Circuit.full(graph))
+    circuit = Circuit.full(graph)
+    full = problem.loss(circuit)
     removals = Removals(problem)
-    for receiver, candidates in visits(graph, "descending"):
-        removals.enter(receiver.node, graph.exists)
-        most = removals.most_at_once(receiver, candidates)
-        for start in range(0, len(candidates), most):
-            some = candidates[start : start + most]
-            path = Path((), start, goes=(False,) * len(some))
-            losses = removals.losses(receiver, candidates, path)
-            for edge, (loss, _) in zip(some, losses, strict=True):
-                values[graph.index(edge)] = loss - full
-            done += len(some)
-            on_progress(Progress(done, graph.n_edges, receiver.name))
+    for step in receiver_steps(graph):
+        removals.start(step, circuit)
+        for edge, loss in removals.alone(step):
+            values[graph.index(edge)] = loss - full
+        done += len(step.edges)
+        on_progress(Progress(done, graph.n_edges, step.receiver.name))
     scores = EdgeScores(graph, values, "exact", "rise of the loss when the edge alone is removed")
     return MethodResult(
         settings.circuit(scores),
         scores,
         edge_tests=graph.n_edges,
-        variants=removals.effort.variants,
+        variants=removals.variants,
     )

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from edgewise.circuit import Circuit
 from edgewise.engine import memory_bytes
 from edgewise.errors import MetricError
-from edgewise.methods.acdc import searched
+from edgewise.methods.acdc import acdc_in_steps, check_settings
 from edgewise.methods.eap import eap_ig
-from edgewise.methods.method_result import Decision
+from edgewise.methods.method_result import MethodResult
 from edgewise.methods.settings import ACDCSettings, EAPIGSettings
-from edgewise.methods.visits import is_read, visits
+from edgewise.methods.steps import is_read, receiver_steps
 from edgewise.problem import Problem
 from edgewise.progress import OnProgress, Progress, ignore_progress
 from edgewise.tables import Chart, Table
@@ -89,27 +89,31 @@ def forecast(
 
     Raises `SettingError`, `MetricError`.
     """
-    search = searched(problem, settings, [settings.threshold])  # settings that cannot be fail now
+    check_settings(problem, settings)
     expected = _expected(problem, settings)
     graph = problem.graph
     n_tests, circuit = expected or (graph.n_edges, Circuit.full(graph))
-    sample, start = max(64, round(_SAMPLE * n_tests)), time.perf_counter()
+    sample, start, sampled = max(64, round(_SAMPLE * n_tests)), time.perf_counter(), 0
 
-    def on_decision(_: Decision) -> None:
-        n = len(search.trace)
-        on_progress(Progress(min(n, sample), sample, f"{n} of some {n_tests:,} tests"))
-        if n >= sample or time.perf_counter() - start > seconds:
+    def on_decision(step: Progress) -> None:
+        nonlocal sampled
+        if step.done == step.total:
+            return
+        sampled += 1
+        message = f"{sampled} of some {n_tests:,} tests"
+        on_progress(Progress(min(sampled, sample), sample, message))
+        if sampled >= sample or time.perf_counter() - start > seconds:
             raise _Enough
 
-    finished = False
+    result: MethodResult | None = None
     try:
-        search.run(on_decision)
-        finished = True
+        steps = receiver_steps(graph, settings.head_order)
+        result = acdc_in_steps(problem, settings, steps, on_progress=on_decision)
     except _Enough:
         pass
-    took, sampled = time.perf_counter() - start, len(search.trace)
-    if finished:
-        n_tests, circuit = sampled, search.finding(settings.threshold, prune=False).circuit
+    took = time.perf_counter() - start
+    if result is not None:
+        n_tests, circuit, sampled = result.edge_tests, result.circuit, result.edge_tests
     else:
         took *= _LATER_TESTS * max(n_tests, sampled) / sampled
     return Forecast(
@@ -118,8 +122,8 @@ def forecast(
         edge_tests=n_tests,
         edges_kept=circuit.n_edges,
         sampled_tests=sampled,
-        finished=finished,
-        at_most=expected is None and not finished,
+        finished=result is not None,
+        at_most=expected is None and result is None,
     )
 
 
@@ -129,20 +133,20 @@ def _expected(problem: Problem, settings: ACDCSettings) -> tuple[int, Circuit] |
         scores = eap_ig(problem, EAPIGSettings()).scores
     except MetricError:  # no gradient
         return None
-    graph, values = problem.graph, scores.values
-    stays = graph.exists & ((values.abs() if settings.absolute else values) >= settings.threshold)
-    keep, n_tests = graph.exists.clone(), 0
-    for receiver, candidates in visits(graph, settings.head_order):
-        read = is_read(graph, keep, receiver, candidates[0].is_switch)
-        n_tests += len(candidates) * read
-        for edge in candidates:
-            at = graph.index(edge)
-            keep[at] = read and stays[at]
-    return n_tests, Circuit(graph, keep)
+    circuit, n_tests = Circuit.full(problem.graph), 0
+    values = scores.values.abs() if settings.absolute else scores.values
+    kept = Circuit(problem.graph, problem.graph.exists & (values >= settings.threshold))
+    for step in receiver_steps(problem.graph, settings.head_order):
+        if is_read(circuit, step):
+            n_tests += len(step.edges)
+            circuit = circuit.without(*(edge for edge in step.edges if edge not in kept))
+        else:
+            circuit = circuit.without(*step.edges)
+    return n_tests, circuit
 
 
 def _n_read(circuit: Circuit) -> int:
     """Receivers that something in the circuit reads, at any span."""
-    graph = circuit.graph
-    read = [p for p in graph.receivers if is_read(graph, circuit.keep, p, is_switch=False)]
-    return len({(p.node.kind, p.node.layer, p.node.head, p.slot) for p in read})
+    steps = [s for s in receiver_steps(circuit.graph) if not s.is_switch and is_read(circuit, s)]
+    nodes = ((step.receiver.node, step.receiver.slot) for step in steps)
+    return len({(node.kind, node.layer, node.head, slot) for node, slot in nodes})

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from edgewise.circuit import Circuit, EdgeScores
 from edgewise.documents import Count, Finite, decoded
+from edgewise.engine import Rung
 from edgewise.errors import FormatError, UnknownName, shortened
 from edgewise.graph import Edge
 
@@ -41,9 +42,10 @@ class Evidence:
 class Decision:
     """One tested edge: how much its removal raised the loss, and whether it was kept.
 
-    `loss` is the running loss after the decision, in the metric's unit, lower is better. Where a
-    sequential test decided there is its `evidence`; `delta` and `loss` are then means over the
-    prompts that it looked at.
+    `loss` is the running loss after the decision, in the metric's unit, lower is better. `delta` is
+    off by at most `bound`, and was computed on this `rung` of the ladder of precision
+    (edgewise.engine). Where a sequential test decided there is its `evidence`; `delta` and `loss`
+    are then means over the prompts that it looked at.
     """
 
     edge: Edge
@@ -51,11 +53,15 @@ class Decision:
     kept: bool
     loss: float
     evidence: Evidence | None = None
+    bound: float = 0.0
+    rung: Rung = "engine"
 
     def to_json(self) -> dict[str, Any]:
         """A line of a trace file."""
         line = {"edge": self.edge.name, "delta": self.delta, "kept": self.kept, "loss": self.loss}
-        return line if self.evidence is None else {**line, "evidence": self.evidence.to_json()}
+        if self.evidence is not None:
+            return {**line, "evidence": self.evidence.to_json()}
+        return {**line, "bound": self.bound, "rung": self.rung}
 
     @classmethod
     def from_json(cls, data: Any, source: str) -> Decision:
@@ -68,9 +74,11 @@ class Decision:
             ends = -math.inf if low is None else low, math.inf if high is None else high
             evidence = Evidence(**{**fields, "low": ends[0], "high": ends[1]})
         try:
-            return cls(Edge.parse(line.edge), line.delta, line.kept, line.loss, evidence)
+            edge = Edge.parse(line.edge)
         except UnknownName as reason:
             raise FormatError(f"{source}: {shortened(str(reason), 240)}") from reason
+        exactness = line.bound, line.rung
+        return cls(edge, line.delta, line.kept, line.loss, evidence, *exactness)
 
 
 @dataclass(frozen=True)
@@ -90,6 +98,8 @@ class _Line:
     kept: bool
     loss: Finite
     evidence: _EvidenceLine | None = None
+    bound: Finite = 0.0
+    rung: Rung = "engine"
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,4 +114,3 @@ class MethodResult:
     variants: int = 0  # removals evaluated, some of them in vain
     margin: float | None = None  # smallest distance of a delta to the threshold
     notes: tuple[str, ...] = ()  # what a user should know before trusting the result
-    worst_error: float | None = None  # of estimates, as a part of the bound given for it

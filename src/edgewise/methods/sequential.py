@@ -65,7 +65,7 @@ class StagedT:
     threshold: float
     error_rate: float
 
-    def judge(self, values: Values) -> Evidence:
+    def evidence(self, values: Values) -> Evidence:
         """What the looks show that these values suffice for."""
         low, high, p_above, p_below = -np.inf, np.inf, 1.0, 1.0
         for size, share in zip(self.sizes, shares_spent(self.sizes), strict=True):
@@ -98,7 +98,7 @@ class Betting:
     threshold: float
     error_rate: float
 
-    def judge(self, values: Values) -> Evidence:
+    def evidence(self, values: Values) -> Evidence:
         """What these values show. Raises `SettingError` for one beyond the bound."""
         largest = float(np.abs(values).max())
         if largest > self.bound:

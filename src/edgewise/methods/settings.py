@@ -209,7 +209,7 @@ class ACDCSettings(Settings):
         default="incremental",
     )
     precision: Precision = setting(
-        "full, or reduced: bfloat16 products, close decisions in full (kl and logit-diff).",
+        "full, or reduced: kl by bfloat16 products, close decisions in full.",
         default="full",
     )
     verify: bool = setting(

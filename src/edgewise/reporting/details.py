@@ -10,7 +10,7 @@ from edgewise.reporting.markup import Markup, el
 from edgewise.reporting.tables import data_table, facts
 from edgewise.reporting.text import ablation_words, thresholds
 from edgewise.run import Run
-from edgewise.tables import number, percent, plain, seconds
+from edgewise.tables import number, plain, seconds
 
 _SHOWN_ELSEWHERE = ("accuracy", "evaluation", "faithfulness", "recovery", "groups")
 
@@ -94,6 +94,13 @@ def _cost(run: Run) -> list[tuple[str, str | Markup]]:
     ]
 
 
+_RUNGS = {
+    "estimate": "by estimates",
+    "engine": "in full precision",
+    "plain": "from scratch",
+}
+
+
 def _closeness(run: Run) -> Markup | None:
     """How far the decisions are from falling the other way; None for a method without any."""
     rows: list[tuple[str, str | Markup]] = []
@@ -102,8 +109,9 @@ def _closeness(run: Run) -> Markup | None:
     same = thresholds(run)
     if same is not None:
         rows.append(("same circuit for thresholds in", same))
-    if run.worst_error is not None:
-        rows.append(("largest error of an estimate", f"{percent(run.worst_error)} of its bound"))
+    for rung, label in _RUNGS.items():
+        if rung in run.rungs and len(run.rungs) > 1:
+            rows.append((f"decisions {label}", f"{run.rungs[rung]:,}"))
     return _block("Close decisions", rows) if rows else None
 
 
