@@ -159,9 +159,9 @@ def test_a_single_circuit_of_the_paper_stands_beside_what_it_says(tmp_path):
         assert all(any(end.startswith(node) for end in kept) for node in nodes)
     tables = {table.title: table.cells() for table in results.tables()}
     rows = tables["Single circuits of docstring"]
-    assert [row[3] for row in rows] == ["–", str(point.n_edges), "–", "–"]
+    assert [str(point.n_edges) in row for row in rows] == [False, True, False, False]
     assert "34 edges, KL 1.2, logit margin −1.7" in rows[1]
-    assert "needs the paper's own model" in tables["Single circuits of greater-than"][0][-3]
+    assert "needs the paper's own model" in str(tables["Single circuits of greater-than"])
     assert not results.points(experiment.problem, method="acdc")  # no part of a series
 
 
