@@ -94,6 +94,11 @@ def test_a_users_function_works_wherever_a_name_does(tmp_path):
     assert ew.Run.load(tmp_path / "run").circuit == run.circuit
     assert ew.discover(problem, f"{__name__}:by_circuit").circuit == best.circuit
     assert (ew.discover(problem, by_circuit).scores.values != 0).sum() == 4
+    named = {f"{__name__}:by_scores": {"edges": [2, 4]}}
+    grid = ew.sweep_grid(named, over={"task": "tracr-reverse"}, out=tmp_path / "grid")
+    assert [grid.circuit(row).n_edges for row in grid.done] == [2, 4]
+    board = ew.leaderboard(by_scores, programs=["tracr-reverse"], ablations=["corrupted"], seeds=1)
+    assert f"{__name__}:by_scores" in str(board.sentences())
     sizes = ew.sweep(problem, by_scores, edges=[2, 4])
     assert [run.circuit.n_edges for run in sizes] == [2, 4]
     stable = ew.stability(problem, by_scores, edges=4, n=16)

@@ -14,7 +14,6 @@ from edgewise.methods.hard_concrete import (
     INITIAL_THETA,
     HardConcrete,
     chance_on,
-    mask_at,
     mean_mask,
     sample,
 )
@@ -89,15 +88,6 @@ def test_mean_and_chance_are_those_of_samples(theta):
     one = torch.tensor([theta])
     assert float(drawn.mean()) == pytest.approx(float(mean_mask(one)), abs=0.005)
     assert float((drawn > 0).double().mean()) == pytest.approx(float(chance_on(one)), abs=0.005)
-
-
-def test_a_masks_derivative_is_its_finite_difference():
-    theta = torch.linspace(-3, 3, 7, dtype=torch.float64).requires_grad_()
-    u = torch.linspace(0.1, 0.9, 7, dtype=torch.float64)
-    (gradient,) = torch.autograd.grad(mask_at(theta, u).sum(), theta)
-    h = 1e-6
-    moved = (mask_at(theta + h, u) - mask_at(theta - h, u)) / (2 * h)
-    torch.testing.assert_close(gradient, moved.detach(), rtol=1e-6, atol=1e-8)
 
 
 def test_the_regulariser_is_a_mean_of_means_and_empty_groups_count():
