@@ -9,13 +9,14 @@ imported when it runs.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import MISSING, Field, asdict, dataclass, fields
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from edgewise import plugins
 from edgewise.errors import SettingError, unknown_name
-from edgewise.methods.own import check_function, own_method, own_names
 from edgewise.methods.settings import (
     ACDCSettings,
     BisectingACDCSettings,
@@ -149,18 +150,35 @@ def method_of(method: AnyMethod) -> Method:
     if not isinstance(method, str):
         kind = method if hasattr(method, "__qualname__") else type(method)
         name = f"{getattr(kind, '__module__', None) or 'own'}:{kind.__qualname__}"
-        return _of_own(name, check_function(method, name))
+        return _of_own(name, method, name)
     known = method.replace("_", "-").lower()
     if known in METHODS:
         return METHODS[known]
-    function = own_method(method)
-    if function is None:
-        hint = "A function of your own is module:function."
-        raise unknown_name("method", method, [*METHODS, *own_names()], hint=hint)
-    return _of_own(method, function)
+    if ":" in method:
+        return _of_own(method, plugins.imported(method), method)
+    offer = plugins.entry_point(plugins.METHODS, method)
+    if offer is None:
+        names, hint = plugins.offered(plugins.METHODS), "A function of your own is module:function."
+        raise unknown_name("method", method, [*METHODS, *names], hint=hint)
+    return _of_own(method, *offer)
 
 
-def _of_own(name: str, function: Callable[..., Any]) -> Method:
+def _of_own(name: str, function: Any, where: str) -> Method:
+    """The row of a user's function, if it can be called with a problem. Raises `SettingError`."""
+    if not callable(function):
+        raise SettingError(
+            f"method {where} is a {type(function).__name__}; it must be a function "
+            "(problem) -> EdgeScores, Circuit or list of Circuits."
+        )
+    try:
+        inspect.signature(function).bind(object())
+    except TypeError as reason:
+        raise SettingError(
+            f"method {where} cannot be called with a problem alone: {reason}. "
+            "Give its other arguments defaults."
+        ) from reason
+    except ValueError:
+        pass  # no signature to be had; the first call will tell
     return Method(
         name=name,
         summary="A function of your own.",
