@@ -119,7 +119,7 @@ class Bench:
         thresholds = log_spaced(middle / 10, middle * 10, 4 if self._given.tiny else 20)
         Watch(most=1).run(problem, threshold=middle)  # warm up
         self._forget_peak()
-        runs = ew.acdc_sweep(problem, thresholds)
+        runs = ew.sweep(problem, threshold=thresholds)
         alone = {}
         for index in sorted({0, len(runs) // 3, 2 * len(runs) // 3, len(runs) - 1}):
             one = ew.acdc(problem, threshold=thresholds[index])

@@ -110,7 +110,7 @@ def pick_threshold(
     """The threshold that keeps about this share of all edges, and the share it keeps."""
     kept = {
         run.settings["threshold"]: run.circuit.n_edges / problem.graph.n_edges
-        for run in ew.acdc_sweep(problem, thresholds)
+        for run in ew.sweep(problem, threshold=thresholds)
     }
     best = min(kept, key=lambda t: abs(math.log(max(kept[t], 1e-9) / share)))
     return best, kept[best]

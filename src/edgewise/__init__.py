@@ -36,9 +36,8 @@ _NAMES = {
     "recipes": "Leaderboard leaderboard",
     "reporting": "report",
     "run": "Run discover",
-    "sweeps": "Sweep sweep_grid",
-    "sweeps.several": "discover_each",
-    "sweeps.together": "acdc_sweep sweep",
+    "sweeps": "Sweep discover_each sweep_grid",
+    "sweeps.runs": "sweep",
     "tasks": "Task load_task load_variants structural_truth",
 }
 _HOME = {name: room for room, names in _NAMES.items() for name in names.split()}

@@ -60,9 +60,8 @@ from edgewise.run import Run as Run
 from edgewise.run import discover as discover
 from edgewise.sweeps import Sweep as Sweep
 from edgewise.sweeps import sweep_grid as sweep_grid
-from edgewise.sweeps.several import discover_each as discover_each
-from edgewise.sweeps.together import acdc_sweep as acdc_sweep
-from edgewise.sweeps.together import sweep as sweep
+from edgewise.sweeps.runs import discover_each as discover_each
+from edgewise.sweeps.runs import sweep as sweep
 from edgewise.tasks import Task as Task
 from edgewise.tasks import load_task as load_task
 from edgewise.tasks import load_variants as load_variants

@@ -14,7 +14,7 @@ from edgewise.cli.main import app, main
 from edgewise.documents import write_text
 from edgewise.errors import FormatError, ModelError, OutputError
 from edgewise.sweeps.folder import SweepFolder, read_rows
-from edgewise.sweeps.several import run_folders
+from edgewise.sweeps.runs import run_folders
 from edgewise.work.journal import line_of
 from edgewise.work.store import remove_unfinished
 

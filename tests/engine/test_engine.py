@@ -68,7 +68,7 @@ def test_a_threshold_equal_to_a_delta_is_decided_by_the_plain_evaluator():
 def test_verify_finds_a_wrong_loss(monkeypatch):
     """Also one that only the higher of two thresholds decides otherwise."""
     problem, thresholds = problem_of(), [1e-6, 1.0]
-    runs = ew.acdc_sweep(problem, thresholds, verify=True)
+    runs = ew.sweep(problem, threshold=thresholds, verify=True)
     assert [r.circuit for r in runs] == [ew.acdc(problem, threshold=t).circuit for t in thresholds]
     true = Removals.losses
 
@@ -79,7 +79,7 @@ def test_verify_finds_a_wrong_loss(monkeypatch):
     with pytest.raises(VerificationFailed, match=r"incrementally and by .* from scratch"):
         ew.acdc(problem, threshold=0.1, verify=True)
     with pytest.raises(VerificationFailed):
-        ew.acdc_sweep(problem, thresholds, verify=True)
+        ew.sweep(problem, threshold=thresholds, verify=True)
 
 
 def test_a_metric_that_fails_in_the_middle_says_so():
@@ -277,7 +277,7 @@ def test_a_sweep_is_its_runs(seed):
         settings["precision"] = "reduced"
     if seed % 5 == 0:
         settings = {"engine": "plain"}
-    runs = ew.acdc_sweep(problem, thresholds, **settings)
+    runs = ew.sweep(problem, threshold=thresholds, **settings)
     for threshold, run in zip(thresholds, runs, strict=True):
         alone = ew.acdc(problem, threshold=threshold, **settings)
         assert run.settings == alone.settings
@@ -293,7 +293,7 @@ def test_what_thresholds_decide_alike_is_done_once():
     once = ew.acdc(problem, threshold=0.02)
     low, high = once.threshold_interval
     inside = [low + (high - low) * part for part in (0.2, 0.5, 0.9, 0.99)]
-    runs = ew.acdc_sweep(problem, inside)
+    runs = ew.sweep(problem, threshold=inside)
     assert all(run.circuit == once.circuit for run in runs)
     assert runs[0].cost.variants <= 1.5 * once.cost.variants
 
@@ -317,7 +317,7 @@ def test_the_interval_of_thresholds_is_exact(seed):
 
 def test_a_sweep_without_thresholds():
     problem = ew.load_task("tracr-reverse").problem
-    with pytest.raises(SettingError, match="at least one threshold"):
-        ew.acdc_sweep(problem, [])
+    with pytest.raises(SettingError, match="needs at least one value"):
+        ew.sweep(problem, threshold=[])
     with pytest.raises(SettingError, match="must be a positive number"):
-        ew.acdc_sweep(problem, [0.1, -1])
+        ew.sweep(problem, threshold=[0.1, -1])

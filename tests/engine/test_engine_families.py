@@ -80,7 +80,7 @@ def test_removals_that_begin_at_a_circuit_are_the_plain_evaluators(case, seed):
 def test_estimates_and_sweeps_behind_one_norm_decide_as_full_precision():
     problem = mixed_problem("olmo 2", 0)
     thresholds = [threshold_of(problem, 1) * factor for factor in (1, 4)]
-    runs = ew.acdc_sweep(problem, thresholds, precision="reduced")
+    runs = ew.sweep(problem, threshold=thresholds, precision="reduced")
     for run, threshold in zip(runs, thresholds, strict=True):
         assert decisions(run) == decisions(ew.acdc(problem, threshold=threshold))
 

@@ -42,7 +42,6 @@ PUBLIC = {
     "acdc_bisect",
     "acdc_ordered",
     "acdc_screened",
-    "acdc_sweep",
     "acdc_test",
     "atp_star",
     "certify",

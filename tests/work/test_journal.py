@@ -168,8 +168,7 @@ def test_a_half_written_last_line_is_dropped(tmp_path):
     for cut in (1, 2, last // 2, last - 1, last):
         (folder / "journal.jsonl").write_text(text[:-cut])
         half = pytest.warns(UserWarning, match="journal.jsonl ends in half a line")
-        with half if cut < last else nullcontext():
-            assert work_kept(folder) == "19 decisions"
+        assert work_kept(folder) == "19 decisions"
         with half if cut < last else nullcontext():
             again = ew.discover(problem, threshold=0.02, journal=folder)
         assert again.cost.taken_over == 19

@@ -27,7 +27,7 @@ def test_a_stopped_run_is_gone_on_with(tmp_path):
 )
 def test_replicates_are_not_drawn_again(verb, name, more, tmp_path, monkeypatch):
     journal = shutil.copy(FOLDERS / f"{name}.jsonl", tmp_path / "journal")
-    monkeypatch.setattr("edgewise.evaluation.resampling.Replicate.to_json", None)
+    monkeypatch.setattr("edgewise.work.journal.Journal.add", None)
     problem = ew.load_task("tracr-xproportion").problem
     kept = getattr(ew, verb)(problem, "acdc", n=6, threshold=0.01, journal=journal, **more)
     assert len(kept.table) == 8

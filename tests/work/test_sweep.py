@@ -51,6 +51,23 @@ def test_a_sweep_is_its_runs_one_by_one(method, settings):
     assert seen or method == "random"
 
 
+@pytest.mark.parametrize(
+    ("method", "axes"),
+    [
+        ("random", {"seed": [0, 1], "edges": [3, 5]}),
+        ("acdc", {"head_order": ["ascending", "descending"], "threshold": [0.1, 0.01]}),
+    ],
+)
+def test_several_settings_are_multiplied(method, axes):
+    problem = small_problem()
+    runs = ew.sweep(problem, method, **axes)
+    (first, firsts), (second, seconds) = axes.items()
+    expected = [{first: a, second: b} for a in firsts for b in seconds]
+    assert [run.settings_given for run in runs] == expected
+    for run, settings in zip(runs, expected, strict=True):
+        assert run.circuit == ew.discover(problem, method, **settings).circuit
+
+
 def test_every_k_of_hisp_is_one_gradient():
     problem = small_problem(switches=True)
     n = len(problem.graph.receivers) - 1
@@ -92,9 +109,7 @@ def test_a_larger_lambda_keeps_fewer_units():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"edges": 3}, r"one setting with several values, found none\. Give a list"),
-        ({"edges": [3], "by": ["signed"]}, "one setting with several values, found edges and by"),
-        ({"edges": []}, "edges is empty; a sweep needs at least one value"),
+        ({"edges": []}, "edges of eap is empty; a sweep needs at least one value"),
         ({"edges": [3, -1]}, "edges is -1; it must be a whole number"),
         ({"edges": [3, 1000]}, "asked for 1000 edges; the graph has"),
         ({"edge": [3]}, "no setting of eap named 'edge'. Did you mean 'edges'"),

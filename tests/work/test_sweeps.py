@@ -15,9 +15,9 @@ import edgewise as ew
 from edgewise.errors import FormatError, OutputError
 from edgewise.sweeps import COLUMNS, VOLATILE, sweep_grid
 from edgewise.sweeps import sweep as sweep_module
-from edgewise.sweeps.compute import Computer, Job, Planned
-from edgewise.sweeps.grid import grid
-from edgewise.sweeps.timing import Pace, processes_that_fit
+from edgewise.sweeps.points import Computer
+from edgewise.work.executors import processes_that_fit
+from edgewise.work.grid import Pace
 from edgewise.work.identity import of_model
 
 OVER = {"task": ["tracr-xproportion", "or-gate"], "ablation": ["zero", "mean"]}
@@ -115,7 +115,7 @@ class Stop(BaseException):
 @pytest.mark.parametrize("after", [1, 6])
 def test_stopped_and_gone_on_with(whole, tmp_path, monkeypatch, after):
     """Whatever is in the journal is never computed again, and the table is the same."""
-    computed, real = [], Computer.outcomes
+    computed, real = [], Computer.results
 
     def counted(self, job, *more):
         if len(computed) == after:
@@ -124,7 +124,7 @@ def test_stopped_and_gone_on_with(whole, tmp_path, monkeypatch, after):
         return real(self, job, *more)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Computer, "outcomes", counted)
+        patch.setattr(Computer, "results", counted)
         with pytest.raises(Stop):
             sweep_grid(METHODS, over=OVER, out=tmp_path / "x")
     half = (tmp_path / "x" / "journal.jsonl").read_bytes()
@@ -145,7 +145,7 @@ def test_stopped_and_gone_on_with(whole, tmp_path, monkeypatch, after):
 
 
 def test_nothing_is_computed_twice(whole, monkeypatch):
-    monkeypatch.setattr(Computer, "outcomes", lambda *_: pytest.fail("computed again"))
+    monkeypatch.setattr(Computer, "results", lambda *_: pytest.fail("computed again"))
     again = sweep_grid(METHODS, over=OVER, out=whole.folder)
     assert again.rows == whole.rows
 
@@ -204,7 +204,7 @@ def test_a_point_that_fails_stops_no_other_and_is_tried_again_when_asked(tmp_pat
     with pytest.raises(ew.EdgewiseError, match="has no circuit: .*asked for 500"):
         found.circuit(next(row for row in found.failed if "500 edges" in row["error"]))
     tried = []
-    monkeypatch.setattr(Computer, "outcomes", lambda self, job, *_: tried.extend(job.points) or [])
+    monkeypatch.setattr(Computer, "results", lambda self, job, *_: tried.extend(job.points) or [])
     sweep_grid(methods, over=over, out=tmp_path)
     assert not tried
     sweep_grid(methods, over=over, out=tmp_path, retry_failed=True)
@@ -216,7 +216,7 @@ def test_running_out_of_memory_is_a_failed_point(tmp_path, monkeypatch):
         raise MemoryError("cannot allocate 10 TiB")
 
     with monkeypatch.context() as patch:
-        patch.setattr("edgewise.sweeps.compute.discover", full)
+        patch.setattr("edgewise.sweeps.points.discover", full)
         found = sweep_grid({"random": {}}, over={"task": "or-gate"}, out=tmp_path)
     assert found.failed[0]["error"].startswith("MemoryError: cannot allocate 10 TiB (in ")
     again = sweep_grid({"random": {}}, over={"task": "or-gate"}, out=tmp_path, retry_failed=True)
@@ -348,29 +348,25 @@ def test_a_folder_that_cannot_be_written():
 
 
 def test_time_left_is_of_the_points_that_are_finished():
-    points = grid({"task": "t"}, {"acdc": {"threshold": [1, 2]}, "eap": {}})
-    planned = [Planned(str(i), point, {"task": "t"}) for i, point in enumerate(points)]
-    jobs = [Job((planned[0],)), Job((planned[1],)), Job((planned[2],))]
-    pace = Pace()
+    pace, jobs = Pace(), [("acdc", 1), ("acdc", 1), ("eap", 1)]
     assert pace.seconds_left(jobs) is None
-    assert pace.in_words(jobs) == ""
-    pace.add(jobs[0], 60.0)
+    pace.add("acdc", 1, 60.0)
     assert pace.seconds_left(jobs[1:]) == 120
-    pace.add(jobs[2], 2.0)
+    pace.add("eap", 1, 2.0)
     assert pace.seconds_left(jobs) == 60 + 60 + 2
-    assert pace.in_words(jobs, 2) == "about 61 s left; "
+    assert pace.seconds_left(jobs, 2) == 61
 
 
 def test_processes_fit_into_memory(monkeypatch):
-    monkeypatch.setattr("edgewise.sweeps.timing.n_cores", lambda: 8)
-    monkeypatch.setattr("edgewise.sweeps.timing.free_memory_bytes", lambda: 10 * 2**30)
+    monkeypatch.setattr("edgewise.work.executors.n_cores", lambda: 8)
+    monkeypatch.setattr("edgewise.work.executors.free_memory_bytes", lambda: 10 * 2**30)
     assert processes_that_fit(2 * 2**30, 100) == 4
     assert processes_that_fit(2 * 2**30, 3) == 3
     assert processes_that_fit(2**20, 100) == 8
     assert processes_that_fit(2**40, 100) == 1
-    assert sweep_module._processes(None, 9, left=10.0, peak=1) == 1  # not worth it
-    assert sweep_module._processes(None, 9, left=1000.0, peak=2**62) == 1  # a GPU is not shared
-    assert sweep_module._processes(3, 2, left=None, peak=0) == 2
+    assert sweep_module._n_processes(None, 9, left=10.0, peak=1) == 1  # not worth it
+    assert sweep_module._n_processes(None, 9, left=1000.0, peak=2**62) == 1  # a GPU is not shared
+    assert sweep_module._n_processes(3, 2, left=None, peak=0) == 2
 
 
 # --- reading it

@@ -23,8 +23,8 @@ from edgewise.methods.node_masks import masked_activations
 from edgewise.model import Model, load_model, reset_network
 from edgewise.problem import Problem
 from edgewise.recipes.paper import Experiment, Subject, thinned
-from edgewise.sweeps.compute import content_of
-from edgewise.sweeps.together import sweep
+from edgewise.sweeps import content_of
+from edgewise.sweeps.runs import sweep
 from edgewise.tasks import Task, load_task, published_groups
 from edgewise.tasks.published import PUBLISHED
 from edgewise.work.identity import Identity

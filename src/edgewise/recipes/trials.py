@@ -28,7 +28,7 @@ from edgewise.problem import Problem
 from edgewise.recipes.areas import AREAS, areas_of, tied_areas
 from edgewise.recipes.contestants import Contestant
 from edgewise.sweeps import named_task
-from edgewise.sweeps.compute import content_of
+from edgewise.sweeps.points import content_of
 from edgewise.work.identity import hashed
 
 # What an edge outside the circuit carries. Two corruptions: as the paper corrupts programs, and

@@ -17,8 +17,7 @@ from typing import Any
 
 from edgewise.documents import write_json
 from edgewise.errors import FormatError, OutputError, quoted
-from edgewise.sweeps.columns import Row, checked_row
-from edgewise.sweeps.tables import LINES, PARQUET, write_tables
+from edgewise.sweeps.table import LINES, PARQUET, Row, checked_row, write_tables
 from edgewise.work.journal import Journal, JournalFormat, Record, read_journal
 from edgewise.work.store import remove_unfinished
 
@@ -27,7 +26,7 @@ _SWEEP = JournalFormat("edgewise-sweep", holds="a sweep", version_1=("sweep.json
 
 
 @dataclass(frozen=True)
-class Outcome:
+class PointResult:
     """A finished point: its row, and its circuit's document if it found one."""
 
     row: Row
@@ -77,15 +76,15 @@ class SweepFolder:
         """done, failed, or None for a point that is not there."""
         return self._rows.get(key, {}).get("status")
 
-    def add(self, outcomes: Sequence[Outcome]) -> None:
+    def add(self, results: Sequence[PointResult]) -> None:
         """Keep finished points: first their circuits, then their lines. Raises `OutputError`."""
-        for outcome in outcomes:
-            if outcome.circuit is not None:
-                self._keep_circuit(outcome.row["circuit_file"], outcome.circuit)
-        self._journal.add(*(outcome.row for outcome in outcomes), lasting=True)
-        for outcome in outcomes:
-            self._rows[outcome.row["key"]] = outcome.row
-            remove_unfinished(self.unfinished / outcome.row["key"])
+        for result in results:
+            if result.circuit is not None:
+                self._keep_circuit(result.row["circuit_file"], result.circuit)
+        self._journal.add(*(result.row for result in results), lasting=True)
+        for result in results:
+            self._rows[result.row["key"]] = result.row
+            remove_unfinished(self.unfinished / result.row["key"])
 
     def _keep_circuit(self, name: str, document: dict[str, Any]) -> None:
         if (self.path / name).exists():

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,12 @@ from edgewise.circuit import Circuit
 from edgewise.errors import OutputError, SettingError, quoted, unknown_name
 from edgewise.methods import OnProgress, Progress, ignore_progress
 from edgewise.model import Model, load_model
-from edgewise.sweeps.columns import RESERVED, SETTING, Row, in_order
-from edgewise.sweeps.compute import Computer, Job, Load, Planned, about, jobs_of, plan
-from edgewise.sweeps.folder import Outcome, SweepFolder, read_rows
-from edgewise.sweeps.grid import grid
-from edgewise.sweeps.processes import computed_in_processes
-from edgewise.sweeps.timing import Pace, processes_that_fit
+from edgewise.sweeps.folder import PointResult, SweepFolder, read_rows
+from edgewise.sweeps.points import Computer, Job, Load, Planned, failure, grid, jobs_of, plan
+from edgewise.sweeps.table import RESERVED, SETTING, Row, in_order
 from edgewise.tasks import Task, default_model, load_task, task_spec
+from edgewise.work.executors import in_processes, processes_that_fit
+from edgewise.work.grid import Pace, duration
 
 _WORTH_SECONDS = 30.0  # of work left, before starting processes, each of which loads torch, pays
 
@@ -129,8 +128,8 @@ def sweep_grid(
             )
         try:
             with closing(_computed(jobs, load, folder, workers, done, on_progress)) as computed:
-                for outcomes in computed:
-                    folder.add(outcomes)
+                for results in computed:
+                    folder.add(results)
         except OutputError:
             raise  # the disk is full: tables would not fit either, and the old ones stay
         except BaseException:
@@ -169,42 +168,27 @@ def _computed(
     load: Load,
     folder: SweepFolder,
     workers: int | None,
-    done: int,
+    n_done: int,
     on_progress: OnProgress,
-) -> Generator[list[Outcome], None, None]:
-    """The outcomes of every job, here and then in processes; tells how far it is, and how long."""
-    total, pace, peak = done + sum(len(job.points) for job in jobs), Pace(), 0
+) -> Generator[list[PointResult], None, None]:
+    """The results of every job, here and then in processes; tells how far it is, and how long."""
+    total, pace, peak = n_done + sum(len(job.points) for job in jobs), Pace(), 0
     computer = Computer(load, folder.unfinished)
     for i, job in enumerate(jobs):
-        n = _processes(workers, len(jobs) - i, pace.seconds_left(jobs[i:]), peak)
+        waiting = jobs[i:]
+        n = _n_processes(workers, len(waiting), pace.seconds_left(_kinds(waiting)), peak)
         if n > 1:
-            yield from _in_processes(jobs[i:], load, folder, n, pace, done, on_progress)
+            yield from _in_processes(waiting, load, folder, n, pace, n_done, on_progress)
             return
-        left = pace.in_words(jobs[i:])
-        on_progress(Progress(done, total, f"{left}{job.label}"))
+        left = _time_left(pace, waiting)
+        on_progress(Progress(n_done, total, f"{left}{job.label}"))
         start = time.monotonic()
-        outcomes = computer.outcomes(job, about(job, done, total, left, on_progress))
-        pace.add(job, time.monotonic() - start)
-        peak = max([peak, *map(_memory, outcomes)])
-        done += len(job.points)
-        yield outcomes
+        results = computer.results(job, _inside(job, n_done, total, left, on_progress))
+        pace.add(job.kind, len(job.points), time.monotonic() - start)
+        peak = max([peak, *map(_memory, results)])
+        n_done += len(job.points)
+        yield results
     on_progress(Progress(total, total, ""))
-
-
-def _memory(outcome: Outcome) -> int:
-    """What its process held at most; more than fits for a device, which processes would share."""
-    if str(outcome.row.get("device", "cpu")) != "cpu":
-        return 2**62
-    return int(outcome.row.get("peak_memory_bytes") or 0)
-
-
-def _processes(workers: int | None, n_jobs: int, left: float | None, peak: int) -> int:
-    """How many processes to go on with. Asked for none: not before one has shown what it needs."""
-    if workers is not None:
-        return min(workers, n_jobs)
-    if left is None or left < _WORTH_SECONDS or not peak:
-        return 1
-    return processes_that_fit(peak, n_jobs)
 
 
 def _in_processes(
@@ -213,17 +197,65 @@ def _in_processes(
     folder: SweepFolder,
     n: int,
     pace: Pace,
-    done: int,
+    n_done: int,
     on_progress: OnProgress,
-) -> Generator[list[Outcome], None, None]:
-    total, waiting = done + sum(len(job.points) for job in jobs), list(jobs)
-    left = pace.in_words(waiting, n)
-    on_progress(Progress(done, total, f"{left}{n} processes"))
+) -> Generator[list[PointResult], None, None]:
+    total, waiting = n_done + sum(len(job.points) for job in jobs), list(jobs)
+    on_progress(Progress(n_done, total, f"{_time_left(pace, waiting, n)}{n} processes"))
     start, spent = time.monotonic(), 0.0
-    for job, outcomes in computed_in_processes(jobs, load, folder.unfinished, n):
+    make = partial(_computing, load, folder.unfinished)
+    for job, results in in_processes(jobs, make, n=n, died=_died):
         waiting.remove(job)
         elapsed = time.monotonic() - start
-        pace.add(job, n * (elapsed - spent))  # while it was finished, n were at work
-        spent, done = elapsed, done + len(job.points)
-        yield outcomes
-        on_progress(Progress(done, total, f"{pace.in_words(waiting, n)}{n} processes"))
+        pace.add(job.kind, len(job.points), n * (elapsed - spent))  # n were at work meanwhile
+        spent, n_done = elapsed, n_done + len(job.points)
+        yield results
+        on_progress(Progress(n_done, total, f"{_time_left(pace, waiting, n)}{n} processes"))
+
+
+def _computing(load: Load, unfinished: Path) -> Callable[[Job], list[PointResult]]:
+    return Computer(load, unfinished).results
+
+
+def _died(job: Job, how: str) -> list[PointResult]:
+    why = (
+        f"the process that computed it ended {how}. If memory ran out, ask again for failed points "
+        "with fewer workers, or with a batch size."
+    )
+    return [failure(point, "WorkerDied", why) for point in job.points]
+
+
+def _kinds(jobs: Sequence[Job]) -> list[tuple[Hashable, int]]:
+    return [(job.kind, len(job.points)) for job in jobs]
+
+
+def _time_left(pace: Pace, jobs: Sequence[Job], n_processes: int = 1) -> str:
+    """`about 3 min left; `, or nothing while that is not known."""
+    seconds = pace.seconds_left(_kinds(jobs), n_processes)
+    return "" if seconds is None else f"about {duration(seconds)} left; "
+
+
+def _inside(job: Job, n_done: int, total: int, left: str, on_progress: OnProgress) -> OnProgress:
+    """Progress inside a job, told as progress of the sweep."""
+
+    def tell(step: Progress) -> None:
+        inside = f"{step.done:,}/{step.total:,} " if step.total else ""
+        on_progress(Progress(n_done, total, f"{left}{job.label}: {inside}"))
+
+    return tell
+
+
+def _memory(result: PointResult) -> int:
+    """What its process held at most; more than fits for a device, which processes would share."""
+    if str(result.row.get("device", "cpu")) != "cpu":
+        return 2**62
+    return int(result.row.get("peak_memory_bytes") or 0)
+
+
+def _n_processes(workers: int | None, n_jobs: int, left: float | None, peak: int) -> int:
+    """How many processes to go on with. Asked for none: not before one has shown what it needs."""
+    if workers is not None:
+        return min(workers, n_jobs)
+    if left is None or left < _WORTH_SECONDS or not peak:
+        return 1
+    return processes_that_fit(peak, n_jobs)

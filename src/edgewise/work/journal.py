@@ -82,12 +82,12 @@ class JournalContent:
 
 
 def read_journal(path: Path, kind: JournalFormat) -> JournalContent:
-    """Read a journal, also while it is written, with a warning for what is left out.
+    """Read a journal, also while it is written, with a warning for changed lines.
 
     Raises `FormatError` if it is of another format, or its header is broken.
     """
     content = _content(path, kind)
-    _warn(path, kind, content)
+    _warn_of_changes(path, kind, content)
     return content
 
 
@@ -147,14 +147,7 @@ def _text(path: Path, kind: JournalFormat) -> bytes:
         raise FormatError(f"cannot read {path}: {reason.strerror}.") from reason
 
 
-def _warn(path: Path, kind: JournalFormat, content: JournalContent) -> None:
-    """Tell of what is left out."""
-    if content.is_half:
-        warnings.warn(
-            f"{path} ends in half a line, as after a crash: it is dropped, and its work done "
-            "again.",
-            stacklevel=4,
-        )
+def _warn_of_changes(path: Path, kind: JournalFormat, content: JournalContent) -> None:
     if content.changed:
         lines = ", ".join(map(str, content.changed[:3])) + (", …" if content.changed[3:] else "")
         more = " and what follows" if kind.ordered else ""
@@ -196,6 +189,12 @@ class Journal:
         try:
             self._lock()
             content = read_journal(path, kind)  # again: another may have written until now
+            if content.is_half:
+                warnings.warn(
+                    f"{path} ends in half a line, as after a crash: it is dropped, and its work "
+                    "done again.",
+                    stacklevel=3,
+                )
             self._check_work(content, work)
             self.records = list(content.records)
             self._repair(content, work)

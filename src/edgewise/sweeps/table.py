@@ -1,21 +1,28 @@
-"""The columns of a sweep's table: names, types, units; from a run to a row."""
+"""A sweep's table: its columns with their types and units, its rows, and the files that hold it.
+
+A row is plain values by column. The files are JSON lines and, where pyarrow is installed, Parquet:
+pandas, DuckDB and polars read both.
+"""
 
 from __future__ import annotations
 
+import io
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from importlib.util import find_spec
+from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, get_args, get_type_hints
 
 import msgspec
 
-from edgewise.documents import Finite, Scalar, decoded
+from edgewise.documents import Finite, Scalar, decoded, write_bytes, write_text
 from edgewise.errors import FormatError, shortened
 from edgewise.evaluation import Faithfulness
 from edgewise.methods import METHODS
 from edgewise.run import Run
-from edgewise.sweeps.grid import Point
 from edgewise.tasks import Task
 from edgewise.work.identity import of_model
 
@@ -118,7 +125,7 @@ def checked_row(document: Any, source: str) -> Row:
     return row
 
 
-def described(name: str, options: Mapping[str, Any], task: Task | None) -> Row:
+def row_of_problem(name: str, options: Mapping[str, Any], task: Task | None) -> Row:
     """The columns about a problem; of one that could not be loaded only what was asked."""
     options = {k: _cell(v) for k, v in options.items()}
     if task is None:
@@ -146,13 +153,13 @@ def described(name: str, options: Mapping[str, Any], task: Task | None) -> Row:
     }
 
 
-def asked(point: Point) -> Row:
+def row_of_settings(method: str, settings: Any) -> Row:
     """The columns about the method and its settings, as used."""
-    settings = {f"{SETTING}{k}": _cell(v) for k, v in asdict(point.settings).items()}
-    return {"method": point.method, **settings}
+    cells = {f"{SETTING}{name}": _cell(value) for name, value in asdict(settings).items()}
+    return {"method": method, **cells}
 
 
-def found(run: Run, evaluated: Faithfulness, known: Mapping[str, Any], *, sharing: int) -> Row:
+def row_of_run(run: Run, evaluated: Faithfulness, known: Mapping[str, Any], *, sharing: int) -> Row:
     """The columns about a circuit, how good it is, and what it cost."""
     faith, spread, environment = run.measurements["faithfulness"], evaluated.spread, run.environment
     low, high = run.threshold_interval or (None, None)
@@ -256,3 +263,49 @@ def _rank(value: Any) -> tuple[int, float, str]:
     if value is None:
         return (0, 0, "")
     return (2, 0, value) if isinstance(value, str) else (1, float(value), "")
+
+
+# --- files
+
+LINES, PARQUET = "points.jsonl", "points.parquet"
+
+
+def write_tables(rows: Sequence[Row], folder: Path) -> list[Path]:
+    """Write the tables, each whole or not at all; Parquet where pyarrow is installed.
+
+    Every line and every row has every column. Raises `OutputError`.
+    """
+    ordered, columns = in_order(rows), table_columns(rows)
+    lines = [json.dumps({c.name: _as(c, row.get(c.name)) for c in columns}) for row in ordered]
+    written = [write_text("".join(f"{line}\n" for line in lines), folder / LINES)]
+    if find_spec("pyarrow") is not None:
+        written.append(write_bytes(_parquet(ordered, columns), folder / PARQUET))
+    return written
+
+
+def _as(column: Column, value: Any) -> Any:
+    """The value in the type of its column, so that every reader sees one type."""
+    return value if value is None else column.kind(value)
+
+
+def _parquet(rows: Sequence[Row], columns: Sequence[Column]) -> bytes:
+    import pyarrow
+    from pyarrow import parquet
+
+    types = {
+        str: pyarrow.string(),
+        bool: pyarrow.bool_(),
+        int: pyarrow.int64(),
+        float: pyarrow.float64(),
+    }
+    schema = pyarrow.schema(
+        [
+            pyarrow.field(c.name, types[c.kind], metadata={"unit": c.unit} if c.unit else None)
+            for c in columns
+        ],
+        metadata={"format": "edgewise-sweep", "version": "2"},
+    )
+    data = {c.name: [_as(c, row.get(c.name)) for row in rows] for c in columns}
+    file = io.BytesIO()
+    parquet.write_table(pyarrow.table(data, schema=schema), file)
+    return file.getvalue()

@@ -1,9 +1,9 @@
-"""One method on several problems: a run for each, in a folder that a stopped call goes on from."""
+"""Several runs of one method: for several values of its settings, or for several problems."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -11,10 +11,101 @@ from typing import Any
 
 from edgewise.errors import EdgewiseError, OutputError, SettingError
 from edgewise.methods import AnyMethod, Method, OnProgress, Progress, ignore_progress, method_of
+from edgewise.methods.execution import run_together
 from edgewise.problem import Problem, check_is_problem
-from edgewise.run import Run, check_output_folder, discover
-from edgewise.work.identity import difference, warn_if_untold
+from edgewise.run import Clock, Run, check_output_folder, discover, finished_run
+from edgewise.work.grid import combinations, grouped, values_of
+from edgewise.work.identity import difference, of_problem, warn_if_untold
 from edgewise.work.store import remove_unfinished
+
+
+def sweep(
+    problem: Problem,
+    method: AnyMethod = "acdc",
+    *,
+    on_progress: OnProgress = ignore_progress,
+    **settings: Any,
+) -> list[Run]:
+    """A run for each combination of the settings' values; a list, range or array is several values.
+
+    Any method and any settings; the runs come in the order of the values, and each is what
+    `discover` gives with its own. What can be shared is done once: ACDC's search over thresholds,
+    the scores from which several circuits are selected (`edges`, `share`, `above`, `nodes`,
+    `select`, `by`), HISP's gradients (`activations`, `activation_share`). Work is then counted for
+    all of them together: each run's `cost` says what all that share it took. Training shares
+    nothing, so a run for another `regularisation` or `seed` has a cost of its own. Raises as
+    `discover` does; all values are checked before anything runs.
+
+    >>> import edgewise as ew
+    >>> problem = ew.load_task("tracr-reverse").problem
+    >>> [run.circuit.n_edges for run in sweep(problem, "eap-ig", edges=[5, 10, 20])]
+    [5, 10, 20]
+    """
+    check_is_problem(problem, "sweep")
+    chosen = method_of(method)
+    varied = [name for name, value in settings.items() if values_of(value) is not None]
+    choices = list(combinations(settings, chosen.name))
+    resolved = [chosen.resolve(choice) for choice in choices]
+
+    def not_shared(place: int) -> str:
+        return repr([v for k, v in vars(resolved[place]).items() if not chosen.shares_work(k)])
+
+    runs: dict[int, Run] = {}
+    for group in grouped(range(len(choices)), not_shared):
+        together = [resolved[place] for place in group]
+        if any(map(chosen.shares_work, varied)):
+            found = runs_together(
+                problem, chosen, together, list(settings), on_progress=on_progress
+            )
+        else:
+            label = ", ".join(f"{name} {getattr(together[0], name)}" for name in varied)
+            told = prefixed(on_progress, f"{label}: " if label else "")
+            run = discover(problem, chosen, on_progress=told, **choices[group[0]])
+            found = [run] * len(group)  # several only for a value that is given twice
+        runs |= zip(group, found, strict=True)
+    return [runs[place] for place in range(len(choices))]
+
+
+def runs_together(
+    problem: Problem,
+    method: Method,
+    settings: Sequence[Any],
+    given: Sequence[str],
+    *,
+    on_progress: OnProgress = ignore_progress,
+) -> list[Run]:
+    """A run for each of these settings, which differ only in what `shares_work`; work done once.
+
+    `given` names the settings that were given. Raises as `discover` does.
+    """
+    clock = Clock(problem)
+    problem.baselines()  # a metric that fails on the empty circuit fails now, not after hours
+    about = of_problem(problem)
+    results = run_together(method, problem, settings, on_progress=on_progress)
+    clock.stop()
+    return [
+        finished_run(
+            problem,
+            {**about, **method.with_settings(own)},
+            {name: getattr(own, name) for name in given},
+            own,
+            result,
+            clock,
+        )
+        for own, result in zip(settings, results, strict=True)
+    ]
+
+
+def prefixed(on_progress: OnProgress, prefix: str) -> OnProgress:
+    """Progress whose messages begin with what it is about."""
+
+    def tell(step: Progress) -> None:
+        on_progress(replace(step, message=f"{prefix}{step.message}"))
+
+    return tell
+
+
+# --- several problems
 
 
 def discover_each(
@@ -54,9 +145,9 @@ def discover_each(
         if name in finished:
             runs[name] = finished[name]
             continue
-        about = _about(on_progress, f"{place} of {len(problems)}, {name}")
+        told = prefixed(on_progress, f"({place} of {len(problems)}, {name}) ")
         # A problem of its own: the activations it keeps are gone with it.
-        runs[name] = _run(problem.with_(), method, folders.get(name), about, name, settings)
+        runs[name] = _run(problem.with_(), method, folders.get(name), told, name, settings)
     return runs
 
 
@@ -123,12 +214,3 @@ def _run(
         run.save(folder)
         remove_unfinished(journal)
     return run
-
-
-def _about(on_progress: OnProgress, which: str) -> OnProgress:
-    """Progress that says which problem it is about."""
-
-    def tell(step: Progress) -> None:
-        on_progress(replace(step, message=f"({which}) {step.message}"))
-
-    return tell
