@@ -21,7 +21,7 @@ from edgewise.work.journal import line_of
 
 PROGRAMS = ("tracr-reverse", "tracr-xproportion")
 QUICK = paper().scales["quick"]
-TINY = replace(QUICK, n=4, thresholds=2, penalties=2, units=3, sp_steps=2, programs=2)
+TINY = replace(QUICK, n=4, thresholds=2, penalties=2, hisp_circuits=3, sp_steps=2, programs=2)
 GATE = {"offline": True, "quick": True, "only": ["or-gate"]}
 
 

@@ -110,7 +110,7 @@ class Leaderboard:
     def from_json(cls, document: Any, *, source: str = "leaderboard") -> Leaderboard:
         """The leaderboard of `to_json`. Raises `FormatError`."""
         complaint = f"{source}: a broken cell"
-        saved = decoded(_Document, imported(document, source, FORMAT, VERSION), complaint)
+        saved = decoded(_SavedBoard, imported(document, source, FORMAT, VERSION), complaint)
         if any(len(row) != len(saved.columns) for row in saved.cells):
             raise FormatError(f"{complaint}: it has not {len(saved.columns)} columns.")
         rows = (dict(zip(saved.columns, row, strict=True)) for row in saved.cells)
@@ -123,7 +123,7 @@ class Leaderboard:
         def place(trial: Trial) -> tuple[Any, ...]:
             known = NAMES.index(trial.method) if trial.method in NAMES else len(NAMES)
             at = PROGRAMS.index(trial.program), list(ABLATIONS).index(trial.ablation)
-            return (*at, trial.seed, known, trial.method)
+            return *at, trial.seed, known, trial.method
 
         return cls(tuple(sorted(trials, key=place)))
 
@@ -150,7 +150,7 @@ class Leaderboard:
 
 
 @dataclass(frozen=True)
-class _Document:
+class _SavedBoard:
     """What leaderboard.json holds; standings follow from the cells."""
 
     columns: list[str]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import csv
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from itertools import product
@@ -26,20 +26,38 @@ Values = tuple[float | tuple[float, float, int], ...]  # a value, or a spread of
 
 
 @dataclass(frozen=True)
-class PaperTask:
-    """What the paper says of a task; without a `model` it is a compiled program."""
+class Subject:
+    """A task on a model: what the paper studied, or its like on a bundled model."""
 
+    task: str
+    model: str
     metrics: tuple[str, ...]
     ablations: tuple[str, ...] = ("corrupted", "zero")
-    model: str = ""
     n: int | None = None
+    seed: int = 0
+    template: str | None = None
+    data: str | None = None
+    processing: str = "none"
     reset_seed: int | None = None
     head_orders: tuple[str, ...] = ("descending",)
-    data: str | None = None
-    template: str | None = None
-    thresholds: dict[str, Values] = field(default_factory=dict)
-    penalties: dict[str, Values] = field(default_factory=dict)
-    note: str = ""
+    bundled: bool = True
+
+    @property
+    def name(self) -> str:
+        return self.task if self.model == self.task else f"{self.task} on {self.model}"
+
+    @property
+    def is_program(self) -> bool:
+        return self.metrics == ("l2",)
+
+    @property
+    def is_gate(self) -> bool:
+        return self.task.endswith("-gate")
+
+    @property
+    def problems(self) -> list[PaperProblem]:
+        """Every metric with every ablation."""
+        return [PaperProblem(self, *how) for how in product(self.metrics, self.ablations)]
 
 
 @dataclass(frozen=True)
@@ -67,7 +85,7 @@ class Scale:
     n: int | None = None  # prompts of a language task; None is the paper's number
     thresholds: int | None = None
     penalties: int | None = None  # values of λ
-    units: int | None = None  # circuits of HISP
+    hisp_circuits: int | None = None
     programs: int | None = None  # thresholds and values of λ of a compiled program
     reset_sp: bool = False
 
@@ -78,10 +96,10 @@ class Paper:
 
     random_shares: tuple[float, ...]
     reset_penalties: Values
-    thresholds: Values  # of tasks without their own
-    penalties: Values
+    thresholds: dict[str, Values]  # of "task metric", "metric" or "default"
+    penalties: dict[str, Values]
     scales: dict[str, Scale]
-    tasks: dict[str, PaperTask]
+    subjects: tuple[Subject, ...]
     highlights: tuple[Highlight, ...]
     notes: dict[str, str]  # on tables
     made: dict[str, str]  # how everything was computed
@@ -129,41 +147,6 @@ def package_text(name: str) -> str:
 
 
 # --- the grid
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A task on a model: what the paper studied, or its like on a bundled model."""
-
-    task: str
-    model: str
-    metrics: tuple[str, ...]
-    ablations: tuple[str, ...]
-    n: int | None = None
-    seed: int = 0
-    template: str | None = None
-    data: str | None = None
-    processing: str = "none"
-    reset_seed: int | None = None
-    head_orders: tuple[str, ...] = ("descending",)
-    bundled: bool = True
-
-    @property
-    def name(self) -> str:
-        return self.task if self.model == self.task else f"{self.task} on {self.model}"
-
-    @property
-    def is_program(self) -> bool:
-        return self.metrics == ("l2",)
-
-    @property
-    def is_gate(self) -> bool:
-        return self.task.endswith("-gate")
-
-    @property
-    def problems(self) -> list[PaperProblem]:
-        """Every metric with every ablation."""
-        return [PaperProblem(self, *how) for how in product(self.metrics, self.ablations)]
 
 
 class PaperProblem(NamedTuple):
@@ -221,7 +204,7 @@ class Experiment:
 
 def language_tasks() -> list[str]:
     """The tasks that the paper studied on language models."""
-    return [name for name, task in paper().tasks.items() if task.model]
+    return [subject.task for subject in paper().subjects if not subject.is_program]
 
 
 def subjects(scale: Scale, *, hub: bool, models: Mapping[str, str] | None = None) -> list[Subject]:
@@ -230,36 +213,24 @@ def subjects(scale: Scale, *, hub: bool, models: Mapping[str, str] | None = None
     `models` says where the paper's model of a task is, such as a folder; those are there without a
     hub too.
     """
-    places, tasks = models or {}, paper().tasks
-    names = [(name, "small-lm" if task.model else name) for name, task in tasks.items()]
-    own = [n for n in language_tasks() if hub or n in places]
-    names += [(name, places.get(name, tasks[name].model)) for name in own]
-    listed = []
-    for place, (name, model) in enumerate(names):
-        task, is_bundled = tasks[name], place < len(tasks)
-        n = scale.n or (None if is_bundled else task.n)
-        listed.append(
-            Subject(
-                name,
-                model,
-                task.metrics,
-                task.ablations,
-                n=n if task.model else None,
-                template=task.template,
-                data=task.data,
-                processing="none" if is_bundled else "transformer-lens",
-                reset_seed=task.reset_seed,
-                head_orders=task.head_orders,
-                bundled=is_bundled,
+    places, listed = models or {}, []
+    for own in paper().subjects:
+        small = replace(own, model="small-lm", n=scale.n)
+        listed.append(own if own.is_program else small)
+    for own in paper().subjects:
+        if not own.is_program and (hub or own.task in places):
+            model = places.get(own.task, own.model)
+            n = scale.n or own.n
+            listed.append(
+                replace(own, model=model, n=n, processing="transformer-lens", bundled=False)
             )
-        )
     return listed
 
 
 def experiments(scale: Scale, subject: Subject) -> Iterator[Experiment]:
     """All experiments on a subject."""
     # HISP as it was run: the code's reading, and a ranking even where the gradient is zero.
-    circuits = None if subject.is_program else scale.units
+    circuits = None if subject.is_program else scale.hisp_circuits
     hisp: dict[str, Any] = {"circuits": circuits, "reading": "code", "allow_zero_gradient": True}
     sp: dict[str, Any] = {"steps": scale.sp_steps, "learning_rate": scale.sp_rate, "seed": 0}
     for problem in subject.problems:
@@ -278,7 +249,7 @@ def experiments(scale: Scale, subject: Subject) -> Iterator[Experiment]:
         taus = thinned(_thresholds(scale, problem), scale.reset_thresholds)
         yield problem.experiment("acdc", taus, reset=True, head_order=order)
         yield problem.experiment("hisp", reset=True, **hisp)
-        for weight in _values(paper().reset_penalties) if scale.reset_sp else ():
+        for weight in _expanded(paper().reset_penalties) if scale.reset_sp else ():
             yield problem.experiment("sp", (round(weight, 3),), reset=True, **sp)
     for told in paper().highlights:
         if told.task == subject.task and not subject.bundled:
@@ -289,7 +260,7 @@ def experiments(scale: Scale, subject: Subject) -> Iterator[Experiment]:
 
 def _thresholds(scale: Scale, problem: PaperProblem) -> tuple[float, ...]:
     subject, metric, _ = problem
-    grid = _values(paper().tasks[subject.task].thresholds.get(metric) or paper().thresholds)
+    grid = _values(paper().thresholds, subject, metric)
     if subject.is_program:
         return thinned(grid, scale.programs)
     return thinned([tau for tau in grid if tau >= scale.lowest * (1 - 1e-9)], scale.thresholds)
@@ -297,7 +268,7 @@ def _thresholds(scale: Scale, problem: PaperProblem) -> tuple[float, ...]:
 
 def _penalties(scale: Scale, problem: PaperProblem) -> tuple[float, ...]:
     subject, metric, _ = problem
-    grid = _values(paper().tasks[subject.task].penalties.get(metric) or paper().penalties)
+    grid = _values(paper().penalties, subject, metric)
     if subject.is_program:
         grid = thinned(grid, scale.programs)
     elif scale.penalties is not None and len(grid) > scale.penalties:
@@ -307,7 +278,13 @@ def _penalties(scale: Scale, problem: PaperProblem) -> tuple[float, ...]:
     return tuple(sorted({round(weight, 3) for weight in grid}))  # as the paper rounds them
 
 
-def _values(grid: Values) -> tuple[float, ...]:
+def _values(grids: Mapping[str, Values], subject: Subject, metric: str) -> tuple[float, ...]:
+    """The paper's values for a task and metric."""
+    own = grids.get(f"{subject.task} {metric}") or grids.get(metric) or grids["default"]
+    return _expanded(own)
+
+
+def _expanded(grid: Values) -> tuple[float, ...]:
     parts = ((part,) if isinstance(part, float) else _spread(*part) for part in grid)
     return tuple(dict.fromkeys(value for part in parts for value in part))
 

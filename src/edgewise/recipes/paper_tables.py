@@ -158,7 +158,7 @@ def _why_not_all(results: Reproduced, problem: PaperProblem, points: list[Measur
     if not missed:
         return text + "ACDC with zero activations finds every one at some τ."
     text += f"At no τ does ACDC with zero activations keep {', '.join(missed)}: when it tests "
-    text += f"them, removing them changes no output. {paper().tasks[name].note} "
+    text += f"them, removing them changes no output. {paper().notes.get(name, '')} "
     return text + (f"It keeps {len(outside)} others." if outside else "It keeps no others.")
 
 
@@ -240,7 +240,7 @@ def _highlights(results: Reproduced, task: str) -> Table:
                 row |= {f"{name}, held out": value for name, value in point.test.items()}
                 row |= {"prompts": record.about.n, "seed": str(cell.subject.seed)}
         rows.append(row)
-    return Table.of(f"Single circuits of {task}", rows, notes=[paper().tasks[task].note])
+    return Table.of(f"Single circuits of {task}", rows, notes=[paper().notes[task]])
 
 
 def _how_it_was_made(results: Reproduced) -> Table:
