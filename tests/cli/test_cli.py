@@ -10,11 +10,11 @@ import time
 
 import pytest
 import torch
-from test_loading import gpt2
 
 import edgewise as ew
 from edgewise.cli.main import main
 from edgewise.tasks import TASKS
+from hf import gpt2
 from models import random_model, random_pairs
 
 
