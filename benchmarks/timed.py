@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 import edgewise as ew
-from edgewise.engine.attention import AttentionStack
+from edgewise.engine.heads import AttentionStack
 from edgewise.engine.kl import KLLosses
-from edgewise.engine.mlps import MlpNode
+from edgewise.engine.mlp_nodes import MlpNode
 from edgewise.methods.method_result import Decision
 from problems import Watch
 from work import Evaluated, all_evaluated

@@ -28,8 +28,8 @@ from edgewise.evaluation.records import Record, read_tensor
 from edgewise.graph import Graph
 from edgewise.methods import METHODS, AnyMethod, OnProgress, ignore_progress, method_of
 from edgewise.methods.execution import run_method
-from edgewise.methods.journal import FileJournal, read_trace
 from edgewise.methods.method_result import Decision, MethodResult
+from edgewise.methods.run_journal import FileJournal, read_trace
 from edgewise.methods.trace import threshold_interval
 from edgewise.problem import Problem, check_is_problem
 from edgewise.work import store

@@ -17,11 +17,11 @@ from edgewise.methods.hard_concrete import (
     mean_mask,
     sample,
 )
-from edgewise.methods.journal import NO_JOURNAL, FileJournal
 from edgewise.methods.node_masks import (
     NodeMasking,
     circuit_of_activations,
 )
+from edgewise.methods.run_journal import NO_JOURNAL, FileJournal
 from edgewise.methods.settings import TrainingSettings
 from edgewise.methods.training import loss_and_gradient, masked_losses, parameters_at, train
 from models import SHAPES, random_circuit, random_model, random_pairs

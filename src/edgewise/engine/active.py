@@ -9,10 +9,10 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from edgewise.engine.attention import AttentionNode, HeadPort
 from edgewise.engine.base import Base, activated_with
+from edgewise.engine.heads import AttentionNode, HeadPort
 from edgewise.engine.layers import LayerNode
-from edgewise.engine.mlps import MlpNode
+from edgewise.engine.mlp_nodes import MlpNode
 from edgewise.engine.plans import Consumer
 from edgewise.graph import SLOTS, Node, Port, Sender, Site, Slot
 from edgewise.model.attention import Places

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from edgewise.circuit import Circuit
 from edgewise.engine.active import ActiveNodes, heads_of
-from edgewise.engine.attention import AttentionStack, own_at
 from edgewise.engine.base import Base
 from edgewise.engine.changes import PortChanges, SenderChanges
+from edgewise.engine.heads import AttentionStack, own_at
 from edgewise.engine.kl import KLLosses
 from edgewise.engine.layers import LayerStack
 from edgewise.engine.losses import AnyLosses, LogitDiffLosses, VariantLosses

@@ -22,10 +22,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from edgewise.engine.attention import (
+from edgewise.engine.heads import (
     AttentionNode,
     AttentionStack,
-    Reading,
+    PortInputs,
     Vectors,
     placed_at,
     take,
@@ -43,28 +43,30 @@ class LayerNode:
 
     def __init__(self, nodes: Sequence[AttentionNode]) -> None:
         self.nodes = tuple(nodes)
-        one = nodes[0]
+        first = nodes[0]
         ports = zip(*(node.columns for node in nodes), strict=True)
         self.columns = tuple(tuple(c for (c,) in columns) for columns in ports)
-        self.like = ("attention", one.layer, ())
-        config, self._model = one.model.config, one.model
+        self.like = ("attention", first.layer, ())
+        config, self._model = first.model.config, first.model
         self.shared: tuple[Slot, ...] = ("q", "k") if config.qk_norm == "layer" else ()
         self.normed = config.post_norm  # what is written
-        self.weight = one.model.weights[f"blocks.{one.layer}.attn.W_O"]
-        self.gain = output_gain(one.model, one.layer) if self.normed else None
+        self.weight = first.model.weights[f"blocks.{first.layer}.attn.W_O"]
+        self.gain = output_gain(first.model, first.layer) if self.normed else None
         self.settle(range(len(nodes)))
 
     def stacked(self, nodes: Sequence[LayerNode], changed: Mapping[int, Members]) -> LayerStack:
         """The layer, when these heads' ports of each index read something new."""
-        readings = {i: Reading([self.nodes[m] for m in some], (i,)) for i, some in changed.items()}
-        of_slot = {
-            slot: some for i, some in changed.items() for slot in self.nodes[0].ports[i].slots
+        inputs = {
+            i: PortInputs([self.nodes[m] for m in members], (i,)) for i, members in changed.items()
         }
-        return LayerStack(self, of_slot, readings)
+        of_slot = {
+            slot: members for i, members in changed.items() for slot in self.nodes[0].ports[i].slots
+        }
+        return LayerStack(self, of_slot, inputs)
 
     def changed(self, node: AttentionNode, slots: Sequence[Slot]) -> LayerStack:
         """The layer, when vectors of one of its heads are other ones."""
-        member = next(i for i, one in enumerate(self.nodes) if one is node)
+        member = next(i for i, head in enumerate(self.nodes) if head is node)
         return LayerStack(self, dict.fromkeys(slots, (member,)), {})
 
     def compared(
@@ -73,7 +75,7 @@ class LayerNode:
         """All heads' vectors at some positions, as attention compares them."""
         if slot not in self.shared:
             return own
-        return placed_at(self.nodes[0], slot, own, at, slice(None))
+        return placed_at(self.nodes[0], slot, own, at=at)
 
     def settle(self, members: Sequence[int]) -> None:
         """Bring what the layer compares, mixes and writes up to date with these nodes' vectors."""
@@ -98,46 +100,46 @@ class LayerStack:
         self,
         layer: LayerNode,
         changed: Mapping[Slot, Members],
-        readings: Mapping[int, Reading],
+        inputs: Mapping[int, PortInputs],
     ) -> None:
-        """`changed`: whose vectors are other ones; `readings`: the ports that they come from."""
-        self._layer, self._one, self._readings = layer, layer.nodes[0], readings
-        everyone = tuple(range(len(layer.nodes)))
+        """`changed`: whose vectors are other ones; `inputs`: the ports that they come from."""
+        self._layer, self._first, self._inputss = layer, layer.nodes[0], inputs
+        heads = tuple(range(len(layer.nodes)))
         self._changed = changed
-        self._fresh = {
-            slot: everyone if slot in layer.shared else changed[slot] for slot in changed
-        }
+        self._fresh = {slot: heads if slot in layer.shared else changed[slot] for slot in changed}
         alike: dict[tuple[Slot, ...], list[int]] = defaultdict(list)
-        for member in everyone:
+        for member in heads:
             alike[tuple(slot for slot in SLOTS if member in self._fresh.get(slot, ()))].append(
                 member
             )
         still = alike.pop((), [])
         self._groups = [
-            (slots, tuple(some), AttentionStack([layer.nodes[m] for m in some], ()))
-            for slots, some in alike.items()
+            (slots, tuple(members), AttentionStack([layer.nodes[m] for m in members], ()))
+            for slots, members in alike.items()
         ]
-        self._moved = tuple(m for m in everyone if m not in still)
-        written = everyone if layer.normed else self._moved
+        self._moved = tuple(m for m in heads if m not in still)
+        written = heads if layer.normed else self._moved
         self._writers = tuple(m for m in written if layer.nodes[m].consumers)
         self.consumers = tuple(layer.nodes[m].consumers for m in self._writers)
 
     @property
     def sizes(self) -> Sizes:
         """Numbers held per variant and prompt."""
-        config, n_queries = self._one.model.config, len(self._one.queries)
+        config, n_queries = self._first.model.config, len(self._first.queries)
         read = sum(
-            len(self._changed[self._one.ports[i].slots[0]]) * r.places
-            for i, r in self._readings.items()
+            len(self._changed[self._first.ports[i].slots[0]]) * r.places
+            for i, r in self._inputss.items()
         )
         vectors = (
-            config.n_heads * config.d_head * sum(len(self._one.positions(s)) for s in self._changed)
+            config.n_heads
+            * config.d_head
+            * sum(len(self._first.positions(s)) for s in self._changed)
         )
-        scores = sum(len(some) for slots, some, _ in self._groups if slots != ("v",))
+        scores = sum(len(members) for slots, members, _ in self._groups if slots != ("v",))
         passing = 2 * config.d_model * (read + n_queries) + 2 * vectors
         return Sizes(
             result=len(self._writers) * config.d_model * n_queries,
-            passing=passing + scores * self._one.pattern[0, 0].numel(),
+            passing=passing + scores * self._first.pattern[0, 0].numel(),
         )
 
     def change(self, more: Mapping[int, Change]) -> Change:
@@ -152,12 +154,12 @@ class LayerStack:
         at = self._heads(self._moved)
         moved = (z - self._layer.z[:, None])[at]
         total = self._layer.total + written_by(1, moved, self._layer.weight[at])[0]
-        return self._out(scaled(z, output_scale(self._one.model.config, total)))
+        return self._out(scaled(z, output_scale(self._first.model.config, total)))
 
     def commit(self, more: Mapping[int, Change]) -> Change:
         """`change` for one variant, which becomes the nodes' current value."""
         own = self._own(more)
-        for index, reading in self._readings.items():
+        for index, reading in self._inputss.items():
             reading.commit({index: more[index]})
         return self.commit_vectors(own)
 
@@ -176,7 +178,7 @@ class LayerStack:
     def _own(self, more: Mapping[int, Change]) -> dict[Slot, Tensor]:
         """The vectors of the heads whose ports read something new."""
         own: dict[Slot, Tensor] = {}
-        for index, reading in self._readings.items():
+        for index, reading in self._inputss.items():
             own |= reading.vectors({index: more[index]})
         return own
 
@@ -186,8 +188,8 @@ class LayerStack:
         variants = next(iter(own.values())).shape[1]
         z = self._layer.z[:, None].repeat(1, variants, 1, 1, 1)
         for slots, members, stack in self._groups:
-            some = {slot: self._of(fresh[slot], self._fresh[slot], members) for slot in slots}
-            z[self._heads(members)] = stack.z_of(some)
+            vectors = {slot: self._of(fresh[slot], self._fresh[slot], members) for slot in slots}
+            z[self._heads(members)] = stack.z_of(vectors)
         return z
 
     def _compared(
@@ -196,12 +198,12 @@ class LayerStack:
         """Vectors as attention compares them: of all heads if they share a denominator."""
         if slot not in self._layer.shared:
             return own
-        at = self._one.positions(slot)
-        every = torch.cat([node.own[slot] for node in self._layer.nodes])[:, None]
-        every = every if slot == "q" else every[:, :, :, at]
-        every = every.repeat(1, own.shape[1], 1, 1, 1)
-        every[self._heads(self._changed[slot])] = own
-        return self._layer.compared(slot, every, at)
+        at = self._first.positions(slot)
+        vectors = torch.cat([node.own[slot] for node in self._layer.nodes])[:, None]
+        vectors = vectors if slot == "q" else vectors[:, :, :, at]
+        vectors = vectors.repeat(1, own.shape[1], 1, 1, 1)
+        vectors[self._heads(self._changed[slot])] = own
+        return self._layer.compared(slot, vectors, at)
 
     def _out(
         self, y: Float[Tensor, "head _ batch query d_head"], before: Tensor | None = None

@@ -26,8 +26,8 @@ from edgewise.engine import (
     Threshold,
 )
 from edgewise.errors import SettingError
-from edgewise.methods.journal import NO_JOURNAL, Journal
 from edgewise.methods.method_result import Decision, MethodResult
+from edgewise.methods.run_journal import NO_JOURNAL, RunJournal
 from edgewise.methods.settings import ACDCSettings
 from edgewise.methods.steps import is_read, receiver_steps
 from edgewise.methods.trace import Rule, Trace
@@ -39,8 +39,9 @@ from edgewise.progress import OnProgress, ignore_progress
 def acdc(
     problem: Problem,
     settings: ACDCSettings,
+    *,
     on_progress: OnProgress = ignore_progress,
-    journal: Journal = NO_JOURNAL,
+    journal: RunJournal = NO_JOURNAL,
 ) -> MethodResult:
     """The circuit that ACDC finds, with a decision for every edge tested.
 
@@ -82,7 +83,7 @@ def acdc_in_steps(
     steps: Iterable[ReceiverStep],
     *,
     on_progress: OnProgress = ignore_progress,
-    journal: Journal = NO_JOURNAL,
+    journal: RunJournal = NO_JOURNAL,
     known: Sequence[Decision] | None = None,
 ) -> MethodResult:
     """ACDC in an order of receivers and edges of its own or another.

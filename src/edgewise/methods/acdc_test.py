@@ -42,8 +42,8 @@ from edgewise.engine import (
 )
 from edgewise.errors import FormatError, SettingError
 from edgewise.methods.acdc import decide_edges
-from edgewise.methods.journal import NO_JOURNAL, Journal
 from edgewise.methods.method_result import Evidence, MethodResult
+from edgewise.methods.run_journal import NO_JOURNAL, RunJournal
 from edgewise.methods.sequential import Betting, StagedT, looks, verdict_of
 from edgewise.methods.settings import TestedACDCSettings
 from edgewise.methods.steps import receiver_steps
@@ -57,8 +57,9 @@ _MOST_AHEAD = 32  # removals evaluated at once, in the hope that all before them
 def acdc_test(
     problem: Problem,
     settings: TestedACDCSettings,
+    *,
     on_progress: OnProgress = ignore_progress,
-    journal: Journal = NO_JOURNAL,
+    journal: RunJournal = NO_JOURNAL,
 ) -> MethodResult:
     """The circuit of the edges that tests keep, with the evidence for every decision.
 
@@ -75,7 +76,7 @@ def acdc_test_in_steps(
     steps: Iterable[ReceiverStep],
     *,
     on_progress: OnProgress = ignore_progress,
-    journal: Journal = NO_JOURNAL,
+    journal: RunJournal = NO_JOURNAL,
 ) -> MethodResult:
     """ACDC with tests, in an order of receivers and edges of its own or another."""
     if len(problem.pairs) < 2:

@@ -43,8 +43,8 @@ from torch import Tensor
 from edgewise.circuit import Circuit, EdgeScores
 from edgewise.methods.edge_masks import EdgeMasking
 from edgewise.methods.hard_concrete import INITIAL_THETA, chance_on, sample
-from edgewise.methods.journal import NO_JOURNAL, Journal
 from edgewise.methods.method_result import MethodResult
+from edgewise.methods.run_journal import NO_JOURNAL, RunJournal
 from edgewise.methods.settings import EdgePruningSettings, UGSSettings
 from edgewise.methods.training import LearnedMasks, parameters_at, train, uniform
 from edgewise.problem import Problem
@@ -56,7 +56,7 @@ def edge_pruning(
     settings: EdgePruningSettings,
     *,
     on_progress: OnProgress = ignore_progress,
-    journal: Journal = NO_JOURNAL,
+    journal: RunJournal = NO_JOURNAL,
 ) -> MethodResult:
     """The circuit of the edges with the highest learned odds. Raises `MetricError`."""
     graph, masking = problem.graph, EdgeMasking(problem)
@@ -72,7 +72,7 @@ def ugs(
     settings: UGSSettings,
     *,
     on_progress: OnProgress = ignore_progress,
-    journal: Journal = NO_JOURNAL,
+    journal: RunJournal = NO_JOURNAL,
 ) -> MethodResult:
     """The circuit of the edges that are more likely kept than not. Raises `MetricError`."""
     graph, masking = problem.graph, EdgeMasking(problem)

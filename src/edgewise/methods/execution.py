@@ -14,8 +14,8 @@ from typing import Any
 from edgewise.circuit import Circuit, EdgeScores
 from edgewise.errors import EdgewiseError, ScoreError, SettingError
 from edgewise.methods.catalogue import Method
-from edgewise.methods.journal import NO_JOURNAL, Journal
 from edgewise.methods.method_result import MethodResult
+from edgewise.methods.run_journal import NO_JOURNAL, RunJournal
 from edgewise.methods.settings import SelectionSettings
 from edgewise.problem import Problem
 from edgewise.progress import OnProgress, ignore_progress
@@ -27,7 +27,7 @@ def run_method(
     settings: Any,
     *,
     on_progress: OnProgress = ignore_progress,
-    journal: Journal = NO_JOURNAL,
+    journal: RunJournal = NO_JOURNAL,
 ) -> MethodResult:
     """What a method finds. Raises what it raises; of a score that is not finite, the prompt too."""
     function = method.load()

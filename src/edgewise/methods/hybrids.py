@@ -23,8 +23,8 @@ from edgewise.engine import EdgeTest, ReceiverStep, SpeculativeBatch, Speculativ
 from edgewise.methods import METHODS
 from edgewise.methods.acdc import acdc_in_steps, check_settings, decide_edges
 from edgewise.methods.execution import run_method
-from edgewise.methods.journal import NO_JOURNAL, Journal
 from edgewise.methods.method_result import MethodResult
+from edgewise.methods.run_journal import NO_JOURNAL, RunJournal
 from edgewise.methods.settings import (
     BisectingACDCSettings,
     OrderedACDCSettings,
@@ -39,8 +39,9 @@ from edgewise.progress import OnProgress, ignore_progress
 def acdc_ordered(
     problem: Problem,
     settings: OrderedACDCSettings,
+    *,
     on_progress: OnProgress = ignore_progress,
-    journal: Journal = NO_JOURNAL,
+    journal: RunJournal = NO_JOURNAL,
 ) -> MethodResult:
     """ACDC that tests the least attributed edge of each receiver first."""
     attributed = _attribution(problem, settings.attribution)
@@ -52,8 +53,9 @@ def acdc_ordered(
 def acdc_screened(
     problem: Problem,
     settings: ScreenedACDCSettings,
+    *,
     on_progress: OnProgress = ignore_progress,
-    journal: Journal = NO_JOURNAL,
+    journal: RunJournal = NO_JOURNAL,
 ) -> MethodResult:
     """ACDC on what is left without the least attributed edges."""
     graph = problem.graph

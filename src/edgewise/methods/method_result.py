@@ -34,8 +34,8 @@ class Evidence:
     def to_json(self) -> dict[str, Any]:
         """As a decision keeps it; an end that is not there is null, for JSON has no infinity."""
         ends = {name: getattr(self, name) for name in ("low", "high")}
-        found = {name: end if math.isfinite(end) else None for name, end in ends.items()}
-        return {**asdict(self), **found}
+        finite = {name: end if math.isfinite(end) else None for name, end in ends.items()}
+        return {**asdict(self), **finite}
 
 
 @dataclass(frozen=True)

@@ -71,8 +71,8 @@ class StagedT:
         for size, share in zip(self.sizes, shares_spent(self.sizes), strict=True):
             if size > len(values):
                 break
-            some = values[:size]
-            mean, error = float(some.mean()), float(some.std(ddof=1)) / size**0.5
+            sample = values[:size]
+            mean, error = float(sample.mean()), float(sample.std(ddof=1)) / size**0.5
             if error <= 1e-12 * abs(mean):
                 if size < self.sizes[-1]:
                     continue

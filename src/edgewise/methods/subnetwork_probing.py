@@ -33,7 +33,6 @@ from edgewise.circuit import Circuit, EdgeScores
 from edgewise.graph import Graph
 from edgewise.methods.edge_masks import EdgeMasking
 from edgewise.methods.hard_concrete import INITIAL_THETA, HardConcrete, mean_mask, sample
-from edgewise.methods.journal import NO_JOURNAL, Journal
 from edgewise.methods.method_result import MethodResult
 from edgewise.methods.node_masks import (
     NodeMasking,
@@ -42,6 +41,7 @@ from edgewise.methods.node_masks import (
     masked_sites,
     scores_of_activations,
 )
+from edgewise.methods.run_journal import NO_JOURNAL, RunJournal
 from edgewise.methods.settings import SPEdgesSettings, SPSettings
 from edgewise.methods.training import Masking, parameters_at, train
 from edgewise.problem import Problem
@@ -53,7 +53,7 @@ def sp(
     settings: SPSettings,
     *,
     on_progress: OnProgress = ignore_progress,
-    journal: Journal = NO_JOURNAL,
+    journal: RunJournal = NO_JOURNAL,
 ) -> MethodResult:
     """The circuit that masks on q, k, v and MLPs leave. Raises `MetricError`."""
     graph = problem.graph
@@ -73,7 +73,7 @@ def sp_edges(
     settings: SPEdgesSettings,
     *,
     on_progress: OnProgress = ignore_progress,
-    journal: Journal = NO_JOURNAL,
+    journal: RunJournal = NO_JOURNAL,
 ) -> MethodResult:
     """The circuit that masks on edges leave. Raises `MetricError`."""
     graph, masking = problem.graph, EdgeMasking(problem)
@@ -109,7 +109,7 @@ def _trained(
     masking: Masking,
     masks: HardConcrete,
     on_progress: OnProgress,
-    journal: Journal,
+    journal: RunJournal,
 ) -> tuple[Float[Tensor, "mask"], Bool[Tensor, "mask"]]:
     """The mean of every mask after training, and which are kept."""
     generator = train(

@@ -18,7 +18,7 @@ from edgewise.progress import OnProgress, Progress, ignore_progress
 
 def acdc_thresholds(
     problem: Problem,
-    each: Sequence[ACDCSettings],
+    choices: Sequence[ACDCSettings],
     on_progress: OnProgress = ignore_progress,
 ) -> list[MethodResult]:
     """What ACDC finds with each of several thresholds, the only setting that differs.
@@ -26,8 +26,8 @@ def acdc_thresholds(
     From the lowest, each begins with the decisions of the one below, as far as both decide alike.
     The results' `variants` are those of all thresholds together.
     """
-    steps = list(receiver_steps(problem.graph, each[0].head_order))
-    by_threshold = {settings.threshold: settings for settings in each}
+    steps = list(receiver_steps(problem.graph, choices[0].head_order))
+    by_threshold = {settings.threshold: settings for settings in choices}
     n_edges, results = problem.graph.n_edges, dict[float, MethodResult]()
     neighbour: tuple[Decision, ...] = ()
     for threshold, settings in sorted(by_threshold.items()):
@@ -44,4 +44,4 @@ def acdc_thresholds(
         result = acdc_in_steps(problem, settings, steps, on_progress=on_step, known=known)
         results[threshold], neighbour = result, result.trace
     variants = sum(result.variants for result in results.values())
-    return [replace(results[settings.threshold], variants=variants) for settings in each]
+    return [replace(results[settings.threshold], variants=variants) for settings in choices]

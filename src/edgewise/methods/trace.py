@@ -12,8 +12,8 @@ from edgewise.circuit import EdgeScores
 from edgewise.engine import EdgeTest, Loss, ReceiverStep
 from edgewise.errors import FormatError
 from edgewise.graph import Edge, Graph
-from edgewise.methods.journal import NO_JOURNAL, Journal
 from edgewise.methods.method_result import Decision
+from edgewise.methods.run_journal import NO_JOURNAL, RunJournal
 from edgewise.progress import OnProgress, Progress, ignore_progress
 
 
@@ -43,7 +43,7 @@ class Trace:
         rule: Rule,
         *,
         known: Sequence[Decision] = (),
-        journal: Journal = NO_JOURNAL,
+        journal: RunJournal = NO_JOURNAL,
         on_progress: OnProgress = ignore_progress,
     ) -> None:
         self.decisions: list[Decision] = []

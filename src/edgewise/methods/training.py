@@ -25,7 +25,7 @@ from torch import Tensor
 
 from edgewise.errors import FormatError, MetricError
 from edgewise.methods.execution import prompts_alone
-from edgewise.methods.journal import Journal
+from edgewise.methods.run_journal import RunJournal
 from edgewise.methods.settings import TrainingSettings
 from edgewise.model.outputs import Outputs
 from edgewise.model.runtime import Reader, logits_of, run
@@ -99,7 +99,7 @@ def train(
     *,
     settings: TrainingSettings,
     on_progress: OnProgress,
-    journal: Journal,
+    journal: RunJournal,
     draws: int = 1,
 ) -> torch.Generator:
     """Train the parameters of `learned` in place; the generator of draws, as training leaves it.
@@ -231,7 +231,7 @@ def _state(
 
 
 def _restore(
-    journal: Journal,
+    journal: RunJournal,
     learned: LearnedMasks,
     optimiser: torch.optim.Optimizer,
     generator: torch.Generator,

@@ -15,7 +15,7 @@ from edgewise.work.store import Checkpoint, State
 
 
 @runtime_checkable
-class Journal(Protocol):
+class RunJournal(Protocol):
     """Where a method keeps its decisions, or its state if it trains."""
 
     def decisions(self, graph: Graph) -> tuple[Decision, ...]:

@@ -96,12 +96,12 @@ class AttentionNode:
         return AttentionStack([self], ())
 
 
-class Reading:
+class PortInputs:
     """What ports of some nodes, the same of each, read, and the vectors that it gives."""
 
     def __init__(self, nodes: Sequence[AttentionNode], ports: Sequence[int]) -> None:
-        self._nodes, self._one = tuple(nodes), nodes[0]
-        self._ports = {index: self._one.ports[index] for index in ports}
+        self._nodes, self._first = tuple(nodes), nodes[0]
+        self._ports = {index: self._first.ports[index] for index in ports}
         self._heads = _together([node.heads for node in nodes])
         self._read = {i: torch.stack([node.read[i] for node in nodes]) for i in ports}
 
@@ -118,9 +118,9 @@ class Reading:
             for slot in port.slots:
                 at, seen = port.positions, x
                 if slot == "q" and len(port.slots) > 1:  # a joined port reads for keys as well
-                    wanted = torch.searchsorted(at, self._one.queries)
-                    at, seen = self._one.queries, x[:, :, :, wanted]
-                fresh[slot] = _project(self._one, self._heads, slot, seen, at)
+                    queries = torch.searchsorted(at, self._first.queries)
+                    at, seen = self._first.queries, x[:, :, :, queries]
+                fresh[slot] = _project(self._first, self._heads, slot, seen, at)
                 if any(slot in node.held for node in self._nodes):
                     fresh[slot] = self._kept_still(slot, fresh[slot])
         return fresh
@@ -138,7 +138,7 @@ class Reading:
         """With the current vectors where a node holds them."""
         current = torch.cat([node.own[slot] for node in self._nodes])[:, None]
         if slot != "q":
-            current = current[:, :, :, self._one.positions(slot)]
+            current = current[:, :, :, self._first.positions(slot)]
         none = torch.zeros(fresh.shape[2:4], dtype=torch.bool, device=fresh.device)
         held = torch.stack([node.held.get(slot, none) for node in self._nodes])
         held = held.repeat_interleave(len(fresh) // len(held), dim=0)
@@ -153,12 +153,12 @@ class AttentionStack:
     """
 
     def __init__(self, nodes: Sequence[AttentionNode], ports: Sequence[int]) -> None:
-        self._nodes, self._one = tuple(nodes), nodes[0]
+        self._nodes, self._first = tuple(nodes), nodes[0]
         self.consumers = tuple(node.consumers for node in nodes)
-        self._reading = Reading(nodes, ports)
+        self._inputs = PortInputs(nodes, ports)
         self._heads = _together([node.heads for node in nodes])
         self._vectors = {
-            slot: torch.cat([node.vectors[slot] for node in nodes]) for slot in self._one.vectors
+            slot: torch.cat([node.vectors[slot] for node in nodes]) for slot in self._first.vectors
         }
         self._z = torch.cat([node.z for node in nodes])
         self._pattern = torch.cat([node.pattern for node in nodes])
@@ -167,13 +167,13 @@ class AttentionStack:
     @property
     def sizes(self) -> Sizes:
         """Numbers held per variant and prompt."""
-        rows = len(self._nodes) * self._one.model.config.d_model
-        passing = 2 * rows * self._reading.places
-        return Sizes(result=rows * len(self._one.queries), passing=passing)
+        rows = len(self._nodes) * self._first.model.config.d_model
+        passing = 2 * rows * self._inputs.places
+        return Sizes(result=rows * len(self._first.queries), passing=passing)
 
     def change(self, more: Mapping[int, Change]) -> Change:
         """How each node's output changes when ports read `more`; the nodes stay as they are."""
-        return self.change_of_vectors(self._reading.vectors(more))
+        return self.change_of_vectors(self._inputs.vectors(more))
 
     def change_of_vectors(self, fresh: Vectors) -> Change:
         """How each node's output changes with other vectors at their slots' positions."""
@@ -181,8 +181,8 @@ class AttentionStack:
 
     def commit(self, more: Mapping[int, Change]) -> Change:
         """`change` for one variant, which becomes the nodes' current value."""
-        fresh = self._reading.vectors(more)
-        self._reading.commit(more)
+        fresh = self._inputs.vectors(more)
+        self._inputs.commit(more)
         return self.commit_vectors(fresh)
 
     def commit_vectors(self, fresh: Vectors) -> Change:
@@ -196,7 +196,7 @@ class AttentionStack:
     def z_of(self, fresh: Vectors) -> Float[Tensor, "head variant batch query d_head"]:
         """What heads mix from vectors of which some are other ones, at their slots' positions."""
         if set(fresh) == {"v"}:
-            at = self._one.positions("v")
+            at = self._first.positions("v")
             moved = fresh["v"] - self._vectors["v"][:, None, :, at]
             head, variant, batch, place, d_head = moved.shape
             # One product for all variants: they share the pattern.
@@ -206,16 +206,16 @@ class AttentionStack:
         if set(fresh) == {"q"}:
             query = fresh["q"]
             head, variant, batch, place, d_head = query.shape
-            scale = self._one.model.config.attention_scales[self._one.layer]
+            scale = self._first.model.config.attention_scales[self._first.layer]
             tall = (query * scale).transpose(1, 2).reshape(head, batch, variant * place, d_head)
             scores = (tall @ self._vectors["k"].transpose(-1, -2)).unflatten(2, (variant, place))
-            masked = self._one.masked[None, :, None]
+            masked = self._first.masked[None, :, None]
             bias = None if self._bias is None else self._bias[:, :, None]
-            weights = weighted(self._one.model.config, scores, masked, bias=bias)
+            weights = weighted(self._first.model.config, scores, masked, bias=bias)
             z = weights.flatten(2, 3) @ self._vectors["v"]
             return z.unflatten(2, (variant, place)).transpose(1, 2)
         bias = None if self._bias is None else self._bias[:, None]
-        return _attend(self._one, self._filled(fresh), bias)[1]
+        return _attend(self._first, self._filled(fresh), bias)[1]
 
     def _filled(self, fresh: Vectors) -> dict[Slot, Tensor]:
         """Current vectors with the fresh ones in place, [head variant batch place d_head]."""
@@ -228,13 +228,13 @@ class AttentionStack:
                 result[slot] = fresh[slot]
             else:
                 whole = current[:, None].repeat(1, variants, 1, 1, 1)
-                whole[:, :, :, self._one.positions(slot)] = fresh[slot]
+                whole[:, :, :, self._first.positions(slot)] = fresh[slot]
                 result[slot] = whole
         return result
 
     def _out(self, z: Float[Tensor, "head variant batch query d_head"]) -> Change:
         """What each node writes: the sum over its heads, [node variant batch query d_model]."""
-        weight = self._one.model.weights[f"blocks.{self._one.layer}.attn.W_O"][self._heads]
+        weight = self._first.model.weights[f"blocks.{self._first.layer}.attn.W_O"][self._heads]
         return written_by(len(self._nodes), z, weight)
 
 
@@ -253,8 +253,8 @@ def written_by(
 
 def take(nodes: Sequence[AttentionNode], vectors: Mapping[Slot, Tensor]) -> Tensor:
     """Let nodes of a layer hold these vectors and what they give; returns what the heads mix."""
-    one, n = nodes[0], len(nodes)
-    pattern, z = _attend(one, vectors, _bias(nodes))
+    n = len(nodes)
+    pattern, z = _attend(nodes[0], vectors, _bias(nodes))
     parts = {slot: vector.chunk(n) for slot, vector in vectors.items()}
     for i, node in enumerate(nodes):
         node.vectors = {slot: part[i] for slot, part in parts.items()}
@@ -281,30 +281,32 @@ def _project(
     vectors = head_vectors(
         node.model, node.layer, slot, x=x.flatten(1, 2), at_heads=extra, heads=heads
     )
-    return own_at(node, slot, vectors.unflatten(1, x.shape[1:3]), at, heads)
+    return own_at(node, slot, vectors.unflatten(1, x.shape[1:3]), at=at, heads=heads)
 
 
 def own_at(
     node: AttentionNode,
     slot: Slot,
     vectors: Float[Tensor, "head _ batch _ d_head"],
+    *,
     at: Int[Tensor, "place"],
     heads: slice | list[int],
 ) -> Float[Tensor, "head _ batch _ d_head"]:
     """Vectors at some positions, as attention compares them unless heads share a norm of them."""
     if node.model.config.qk_norm == "layer":
         return vectors
-    return placed_at(node, slot, vectors, at, heads)
+    return placed_at(node, slot, vectors, at=at, heads=heads)
 
 
 def placed_at(
     node: AttentionNode,
     slot: Slot,
     vectors: Float[Tensor, "head _ batch _ d_head"],
+    *,
     at: Int[Tensor, "place"],
-    heads: slice | list[int],
+    heads: slice | list[int] = slice(None),
 ) -> Float[Tensor, "head _ batch _ d_head"]:
-    """Vectors of some heads at some positions as attention compares them."""
+    """Vectors of some heads, or all, at some positions as attention compares them."""
     angles = node.where.angles(node.layer)
     if angles is not None:
         angles = angles[0][:, at], angles[1][:, at]
@@ -324,7 +326,7 @@ def _together(heads: Sequence[slice]) -> slice | list[int]:
     """One index for the heads of several nodes; a slice, which copies nothing, if they adjoin."""
     if len(heads) == 1:
         return heads[0]
-    at = [one.start for one in heads]  # several nodes of a layer are single heads
+    at = [head.start for head in heads]  # several nodes of a layer are single heads
     if at == list(range(at[0], at[0] + len(at))):
         return slice(at[0], at[-1] + 1)
     return at
