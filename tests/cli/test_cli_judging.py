@@ -35,7 +35,7 @@ def test_stability(capsys, tmp_path):
     assert "held-out prompts" in " ".join(text.split())
     assert (found.n, found.seed, found.over) == (16, 2, ("prompts", "head-order"))
     document = json.loads(output(capsys, *asked, "--journal", tmp_path / "j.jsonl", "--json"))
-    assert document["jaccard"]["n_pairs"] == 120
+    assert 0 < document["jaccard"]["mean"] <= 1
     assert len((tmp_path / "j.jsonl").read_text().splitlines()) == 17
     assert "acdc draws nothing" in failure(capsys, *asked, "--over", "seed")
     assert "acdc' needs threshold" in failure(capsys, "stability", *TASK)

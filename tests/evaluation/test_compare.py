@@ -87,13 +87,6 @@ def test_what_all_have_and_what_one_has():
     assert alone == sorted(alone), "ties in canonical order"
 
 
-def test_a_circuit_beside_itself():
-    found = ew.compare([THREE["a"], THREE["a"]], names=["this", "that"])
-    assert found.pair("this", "that").edge_jaccard == 1
-    assert found.only("this").n_edges == 0
-    assert found.shared == found.union == THREE["a"]
-
-
 # --- order of scores
 
 

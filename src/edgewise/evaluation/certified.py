@@ -53,15 +53,14 @@ from edgewise.documents import Chance, Count, Plain
 from edgewise.errors import FormatError, SettingError
 from edgewise.evaluation.records import Record, SavedRecord
 from edgewise.evaluation.resampling import (
+    AboutProblem,
     Finder,
-    ProblemSummary,
     Replicate,
     check_enough,
     places_of,
-    replicated,
 )
 from edgewise.graph import Edge, Graph
-from edgewise.methods import AnyMethod, OnProgress, ignore_progress, method_of
+from edgewise.methods import AnyMethod, OnProgress, ignore_progress
 from edgewise.problem import Problem, check_is_problem
 from edgewise.tables import Column, Table, count
 
@@ -103,7 +102,7 @@ class Certified(SavedRecord):
     `counts` are the votes of the graph's edges, in canonical order.
     """
 
-    about: ProblemSummary
+    about: AboutProblem
     method: str
     settings: Plain
     seed: int
@@ -254,9 +253,7 @@ def certify(
     (True, 15)
     """
     check_is_problem(problem, "certify")
-    chosen = method_of(method)
-    given = {name.removeprefix("method_"): value for name, value in settings.items()}
-    resolved = chosen.resolve(given)
+    finder = Finder(problem, method, settings, on_progress)
     check_enough(problem, "voting over subsamples")
     n, seed, level = whole("n", n, 1), check_seed(seed), chance("level", level)
     n_prompts = len(problem.pairs)
@@ -265,7 +262,7 @@ def certify(
         raise SettingError(f"size is {size}; a subsample of {n_prompts} prompts must be smaller.")
     exact = math.comb(n_prompts, size) <= n
     subsamples = list(itertools.combinations(range(n_prompts), size)) if exact else []
-    finder = Finder(problem, chosen, on_progress)
+    n = len(subsamples) if exact else n
 
     def make(index: int) -> Replicate:
         if exact:
@@ -273,19 +270,15 @@ def certify(
         else:
             random = np.random.default_rng([seed, index])
             rows = sorted(random.choice(n_prompts, size, replace=False).tolist())
-        return Replicate(index, {"rows": rows}, places_of(finder.circuit(resolved, rows)))
+        return Replicate(index, {"rows": rows}, places_of(finder.circuit(rows)))
 
-    drawn = {"seed": seed, "size": size, "exact": exact}
-    work = {**chosen.identity(problem, resolved), **drawn}
-    path, n = None if journal is None else Path(journal), len(subsamples) if exact else n
-    replicates = replicated(
-        range(n), make, graph=problem.graph, work=work, path=path, on_progress=on_progress
-    )
+    draws = {"seed": seed, "size": size, "exact": exact}
+    replicates = finder.replicates(n, make, drawn=draws, journal=journal)
     votes = Counter(place for replicate in replicates for place in replicate.edges)
     return Certified(
-        about=ProblemSummary.of(problem),
-        method=chosen.name,
-        settings=asdict(resolved),
+        about=AboutProblem.of(problem),
+        method=finder.method.name,
+        settings=asdict(finder.settings),
         seed=seed,
         size=size,
         level=level,

@@ -17,7 +17,7 @@ from edgewise.evaluation.comparison import (
     Comparison,
     GroupPresence,
     KeptEffect,
-    Pair,
+    PairOverlap,
     Prompts,
     jaccard,
     spearman,
@@ -226,7 +226,7 @@ def _listed(names: Sequence[str]) -> str:
 
 def _pair(
     first: str, second: str, compared: Mapping[str, Circuit], scores: Mapping[str, EdgeScores]
-) -> Pair:
+) -> PairOverlap:
     a, b = compared[first], compared[second]
     nodes = set(a.nodes), set(b.nodes)
     shared, together = int((a.keep & b.keep).sum()), int((a.keep | b.keep).sum())
@@ -234,7 +234,7 @@ def _pair(
     if first in scores and second in scores and scores[first].graph == scores[second].graph:
         exists = scores[first].graph.exists
         correlation = spearman(scores[first].values[exists], scores[second].values[exists])
-    return Pair(
+    return PairOverlap(
         first=first,
         second=second,
         edge_jaccard=shared / together if together else 1.0,

@@ -28,7 +28,7 @@ _PROMPTS = {
 
 
 @dataclass(frozen=True)
-class Pair:
+class PairOverlap:
     """Two circuits side by side.
 
     Jaccard: what both have, of what either has. `rank_correlation` is Spearman's, of the scores of
@@ -95,7 +95,7 @@ class Comparison:
     graph: Graph
     circuits: Mapping[str, Circuit]
     compared: Mapping[str, Circuit]
-    pairs: tuple[Pair, ...]
+    pairs: tuple[PairOverlap, ...]
     groups: tuple[GroupPresence, ...] = ()
     effects: tuple[KeptEffect, ...] = ()
     notes: tuple[str, ...] = ()
@@ -146,7 +146,7 @@ class Comparison:
         ordered = sorted(holders.items(), key=lambda item: -len(item[1]))  # stable
         return tuple((edge, tuple(names)) for edge, names in ordered)
 
-    def pair(self, first: str, second: str) -> Pair:
+    def pair(self, first: str, second: str) -> PairOverlap:
         """Two circuits side by side, in either order. Raises `UnknownName`."""
         self._check_known(first)
         self._check_known(second)
@@ -242,7 +242,7 @@ class Comparison:
             where = ", ".join(f"{name} on {kind}" for name, kind in kinds.items())
         return (f"The metric, the full model's, and the effect kept: {where}.",)
 
-    def _matrix(self, title: str, measure: Callable[[Pair], float | None]) -> Table:
+    def _matrix(self, title: str, measure: Callable[[PairOverlap], float | None]) -> Table:
         """A measure of each two circuits; no rows where it is not known of any."""
         values = {(pair.first, pair.second): measure(pair) for pair in self.pairs}
         values |= {(second, first): value for (first, second), value in values.items()}

@@ -235,10 +235,10 @@ def _curve(
 ) -> Curve:
     """Every circuit evaluated."""
     points, faith = list[CurvePoint](), None
-    for asked, circuit in circuits:
+    for requested, circuit in circuits:
         on_progress(Progress(len(points), len(circuits), f"{circuit.n_edges} edges"))
         faith = faithfulness(problem, circuit)
-        points.append(_point(asked, circuit, faith))
+        points.append(_point(requested, circuit, faith))
     if faith is None:
         raise SettingError("there are no circuits to evaluate.")
     on_progress(Progress(len(circuits), len(circuits), ""))

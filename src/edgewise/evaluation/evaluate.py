@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain
 from typing import Literal, get_args
 
 from edgewise.arguments import check_choice, whole
-from edgewise.circuit import Circuit, Found
+from edgewise.circuit import Found
 from edgewise.documents import Count
 from edgewise.errors import SettingError
 from edgewise.evaluation.completeness import Completeness, completeness
@@ -110,30 +111,23 @@ def evaluate(
     >>> print(evaluate(task.test, task.published, random=5).sentences()[0])
     The circuit (15 of 106 edges) keeps 100 % of the effect on 6 prompts.
     """
-    found = problem_and_circuit(problem, circuit, "evaluate")
+    circuit = problem_and_circuit(problem, circuit, "evaluate")
     check_choice("split", split, get_args(Split))
     random, knock_outs = whole("random", random, 0), whole("knock_outs", knock_outs, 0)
     for kind in kinds:
         check_choice("kind of random circuit", kind, get_args(RandomKind))
-    on_progress(Progress(0, 1, "faithfulness"))
-    faith = faithfulness(problem, found)
-    bands = [
-        band
-        for kind in (kinds if random else ())
-        for band in _bands(problem, found, random, kind, seed, on_progress)
-    ]
+    draw = partial(random_band, problem, circuit, n=random, seed=seed, on_progress=on_progress)
+    bands = _bands(draw, kinds if random else ())
     rest = completeness(
         problem,
-        found,
+        circuit,
         random=knock_outs,
         greedy=greedy,
         groups=groups,
         seed=seed,
         on_progress=_about(on_progress, "completeness"),
     )
-    small = None
-    if minimal:
-        small = minimality(problem, found, on_progress=_about(on_progress, "minimality"))
+    about = _about(on_progress, "minimality")
     return Evaluation(
         model=problem.model.name,
         target=None if problem.target is None else problem.target.name,
@@ -143,29 +137,22 @@ def evaluate(
         pairs_sha256=problem.pairs.sha256,
         ablation=problem.ablation.kind,
         seed=seed,
-        circuit_id=found.id,
-        faithfulness=faith,
+        circuit_id=circuit.id,
+        faithfulness=faithfulness(problem, circuit),
         completeness=rest,
-        minimality=small,
+        minimality=minimality(problem, circuit, on_progress=about) if minimal else None,
         random=tuple(bands),
     )
 
 
-def _bands(
-    problem: Problem,
-    circuit: Circuit,
-    n: int,
-    kind: RandomKind,
-    seed: int,
-    on_progress: OnProgress,
-) -> list[RandomBand]:
-    """The band of one kind; none where no circuit of this size can be connected."""
-    try:
-        return [random_band(problem, circuit, n=n, kind=kind, seed=seed, on_progress=on_progress)]
-    except SettingError:
-        if kind == "connected":
-            return []
-        raise
+def _bands(draw: Callable[..., RandomBand], kinds: Sequence[RandomKind]) -> Iterator[RandomBand]:
+    """The band of each kind; none where no circuit of this size can be connected."""
+    for kind in kinds:
+        try:
+            yield draw(kind=kind)
+        except SettingError:
+            if kind != "connected":
+                raise
 
 
 def _about(on_progress: OnProgress, what: str) -> OnProgress:

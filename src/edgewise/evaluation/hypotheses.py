@@ -54,7 +54,7 @@ from edgewise.evaluation.hypothesis_results import (
     TestName,
 )
 from edgewise.evaluation.random_circuits import CircuitSampler
-from edgewise.evaluation.resampling import ProblemSummary
+from edgewise.evaluation.resampling import AboutProblem
 from edgewise.graph import Edge
 from edgewise.methods import OnProgress, Progress, ignore_progress
 from edgewise.methods.sequential import StagedT
@@ -108,7 +108,7 @@ def hypothesis_tests(
     p_values = {test.name: test.p_value for test in tests if test.p_value is not None}
     adjusted = dict(zip(p_values, corrected(list(p_values.values()), correction), strict=True))
     return HypothesisTests(
-        about=ProblemSummary.of(problem),
+        about=AboutProblem.of(problem),
         circuit=circuit,
         alpha=alpha,
         epsilon=epsilon,

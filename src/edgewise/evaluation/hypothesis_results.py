@@ -9,7 +9,7 @@ from edgewise.circuit import Circuit
 from edgewise.documents import Count, Finite
 from edgewise.errors import SettingError
 from edgewise.evaluation.records import Record, SavedRecord
-from edgewise.evaluation.resampling import ProblemSummary
+from edgewise.evaluation.resampling import AboutProblem
 from edgewise.tables import Column, Table, count
 
 TestName = Literal["equivalence", "independence", "minimality", "sufficiency", "partial necessity"]
@@ -67,7 +67,7 @@ class EdgeMinimality:
 class HypothesisTests(SavedRecord):
     """The five tests of one circuit, and those of its edges behind minimality."""
 
-    about: ProblemSummary
+    about: AboutProblem
     circuit: Circuit
     alpha: Finite
     epsilon: Finite

@@ -20,16 +20,15 @@ from edgewise.documents import Count, Finite, Plain, decoded
 from edgewise.engine import ReceiverStep
 from edgewise.errors import FormatError, SettingError
 from edgewise.graph import Graph
-from edgewise.methods import Method, OnProgress, Progress
+from edgewise.methods import AnyMethod, OnProgress, Progress, method_of
 from edgewise.methods.execution import run_method
 from edgewise.problem import Problem
 from edgewise.tables import count
-from edgewise.work.identity import Identity
 from edgewise.work.journal import Journal, JournalFormat
 
 
 @dataclass(frozen=True)
-class ProblemSummary:
+class AboutProblem:
     """What results about resampled prompts say of the problem, for readers."""
 
     model: str
@@ -41,7 +40,7 @@ class ProblemSummary:
     ablation: Plain
 
     @classmethod
-    def of(cls, problem: Problem) -> ProblemSummary:
+    def of(cls, problem: Problem) -> AboutProblem:
         """The summary of a problem."""
         return cls(
             model=problem.model.name,
@@ -62,46 +61,82 @@ class ProblemSummary:
 
 
 class Finder:
-    """A method on one problem, asked for its circuit on other choices of the prompts."""
+    """A method with its settings on one problem: its circuits on other choices of the prompts."""
 
-    def __init__(self, problem: Problem, method: Method, on_progress: OnProgress) -> None:
-        self._problem, self._method = problem, method
-        self._on_progress = on_progress
+    def __init__(
+        self,
+        problem: Problem,
+        method: AnyMethod,
+        settings: Mapping[str, Any],
+        on_progress: OnProgress,
+    ) -> None:
+        self.method = method_of(method)
+        own_names = {name.removeprefix("method_"): value for name, value in settings.items()}
+        self.settings = self.method.resolve(own_names)
+        self.problem, self._on_progress = problem, on_progress
         self._scores: dict[Any, torch.Tensor] = {}  # settings that scores depend on -> per prompt
         own_means = problem.ablation.kind.startswith("mean") and problem.ablation.prompts is None
-        self._additive = method.additive and not own_means
+        self._additive = self.method.additive and not own_means
 
     def circuit(
         self,
-        settings: Any,
         rows: Sequence[int] | None = None,
+        *,
+        settings: Any = None,
         steps: Sequence[ReceiverStep] | None = None,
     ) -> Circuit:
         """What the method finds on these rows of the prompts (default: all, as they are).
 
-        `steps` is another order of receivers and edges, for the methods that take one.
+        `settings` are others than the method's; `steps` is another order of receivers and edges,
+        for the methods that take one.
         """
+        settings = self.settings if settings is None else settings
         if self._additive:
             return settings.circuit(self._resampled(settings, rows))
-        problem = self._problem
+        problem = self.problem
         if rows is not None:
             problem = problem.with_(pairs=problem.pairs.taken(rows))
         if steps is not None:
-            in_steps = self._method.load(f"{self._method.function_name}_in_steps")
+            in_steps = self.method.load(f"{self.method.function_name}_in_steps")
             return in_steps(problem, settings, steps).circuit
-        return run_method(self._method, problem, settings).circuit
+        return run_method(self.method, problem, settings).circuit
+
+    def replicates(
+        self,
+        n: int,
+        make: Callable[[int], Replicate],
+        *,
+        drawn: Mapping[str, Any],
+        journal: str | Path | None,
+    ) -> list[Replicate]:
+        """`n` replicates by `make`; those that a journal of the same work holds are taken from it.
+
+        `drawn` says how they are drawn. Each is in the journal when it is made, so that a stopped
+        call goes on. Raises `OutputError`, `FormatError`.
+        """
+        work = {**self.method.identity(self.problem, self.settings), **drawn}
+        path, result = None if journal is None else Path(journal), list[Replicate]()
+        with nullcontext() if path is None else Journal(path, _REPLICATES, work) as opened:
+            kept = {} if opened is None else _kept(opened, self.problem.graph)
+            for index in range(n):
+                replicate = kept.get(index) or make(index)
+                if opened is not None and index not in kept:
+                    opened.add(asdict(replicate))
+                result.append(replicate)
+                self._on_progress(Progress(index + 1, n, f"{replicate.n_edges} edges"))
+        return result
 
     def _resampled(self, settings: Any, rows: Sequence[int] | None) -> EdgeScores:
-        shares = self._method.shares_work
+        shares = self.method.shares_work
         key = tuple(value for name, value in vars(settings).items() if not shares(name))
         if key not in self._scores:
             self._scores[key] = self._of_each_prompt(settings)
-        each = self._scores[key]
-        values = (each if rows is None else each[list(rows)]).mean(dim=0)
-        return EdgeScores(self._problem.graph, values, self._method.name, "mean over prompts")
+        of_prompts = self._scores[key]
+        values = (of_prompts if rows is None else of_prompts[list(rows)]).mean(dim=0)
+        return EdgeScores(self.problem.graph, values, self.method.name, "mean over prompts")
 
     def _of_each_prompt(self, settings: Any) -> torch.Tensor:
-        problem, n = self._problem, len(self._problem.pairs)
+        problem, n = self.problem, len(self.problem.pairs)
         scores = []
         for row in range(n):
             pairs = problem.pairs.taken([row])
@@ -109,8 +144,7 @@ class Finder:
                 scores.append(torch.zeros(problem.graph.exists.shape, dtype=torch.float64))
             else:
                 alone = problem.with_(pairs=pairs)
-                found = run_method(self._method, alone, settings)
-                scores.append(found.scores.values)
+                scores.append(run_method(self.method, alone, settings).scores.values)
             self._on_progress(Progress(row + 1, n, "scores of each prompt"))
         return torch.stack(scores)
 
@@ -156,34 +190,6 @@ def check_places(replicates: Sequence[Replicate], graph: Graph, source: str) -> 
 
 
 _REPLICATES = JournalFormat("edgewise-replicates", holds="replicates")
-
-
-def replicated(
-    indices: Sequence[int],
-    make: Callable[[int], Replicate],
-    *,
-    graph: Graph,
-    work: Identity,
-    path: Path | None,
-    on_progress: OnProgress,
-) -> list[Replicate]:
-    """Replicates by `make`; those that a journal of the same work holds are taken from it.
-
-    Each is in the journal when it is made, so that a stopped call goes on. Raises `OutputError`,
-    `FormatError`.
-    """
-    result = []
-    with nullcontext() if path is None else Journal(path, _REPLICATES, work) as journal:
-        kept = {} if journal is None else _kept(journal, graph)
-        for number, index in enumerate(indices, start=1):
-            replicate = kept.get(index)
-            if replicate is None:
-                replicate = make(index)
-                if journal is not None:
-                    journal.add(asdict(replicate))
-            result.append(replicate)
-            on_progress(Progress(number, len(indices), f"{replicate.n_edges} edges"))
-    return result
 
 
 def _kept(journal: Journal, graph: Graph) -> dict[int, Replicate]:

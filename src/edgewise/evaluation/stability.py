@@ -33,17 +33,15 @@ from edgewise.documents import Chance, Finite, Plain
 from edgewise.errors import SettingError
 from edgewise.evaluation.records import Record, SavedRecord
 from edgewise.evaluation.resampling import (
+    AboutProblem,
     Finder,
-    ProblemSummary,
     Replicate,
-    check_enough,
     check_places,
     places_of,
-    replicated,
 )
 from edgewise.evaluation.variation import Over, checked_over, varied
 from edgewise.graph import Edge
-from edgewise.methods import AnyMethod, OnProgress, ignore_progress, method_of
+from edgewise.methods import AnyMethod, OnProgress, ignore_progress
 from edgewise.problem import Problem, check_is_problem
 from edgewise.tables import Cell, Chart, Column, Mark, Series, Table, count, facts, number, plain
 from edgewise.work.identity import of_problem
@@ -114,7 +112,7 @@ class Stability(SavedRecord):
     Losses of replicates are on the prompts of `split`: "discovery" (the problem's own), "held-out".
     """
 
-    about: ProblemSummary
+    about: AboutProblem
     method: str
     settings: Plain
     over: tuple[Over, ...]
@@ -280,10 +278,9 @@ def stability(
 ) -> Stability:
     """How stable a method's circuit is over `over`: prompts, head-order, threshold, seed.
 
-    The method's settings are keywords, but for those that have this function's names: give such a
-    one as `method_seed` (as on the command line). Losses of the replicates are on `test`, if given.
-    `journal` is a file that keeps replicates as they are found; the same call goes on from there.
-    Raises `UnknownName`, `SettingError`, `MetricError`, `OutputError`, `ModelChanged`.
+    The method's settings are keywords; give one of a name that is taken here as `method_seed`.
+    Losses are on `test`, if given. `journal` is a file that keeps replicates; the same call goes
+    on from there. Raises `UnknownName`, `SettingError`, `MetricError`, `OutputError`.
 
     >>> import edgewise as ew
     >>> problem = ew.load_task("tracr-xproportion").problem
@@ -292,37 +289,25 @@ def stability(
     8
     """
     check_is_problem(problem, "stability")
-    chosen = method_of(method)
-    given = {name.removeprefix("method_"): value for name, value in settings.items()}
-    resolved = chosen.resolve(given)
-    n, seed, varying = whole("n", n, 2), check_seed(seed), checked_over(over, chosen, resolved)
+    finder, measured = Finder(problem, method, settings, on_progress), test or problem
+    n, seed, varying = whole("n", n, 2), check_seed(seed), checked_over(over, finder)
     core, noise, level = share("core", core), share("noise", noise), chance("level", level)
     if positive("spread", spread, "a factor") < 1 or noise >= core:
         raise SettingError(f"spread must be at least 1, and noise ({noise}) below core ({core}).")
     _check_core_can_be(n, core, level, interval)
-    if "prompts" in varying:
-        check_enough(problem, "resampling prompts")
-    finder, measured = Finder(problem, chosen, on_progress), test or problem
-    work = {
-        **chosen.identity(problem, resolved),
-        **{"over": list(varying), "seed": seed, "spread": spread},
-        "test": of_problem(measured),
-    }
 
     def make(index: int) -> Replicate:
-        changed, rows, steps, drawn = varied(problem, resolved, varying, spread, seed, index)
-        circuit = finder.circuit(changed, rows, steps)
-        return Replicate(index, drawn, places_of(circuit), measured.loss(circuit))
+        drawn = varied(finder, varying, spread=spread, seed=seed, index=index)
+        circuit = finder.circuit(drawn.rows, settings=drawn.settings, steps=drawn.steps)
+        return Replicate(index, drawn.in_words, places_of(circuit), measured.loss(circuit))
 
-    circuit = finder.circuit(resolved)  # what it refuses, it refuses now
-    path = None if journal is None else Path(journal)
-    replicates = replicated(
-        range(n), make, graph=problem.graph, work=work, path=path, on_progress=on_progress
-    )
+    circuit = finder.circuit()  # what it refuses, it refuses now
+    draws = {"over": list(varying), "seed": seed, "spread": spread, "test": of_problem(measured)}
+    replicates = finder.replicates(n, make, drawn=draws, journal=journal)
     return Stability(
-        about=ProblemSummary.of(problem),
-        method=chosen.name,
-        settings=asdict(resolved),
+        about=AboutProblem.of(problem),
+        method=finder.method.name,
+        settings=asdict(finder.settings),
         over=varying,
         seed=seed,
         spread=spread,

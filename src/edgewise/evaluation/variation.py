@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -11,10 +11,10 @@ import torch
 
 from edgewise.engine import ReceiverStep
 from edgewise.errors import SettingError, unknown_name
+from edgewise.evaluation.resampling import Finder, check_enough
 from edgewise.graph import Graph
-from edgewise.methods import METHODS, Method
+from edgewise.methods import METHODS
 from edgewise.methods.steps import shuffled_steps
-from edgewise.problem import Problem
 
 Over = Literal["prompts", "head-order", "threshold", "seed"]
 
@@ -24,29 +24,42 @@ _SHARES = ("share", "activation_share")
 _SIZES = ("threshold", "regularisation", "above", *_WHOLE_SIZES, *_SHARES, "sparsity")
 
 
-def checked_over(over: str | Sequence[str], method: Method, settings: Any) -> tuple[Over, ...]:
+@dataclass(frozen=True)
+class Variation:
+    """What one replicate is found with: settings, rows of prompts and order, None as they are."""
+
+    settings: Any
+    rows: list[int] | None
+    steps: list[ReceiverStep] | None
+    in_words: dict[str, Any]
+
+
+def checked_over(over: str | Sequence[str], finder: Finder) -> tuple[Over, ...]:
     """What to vary, in one order. Raises `UnknownName`, `SettingError` if the method has it not."""
-    asked = (over,) if isinstance(over, str) else tuple(over)
-    for name in asked:
+    method, settings = finder.method, finder.settings
+    chosen = (over,) if isinstance(over, str) else tuple(over)
+    for name in chosen:
         if name not in get_args(Over):
             raise unknown_name("variation", name, get_args(Over))
-    if not asked:
+    if not chosen:
         raise SettingError(f"nothing to vary; choose of {', '.join(get_args(Over))}.")
-    if "head-order" in asked and not method.takes_order:
+    if "head-order" in chosen and not method.takes_order:
         ordered = [row.name for row in METHODS.values() if row.takes_order]
         raise SettingError(
             f"{method.name} has no order of heads to vary; {' and '.join(ordered)} do."
         )
+    if "prompts" in chosen:
+        check_enough(finder.problem, "resampling prompts")
     names = {field.name for field in fields(settings)}
-    if "seed" in asked and "seed" not in names:
+    if "seed" in chosen and "seed" not in names:
         raise SettingError(f"{method.name} draws nothing, so it has no seed to vary.")
-    if "threshold" in asked:
+    if "threshold" in chosen:
         size = size_setting(settings)
         if size is None or not getattr(settings, size):
             raise SettingError(
                 f"{method.name} has no threshold or size above 0 to vary around; give one."
             )
-    return tuple(name for name in get_args(Over) if name in asked)
+    return tuple(name for name in get_args(Over) if name in chosen)
 
 
 def size_setting(settings: Any) -> str | None:
@@ -55,14 +68,14 @@ def size_setting(settings: Any) -> str | None:
 
 
 def varied(
-    problem: Problem, settings: Any, over: Sequence[Over], spread: float, seed: int, index: int
-) -> tuple[Any, list[int] | None, list[ReceiverStep] | None, dict[str, Any]]:
-    """Settings, rows of prompts, order of steps of replicate `index`, and what was drawn in words.
+    finder: Finder, over: Sequence[Over], *, spread: float, seed: int, index: int
+) -> Variation:
+    """What is drawn for replicate `index`.
 
     Each thing that is varied has random numbers of its own, so that varying another as well changes
     nothing about it; replicate 7 of 10 is replicate 7 of 100.
     """
-    drawn: dict[str, Any] = {}
+    problem, settings, drawn = finder.problem, finder.settings, dict[str, Any]()
     rows, steps = None, None
     if "prompts" in over:
         n = len(problem.pairs)
@@ -81,7 +94,7 @@ def varied(
         drawn["head_order_seed"] = int(_random(seed, index, "head-order").integers(2**31))
         generator = torch.Generator().manual_seed(drawn["head_order_seed"])
         steps = shuffled_steps(problem.graph, generator)
-    return settings, rows, steps, drawn
+    return Variation(settings, rows, steps, drawn)
 
 
 def _scaled(name: str, value: float, factor: float, graph: Graph) -> float:
