@@ -81,12 +81,12 @@ class Contestant:
             if not _has_setting(method, "threshold"):
                 result = run_method(method, problem, method.resolve(settings))
                 return result.scores, result.variants
-            each = [method.resolve({**settings, "threshold": tau}) for tau in THRESHOLDS]
+            choices = [method.resolve({**settings, "threshold": tau}) for tau in THRESHOLDS]
             if method.shares_work("threshold"):
-                results = run_together(method, problem, each)
+                results = run_together(method, problem, choices)
                 removals = max(result.variants for result in results)
             else:
-                results = [run_method(method, problem, one) for one in each]
+                results = [run_method(method, problem, choice) for choice in choices]
                 removals = sum(result.variants for result in results)
         return [result.circuit for result in results], removals
 

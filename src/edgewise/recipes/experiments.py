@@ -138,7 +138,7 @@ def perform(experiment: Experiment, on_progress: OnProgress = ignore_progress) -
 
 
 def work_of(experiment: Experiment) -> Identity:
-    """What decides what an experiment finds, beside what was asked. Raises what loading raises."""
+    """What decides what an experiment finds, beside its settings. Raises what loading raises."""
     method = METHODS.get(experiment.method)
     return {
         "identity": 2,
@@ -148,7 +148,7 @@ def work_of(experiment: Experiment) -> Identity:
 
 
 def load(experiment: Experiment) -> Task:
-    """The task, on the paper's graph, and on the reset network if that is asked for."""
+    """The task, on the paper's graph, and on the reset network if it is the control."""
     subject = experiment.subject
     task = _load(subject, experiment.metric, experiment.ablation)
     if not experiment.reset:

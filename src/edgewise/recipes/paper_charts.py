@@ -85,7 +85,7 @@ def size_chart(results: Reproduced, problem: PaperProblem) -> Chart | None:
         f"Figure 4, {subject.name}: found with {metric}, {ablation} activations",
         Column("edges", "count"),
         Column(f"{known.name} ({known.unit}), {direction} is better", "number"),
-        tuple(one for one in series if one.marks),
+        tuple(line for line in series if line.marks),
         levels=(("full model", full), ("no edges", empty)),
         caption=f"{about.n_test} {held_out}prompts of {about.model}, seed {subject.seed}.",
     )

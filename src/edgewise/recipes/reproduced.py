@@ -92,8 +92,8 @@ class Reproduced(SavedRecord):
         if method == "random":  # chance is the same whatever is minimised
             problem = problem._replace(metric=problem.subject.metrics[0])
         series = self._series(problem, head_order)
-        found = [r for r in series if (r.cell.method, r.cell.reset) == (method, reset)]
-        return sorted((p for r in found for p in r.points), key=lambda point: point.value)
+        chosen = [r for r in series if (r.cell.method, r.cell.reset) == (method, reset)]
+        return sorted((p for r in chosen for p in r.points), key=lambda point: point.value)
 
     def _series(
         self, problem: PaperProblem, head_order: str | None = None
