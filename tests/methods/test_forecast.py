@@ -22,7 +22,7 @@ def test_a_run_that_ends_in_time_is_no_longer_a_guess():
     assert (found.edge_tests, found.edges_kept) == (run.cost.edge_tests, run.circuit.n_edges)
 
 
-@pytest.mark.parametrize("threshold", [0.3, 0.03, 0.003])
+@pytest.mark.parametrize("threshold", [0.3, 0.003])
 def test_tests_are_expected_within_a_factor_of_two(threshold):
     """Over a few models together: attribution may misjudge a small one."""
     expected = made = 0
@@ -36,28 +36,23 @@ def test_tests_are_expected_within_a_factor_of_two(threshold):
     assert 0.5 < expected / made < 2
 
 
-def test_without_time_it_still_answers():
-    found = forecast(problem_of(8), ACDCSettings(threshold=1e-6), seconds=0.0)
+@pytest.mark.parametrize("metric", ["kl", "accuracy"])
+def test_without_time_it_still_answers(metric):
+    """And where the metric has no gradient, with what a run takes at most."""
+    problem = problem_of(8).with_(metric=metric)
+    found = forecast(problem, ACDCSettings(threshold=1e-6), seconds=0.0)
     assert not found.finished
     assert found.sampled_tests == 1
     assert found.seconds > 0
-    assert 0 < found.edge_tests <= problem_of(8).graph.n_edges
-
-
-def test_a_metric_without_gradient_gives_a_bound():
-    problem = problem_of(8).with_(metric="accuracy")
-    found = forecast(problem, ACDCSettings(threshold=1e-6), seconds=0.0)
-    assert found.at_most
-    assert found.edge_tests == problem.graph.n_edges
+    assert found.at_most == (metric == "accuracy")
+    assert 0 < found.edge_tests <= problem.graph.n_edges
 
 
 def test_memory_grows_with_the_prompts():
     settings = ACDCSettings(threshold=0.02)
-    few, many = (forecast(problem_of(n), settings, seconds=1) for n in (2, 64))
+    few, many = (forecast(problem_of(n), settings, seconds=0.0) for n in (2, 64))
     assert many.memory_bytes > few.memory_bytes
-
-
-def test_settings_that_cannot_be_are_refused_here_too():
-    problem = problem_of(2).with_(metric="l2")
     with pytest.raises(SettingError, match="estimates the kl"):
-        forecast(problem, ACDCSettings(threshold=0.02, precision="reduced"))
+        forecast(
+            problem_of(2).with_(metric="l2"), ACDCSettings(threshold=0.02, precision="reduced")
+        )
