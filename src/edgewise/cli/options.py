@@ -1,17 +1,16 @@
 """Options that commands share, each defined once, and how a group of options enters a command.
 
 A command takes a group as one parameter, told by its type: `ProblemOptions` is what to work on,
-`Settings` the settings of a method, `GridOptions` both with several values each.
+`Settings` the settings of a method; `ProblemValues` and `SettingValues` have several values each.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import wraps
 from pathlib import Path
-from types import UnionType
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
@@ -100,12 +99,12 @@ class Settings(dict[str, Any]):
     """The settings of a method that were given, by name."""
 
 
-@dataclass(frozen=True)
-class GridOptions:
-    """Problems and settings as typed: lists of texts, and plain values of what has one value."""
+class ProblemValues(dict[str, Any]):
+    """Options of problems as typed: texts of several values each, and what has one value."""
 
-    problem: Mapping[str, Any]
-    settings: Mapping[str, Sequence[str]]
+
+class SettingValues(dict[str, list[str]]):
+    """Settings of methods as typed: texts of several values each."""
 
 
 # Options of a problem that a grid takes one value of.
@@ -114,6 +113,7 @@ _ONE_VALUE = (
     *("switches", "ungroup_heads", "by_position", "spans", "batch_size", "device", "processing"),
 )
 _PREFIXED = ("seed", "over")  # settings whose names are other options
+_BY_NAME = inspect.Parameter.KEYWORD_ONLY
 
 
 def method_options() -> dict[str, Any]:
@@ -135,109 +135,67 @@ def option_name(setting: str) -> str:
 # --- groups of options as a command's parameters
 
 
-@dataclass(frozen=True)
-class _Group:
-    """Options as typer sees them, and what the command gets for their values."""
-
-    parameters: Sequence[inspect.Parameter]
-    gather: Callable[[dict[str, Any]], Any]
-
-
-def _problem_options(only: Sequence[str] = ()) -> _Group:
+def _problem_parameters(only: Sequence[str], *, several: bool) -> Iterator[inspect.Parameter]:
+    essential = ("task", "pairs", "model", "metric", "ablation", "n", "seed")
     hints = get_type_hints(ProblemOptions)
-    chosen = [f for f in fields(ProblemOptions) if f.name in only or not only]
-    parameters = [_problem_parameter(f, hints[f.name], f.default) for f in chosen]
-    return _Group(parameters, lambda values: ProblemOptions(**values))
-
-
-def _setting_options() -> _Group:
-    names = {option_name(name).replace("-", "_"): name for name in method_options()}
-    parameters = [
-        _parameter(option, method_options()[name], None, panel=SETTING)
-        for option, name in names.items()
-    ]
-
-    def gather(values: dict[str, Any]) -> Settings:
-        return Settings({names[k]: v for k, v in values.items() if v is not None})
-
-    return _Group(parameters, gather)
-
-
-def _grid_options() -> _Group:
-    hints, texts = get_type_hints(ProblemOptions), list[str] | None
-    usual = {f.name: f.default for f in fields(ProblemOptions)}
-    problem = [
-        _problem_parameter(f, hints[f.name], f.default)
-        if f.name in _ONE_VALUE
-        else _problem_parameter(f, texts, None)
-        for f in fields(ProblemOptions)
-    ]
-    names = {option_name(name).replace("-", "_"): name for name in method_options()}
-    settings = [_parameter(option, texts, None, panel=SETTING) for option in names]
-
-    def gather(values: dict[str, Any]) -> GridOptions:
-        problem = {k: v for k, v in values.items() if k in usual}
-        return GridOptions(
-            {k: v for k, v in problem.items() if v not in (usual[k], None, [])},
-            {names[k]: v for k, v in values.items() if k in names and v},
+    for f in fields(ProblemOptions):
+        if only and f.name not in only:
+            continue
+        flags, panel = f.metadata["flags"], PROBLEM if f.name in essential else DETAILS
+        option = typer.Option(
+            *([flags] if flags else []), help=f.metadata["help"], show_default=False,
+            rich_help_panel=panel,
+        )  # fmt: skip
+        kind, default = hints[f.name], f.default
+        if several and f.name not in _ONE_VALUE:
+            kind, default = list[str] | None, None
+        yield inspect.Parameter(
+            f.name, _BY_NAME, default=default, annotation=Annotated[kind, option]
         )
 
-    return _Group([*problem, *settings], gather)
+
+def _setting_parameters(*, several: bool) -> Iterator[inspect.Parameter]:
+    option = typer.Option(show_default=False, rich_help_panel=SETTING)
+    for name, kind in method_options().items():
+        values = list[str] | None if several else kind
+        annotation, parameter = Annotated[values, option], option_name(name).replace("-", "_")
+        yield inspect.Parameter(parameter, _BY_NAME, default=None, annotation=annotation)
 
 
-def _problem_parameter(f: Any, annotation: Any, default: Any) -> inspect.Parameter:
-    essential = ("task", "pairs", "model", "metric", "ablation", "n", "seed")
-    flags, panel = f.metadata["flags"], PROBLEM if f.name in essential else DETAILS
-    several = get_args(annotation) and get_args(annotation)[0] == list[str]
-    flags = f"--{f.name.replace('_', '-')}" if several else flags
-    return _parameter(f.name, annotation, default, flags, help_text=f.metadata["help"], panel=panel)
+def _kind_and_parameters(annotation: Any) -> tuple[Any, list[inspect.Parameter]]:
+    """The type of a group of options and the options; none where it is no group."""
+    is_annotated = get_origin(annotation) is Annotated
+    kind, *only = get_args(annotation) if is_annotated else (annotation,)
+    if kind in (ProblemOptions, ProblemValues):
+        return kind, [*_problem_parameters(only, several=kind is ProblemValues)]
+    if kind in (Settings, SettingValues):
+        return kind, [*_setting_parameters(several=kind is SettingValues)]
+    return kind, []
 
 
-def _parameter(
-    name: str,
-    annotation: Any,
-    default: Any,
-    flags: str | None = None,
-    *,
-    help_text: str = "",
-    panel: str,
-) -> inspect.Parameter:
-    option = typer.Option(
-        default, *([flags] if flags else []), help=help_text, show_default=False,
-        rich_help_panel=panel,
-    )  # fmt: skip
-    kind = inspect.Parameter.KEYWORD_ONLY
-    return inspect.Parameter(name, kind, default=option, annotation=annotation)
-
-
-def _group_of(annotation: Any) -> _Group | None:
-    if get_origin(annotation) is Annotated and get_args(annotation)[0] is ProblemOptions:
-        return _problem_options(get_args(annotation)[1:])
-    groups: dict[Any, Callable[[], _Group]] = {
-        ProblemOptions: _problem_options,
-        Settings: _setting_options,
-        GridOptions: _grid_options,
-    }
-    is_type = isinstance(annotation, type) and not isinstance(annotation, UnionType)
-    return groups[annotation]() if is_type and annotation in groups else None
+def _gathered(kind: Any, values: Mapping[str, Any]) -> Any:
+    """What a command gets for a group of options."""
+    if kind is ProblemOptions:
+        return ProblemOptions(**values)
+    usual = {f.name: f.default for f in fields(ProblemOptions)}
+    given = {k: v for k, v in values.items() if v is not None and v not in ([], usual.get(k))}
+    return kind({name.removeprefix("method_"): value for name, value in given.items()})
 
 
 def expanded(command: Callable[..., None]) -> Callable[..., None]:
     """`command` with each parameter that is a group of options replaced by them, for typer."""
-    groups: dict[str, _Group] = {}
+    groups: dict[str, tuple[Any, list[str]]] = {}
     parameters: list[inspect.Parameter] = []
     for name, parameter in inspect.signature(command, eval_str=True).parameters.items():
-        group = _group_of(parameter.annotation)
-        if group is None:
-            parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
-        else:
-            groups[name] = group
-            parameters += group.parameters
+        kind, options = _kind_and_parameters(parameter.annotation)
+        parameters += options or [parameter]
+        if options:
+            groups[name] = kind, [option.name for option in options]
 
     @wraps(command)
     def run(**values: Any) -> None:
-        for name, group in groups.items():
-            values[name] = group.gather({p.name: values.pop(p.name) for p in group.parameters})
+        for name, (kind, options) in groups.items():
+            values[name] = _gathered(kind, {option: values.pop(option) for option in options})
         command(**values)
 
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

@@ -16,11 +16,12 @@ import edgewise as ew
 from edgewise.cli import console
 from edgewise.cli.options import (
     Force,
-    GridOptions,
     Json,
     MethodNames,
     ProblemOptions,
+    ProblemValues,
     Report,
+    SettingValues,
     method_options,
     option_name,
 )
@@ -35,7 +36,8 @@ _SHOWN = 60  # rows of a table for reading
 
 def sweep(
     *,
-    grid: GridOptions,
+    problems: ProblemValues,
+    settings: SettingValues,
     method: MethodNames = None,
     out: Annotated[Path | None, typer.Option(help="Folder that keeps every point.")] = None,
     workers: Annotated[
@@ -69,7 +71,7 @@ def sweep(
     """
     check_output_file(report, overwrite=force)
     check_output_place(out)
-    points = _parse(grid, method or ["acdc"])
+    points = _parse(problems, settings, method or ["acdc"])
     if dry_run:
         _list_points(points, out, json=json)
         return
@@ -88,14 +90,14 @@ class _Points:
     methods: Mapping[str, Mapping[str, Any]]
 
 
-def _parse(typed: GridOptions, methods: Sequence[str]) -> _Points:
+def _parse(problems: ProblemValues, typed: SettingValues, methods: Sequence[str]) -> _Points:
     """The grid of what was typed. Raises `EdgewiseError` before anything is loaded."""
     hints, options = get_type_hints(ProblemOptions), method_options()
     over = {
         name: parse_values(name.replace("_", "-"), value, hints[name])
         if isinstance(value, list)
         else value
-        for name, value in typed.problem.items()
+        for name, value in problems.items()
     }
     tasks, files = over.get("task", []), over.get("pairs", [])
     check_says_what(ProblemOptions(task=next(iter(tasks), None), pairs=next(iter(files), None)))
@@ -103,8 +105,7 @@ def _parse(typed: GridOptions, methods: Sequence[str]) -> _Points:
         ew.tasks.task_spec(task)
     names = [method_of(name).name for name in parse_values("method", methods, str)]
     settings = {
-        name: parse_values(option_name(name), texts, options[name])
-        for name, texts in typed.settings.items()
+        name: parse_values(option_name(name), texts, options[name]) for name, texts in typed.items()
     }
     for name in settings:
         if name not in ew.sweeps.setting_names(names):
