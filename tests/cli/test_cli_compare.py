@@ -10,9 +10,9 @@ import time
 import pytest
 import torch
 import transformers
-from test_cli import edgewise, ok
 
 import edgewise as ew
+from commands import edgewise, ok
 from edgewise.cli.compare import groups_of, parse_over
 from edgewise.errors import EdgewiseError
 from edgewise.tasks import published_circuit, published_groups

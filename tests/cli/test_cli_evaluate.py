@@ -3,9 +3,9 @@
 import json
 
 import pytest
-from test_cli import edgewise, ok
 
 import edgewise as ew
+from commands import edgewise, ok
 
 FEW = ("--random", "3", "--knock-outs", "2")
 
@@ -63,7 +63,7 @@ def test_parts_that_are_not_wanted(capsys, run, tmp_path):
 
 def test_a_report_shows_the_evaluation(capsys, run, tmp_path):
     page = tmp_path / "page.html"
-    assert f"wrote {page}" in ok(capsys, "evaluate", run, *FEW, "--report", page)
+    assert f"wrote {page}" in ok(capsys, "evaluate", run, *FEW, "--curve", "--report", page)
     text = page.read_text()
     assert "12 of 38 edges, on 50 test prompts of tracr-xproportion, zero ablation." in text
     assert (
@@ -72,6 +72,7 @@ def test_a_report_shows_the_evaluation(capsys, run, tmp_path):
     )
     assert "Random circuits of 12 edges, seed 0" in text
     assert "Nodes knocked out: the worst of 2 sets, seed 0" in text
+    assert "Size and l2" in text
     assert "Other measurements" not in text
 
 

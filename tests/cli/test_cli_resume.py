@@ -11,10 +11,10 @@ import time
 import pytest
 import torch
 import transformers
-from test_cli import REVERSE, edgewise, ok
 from test_journal import lines_of, stopped
 
 import edgewise as ew
+from commands import REVERSE, edgewise, ok
 
 
 def test_a_finished_run_leaves_nothing_beside_it(capsys, tmp_path):

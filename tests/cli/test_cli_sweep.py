@@ -9,9 +9,9 @@ import sys
 import time
 
 import pytest
-from test_cli import edgewise, ok
 
 import edgewise as ew
+from commands import edgewise, ok
 from edgewise.cli.values import parse_values
 from edgewise.sweeps import VOLATILE
 

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 import typer
-from test_cli import ok
 
+from commands import ok
 from edgewise.cli.main import app
 from edgewise.cli.options import SETTING, method_options, option_name
 from edgewise.methods import METHODS
@@ -62,7 +62,9 @@ def test_an_option_means_the_same_in_every_command():
     for words, command in COMMANDS.items():
         for option in command.params:
             if option.param_type_name == "option" and option.name not in ("help", "out"):
-                meaning = (option.help or "").partition(":")[0]  # behind it are the command's choices
+                meaning = (option.help or "").partition(":")[
+                    0
+                ]  # behind it are the command's choices
                 texts.setdefault(option.opts[0], {}).setdefault(meaning, []).append(words)
     assert {name: text for name, text in texts.items() if len(text) > 1} == {}
     seeds = [name for name in texts if "seed" in name]

@@ -10,7 +10,8 @@ import pytest
 import typer
 
 import edgewise as ew
-from edgewise.cli.main import app, main
+from commands import TASK, edgewise, refused
+from edgewise.cli.main import app
 from edgewise.documents import write_text
 from edgewise.errors import FormatError, ModelError, OutputError
 from edgewise.sweeps.folder import SweepFolder, read_rows
@@ -18,30 +19,10 @@ from edgewise.sweeps.runs import run_folders
 from edgewise.work.journal import line_of
 from edgewise.work.store import remove_unfinished
 
-TASK = ("--task", "or-gate", "--threshold", "0.01")
-
 
 @pytest.fixture(scope="module")
 def run():
     return ew.acdc(ew.load_task("or-gate").problem, threshold=0.01)
-
-
-def edgewise(capsys, *arguments):
-    """Exit code, and what is on stdout and stderr."""
-    with pytest.raises(SystemExit) as stop:
-        main([str(a) for a in arguments])
-    captured = capsys.readouterr()
-    return stop.value.code or 0, captured.out, captured.err
-
-
-def refused(capsys, *arguments):
-    """The one line of an expected error; notes and progress may come before."""
-    code, _, err = edgewise(capsys, *arguments)
-    assert code == 2, err
-    assert "Traceback" not in err
-    line = err.splitlines()[-1]
-    assert line.startswith("edgewise: "), err
-    return line
 
 
 # --- code

@@ -7,23 +7,12 @@ from dataclasses import replace
 import pytest
 
 import edgewise as ew
-from edgewise.cli.main import main
+from commands import ok, refused
 from edgewise.data.tokenizers import as_tokenizer
 from edgewise.tasks import TASKS
 from edgewise.tasks.language import BEHAVIOURS
 from edgewise.tasks.samples import samples, samples_of, usual_task
 from language_models import byte_pairs, language_model
-
-
-def ok(capsys, *arguments):
-    main_ends(0, arguments)
-    return capsys.readouterr().out
-
-
-def main_ends(code, arguments):
-    with pytest.raises(SystemExit) as stop:
-        main([*map(str, arguments)])
-    assert (stop.value.code or 0) == code
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -89,10 +78,10 @@ def test_show_of_a_program(capsys):
 
 
 def test_show_says_what_is_unknown(capsys):
-    main_ends(2, ["tasks", "show", "ioj"])
-    assert "no task named 'ioj'. Did you mean 'ioi'" in capsys.readouterr().err
-    main_ends(2, ["tasks", "show", "ioi", "--corruption", "cba"])
-    assert "no corruption of ioi named 'cba'" in capsys.readouterr().err
+    show = ("tasks", "show")
+    assert "no task named 'ioj'. Did you mean 'ioi'" in refused(capsys, *show, "ioj")
+    err = refused(capsys, *show, "ioi", "--corruption", "cba")
+    assert "no corruption of ioi named 'cba'" in err
 
 
 def test_the_list_has_examples_models_and_sizes(capsys):
@@ -148,23 +137,10 @@ def test_tokens_of_a_folder_are_shown(capsys, folder):
 
 def test_a_task_without_its_model_says_what_to_give(capsys, monkeypatch):
     monkeypatch.setattr("edgewise.tasks.registry.BUNDLED", ())
-    main_ends(2, ["discover", "--task", "ioi", "--threshold", "1"])
-    assert "ioi needs a model: give one" in capsys.readouterr().err
-    main_ends(
-        2,
-        [
-            "discover",
-            "--pairs",
-            "x.jsonl",
-            "--model",
-            "tracr-reverse",
-            "--threshold",
-            "1",
-            "--corruption",
-            "abc",
-        ],
-    )
-    assert "--corruption is for tasks" in capsys.readouterr().err
+    asked = ("discover", "--threshold", "1")
+    assert "ioi needs a model: give one" in refused(capsys, *asked, "--task", "ioi")
+    pairs = ("--pairs", "x.jsonl", "--model", "tracr-reverse", "--corruption", "abc")
+    assert "--corruption is for tasks" in refused(capsys, *asked, *pairs)
 
 
 def test_the_chat_template_and_its_bos_are_tokens_to_be_seen(capsys):
@@ -179,6 +155,4 @@ def test_the_chat_template_and_its_bos_are_tokens_to_be_seen(capsys):
     assert "".join(sample.clean[1:]) == f"User: {''.join(plain.clean)}\nReply:"
     assert sample.answer_at == (len(sample.clean) - 1,)
     assert task.problem.accuracy().other_bos is None, "the template says where BOS is"
-    with pytest.raises(SystemExit):
-        main(["tasks", "show", "ioi", "--chat"])
-    assert "has no chat template" in capsys.readouterr().err
+    assert "has no chat template" in refused(capsys, "tasks", "show", "ioi", "--chat")

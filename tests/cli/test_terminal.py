@@ -8,9 +8,9 @@ import time
 from pathlib import Path
 
 import pytest
-from test_safety import TASK, edgewise, refused
 
 import edgewise as ew
+from commands import TASK, edgewise, refused
 from edgewise.cli import console
 from edgewise.cli.main import main
 from edgewise.methods import Progress

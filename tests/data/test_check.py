@@ -7,9 +7,9 @@ import json
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_cli import edgewise, ok
 
 import edgewise as ew
+from commands import edgewise, ok
 from edgewise.cli.main import main
 
 PAIR = '{"clean": "BOS 1 2 3", "corrupted": "BOS 3 1 2", "answer": "3", "wrong": "2"}'

@@ -3,11 +3,11 @@
 import json
 
 import pytest
-from test_cli import edgewise, ok
 from test_data import Letters
 from test_formats import Pieces, write_csv, write_parquet
 
 import edgewise as ew
+from commands import edgewise, ok
 from edgewise.data import PromptPairs
 from edgewise.errors import ProblemError, SettingError
 

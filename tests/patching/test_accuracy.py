@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from test_cli import edgewise, ok
 
 import edgewise as ew
+from commands import edgewise, ok
 from models import random_model
 
 

@@ -76,11 +76,6 @@ def test_empty_circuits_and_names_that_are_markup():
     parsed(text)
 
 
-def test_report_takes_a_comparison(tmp_path):
-    path = ew.report(ew.compare(THREE), tmp_path / "page.html")
-    assert path.read_text(encoding="utf-8").startswith("<!doctype html>")
-
-
 def test_switches_and_whole_layers():
     for options in ({"switches": True}, {"split_heads": False}, {"split_qkv": False}):
         graph = ew.Graph.build(2, 2, **options)

@@ -3,7 +3,6 @@
 import pytest
 
 import edgewise as ew
-from edgewise.cli.main import main
 
 
 @pytest.fixture(scope="module")
@@ -48,30 +47,6 @@ def test_a_sweep(tmp_path):
     assert page.count("<circle") >= 4
     assert ">threshold</th>" in page
     assert ">precision</th>" not in page  # nothing varied it
-
-
-def test_a_curve_is_in_the_report_of_an_evaluation(tmp_path, capsys):
-    run, page = tmp_path / "run", tmp_path / "page.html"
-    command("discover", "--task", "tracr-xproportion", "--threshold", "0.01", "--out", str(run))
-    command("evaluate", str(run), "--curve", "--report", str(page))
-    capsys.readouterr()
-    assert "Size and l2" in page.read_text()
-
-
-def test_the_commands_write_pages(tmp_path, capsys):
-    page = tmp_path / "page.html"
-    about = ["--task", "tracr-xproportion", "--threshold", "0.01"]
-    command("stability", *about, "--replicates", "16", "--report", str(page))
-    assert "Stability of acdc" in page.read_text()
-    command("sweep", *about, "--out", str(tmp_path / "s"), "--report", str(page), "--force")
-    assert "A sweep of 1 point" in page.read_text()
-    assert f"wrote {page}" in capsys.readouterr().out.replace("\n", "")
-
-
-def command(*arguments: str) -> None:
-    with pytest.raises(SystemExit) as stop:
-        main(arguments)
-    assert not stop.value.code
 
 
 def test_a_run_shows_and_reports_itself(task, tmp_path, capsys):

@@ -149,10 +149,6 @@ def test_a_saved_run_of_format_1_can_be_reported(tmp_path):
     assert old.title in ew.report(old, tmp_path / "report.html").read_text(encoding="utf-8")
 
 
-def test_the_path_is_returned(run, tmp_path):
-    assert ew.report(run, tmp_path / "b.html") == tmp_path / "b.html"
-
-
 def test_hostile_text_stays_text(run):
     evil = '<script>alert("1")</script>&\'<svg onload=x>'
     problem = replace(run.problem, model=evil, source=evil, metric=evil, unit=evil, processing=evil)

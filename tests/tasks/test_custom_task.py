@@ -4,9 +4,9 @@ import json
 from importlib.metadata import EntryPoint
 
 import pytest
-from test_cli import edgewise, ok
 
 import edgewise as ew
+from commands import edgewise, ok
 from edgewise import plugins
 from edgewise.errors import FormatError, ProblemError, SettingError, UnknownName
 
