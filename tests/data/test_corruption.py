@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from edgewise.data import PromptPairs, random_tokens, shuffled, swap_entities, swap_tokens
 from edgewise.data.corruption import corrupt, special_ids
-from edgewise.data.tokenizers import HuggingFaceTokenizer, WordTokenizer
+from edgewise.data.tokenizers import WordTokenizer
 from edgewise.errors import ProblemError, SettingError
 
 fixed = settings(derandomize=True, deadline=None, max_examples=80)
@@ -81,11 +81,6 @@ def test_shuffling_gives_each_the_text_of_another_of_its_length(rows, seed, padd
     assert made.sha256 == shuffled(pairs, seed=seed).sha256
     assert pairs.corrupted is None
     assert torch.equal(made.answers, pairs.answers)
-
-
-def test_shuffling_depends_on_the_seed():
-    pairs = PromptPairs.from_tokens([[i] for i in range(20)])
-    assert len({shuffled(pairs, seed=seed).sha256 for seed in range(5)}) == 5
 
 
 def test_every_prompt_without_a_partner_is_named():
@@ -162,19 +157,3 @@ def test_by_name():
         corrupt(pairs, "shufle", n_tokens=5, tokenizer=None)
     with pytest.raises(SettingError, match="has corrupted prompts; to make others, leave its own"):
         corrupt(made, "shuffle", n_tokens=5, tokenizer=None)
-
-
-def test_special_tokens_of_transformers():
-    class OfTransformers:
-        bos_token_id = 7
-        all_special_ids = (7, 9)
-
-        def __len__(self):
-            return 3
-
-    tokenizer = HuggingFaceTokenizer(OfTransformers())
-    assert special_ids(tokenizer) == (7, 9)
-    made = corrupt(
-        PromptPairs.from_tokens([[0], [1]] * 20), "random", n_tokens=50, tokenizer=tokenizer
-    )
-    assert made.corrupted.max() <= 2

@@ -184,15 +184,6 @@ def test_a_column_map_that_does_not_fit(columns, error, message):
         PromptPairs.from_dataset(ROWS, tokenizer=Letters(), columns=columns)
 
 
-def test_two_columns_for_one_thing_are_refused():
-    with pytest.raises(ProblemError, match="row 0: 'answers' and 'answer' both say"):
-        PromptPairs.from_dataset([{"clean": [1], "answers": 1, "answer": 2}])
-    pairs = PromptPairs.from_dataset(
-        [{"clean": [1], "answers": 1, "answer": 2}], columns={"answers": "answer"}
-    )
-    assert pairs.answers.tolist() == [[2]]
-
-
 def test_answers_as_text_or_ids_for_prompts_of_either_kind():
     rows = [{"clean": "ab", "answer_ids": [4, 5]}]
     assert PromptPairs.from_dataset(rows, tokenizer=Letters()).answers.tolist() == [[4, 5]]
@@ -228,24 +219,6 @@ def test_spans_by_position_or_phrase():
     assert found == {"S1": [2], "S2": [5], "IO": [9], "gave": [6, 7], "end": [11]}
     assert spans_of({"names": [0, 2]}) == {"names": [0, 2]}
     assert spans_of({"S2": ["Jeffrey", 2], "start": 0}, bos=True) == {"S2": [6], "start": [0]}
-
-
-def test_a_phrase_is_whole_words():
-    assert spans_of({"a": "Jeff"}, "Jeffrey saw Jeff") == {"a": [2]}
-    with pytest.raises(
-        ProblemError, match=r"row 0: span 'a': the clean prompt does not have 'Jef'"
-    ):
-        spans_of({"a": "Jef"})
-
-
-def test_spans_of_text_in_python():
-    pairs = PromptPairs.from_text(
-        [TEXT, "Bob saw Ann"],
-        tokenizer=Pieces(),
-        spans={"S": [("Jeffrey", 2), "Bob"], "end": -1, "second": [[1], 1]},
-    )
-    places = {k: [r.nonzero().flatten().tolist() for r in m] for k, m in pairs.spans.items()}
-    assert places == {"S": [[5], [0]], "end": [[11], [2]], "second": [[1], [1]]}
 
 
 def test_characters_of_several_tokens():
@@ -296,23 +269,6 @@ def test_eap_ig_csv(tmp_path):
     assert (pairs.answers.tolist(), pairs.wrong.tolist()) == ([[7, 9], [8, -1]], [[3, -1], [3, 2]])
 
 
-@pytest.mark.parametrize("column", ["correct_idx", "label"])
-def test_eap_ig_greater_than(tmp_path, column):
-    """The number is the year's last digits, not a token id."""
-    path = tmp_path / "gt.csv"
-    path.write_text(
-        f"clean,corrupted,{column}\n"
-        "It went from the year 1797 to the year 17,It went from the year 1701 to the year 17,97\n"
-        "It went from the year 1402 to the year 14,It went from the year 1401 to the year 14,2\n"
-    )
-    tokenizer = Pieces()
-    pairs = PromptPairs.from_file(path, tokenizer=tokenizer)
-    answers = [tokenizer.decode([i]) for i in pairs.answers[0] if i >= 0]
-    assert answers == ["98", "99"]
-    wrong = [tokenizer.decode([i]) for i in pairs.wrong[1] if i >= 0]
-    assert wrong == ["00", "01", "02"]
-
-
 def test_autocircuit_json(tmp_path):
     """Positions that share a token become one span; they are counted without BOS."""
     path = tmp_path / "ac.json"
@@ -358,20 +314,6 @@ def test_answers_for_each_position_are_refused_with_a_way_out(tmp_path):
     with pytest.raises(ProblemError, match="'answers' has a list in a list"):
         PromptPairs.from_file(path)
     assert PromptPairs.from_file(path, columns={"answers": None}).answers is None
-
-
-def test_edge_pruning_jsonl(tmp_path):
-    path = tmp_path / "ep.jsonl"
-    row = {
-        "clean": "Ann and Bob went. Bob gave it to<predict> Ann</predict> today.",
-        "corrupted": "Eve and Jim went. Tom gave it to<predict> Eve</predict> today.",
-        "split": "train",
-    }
-    path.write_text(json.dumps(row))
-    tokenizer = Pieces()
-    pairs = PromptPairs.from_file(path, tokenizer=tokenizer)
-    assert tokenizer.decode(pairs.clean[0].tolist()) == "Ann and Bob went. Bob gave it to"
-    assert tokenizer.decode(pairs.answers[0].tolist()) == " Ann"
 
 
 @pytest.mark.parametrize(

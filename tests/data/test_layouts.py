@@ -209,12 +209,6 @@ def test_shapes_of_json(tmp_path, shape, name):
         assert PromptPairs.from_file(path, tokenizer=Letters()).sha256 == same.sha256
 
 
-def test_one_object_is_one_row(tmp_path):
-    path = tmp_path / "x.json"
-    path.write_text('{\n"clean": [1, 2],\n"corrupted": [3, 4]\n}')
-    assert PromptPairs.from_file(path).corrupted.tolist() == [[3, 4]]
-
-
 def test_a_broken_object_over_lines_hides_no_other(tmp_path):
     path = tmp_path / "x.jsonl"
     path.write_text('{\n "clean": [1]\n "a": 2}\n{"clean": [1]}\n{"clean": [2}\n{"clean": [3]}')
@@ -252,15 +246,6 @@ def test_what_concerns_all_rows_is_not_left_out(rows, columns, message):
         PromptPairs.from_dataset(rows, columns=columns, faulty="skip")
     with pytest.raises(SettingError, match="faulty is 'drop'; it must be 'refuse' or 'skip'"):
         PromptPairs.from_dataset(rows, faulty="drop")
-
-
-def test_a_missing_span_is_told_once():
-    rows = [{"clean": [1, 2], "spans": {"a": 0, "b": 1} if i % 4 else {"a": 0}} for i in range(40)]
-    with pytest.raises(ProblemError) as caught:
-        PromptPairs.from_dataset(rows)
-    text = "row 0 (and 9 like it: row 4, row 8, row 12, …): it has no span 'b'; 30 of 40 prompts"
-    assert text in str(caught.value)
-    assert len(PromptPairs.from_dataset(rows, faulty="skip")) == 30
 
 
 def test_skipping_from_the_command_line(capsys, tmp_path):

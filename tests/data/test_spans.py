@@ -43,10 +43,6 @@ def test_masks_of_torch_and_numpy():
     assert places(pairs, "a") == [[0, 2], [1]]
 
 
-def test_no_spans_is_none():
-    assert PromptPairs.from_tokens(ROWS).spans is None
-
-
 def test_subsets_and_batches_keep_them():
     pairs = PromptPairs.from_tokens(ROWS, spans={"a": [2, 1], "b": 0})
     assert places(pairs.subset(1, 2), "a") == [[1]]

@@ -9,7 +9,6 @@ import edgewise as ew
 from edgewise.cli.main import main
 from edgewise.data import PromptPairs
 from edgewise.data.tokenizers import HuggingFaceTokenizer
-from edgewise.errors import ProblemError
 from language_models import language_model
 from models import random_model
 from tiny_tokenizers import KINDS, tiny
@@ -32,13 +31,6 @@ def test_none_is_what_the_tokenizer_adds_in_front_and_no_suffix(kind, eos):
         assert begun(tokenizer) == (["<s>"] if adds else []) + plain
         assert begun(tokenizer, bos=True) == ["<s>", *plain]
         assert begun(tokenizer, bos=False) == plain
-
-
-def test_a_text_that_begins_with_bos_keeps_it():
-    tokenizer = tiny("byte-level", bos=True)
-    assert begun(tokenizer, f"<s>{TEXT}") == begun(tokenizer)
-    with pytest.raises(ProblemError, match="begins with the BOS token already"):
-        begun(tokenizer, f"<s>{TEXT}", bos=True)
 
 
 def test_files_rows_and_shared_spans_follow_and_say_so(tmp_path):

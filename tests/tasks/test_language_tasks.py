@@ -11,7 +11,7 @@ from edgewise.data.tokenizers import WordTokenizer
 from edgewise.errors import ProblemError, SettingError, UnknownName
 from edgewise.tasks import TASKS, published_circuit
 from edgewise.tasks.language import BEHAVIOURS, examples
-from edgewise.tasks.language.token_fit import Reader
+from edgewise.tasks.language.token_fit import TokenFit
 from language_models import LongestWord, language_model
 
 KINDS = ("words", "byte-pairs")
@@ -86,7 +86,7 @@ def test_corruptions_change_exactly_the_stated_tokens(model, name):
 
 def test_years_that_are_not_two_tokens_are_left_out():
     model = language_model("byte-pairs")
-    reader = Reader(model.tokenizer, "it")
+    reader = TokenFit(model.tokenizer, "it")
     run = {(f" {c}", f"{y:02}"): None for c in range(11, 18) for y in range(2, 99)}
     kept = [r for r in run if reader.fits(r)]
     assert 30 < len(kept) < len(run), "digits merge across the two halves of some"
@@ -256,19 +256,6 @@ def test_choices_are_recorded_and_reproduce(words_model):
     assert task.problem.pairs.sha256 != other.problem.pairs.sha256
 
 
-def test_one_seed_gives_the_same_clean_prompts_under_every_corruption(words_model):
-    drawn = [
-        ew.load_task("ioi", words_model, n=5, corruption=c).problem.pairs.clean
-        for c in BEHAVIOURS["ioi"].corruptions
-    ]
-    assert all(torch.equal(clean, drawn[0]) for clean in drawn)
-
-
-def test_the_default_is_the_papers(words_model):
-    named = ew.load_task("ioi", words_model, n=5, template="paper", corruption="abc")
-    assert named.problem.pairs.sha256 == ew.load_task("ioi", words_model, n=5).problem.pairs.sha256
-
-
 def test_bos_is_the_papers_unless_asked(words_model):
     assert ew.load_task("ioi", words_model, n=3, bos=True).problem.pairs.n_positions == 16
     assert ew.load_task("docstring", words_model, n=3, bos=False).problem.pairs.n_positions == 40
@@ -348,16 +335,16 @@ def test_a_token_for_unknown_words_is_no_word():
             except ValueError:
                 return [0]
 
-    assert not Reader(WithUnknown(["Mary"]), "it").fits((" John",))
-    assert not Reader(WordTokenizer(["Mary"]), "it").fits((" John",))
-    assert Reader(WordTokenizer(["Mary", "17", "32"]), "it").fits((" Mary",))
+    assert not TokenFit(WithUnknown(["Mary"]), "it").fits((" John",))
+    assert not TokenFit(WordTokenizer(["Mary"]), "it").fits((" John",))
+    assert TokenFit(WordTokenizer(["Mary", "17", "32"]), "it").fits((" Mary",))
 
 
 def test_a_tokenizer_that_joins_words_loses_the_span_but_not_the_prompt():
     words = [w for w in examples("ioi", 1)[0].clean_words if w != " to"]
     joined = LongestWord([*{*words, *BEHAVIOURS["ioi"].vocabulary()}, " gave a"])
     drawn = examples("ioi", 3)
-    pairs = Reader(joined, "it").pairs(drawn, bos=False, source="ioi")
+    pairs = TokenFit(joined, "it").pairs(drawn, bos=False, source="ioi")
     assert pairs.lengths.tolist() == [14] * 3
     assert {"IO", "S2", "END"} <= set(pairs.spans)
 

@@ -6,7 +6,6 @@ import torch
 import edgewise as ew
 from edgewise.errors import MetricError, OutputError, SettingError, UnknownName
 from edgewise.tasks.language import BEHAVIOURS
-from edgewise.tasks.variants import combinations
 from language_models import language_model
 from models import random_model, random_pairs
 
@@ -73,13 +72,6 @@ def test_refusals(name, options, message):
     model = language_model("ids") if name == "induction" else None
     with pytest.raises((SettingError, UnknownName), match=message):
         ew.load_variants(name, model, **options)
-
-
-def test_more_than_usual_may_be_asked_for():
-    values = {"seed": range(30)}
-    with pytest.raises(SettingError, match="30 settings, more than 24"):
-        combinations(values)
-    assert len(combinations(values, most=None)) == 30
 
 
 # --- a run for each

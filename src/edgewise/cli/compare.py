@@ -279,7 +279,10 @@ def _variants(
         variants.check_values(over, spec)
     load, models = cache(ew.load_model), over.get("model")
     first = build(replace(options, model=models[0]) if models else options, load=load).problem
-    values = {axis: variants.axis_values(axis, given, spec, first) for axis, given in over.items()}
+    values = {
+        axis: variants.axis_values(axis, given, spec=spec, problem=first)
+        for axis, given in over.items()
+    }
     most = None if many else variants.MOST
     choices = variants.combinations(values, most=most, how="name fewer values, or add --yes")
     return {name: build(replace(options, **choice), load=load) for name, choice in choices.items()}

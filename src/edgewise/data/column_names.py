@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 from edgewise.data.layouts import FOREIGN, ID_SPELLINGS, SPELLINGS, Layout, Values, shared_spans
-from edgewise.data.rows import Row, RowFault, Table
+from edgewise.data.rows import Row, RowFault, RowTable
 from edgewise.errors import Fault, SettingError, shortened, unknown_name
 
 Columns = Mapping[str, str | None]
@@ -35,7 +35,7 @@ def parse_columns(text: str) -> dict[str, str | None]:
     return columns
 
 
-def layout_of(table: Table, columns: Columns | None, faults: list[Fault]) -> Layout:
+def layout_of(table: RowTable, columns: Columns | None, faults: list[Fault]) -> Layout:
     """The layout of a table. Raises `UnknownName` or `SettingError` for a map without sense."""
     mapped, ids = _checked(columns)
     named = {ours: (theirs,) for ours, theirs in mapped.items() if theirs is not None}
@@ -89,7 +89,7 @@ def layout_of(table: Table, columns: Columns | None, faults: list[Fault]) -> Lay
 
 
 def _fits(
-    foreign: Layout, columns: Mapping[str, tuple[str, ...]], ids: frozenset[str], table: Table
+    foreign: Layout, columns: Mapping[str, tuple[str, ...]], ids: frozenset[str], table: RowTable
 ) -> bool:
     """Whether a table has a row that fits a layout, all of whose columns it has."""
     prompts = {n: c for n, c in columns.items() if n in ("clean", "answers")}
@@ -102,12 +102,12 @@ def _fits(
 def _checked(columns: Columns | None) -> tuple[dict[str, str | None], frozenset[str]]:
     """A column map under our names, and which of them it says to hold ids."""
     named: dict[str, str | None] = {}
-    for given, theirs in (columns or {}).items():
-        ours = next((name for name, known in SPELLINGS.items() if given in known), None)
+    for key, theirs in (columns or {}).items():
+        ours = next((name for name, known in SPELLINGS.items() if key in known), None)
         if ours is None:
-            raise unknown_name("column", given, [s for known in SPELLINGS.values() for s in known])
+            raise unknown_name("column", key, [s for known in SPELLINGS.values() for s in known])
         if theirs is not None and not isinstance(theirs, str):
-            raise SettingError(f"column {given!r} is read from {theirs!r:.60}; it must be a name.")
+            raise SettingError(f"column {key!r} is read from {theirs!r:.60}; it must be a name.")
         if ours in named:
             raise SettingError(f"column {ours!r} is mapped twice.")
         named[ours] = theirs
@@ -117,7 +117,7 @@ def _checked(columns: Columns | None) -> tuple[dict[str, str | None], frozenset[
     return named, frozenset(ids)
 
 
-def named_rows(table: Table, layout: Layout, faults: list[Fault]) -> list[Row]:
+def named_rows(table: RowTable, layout: Layout, faults: list[Fault]) -> list[Row]:
     """The rows that have a prompt, under our names; to lack what others have is a fault."""
     rows = list(_read_rows(table, layout, faults))
     _add_unknown(table, layout, faults)
@@ -135,7 +135,7 @@ def named_rows(table: Table, layout: Layout, faults: list[Fault]) -> list[Row]:
     return [row for row in rows if "clean" in row.values]
 
 
-def _read_rows(table: Table, layout: Layout, faults: list[Fault]) -> Iterator[Row]:
+def _read_rows(table: RowTable, layout: Layout, faults: list[Fault]) -> Iterator[Row]:
     for row in table.rows:
         try:
             values = _values(row, layout, table.cells)
@@ -249,7 +249,7 @@ def _ids(name: str, column: str, value: Any) -> Any:
     return ids
 
 
-def _add_unknown(table: Table, layout: Layout, faults: list[Fault]) -> None:
+def _add_unknown(table: RowTable, layout: Layout, faults: list[Fault]) -> None:
     """Columns that look like one of ours which is missing; all others are the user's own."""
     there = {*layout.columns, *layout.makes, *layout.without}
     missing = {s: name for name, known in SPELLINGS.items() if name not in there for s in known}
@@ -265,7 +265,7 @@ def _add_unknown(table: Table, layout: Layout, faults: list[Fault]) -> None:
             faults.append(Fault(text, where=where, column=name, whole=True))
 
 
-def _absent(table: Table, name: str, where: str, theirs: tuple[str, ...]) -> Fault:
+def _absent(table: RowTable, name: str, where: str, theirs: tuple[str, ...]) -> Fault:
     names = list(dict.fromkeys(name for row in table.rows for name in row.values))
     listed = shortened(", ".join(map(repr, filter(None, names[:8]))), 200)
     listed += ", …" if names[8:] else ""

@@ -64,7 +64,7 @@ def swap_tokens(
 def _with_both(
     prompts: Sequence[Prompt],
     entities: Sequence[tuple[Entity, Entity]] | tuple[Entity, Entity],
-    found: Callable[[tuple[Entity, Entity], Prompt], set[Entity]],
+    present: Callable[[tuple[Entity, Entity], Prompt], set[Entity]],
 ) -> list[tuple[Prompt, tuple[Entity, Entity]]]:
     """Each prompt with its two entities, both of which it has."""
     one = len(entities) == 2 and not isinstance(entities[0], tuple | list)
@@ -75,7 +75,7 @@ def _with_both(
         Fault(f"it does not have {entity!r}.", where=f"prompt {i}")
         for i, (prompt, pair) in enumerate(zip(prompts, pairs, strict=True))
         for entity in pair
-        if entity not in found(pair, prompt)
+        if entity not in present(pair, prompt)
     ]
     if faults:
         raise ProblemError("swap", faults)

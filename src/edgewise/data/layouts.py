@@ -67,6 +67,9 @@ class Layout:
         return f"{text}; not read: {others}{', …' if self.unread[8:] else ''}" if others else text
 
 
+OWN = Layout("Edgewise", {})
+
+
 # --- Edge Pruning
 
 _OPEN, _CLOSE = "<predict>", "</predict>"

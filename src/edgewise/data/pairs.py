@@ -16,8 +16,8 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from edgewise.data.column_names import Columns
-from edgewise.data.reading import NO_ANSWER, Padding, PairReader, read_table
-from edgewise.data.rows import Table, rows_of_columns, table_of_file, table_of_rows
+from edgewise.data.reading import NO_ANSWER, Padding, ReadingResult, read_columns, read_table
+from edgewise.data.rows import table_of_file, table_of_rows
 from edgewise.data.texts import TextReader
 from edgewise.data.tokenizers import as_tokenizer
 from edgewise.errors import Fault, ProblemError, SettingError, kinds_of
@@ -84,15 +84,11 @@ class PromptPairs:
         one index for all prompts, a list with an index or several for each, or a [batch pos] mask.
         Raises `ProblemError` with every fault.
         """
-        columns: dict[str, Any] = {
-            "clean": clean,
-            "corrupted": corrupted,
-            "answers": answers,
-            "wrong": wrong,
-        }
-        columns |= {"answer_positions": answer_positions, "spans": spans}
+        columns: dict[str, Any] = {"clean": clean, "corrupted": corrupted, "answers": answers}
+        columns |= {"wrong": wrong, "answer_positions": answer_positions, "spans": spans}
         reader = TextReader(None, source, bos=None)
-        return cls._of_columns(columns, reader, lengths=lengths, padding=padding, source=source)
+        reading = read_columns(columns, reader, lengths=lengths, padding=padding)
+        return cls._of(reading, source=source, padding=padding)
 
     @classmethod
     def from_text(
@@ -124,35 +120,10 @@ class PromptPairs:
         reader = TextReader(as_tokenizer(tokenizer), source, bos=bos, chat=chat)
         if reader.tokenizer is None:
             raise ProblemError(source, ["prompts of text need a tokenizer; pass the model."])
-        columns: dict[str, Any] = {
-            "clean": clean,
-            "corrupted": corrupted,
-            "answers": answers,
-            "wrong": wrong,
-        }
-        columns |= {"answer_positions": answer_positions, "spans": spans}
-        return cls._of_columns(columns, reader, padding=padding, source=source)
-
-    @classmethod
-    def _of_columns(
-        cls,
-        columns: dict[str, Any],
-        reader: TextReader,
-        *,
-        lengths: Any = None,
-        padding: Padding,
-        source: str,
-    ) -> PromptPairs:
-        if padding not in ("right", "left"):
-            raise ProblemError(source, [f"padding is {padding!r}; it must be 'right' or 'left'."])
-        faults: list[Fault] = []
-        rows, width = rows_of_columns(columns, faults, lengths=lengths, right=padding == "right")
-        is_text = reader.tokenizer is not None
-        pairs = PairReader(reader, faults, is_text=is_text, padding=padding, width=width)
-        reading = pairs.read(rows)
-        if reading.faults or reading.fields is None:
-            raise ProblemError(source, reading.faults)
-        return cls(**reading.fields, padding=padding, source=source)
+        columns: dict[str, Any] = {"clean": clean, "corrupted": corrupted, "answers": answers}
+        columns |= {"wrong": wrong, "answer_positions": answer_positions, "spans": spans}
+        reading = read_columns(columns, reader, padding=padding)
+        return cls._of(reading, source=source, padding=padding)
 
     @classmethod
     def from_file(
@@ -178,9 +149,9 @@ class PromptPairs:
         `ProblemError` with every fault and its line; `faulty="skip"` leaves out rows with faults,
         which `left_out` lists, and raises it if none is left.
         """
-        table = table_of_file(Path(path))
-        how = {"columns": columns, "bos": bos, "chat": chat, "padding": padding}
-        return cls._of_table(table, tokenizer, faulty, how)
+        table, known = table_of_file(Path(path)), as_tokenizer(tokenizer)
+        reading = read_table(table, known, columns=columns, bos=bos, chat=chat, padding=padding)
+        return cls._of(reading, source=table.source, padding=padding, faulty=faulty)
 
     @classmethod
     def from_dataset(
@@ -199,26 +170,21 @@ class PromptPairs:
 
         Rows, `columns` and faults are those of `from_file`; a fault names its row, from 0.
         """
-        table = table_of_rows(dataset, source)
-        how = {"columns": columns, "bos": bos, "chat": chat, "padding": padding}
-        return cls._of_table(table, tokenizer, faulty, how)
+        table, known = table_of_rows(dataset, source), as_tokenizer(tokenizer)
+        reading = read_table(table, known, columns=columns, bos=bos, chat=chat, padding=padding)
+        return cls._of(reading, source=source, padding=padding, faulty=faulty)
 
     @classmethod
-    def _of_table(
-        cls, table: Table, tokenizer: Any, faulty: str, how: dict[str, Any]
+    def _of(
+        cls, reading: ReadingResult, *, source: str, padding: Padding, faulty: str = "refuse"
     ) -> PromptPairs:
         if faulty not in ("refuse", "skip"):
             raise SettingError(f"faulty is {faulty!r:.60}; it must be 'refuse' or 'skip'.")
-        reading = read_table(table, as_tokenizer(tokenizer), **how)
-        refused = faulty == "refuse" or any(fault.whole for fault in reading.faults)
-        if reading.fields is None or (refused and reading.faults):
-            raise ProblemError(table.source, reading.faults)
-        return cls(
-            **reading.fields,
-            padding=how["padding"],
-            source=table.source,
-            left_out=reading.faults,
-        )
+        faults = reading.faults
+        refused = bool(faults) and (faulty == "refuse" or any(fault.whole for fault in faults))
+        if reading.fields is None or refused:
+            raise ProblemError(source, faults)
+        return cls(**reading.fields, padding=padding, source=source, left_out=faults)
 
     # --- looking
 
@@ -228,8 +194,8 @@ class PromptPairs:
         rows = {fault.where.partition(", column")[0] for fault in self.left_out}
         if not rows:
             return ""
-        said = "\n".join(f"  {kind}" for kind in kinds_of(self.left_out))
-        return f"{len(rows)} of {len(rows) + len(self)} prompts are left out:\n{said}"
+        kinds = "\n".join(f"  {kind}" for kind in kinds_of(self.left_out))
+        return f"{len(rows)} of {len(rows) + len(self)} prompts are left out:\n{kinds}"
 
     def __len__(self) -> int:
         return self.clean.shape[0]
@@ -317,8 +283,8 @@ class PromptPairs:
         chosen = [int(row) for row in rows]
         outside = [row for row in chosen if not 0 <= row < len(self)]
         if outside or not chosen:
-            found = f"row {outside[0]}" if outside else "no rows"
-            raise SettingError(f"asked for {found}; there are rows 0 to {len(self) - 1}.")
+            place = f"row {outside[0]}" if outside else "no rows"
+            raise SettingError(f"asked for {place}; there are rows 0 to {len(self) - 1}.")
         return self._rows(chosen)
 
     def by_position(self) -> PromptPairs:

@@ -51,8 +51,8 @@ def occurrences(text: str, *phrases: str) -> list[tuple[int, int, int]]:
     }
     forms = "|".join(regex.escape(form) for form in sorted(which, key=len, reverse=True))
     pattern = rf"(?!{_INSIDE})(?:{forms})(?!{_INSIDE})"
-    found = regex.finditer(pattern, text, regex.V1 | regex.DOTALL) if which else ()
-    return [(*match.span(), which[match[0]]) for match in found]
+    matches = regex.finditer(pattern, text, regex.V1 | regex.DOTALL) if which else ()
+    return [(*match.span(), which[match[0]]) for match in matches]
 
 
 def divides(text: str, index: int) -> bool:

@@ -16,7 +16,7 @@ def doubts(
     pairs: PromptPairs, labels: Sequence[str], tokenizer: Tokenizer | None = None
 ) -> list[Fault]:
     """Warnings about pairs, in their order; `labels` says where each stands."""
-    found = [Fault(note, column="answers") for note in pairs.notes]
+    faults = [Fault(note, column="answers") for note in pairs.notes]
     first: dict[object, str] = {}
     bos = None if tokenizer is None else tokenizer.bos
     for i, where in enumerate(labels):
@@ -26,36 +26,36 @@ def doubts(
         right, wrong = _ids(pairs.answers, i), _ids(pairs.wrong, i)
         if corrupted == clean:
             text = "it equals the clean prompt, so no edge can matter for it."
-            found.append(Fault(text, where=where, column="corrupted"))
+            faults.append(Fault(text, where=where, column="corrupted"))
         same = first.setdefault((clean, corrupted, right, wrong), where)
         if same != where:
             text = f"it is {same} again, and counts twice."
-            found.append(Fault(text, where=where, column="clean"))
+            faults.append(Fault(text, where=where, column="clean"))
         for both in sorted(set(right) & set(wrong)):
             text = f"the token {_token(both, tokenizer)} is among the right answers too."
-            found.append(Fault(text, where=where, column="wrong"))
+            faults.append(Fault(text, where=where, column="wrong"))
         for column, ids in (("clean", clean), ("corrupted", corrupted or clean)):
             if bos is not None and ids[:2] == (bos, bos):
-                found.append(
+                faults.append(
                     Fault("it begins with the BOS token twice.", where=where, column=column)
                 )
         if corrupted is not None and bos is not None and (clean[0] == bos) != (corrupted[0] == bos):
             text = "only one of clean and corrupted begins with the BOS token."
-            found.append(Fault(text, where=where, column="corrupted"))
-    return found
+            faults.append(Fault(text, where=where, column="corrupted"))
+    return faults
 
 
 def misfits(
     pairs: PromptPairs, labels: Sequence[str], *, n_tokens: int, n_outputs: int, n_ctx: int
 ) -> list[Fault]:
     """Prompts that a model cannot take: ids that it does not have, more tokens than positions."""
-    found: list[Fault] = []
+    faults: list[Fault] = []
     for i, where in enumerate(labels):
         at = pairs.real[i]
         length = int(pairs.lengths[i])
         if length > n_ctx:
             text = f"it has {length} tokens; the model takes at most {n_ctx}."
-            found.append(Fault(text, where=where, column="clean"))
+            faults.append(Fault(text, where=where, column="clean"))
         prompts = [("clean", pairs.clean)]
         prompts += [] if pairs.corrupted is None else [("corrupted", pairs.corrupted)]
         columns = [(name, rows[i][at].tolist(), n_tokens) for name, rows in prompts]
@@ -67,8 +67,8 @@ def misfits(
             outside = [token for token in ids if not 0 <= token < n]
             if outside:
                 text = f"it has the token id {outside[0]}; the model knows 0 to {n - 1}."
-                found.append(Fault(text, where=where, column=name))
-    return found
+                faults.append(Fault(text, where=where, column=name))
+    return faults
 
 
 def _ids(rows: Tensor | None, i: int) -> tuple[int, ...]:

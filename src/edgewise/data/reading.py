@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from edgewise.data.column_names import Columns, layout_of, named_rows
-from edgewise.data.layouts import Layout
-from edgewise.data.rows import Mask, Row, RowFault, Table, in_order, whole
+from edgewise.data.layouts import OWN, Layout
+from edgewise.data.rows import Mask, Row, RowFault, RowTable, in_order, rows_of_columns, whole
 from edgewise.data.texts import AnswerTokens, Prompt, TextReader
 from edgewise.data.tokenizers import Tokenizer
 from edgewise.errors import Fault, ProblemError
@@ -30,7 +30,7 @@ NO_ANSWER = -1  # fills the rows of prompts that have fewer answers than others
 
 
 @dataclass(frozen=True)
-class Pair:
+class PromptPair:
     """One prompt pair in token ids; positions count its own tokens, from the first."""
 
     where: str
@@ -50,7 +50,7 @@ class Pair:
             for wrong in self.wrong or ()
         )
 
-    def with_whole_answer(self) -> Pair:
+    def with_whole_answer(self) -> PromptPair:
         """The answer stands behind the prompt, but for its last token.
 
         Each of its tokens is an answer where it is to be predicted: the mean log-probability of
@@ -70,7 +70,7 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Reading:
+class ReadingResult:
     """What rows gave: the fields of `PromptPairs` of the good ones, and all faults.
 
     `labels` says where each good row stands; `fields` is None if there is no good row.
@@ -83,14 +83,14 @@ class Reading:
 
 
 def read_table(
-    table: Table,
+    table: RowTable,
     tokenizer: Tokenizer | None,
     *,
     bos: bool | None = None,
     chat: bool = False,
     columns: Columns | None = None,
     padding: Padding = "right",
-) -> Reading:
+) -> ReadingResult:
     """Read a file or a dataset. Raises `SettingError` for a column map that makes no sense."""
     faults = list(table.faults)
     layout = layout_of(table, columns, faults)
@@ -107,6 +107,23 @@ def read_table(
     return PairReader(reader, faults, is_text=is_text, padding=padding, layout=layout).read(rows)
 
 
+def read_columns(
+    columns: Mapping[str, Any],
+    reader: TextReader,
+    *,
+    lengths: Any = None,
+    padding: Padding = "right",
+) -> ReadingResult:
+    """Read columns, an entry for each prompt: of text if the reader has a tokenizer, else ids."""
+    if padding not in ("right", "left"):
+        fault = Fault(f"padding is {padding!r}; it must be 'right' or 'left'.")
+        return ReadingResult(None, (), (fault,), OWN)
+    faults: list[Fault] = []
+    rows, width = rows_of_columns(columns, faults, lengths=lengths, right=padding == "right")
+    is_text = reader.tokenizer is not None
+    return PairReader(reader, faults, is_text=is_text, padding=padding, width=width).read(rows)
+
+
 class PairReader:
     """Reads rows, whose values are under our names, into pairs; `faults` collects what is wrong."""
 
@@ -118,17 +135,17 @@ class PairReader:
         is_text: bool,
         padding: Padding,
         width: int = 0,
-        layout: Layout | None = None,
+        layout: Layout = OWN,
     ) -> None:
         self._reader, self._faults = reader, faults
         self._is_text, self._padding = is_text, padding
         self._least_width = width  # a batch padded by the user keeps its width, and positions in it
         self._width = width
-        self._layout = layout or Layout("Edgewise", {})
+        self._layout = layout
         self._n_positions = self._layout.n_positions
         self._where = ""
 
-    def read(self, rows: Sequence[Row]) -> Reading:
+    def read(self, rows: Sequence[Row]) -> ReadingResult:
         """All rows, faults and all."""
         prompts = [self._prompt("clean", row) for row in rows]
         self._width = max([self._width, *(len(prompt.ids) for prompt in prompts if prompt)])
@@ -145,9 +162,9 @@ class PairReader:
             fields["chat"] = self._reader.chat
             fields["notes"] = (*self._reader.notes, *fields["notes"])
         labels = tuple(pair.where for pair in good)
-        return Reading(fields, labels, tuple(in_order(self._faults)), self._layout)
+        return ReadingResult(fields, labels, tuple(in_order(self._faults)), self._layout)
 
-    def _good(self, pairs: Sequence[Pair]) -> list[Pair]:
+    def _good(self, pairs: Sequence[PromptPair]) -> list[PromptPair]:
         bad = {fault.where for fault in self._faults}
         return [pair for pair in pairs if pair.where not in bad]
 
@@ -189,7 +206,7 @@ class PairReader:
             raise RowFault("the clean prompt is empty.")
         return prompt
 
-    def _pair(self, row: Row, clean: Prompt | None) -> Pair:
+    def _pair(self, row: Row, clean: Prompt | None) -> PromptPair:
         """A row in token ids, as far as it can be read."""
         corrupted = self._prompt("corrupted", row) if "corrupted" in row.values else None
         self._where = row.where
@@ -201,9 +218,9 @@ class PairReader:
         answer_at: list[int] = []
         if clean is not None:
             with self._telling("answer_positions"):
-                given = row.values.get("answer_positions", -1)
-                answer_at = self._positions(given, n, "answer position")
-        return Pair(
+                positions = row.values.get("answer_positions", -1)
+                answer_at = self._positions(positions, n, "answer position")
+        return PromptPair(
             where=row.where,
             clean=ids,
             corrupted=None if corrupted is None else corrupted.ids,
@@ -278,7 +295,7 @@ class PairReader:
         phrase, nth = value if _is_nth(value) else (value, None)
         with self._telling("spans"):
             if isinstance(phrase, str):
-                return self._reader.phrase(name, phrase, nth, prompt)
+                return self._reader.phrase(phrase, prompt, name=name, nth=nth)
             return self._positions(value, len(prompt.ids), "position", f" of span {name!r}")
         return []
 
@@ -300,7 +317,7 @@ class PairReader:
 
     # --- the rows together
 
-    def _check_span_names(self, pairs: Sequence[Pair]) -> None:
+    def _check_span_names(self, pairs: Sequence[PromptPair]) -> None:
         """Every prompt has the spans that most have."""
         having = [pair for pair in pairs if pair.spans]
         names = Counter(tuple(sorted(pair.spans or ())) for pair in having).most_common(1)
@@ -312,7 +329,7 @@ class PairReader:
                 text = f"it has {has} span {name!r:.60}; {n} of {len(pairs)} prompts have {have}."
                 self._tell(text, "spans")
 
-    def _check_whole_answers(self, rows: Sequence[Row], pairs: Sequence[Pair]) -> None:
+    def _check_whole_answers(self, rows: Sequence[Row], pairs: Sequence[PromptPair]) -> None:
         """Whole answers are scored where a wrong one begins alike: one answer, at the end."""
         first = next(pair.where for pair in pairs if pair.begins_as_wrong)
         if any("answer_positions" in row.values for row in rows):
@@ -341,7 +358,7 @@ def _is_nth(value: Any) -> bool:
     return isinstance(value, list | tuple) and len(value) == 2 and isinstance(value[0], str)
 
 
-def _fields(pairs: Sequence[Pair], padding: Padding, width: int) -> dict[str, Any]:
+def _fields(pairs: Sequence[PromptPair], padding: Padding, width: int) -> dict[str, Any]:
     """The fields of `PromptPairs` of pairs that have no fault."""
     n_alike = sum(pair.begins_as_wrong for pair in pairs)
     notes = _notes(pairs, n_alike)
@@ -381,7 +398,7 @@ def _fields(pairs: Sequence[Pair], padding: Padding, width: int) -> dict[str, An
     }
 
 
-def _notes(pairs: Sequence[Pair], n_alike: int) -> tuple[str, ...]:
+def _notes(pairs: Sequence[PromptPair], n_alike: int) -> tuple[str, ...]:
     """What to know of answers with several tokens."""
     if n_alike:
         prompts = "1 prompt has" if n_alike == 1 else f"{n_alike} prompts have"

@@ -44,7 +44,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Table:
+class RowTable:
     """Rows and the faults of those that could not be read.
 
     `cells` says that values are text even where they mean numbers (CSV). `facts` is what a file
@@ -58,7 +58,7 @@ class Table:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
-def table_of_file(path: Path) -> Table:
+def table_of_file(path: Path) -> RowTable:
     """The rows of a file, read as its name ends. Raises `FormatError` if it cannot be read."""
     suffix = path.suffix.lower()
     if suffix not in _READERS:
@@ -80,7 +80,7 @@ def table_of_file(path: Path) -> Table:
         ) from reason
 
 
-def table_of_rows(rows: Iterable[Any], source: str) -> Table:
+def table_of_rows(rows: Iterable[Any], source: str) -> RowTable:
     """The rows of a dataset: any iterable of mappings. Raises `SettingError` for other things."""
     if isinstance(rows, str | bytes) or not hasattr(rows, "__iter__"):
         raise SettingError(f"the dataset is {rows!r:.60}; it must be rows, each a mapping.")
@@ -203,7 +203,7 @@ def in_order(faults: Iterable[Fault]) -> list[Fault]:
 
 def _table(
     source: str, values: Iterable[tuple[str, Any]], faults: list[Fault], **facts: Any
-) -> Table:
+) -> RowTable:
     """A table of values that should be objects, each with where it stands."""
     rows = []
     for where, value in values:
@@ -214,7 +214,7 @@ def _table(
             faults.append(Fault(text, where=where))
     if not rows and not faults:
         faults.append(Fault(NO_PROMPTS))
-    return Table(source, tuple(rows), tuple(faults), **facts)
+    return RowTable(source, tuple(rows), tuple(faults), **facts)
 
 
 def _text(path: Path) -> str:
@@ -242,7 +242,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 _DECODER = json.JSONDecoder(object_pairs_hook=_unique)
 
 
-def _json(path: Path) -> Table:
+def _json(path: Path) -> RowTable:
     values, faults = _json_values(_text(path))
     facts: Mapping[str, Any] = {}
     if len(values) == 1 and not faults:
@@ -317,7 +317,7 @@ def _are_objects(values: list[Any]) -> bool:
 # --- CSV and Parquet
 
 
-def _csv(path: Path) -> Table:
+def _csv(path: Path) -> RowTable:
     faults: list[Fault] = []
     limit = csv.field_size_limit(_CELL_LIMIT)
     try:
@@ -352,7 +352,7 @@ def _csv_rows(text: str, delimiter: str, faults: list[Fault]) -> list[tuple[str,
     return rows
 
 
-def _parquet(path: Path) -> Table:
+def _parquet(path: Path) -> RowTable:
     try:
         import pyarrow
         import pyarrow.parquet
@@ -368,7 +368,7 @@ def _parquet(path: Path) -> Table:
     return table_of_rows(records, str(path))
 
 
-_READERS: Mapping[str, Callable[[Path], Table]] = {
+_READERS: Mapping[str, Callable[[Path], RowTable]] = {
     **dict.fromkeys(("", ".jsonl", ".ndjson", ".json"), _json),
     **dict.fromkeys((".csv", ".tsv"), _csv),
     **dict.fromkeys((".parquet", ".pq"), _parquet),

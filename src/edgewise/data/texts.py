@@ -179,7 +179,7 @@ class TextReader:
 
     # --- spans
 
-    def phrase(self, name: str, phrase: str, nth: Any, prompt: Prompt) -> list[int]:
+    def phrase(self, phrase: str, prompt: Prompt, *, name: str, nth: Any) -> list[int]:
         """The positions of a phrase: every token of its only occurrence, or of the nth, from 1."""
         which = whole(nth)
         if nth is not None and not which:
@@ -191,8 +191,8 @@ class TextReader:
             raise RowFault(f"span {name!r} is the text {phrase!r:.60}; pass the model's tokenizer.")
         if not phrase.strip():
             raise RowFault(f"span {name!r} is an empty text.")
-        found = self._phrase_positions(phrase.strip(), prompt)
-        n = len(found)
+        places = self._phrase_positions(phrase.strip(), prompt)
+        n = len(places)
         if n == 0:
             raise RowFault(f"span {name!r}: the clean prompt does not have {phrase!r:.60}.")
         if which is None and n > 1:
@@ -202,7 +202,7 @@ class TextReader:
             )
         if which is not None and abs(which) > n:
             raise RowFault(f"span {name!r}: {phrase!r:.60} is there {n} times, not {abs(which)}.")
-        return found[0 if which is None else which - (which > 0)]
+        return places[0 if which is None else which - (which > 0)]
 
     def _phrase_positions(self, phrase: str, prompt: Prompt) -> list[list[int]]:
         """The positions of every occurrence of a phrase in a prompt: every token of it.
@@ -212,7 +212,10 @@ class TextReader:
         """
         assert self.tokenizer is not None
         n_before = prompt.n_before
-        text, ranges = token_ranges(self.tokenizer, prompt.text, prompt.ids[n_before:])
+        try:
+            text, ranges = token_ranges(self.tokenizer, prompt.text, prompt.ids[n_before:])
+        except (IndexError, KeyError, OverflowError, TypeError, ValueError) as reason:
+            raise RowFault(f"the tokenizer has no text for its ids: {reason}.") from reason
         at, own = (prompt.at, prompt.own) if text == prompt.text else (0, text)
         return [
             [n_before + k for k in tokens_at(ranges, at + start, at + stop)]

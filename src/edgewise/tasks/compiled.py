@@ -18,9 +18,8 @@ from edgewise.graph import Graph
 from edgewise.model import Model
 from edgewise.model.bundled import Program, bundled_program
 from edgewise.patching import Ablation, ablation_named
-from edgewise.problem import Problem
 from edgewise.tasks.published import PUBLISHED, published_circuit
-from edgewise.tasks.task import Task, TaskRequest
+from edgewise.tasks.task import Task, TaskRequest, task_of
 from edgewise.tasks.truth import structural_truth
 
 _DEFAULT_N = 50
@@ -28,18 +27,18 @@ _SCRAMBLE_SEED = 49  # the paper's; for four positions it gives (2, 3, 0, 1)
 
 
 def make_program_task(model: Model, request: TaskRequest) -> Task:
-    """Random legal inputs of varied length, with BOS; corrupted twins are other inputs as long."""
+    """Random legal inputs of varied length, with BOS; corrupted ones are others as long."""
     program = bundled_program(request.spec.model)
     generator = torch.Generator().manual_seed(request.seed)
     n = _DEFAULT_N if request.n is None else request.n
     _check_n(n)
     rows = _distinct_inputs(program, 2 * n, generator)
     n = min(n, (len(rows) + 1) // 2)
-    twins = [_other_input(program, row, generator) for row in rows]
+    corrupted = [_other_input(program, row, generator) for row in rows]
     halves = [
         PromptPairs.from_tokens(
             [_with_bos(program, row) for row in rows[part]],
-            [_with_bos(program, row) for row in twins[part]],
+            [_with_bos(program, row) for row in corrupted[part]],
             answer_positions=_after_bos(program, rows[part]),
             source=request.spec.name,
         )
@@ -118,18 +117,15 @@ def _task(model: Model, request: TaskRequest, splits: list[PromptPairs]) -> Task
     ablation = ablation_named(request.ablation or spec.ablation)
     if ablation.kind == "corrupted" and not isinstance(request.ablation, Ablation):
         ablation = _scrambled(splits)  # a Ablation of the user's own is taken as it is
-    origin = {"task": spec.name, "model": model.name, "seed": request.seed, "data": request.data}
-    origin["n"] = len(splits[0])
-    problems = [
-        Problem(model, pairs, request.metric or spec.metric, ablation, graph=graph, origin=origin)
-        for pairs in splits
-    ]
     published = published_circuit(spec.name) if spec.name in PUBLISHED else None
     truth = published if spec.model.endswith("-gate") else structural_truth(model, graph)
-    return Task(
-        name=spec.name,
-        problem=problems[0],
-        test=problems[-1],
+    return task_of(
+        model,
+        request,
+        splits,
+        origin={"data": request.data, "n": len(splits[0])},
+        graph=graph,
+        ablation=ablation,
         published=published if published is not None and published.graph == graph else None,
         truth=truth if truth is not None and truth.graph == graph else None,
     )

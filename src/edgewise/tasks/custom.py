@@ -17,8 +17,7 @@ from edgewise.data import PromptPairs
 from edgewise.errors import FormatError, ProblemError, SettingError
 from edgewise.model import Model, load_model
 from edgewise.plugins import TASKS, entry_point, offered, run_file
-from edgewise.problem import Problem
-from edgewise.tasks.task import Task, TaskRequest, TaskSpec
+from edgewise.tasks.task import Task, TaskRequest, TaskSpec, task_of
 
 _KIND = "pairs"  # the one kind of data that such a task has
 
@@ -47,31 +46,11 @@ def own_task(
         )
 
     def make(loaded: Model, request: TaskRequest) -> Task:
-        wanted = n if request.n is None else request.n
-        if wanted < 1:
-            raise SettingError(f"n is {wanted}; it must be at least 1.")
-        drawn = pairs(loaded, 2 * wanted, request.seed)
-        if not isinstance(drawn, PromptPairs):
-            raise SettingError(
-                f"the pairs of {name} are a {type(drawn).__name__}; its function must return "
-                "PromptPairs."
-            )
-        half = min(wanted, max(1, len(drawn) // 2))
-        splits = [drawn.subset(0, half)]
-        if len(drawn) > half:
-            splits.append(drawn.subset(half, min(2 * half, len(drawn))))
-            _check_disjoint(name, *splits)
-        problems = [
-            Problem(
-                loaded,
-                split,
-                request.metric or metric,
-                request.ablation or ablation,
-                origin={"task": name, "model": loaded.name, "n": wanted, "seed": request.seed},
-            )
-            for split in splits
-        ]
-        return Task(name=name, problem=problems[0], test=problems[-1])
+        size = n if request.n is None else request.n
+        if size < 1:
+            raise SettingError(f"n is {size}; it must be at least 1.")
+        splits = _halves(name, pairs(loaded, 2 * size, request.seed), size)
+        return task_of(loaded, request, splits, origin={"n": size})
 
     def sample() -> tuple[str, str]:
         loaded = load_model(model)
@@ -88,6 +67,21 @@ def own_task(
         sample=sample,
         fits=fits or model,
     )
+
+
+def _halves(name: str, drawn: object, n: int) -> list[PromptPairs]:
+    """The first `n` prompts and as many others; a single pair alone."""
+    if not isinstance(drawn, PromptPairs):
+        raise SettingError(
+            f"the pairs of {name} are a {type(drawn).__name__}; its function must return "
+            "PromptPairs."
+        )
+    half = min(n, max(1, len(drawn) // 2))
+    splits = [drawn.subset(0, half)]
+    if len(drawn) > half:
+        splits.append(drawn.subset(half, min(2 * half, len(drawn))))
+        _check_disjoint(name, *splits)
+    return splits
 
 
 def _as_text(model: Model, pairs: PromptPairs) -> tuple[str, str]:
@@ -135,8 +129,8 @@ def custom_spec(name: str) -> TaskSpec | None:
                 "with a function pairs(model, n, seed)."
             )
         return _recorded(_checked(module.TASK, str(path)), str(path))
-    found = entry_point(TASKS, name)
-    return None if found is None else _recorded(_checked(*found), name)
+    offer = entry_point(TASKS, name)
+    return None if offer is None else _recorded(_checked(*offer), name)
 
 
 def custom_names() -> list[str]:

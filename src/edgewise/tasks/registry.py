@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 
 from edgewise.arguments import check_seed
 from edgewise.errors import SettingError, quoted, unknown_name
@@ -18,6 +18,7 @@ from edgewise.tasks.compiled import (
 )
 from edgewise.tasks.custom import custom_names, custom_spec
 from edgewise.tasks.language import BEHAVIOURS, examples
+from edgewise.tasks.language.behaviour import choice
 from edgewise.tasks.language.language_task import DEFAULT_MODEL, make_language_task
 from edgewise.tasks.task import Task, TaskRequest, TaskSpec
 
@@ -135,8 +136,8 @@ def load_task(
         "corruption": _choice(spec, "corruption", corruption, spec.corruptions),
     }
     if (bos is not None or chat) and spec.make is not make_language_task:
-        asked = "chat" if chat else "bos"
-        raise SettingError(f"{spec.name} has no choice of {asked}; its prompts are as they are.")
+        setting = "chat" if chat else "bos"
+        raise SettingError(f"{spec.name} has no choice of {setting}; its prompts are as they are.")
     request = TaskRequest(
         spec, n, seed, metric=metric, ablation=ablation, bos=bos, chat=chat, **chosen
     )
@@ -155,13 +156,10 @@ def default_model(spec: TaskSpec) -> str:
     return spec.model
 
 
-def _choice(spec: TaskSpec, what: str, asked: str | None, known: Iterable[str]) -> str:
-    """What was asked for, or the first there is; "" where a task has no such choice."""
-    known = list(known)
-    if asked is None:
-        return known[0] if known else ""
-    if not known:
-        raise SettingError(f"{spec.name} has no choice of {what}; you asked for {asked!r}.")
-    if asked not in known:
-        raise unknown_name(f"{what} of {spec.name}", asked, known)
-    return asked
+def _choice(spec: TaskSpec, what: str, name: str | None, known: Collection[str]) -> str:
+    """The name, or the first there is; "" where a task has no such choice."""
+    if known:
+        return choice(f"{what} of {spec.name}", name, known)
+    if name is not None:
+        raise SettingError(f"{spec.name} has no choice of {what}; you asked for {name!r}.")
+    return ""

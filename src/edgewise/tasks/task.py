@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from edgewise.circuit import Circuit
+from edgewise.data import PromptPairs
+from edgewise.graph import Graph
 from edgewise.metrics import Metric
 from edgewise.model import Model
 from edgewise.patching import Ablation
@@ -65,3 +68,33 @@ class TaskRequest:
     corruption: str
     bos: bool | None
     chat: bool = False
+
+
+def task_of(
+    model: Model,
+    request: TaskRequest,
+    splits: Sequence[PromptPairs],
+    *,
+    origin: Mapping[str, Any],
+    graph: Graph | None = None,
+    ablation: Ablation | None = None,
+    published: Circuit | None = None,
+    truth: Circuit | None = None,
+) -> Task:
+    """The task of prompts for discovery and of those held out, as was requested.
+
+    `origin` is what a record needs beside task, model and seed to make the problems again.
+    """
+    spec = request.spec
+    problems = [
+        Problem(
+            model,
+            pairs,
+            request.metric or spec.metric,
+            ablation or request.ablation or spec.ablation,
+            graph=graph,
+            origin={"task": spec.name, "model": model.name, "seed": request.seed, **origin},
+        )
+        for pairs in splits
+    ]
+    return Task(spec.name, problems[0], problems[-1], published, truth)

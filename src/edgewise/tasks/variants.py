@@ -22,39 +22,41 @@ Over = Sequence[str] | Mapping[str, Sequence[Any] | None]
 
 
 def load_variants(
-    name: str, model: Model | str | None = None, *, over: Over, most: int = MOST, **asked: Any
+    name: str, model: Model | str | None = None, *, over: Over, most: int = MOST, **choices: Any
 ) -> dict[str, Task]:
     """A task in every combination of what `over` varies, by name, ready to be compared.
 
     `over` names what varies (`AXES`): `["corruption"]` takes all of the task's corruptions,
     `{"metric": ["kl", "logit-diff"], "ablation": None}` these metrics and every ablation. Without
     values, metrics are the task's own, kl and logit-diff, and seeds 0, 1, 2; models must be named.
-    `asked` is what `load_task` takes, the same for all. Models are loaded once. Raises as
+    `choices` is what `load_task` takes, the same for all. Models are loaded once. Raises as
     `load_task` does, and `SettingError` for more than `most` combinations.
 
     >>> list(load_variants("tracr-reverse", over={"ablation": ["zero", "mean"], "data": None}))
     ['zero, legal', 'zero, paper', 'mean, legal', 'mean, paper']
     """
     spec = task_spec(name)
-    wanted: dict[str, Sequence[Any] | None] = (
+    axes: dict[str, Sequence[Any] | None] = (
         dict(over) if isinstance(over, Mapping) else dict.fromkeys(over)
     )
-    check_axes(wanted, fixed=[axis for axis, value in asked.items() if value is not None])
-    if "model" in wanted and model is not None:
+    check_axes(axes, fixed=[axis for axis, value in choices.items() if value is not None])
+    if "model" in axes and model is not None:
         raise SettingError("the models are what varies; name one or the other, not both.")
-    check_values(wanted, spec)
-    models = {str(getattr(m, "name", m)): m for m in wanted.get("model") or ()}
-    first = load_task(name, next(iter(models.values()), model), **asked)
+    check_values(axes, spec)
+    models = {str(getattr(m, "name", m)): m for m in axes.get("model") or ()}
+    first = load_task(name, next(iter(models.values()), model), **choices)
     values = {
-        axis: tuple(models) if axis == "model" else axis_values(axis, given, spec, first.problem)
-        for axis, given in wanted.items()
+        axis: tuple(models)
+        if axis == "model"
+        else axis_values(axis, chosen, spec=spec, problem=first.problem)
+        for axis, chosen in axes.items()
     }
     loaded: dict[str, Any] = {next(iter(models), ""): first.problem.model}
     variants = {}
     for label, choice in combinations(values, most=most).items():
         which = choice.pop("model", "")
         source = loaded.get(which, models.get(which))
-        variants[label] = load_task(name, source, **{**asked, **choice})
+        variants[label] = load_task(name, source, **{**choices, **choice})
         loaded[which] = variants[label].problem.model
     return variants
 
@@ -67,7 +69,7 @@ def check_axes(over: Mapping[str, Any], *, fixed: Sequence[str] = ()) -> None:
         if axis not in AXES:
             raise unknown_name("setting to compare over", axis, AXES)
         if axis in fixed:
-            raise SettingError(f"{axis} is what varies, so it cannot be given one value as well.")
+            raise SettingError(f"{axis} is what varies, so it cannot be chosen one value as well.")
         if isinstance(values, str):
             raise SettingError(f"the values of {axis} are {values!r}; pass a list.")
     if over.get("model", ()) is None:
@@ -84,14 +86,14 @@ def check_values(over: Mapping[str, Sequence[Any] | None], spec: TaskSpec) -> No
 
 
 def axis_values(
-    axis: str, given: Sequence[Any] | None, spec: TaskSpec | None, problem: Problem
+    axis: str, chosen: Sequence[Any] | None, *, spec: TaskSpec | None, problem: Problem
 ) -> tuple[Any, ...]:
-    """The values an axis goes through: those given, or the usual ones of this task and problem.
+    """The values an axis goes through: those chosen, or the usual ones of this task and problem.
 
     `spec` is None for prompts that come from a file. Raises `SettingError` where there are none.
     """
-    if given is not None:
-        values = tuple(given)
+    if chosen is not None:
+        values = tuple(chosen)
     elif axis == "seed":
         values = _SEEDS
     elif axis == "metric":
@@ -130,11 +132,11 @@ def combinations(
     {'seed 0': {'seed': 0, 'metric': 'kl'}, 'seed 1': {'seed': 1, 'metric': 'kl'}}
     """
     n = prod(map(len, values.values()))
-    said = " x ".join(f"{len(v)} of {axis}" for axis, v in values.items())
+    sizes = " x ".join(f"{len(v)} of {axis}" for axis, v in values.items())
     if n < 2:
-        raise SettingError(f"there is nothing to compare: {said} is one setting only.")
+        raise SettingError(f"there is nothing to compare: {sizes} is one setting only.")
     if most is not None and n > most:
-        raise SettingError(f"{said} are {n:,} settings, more than {most:,}: {how}.")
+        raise SettingError(f"{sizes} are {n:,} settings, more than {most:,}: {how}.")
     chosen = [dict(zip(values, row, strict=True)) for row in product(*values.values())]
     several = [axis for axis, of_axis in values.items() if len(of_axis) > 1]
     return {", ".join(_label(a, choice[a]) for a in several): choice for choice in chosen}

@@ -88,7 +88,15 @@ def examples(
     ('The', ...)
     """
     words = Words(fits, reader="the filter given")
-    return draw_examples(behaviour_named(task_name), n, seed, split, template, corruption, words)
+    return draw_examples(
+        behaviour_named(task_name),
+        words,
+        n,
+        seed=seed,
+        split=split,
+        template=template,
+        corruption=corruption,
+    )
 
 
 def vocabulary(*task_names: str) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 1. `draw` picks the words of one prompt and what may follow it.
 2. A template turns them into the clean text; the same words, some of them changed by the chosen
-   corruption, into its twin. Only the slots that the corruption names differ.
+   corruption, into the corrupted text. Only the slots that the corruption names differ.
 3. A prompt belongs to the split that the hash of its clean text says, so that the splits are
    disjoint whatever seeds they are drawn with.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.resources import files
@@ -129,9 +129,9 @@ class Words:
         shown = ["+".join(map(repr, run)) for forms in runs[:8] for run in forms][:8]
         more = " …" if len(runs) > 8 else ""
         length = len(runs[0][0])
-        wanted = "single tokens" if length == 1 else f"{length} tokens"
+        tokens = "single tokens" if length == 1 else f"{length} tokens"
         return (
-            f"{len(usable)} of {len(pool.items)} {pool.what} are {wanted} of {self._reader}; the "
+            f"{len(usable)} of {len(pool.items)} {pool.what} are {tokens} of {self._reader}; the "
             f"task needs at least {pool.least}. Not so: {', '.join(shown)}{more}. "
             "Use a model whose tokenizer has them."
         )
@@ -168,7 +168,7 @@ class Corruption:
 
 @dataclass(frozen=True)
 class Example:
-    """A prompt, its corrupted twin, and what should follow, as text.
+    """A prompt, clean and corrupted, and what should follow, as text.
 
     `spans` names places: indices into `clean_words` (and `corrupted_words`, which has as many); no
     place has two names. The answer is read after each word of `answer_at`; with several of them,
@@ -212,7 +212,7 @@ class Behaviour:
     fits: str
 
     def example(
-        self, rng: Random, words: Words, template: str, corruption: str, noise: Random
+        self, words: Words, rng: Random, noise: Random, *, template: str, corruption: str
     ) -> Example:
         """One example. `rng` draws the clean prompt, `noise` the corruption."""
         filling = self.draw(rng, words, template)
@@ -291,12 +291,13 @@ def behaviour(
 
 def draw_examples(
     behaviour: Behaviour,
+    words: Words,
     n: int,
+    *,
     seed: int,
     split: str,
     template: str | None,
     corruption: str | None,
-    words: Words,
 ) -> tuple[Example, ...]:
     """`n` different examples of a split. Raises `SettingError`, `UnknownName`."""
     if split not in SPLITS:
@@ -307,19 +308,19 @@ def draw_examples(
     corruption = choice(f"corruption of {behaviour.name}", corruption, behaviour.corruptions)
     # Two streams: the same seed gives the same clean prompts under every corruption.
     rng, noise = Random(seed), Random(f"{seed} {corruption}")
-    found: dict[str, Example] = {}
+    drawn: dict[str, Example] = {}
     tries = 0
-    while len(found) < n and tries < 200 + 40 * n:
+    while len(drawn) < n and tries < 200 + 40 * n:
         tries += 1
-        example = behaviour.example(rng, words, template, corruption, noise)
+        example = behaviour.example(words, rng, noise, template=template, corruption=corruption)
         if split_of(example.clean) == split:
-            found.setdefault(example.clean, example)
-    if len(found) < n:
+            drawn.setdefault(example.clean, example)
+    if len(drawn) < n:
         raise SettingError(
-            f"asked for {n} prompts of {behaviour.name}; its {split} split gave {len(found)} "
-            f"different ones in {tries} draws. Ask for at most {len(found)}."
+            f"asked for {n} prompts of {behaviour.name}; its {split} split gave {len(drawn)} "
+            f"different ones in {tries} draws. Ask for at most {len(drawn)}."
         )
-    return tuple(found.values())
+    return tuple(drawn.values())
 
 
 def split_of(text: str) -> str:
@@ -327,13 +328,13 @@ def split_of(text: str) -> str:
     return _SPLIT_OF_HASH[hashlib.sha256(text.encode()).digest()[0] % 4]
 
 
-def choice(what: str, asked: str | None, known: Mapping[str, Any]) -> str:
-    """`asked` if it is known, the first if nothing was asked. Raises `UnknownName`."""
-    if asked is None:
+def choice(what: str, name: str | None, known: Collection[str]) -> str:
+    """`name` if it is known, the first if there is none. Raises `UnknownName`."""
+    if name is None:
         return next(iter(known))
-    if asked not in known:
-        raise unknown_name(what, asked, known)
-    return asked
+    if name not in known:
+        raise unknown_name(what, name, known)
+    return name
 
 
 def pick(rng: Random, items: tuple[Any, ...], *others: Any) -> Any:

@@ -18,13 +18,13 @@ _COLOUR_SLOTS = ("colour1", "colour2", "colour3")
 
 def _draw(rng: Random, words: Words, template: str) -> Filling:
     colours, objects = rng.sample(words[_COLOURS], 3), rng.sample(words[_OBJECTS], 3)
-    asked = rng.randrange(3)
+    nth = rng.randrange(3)
     slots = dict(zip(_COLOUR_SLOTS, colours, strict=True))
     slots |= {f"object{i}": word for i, word in enumerate(objects, start=1)}
-    slots["asked"] = objects[asked]
-    wrong = tuple(f" {colour}" for i, colour in enumerate(colours) if i != asked)
+    slots["asked"] = objects[nth]
+    wrong = tuple(f" {colour}" for i, colour in enumerate(colours) if i != nth)
     spare = {"colours": colours, "objects": objects}
-    return Filling(slots, (f" {colours[asked]}",), wrong, spare=spare)
+    return Filling(slots, (f" {colours[nth]}",), wrong, spare=spare)
 
 
 def _other_object(rng: Random, words: Words, filling: Filling) -> dict[str, str]:

@@ -24,7 +24,9 @@ _T = TypeVar("_T")
 _WORDS = Pool("words", tuple(dict.fromkeys(NOUNS + OBJECTS + PLACES + COLOURED)), least=4 * HALF)
 
 
-def draw_sequence(rng: Random, symbols: Sequence[_T], template: str, half: int = HALF) -> list[_T]:
+def draw_sequence(
+    rng: Random, symbols: Sequence[_T], template: str, *, half: int = HALF
+) -> list[_T]:
     """A random sequence of any symbols (words, token ids), its last answer included.
 
     No symbol stands in it more than twice. Needs twice `half` symbols to choose from.
@@ -51,20 +53,20 @@ def draw_sequence(rng: Random, symbols: Sequence[_T], template: str, half: int =
 def completions(sequence: Sequence[object]) -> tuple[int, ...]:
     """Indices after which the sequence goes on as it did where the same symbol stood before."""
     first: dict[object, int] = {}
-    found = []
+    places = []
     for i, symbol in enumerate(sequence[:-1]):
         before = first.setdefault(symbol, i)
         if before < i and sequence[before + 1] == sequence[i + 1]:
-            found.append(i)
-    return tuple(found)
+            places.append(i)
+    return tuple(places)
 
 
 def corrupted_sequence(
-    rng: Random, symbols: Sequence[_T], sequence: Sequence[_T], corruption: str
+    rng: Random, symbols: Sequence[_T], sequence: Sequence[_T], *, corruption: str
 ) -> list[_T]:
-    """The corrupted twin: `other` symbols everywhere, or new ones at first As or at first Bs."""
-    twin = list(sequence)
-    places = list(range(len(twin)))
+    """The corrupted one: `other` symbols everywhere, or new ones at first As or at first Bs."""
+    corrupted = list(sequence)
+    places = list(range(len(corrupted)))
     if corruption != "other":
         behind = 1 if corruption == "first-b" else 0
         places = [sequence.index(sequence[i]) + behind for i in completions(sequence)]
@@ -73,9 +75,9 @@ def corrupted_sequence(
         new = rng.choice(symbols)
         while new in taken:
             new = rng.choice(symbols)
-        twin[place] = new
+        corrupted[place] = new
         taken.add(new)
-    return twin
+    return corrupted
 
 
 def roles(sequence: Sequence[object], template: str) -> dict[str, tuple[int, ...]]:
@@ -105,8 +107,10 @@ def _draw(rng: Random, words: Words, template: str) -> Filling:
 
 def _change(corruption: str) -> Change:
     def change(rng: Random, words: Words, filling: Filling) -> dict[str, str]:
-        twin = corrupted_sequence(rng, words[_WORDS], filling.spare["sequence"], corruption)
-        return {slot: twin[i] for i, slot in enumerate(filling.slots)}
+        corrupted = corrupted_sequence(
+            rng, words[_WORDS], filling.spare["sequence"], corruption=corruption
+        )
+        return {slot: corrupted[i] for i, slot in enumerate(filling.slots)}
 
     return change
 

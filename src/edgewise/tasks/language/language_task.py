@@ -8,7 +8,6 @@ from random import Random
 from edgewise.data import PromptPairs, adds_bos
 from edgewise.errors import SettingError
 from edgewise.model import Model
-from edgewise.problem import Problem
 from edgewise.tasks.language import BEHAVIOURS
 from edgewise.tasks.language.behaviour import Behaviour, Words, draw_examples, split_of
 from edgewise.tasks.language.induction import (
@@ -19,9 +18,9 @@ from edgewise.tasks.language.induction import (
     draw_sequence,
     roles,
 )
-from edgewise.tasks.language.token_fit import Reader
+from edgewise.tasks.language.token_fit import TokenFit
 from edgewise.tasks.published import PUBLISHED, published_circuit
-from edgewise.tasks.task import Task, TaskRequest
+from edgewise.tasks.task import Task, TaskRequest, task_of
 
 DEFAULT_MODEL = "small-lm"
 # GPT-2 and the papers' small models; attn-only-4l. Their tokenizers add no BOS, unless
@@ -42,24 +41,13 @@ def make_language_task(model: Model, request: TaskRequest) -> Task:
     published = published_circuit(behaviour.name) if behaviour.name in PUBLISHED else None
     if published is not None and replace(published.graph, switches=False) != model.graph:
         published = None  # the paper's model had another shape
-    origin = {"task": behaviour.name, "model": model.name, "n": n, "seed": request.seed}
-    origin |= {"template": request.template, "corruption": request.corruption}
+    origin = {"n": n, "template": request.template, "corruption": request.corruption}
     if request.bos is not None:
         origin["bos"] = request.bos  # asked for; otherwise the task and the tokenizer know
     if request.chat:
         origin["chat"] = True
-    problem, test = (
-        Problem(
-            model,
-            pairs,
-            request.metric or request.spec.metric,
-            request.ablation or request.spec.ablation,
-            graph=None if published is None else published.graph,
-            origin=origin,
-        )
-        for pairs in splits
-    )
-    return Task(name=behaviour.name, problem=problem, test=test, published=published)
+    graph = None if published is None else published.graph
+    return task_of(model, request, splits, origin=origin, graph=graph, published=published)
 
 
 def _bos(model: Model, behaviour: Behaviour) -> bool | None:
@@ -90,9 +78,10 @@ def _pairs(
             f"{behaviour.name} is a task of text, and {model.name} has no tokenizer. Load the "
             "model with one: load_model(…, tokenizer=…)."
         )
-    reader = Reader(model.tokenizer, f"{model.name}'s tokenizer")
+    reader = TokenFit(model.tokenizer, f"{model.name}'s tokenizer")
     words = Words(reader.fits, reader.length, reader.name)
-    drawn = draw_examples(behaviour, n, seed, split, template, corruption, words)
+    choices = {"split": split, "template": template, "corruption": corruption}
+    drawn = draw_examples(behaviour, words, n, seed=seed, **choices)
     return reader.pairs(drawn, bos=bos, chat=request.chat, source=behaviour.name)
 
 
@@ -112,10 +101,12 @@ def _induction_of_ids(
     clean: list[list[int]] = []
     corrupted: list[list[int]] = []
     while len(clean) < n:
-        sequence = draw_sequence(rng, symbols, template, half)
+        sequence = draw_sequence(rng, symbols, template, half=half)
         if completions(sequence) and split_of(str(sequence)) == split and sequence not in clean:
             clean.append(sequence)
-            corrupted.append(corrupted_sequence(noise, symbols, sequence, corruption)[:-1])
+            corrupted.append(
+                corrupted_sequence(noise, symbols, sequence, corruption=corruption)[:-1]
+            )
     single = template == "single"
     names = roles(clean[0], template)
     return PromptPairs.from_tokens(

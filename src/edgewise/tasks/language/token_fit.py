@@ -16,7 +16,7 @@ from edgewise.tasks.language.behaviour import Example
 _ANCHORS = ("The", "\n")
 
 
-class Reader:
+class TokenFit:
     """What one tokenizer makes of words. `name` is how errors call it."""
 
     def __init__(self, tokenizer: Tokenizer, name: str) -> None:
@@ -130,7 +130,7 @@ def _places(example: Example, ends: Sequence[int | None], name: str) -> list[int
     `END` is the last token, where the answer is read, also of a word of several.
     """
     words = example.spans.get(name, ())
-    found: list[int] = []
+    positions: list[int] = []
     start = stop = None
     for word in words:
         if word - 1 not in words:
@@ -139,6 +139,6 @@ def _places(example: Example, ends: Sequence[int | None], name: str) -> list[int
         if start is None or (stop is None and word + 1 not in words):
             return []
         if stop is not None:  # else one token holds the next word too
-            found += range(start, stop)
+            positions += range(start, stop)
             start = stop
-    return found[-1:] if name == "END" else found
+    return positions[-1:] if name == "END" else positions
