@@ -72,7 +72,9 @@ def discover(
     if json:
         console.as_json(_document(run) | console.files(out=out, report=report))
     else:
-        console.show(ew.reporting.text.RunResult(run))
+        from edgewise.reporting.text import RunResult
+
+        console.show(RunResult(run))
         console.wrote(out, report)
 
 
