@@ -47,13 +47,13 @@ def parsed(text: str | bytes, complaint: str) -> Any:
     try:
         text = text if isinstance(text, str) else text.decode()
         whole = _whole if _MANY_DIGITS.search(text) else None
-        found = json.loads(text, object_pairs_hook=_unique, parse_int=whole)
+        value = json.loads(text, object_pairs_hook=_unique, parse_int=whole)
         if _HALF_CHARACTER.search(text):
-            json.dumps(found, ensure_ascii=False).encode()
-        _check_depth(found)
+            json.dumps(value, ensure_ascii=False).encode()
+        _check_depth(value)
     except (ValueError, RecursionError) as reason:  # broken JSON or UTF-8, or absurd nesting
         raise FormatError(f"{complaint}: {shortened(str(reason), 240)}") from reason
-    return found
+    return value
 
 
 def decoded(
@@ -73,8 +73,8 @@ def decoded(
         what = match["what"].replace("`", "'")
         what = "expected a finite number" if "e+308" in what else what[:1].lower() + what[1:]
         where = ("a key of " if match["key"] else "") + (match["where"] or "")
-        found = shortened(f"{where}: {what}" if where else what, 240)
-        raise FormatError(f"{source}: {found}") from reason
+        fault = shortened(f"{where}: {what}" if where else what, 240)
+        raise FormatError(f"{source}: {fault}") from reason
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -96,8 +96,8 @@ def _whole(digits: str) -> int:
 def _check_depth(document: Any) -> None:
     level = [document] if isinstance(document, dict | list) else []
     for _ in range(_DEEPEST):
-        inner = (one.values() if isinstance(one, dict) else one for one in level)
-        level = [one for each in inner for one in each if isinstance(one, dict | list)]
+        inner = (value.values() if isinstance(value, dict) else value for value in level)
+        level = [value for part in inner for value in part if isinstance(value, dict | list)]
     if level:
         raise ValueError(f"it is nested more than {_DEEPEST} deep")
 
@@ -112,9 +112,9 @@ def imported(document: Any, source: str, kind: str, version: int) -> Any:
     """The document as the current `version` of its format has it, whatever version it was written
     in. Raises `FormatError` for a document of another kind or of a newer Edgewise.
     """
-    found = document.get("format") if isinstance(document, dict) else None
-    if found != kind:
-        what = f"its format is {shortened(repr(found))}" if found else "it does not say its format"
+    name = document.get("format") if isinstance(document, dict) else None
+    if name != kind:
+        what = f"its format is {shortened(repr(name))}" if name else "it does not say its format"
         raise FormatError(f"{source}: expected a {kind!r} file, but {what}.")
     if type(document.get("version")) is not int or document["version"] < 1:
         raise FormatError(
@@ -216,14 +216,14 @@ def output_target(path: Path) -> Path:
     """
     target = Path(os.path.realpath(path))
     try:
-        found = target.lstat()
+        status = target.lstat()
     except FileNotFoundError:
         return target
     except OSError as reason:
         raise OutputError(f"cannot write {shortened(str(path))}: {reason.strerror}.") from reason
-    if stat.S_ISDIR(found.st_mode):
+    if stat.S_ISDIR(status.st_mode):
         raise OutputError(f"cannot write {path}: it is a folder.")
-    if not stat.S_ISREG(found.st_mode):
+    if not stat.S_ISREG(status.st_mode):
         raise OutputError(f"cannot write {path}: it is not a file (a device, a pipe or a loop).")
     if not os.access(target, os.W_OK):
         raise OutputError(f"cannot write {path}: the file is read-only.")

@@ -182,7 +182,7 @@ class Run:
         return _read(Path(folder))
 
 
-# --- finding one
+# --- result one
 
 
 def discover(
@@ -221,14 +221,14 @@ def discover(
     work = chosen.identity(problem, resolved)
     taken_over = 0
     if journal is None:
-        finding = run_method(chosen, problem, resolved, on_progress=on_progress)
+        result = run_method(chosen, problem, resolved, on_progress=on_progress)
     else:
         kept = FileJournal(journal, work)
         with kept:
             taken_over = len(kept.records)
-            finding = run_method(chosen, problem, resolved, on_progress=on_progress, journal=kept)
+            result = run_method(chosen, problem, resolved, on_progress=on_progress, journal=kept)
     given = {name: getattr(resolved, name) for name in settings}
-    return finished_run(problem, work, given, resolved, finding, clock, taken_over=taken_over)
+    return finished_run(problem, work, given, resolved, result, clock, taken_over=taken_over)
 
 
 class Clock:
@@ -254,19 +254,19 @@ def finished_run(
     work: Identity,
     given: dict[str, Any],
     settings: Any,
-    finding: MethodResult,
+    result: MethodResult,
     clock: Clock,
     *,
     taken_over: int = 0,
 ) -> Run:
-    """The run of a finding, with its circuit's faithfulness. Stops the clock.
+    """The run of a result, with its circuit's faithfulness. Stops the clock.
 
     `work` is its method's `identity`. Raises `ModelChanged` if the model changed meanwhile.
     """
     seconds, forward, backward = clock.stop()
     accuracy = problem.accuracy()
-    measurements = {"faithfulness": faithfulness(problem, finding.circuit).to_json()}
-    notes = finding.notes
+    measurements = {"faithfulness": faithfulness(problem, result.circuit).to_json()}
+    notes = result.notes
     if accuracy is not None:
         measurements["accuracy"] = accuracy.to_json()
         notes += (f"On these prompts {accuracy}",) if accuracy.low else ()
@@ -275,32 +275,32 @@ def finished_run(
         settings_given=given,
         settings=asdict(settings),
         problem=ProblemSummary.of(problem),
-        circuit=finding.circuit,
-        scores=finding.scores,
-        trace=finding.trace,
+        circuit=result.circuit,
+        scores=result.scores,
+        trace=result.trace,
         cost=Cost(
             seconds=seconds,
             forward_passes=forward,
             backward_passes=backward,
-            edge_tests=finding.edge_tests,
-            edges_skipped=finding.edges_skipped,
+            edge_tests=result.edge_tests,
+            edges_skipped=result.edges_skipped,
             peak_memory_bytes=peak_memory_bytes(problem.model.device),
-            variants=finding.variants,
+            variants=result.variants,
             taken_over=taken_over,
         ),
         environment=environment(problem.model),
         started=clock.started,
-        margin=finding.margin,
+        margin=result.margin,
         measurements=measurements,
         request=request_of(problem),
-        notes=(*problem.pairs.notes, *notes, *_constant(problem, finding)),
+        notes=(*problem.pairs.notes, *notes, *_constant(problem, result)),
         work=work,
     )
 
 
-def _constant(problem: Problem, finding: MethodResult) -> tuple[str, ...]:
+def _constant(problem: Problem, result: MethodResult) -> tuple[str, ...]:
     """A note if no edge had an effect on the metric."""
-    if finding.scores.values.any() or not finding.scores.graph.n_edges:
+    if result.scores.values.any() or not result.scores.graph.n_edges:
         return ()
     return (
         f"No edge changed {problem.metric.name!r}: every score is exactly 0. The metric may be "
@@ -414,23 +414,23 @@ def _read(folder: Path) -> Run:
     source = folder / "run.json"
     document = read_json(source, "run")
     document = imported(document, str(source), FORMAT, VERSION)
-    found = decoded(_Document, document, f"{source}: not a complete run folder", hook=read_tensor)
-    if found.method in METHODS:
-        decoded(METHODS[found.method].settings, dict(found.settings), f"{source}: settings")
+    read = decoded(_Document, document, f"{source}: not a complete run folder", hook=read_tensor)
+    if read.method in METHODS:
+        decoded(METHODS[read.method].settings, dict(read.settings), f"{source}: settings")
     circuit = Circuit.load(folder / "circuit.json")
-    if circuit.id != found.circuit_id:
+    if circuit.id != read.circuit_id:
         raise FormatError(
             f"{folder}: circuit.json holds circuit {circuit.id}, but run.json is about "
-            f"{shortened(found.circuit_id)}. One of them was changed."
+            f"{shortened(read.circuit_id)}. One of them was changed."
         )
     trace = read_text(folder / "trace.jsonl", "trace").splitlines()
     # What follows from a measurement's fields is derived anew, and so never contradicts them.
-    measured: Any = {k: v for k, v in found.measurements.items() if isinstance(v, Record)}
+    measured: Any = {k: v for k, v in read.measurements.items() if isinstance(v, Record)}
     derived = {name: record.to_json() for name, record in measured.items()}
-    parts = {**vars(found), "measurements": {**document["measurements"], **derived}}
+    parts = {**vars(read), "measurements": {**document["measurements"], **derived}}
     del parts["circuit_id"]
     return Run(
-        **parts | {"scores": _scores(folder / "scores.safetensors", circuit.graph, found.scores)},
+        **parts | {"scores": _scores(folder / "scores.safetensors", circuit.graph, read.scores)},
         circuit=circuit,
         trace=read_trace(trace, str(folder / "trace.jsonl"), circuit.graph),
     )

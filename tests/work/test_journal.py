@@ -2,7 +2,7 @@
 
 import json
 import resource
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -114,14 +114,6 @@ def test_a_run_stopped_again_and_again(seed, tmp_path):
     assert_same(again, whole)
 
 
-def test_any_error_leaves_what_was_decided(tmp_path):
-    problem = problem_of()
-    stopped(problem, tmp_path / "run", 30, by=ZeroDivisionError, threshold=0.02)
-    again = ew.acdc(problem, threshold=0.02, journal=str(tmp_path / "run"))
-    assert again.cost.taken_over == 30
-    assert_same(again, ew.acdc(problem, threshold=0.02))
-
-
 def test_a_decision_is_in_the_file_when_it_is_taken(tmp_path):
     """So that a killed process loses none but the one it was writing."""
     seen = []
@@ -147,69 +139,7 @@ def test_a_finished_journal_is_replayed_without_a_test(tmp_path):
     assert run.cost.taken_over == 0
 
 
-def test_the_batch_size_may_change(tmp_path):
-    """What ran out of memory can go on with less."""
-    problem = problem_of()
-    stopped(problem, tmp_path / "run", 30, threshold=0.02)
-    smaller = problem.with_(batch_size=1)
-    again = ew.discover(smaller, threshold=0.02, journal=tmp_path / "run")
-    assert_same(again, ew.discover(problem, threshold=0.02))
-
-
 # --- what the file may look like
-
-
-def test_a_half_written_last_line_is_dropped(tmp_path):
-    problem, folder = problem_of(), tmp_path / "run"
-    whole = ew.discover(problem, threshold=0.02)
-    stopped(problem, folder, 20, threshold=0.02)
-    text = (folder / "journal.jsonl").read_text()
-    last = len(text.splitlines()[-1]) + 1
-    for cut in (1, 2, last // 2, last - 1, last):
-        (folder / "journal.jsonl").write_text(text[:-cut])
-        half = pytest.warns(UserWarning, match="journal.jsonl ends in half a line")
-        assert work_kept(folder) == "19 decisions"
-        with half if cut < last else nullcontext():
-            again = ew.discover(problem, threshold=0.02, journal=folder)
-        assert again.cost.taken_over == 19
-        assert_same(again, whole)
-
-
-CHANGED_LINES = {
-    "cut": lambda line: line[:20],
-    "empty": lambda line: b"",
-    "not text": lambda line: b"\xff\x00",
-    "a list": lambda line: b"[]",
-    "a digit": lambda line: line.replace(b'"loss": 0.', b'"loss": 1.'),
-    "no checksum": lambda line: line[: line.index(b', "crc32"')] + b"}",
-    "two lines in one": lambda line: line + line,
-}
-
-
-@pytest.mark.parametrize("change", CHANGED_LINES)
-def test_a_changed_decision_and_what_follows_are_made_again(change, tmp_path):
-    problem, folder = problem_of(), tmp_path / "run"
-    whole = ew.discover(problem, threshold=0.02)
-    stopped(problem, folder, 10, threshold=0.02)
-    before = (folder / "journal.jsonl").read_bytes()
-    rewrite(folder, lambda lines: [*lines[:5], CHANGED_LINES[change](lines[5]), *lines[6:]])
-    changed = (folder / "journal.jsonl").read_bytes()
-    with pytest.warns(UserWarning, match="changed after it was written: line 6"):
-        again = ew.discover(problem, threshold=0.02, journal=folder)
-    assert again.cost.taken_over == 4
-    assert_same(again, whole)
-    assert (folder / "journal.jsonl.damaged").read_bytes() == changed
-    assert before.startswith(b"".join((folder / "journal.jsonl").read_bytes().splitlines(True)[:5]))
-    remove_unfinished(folder)
-    assert not folder.exists()
-
-
-def test_a_changed_header_is_refused(tmp_path):
-    problem, folder = problem_of(), tmp_path / "run"
-    stopped(problem, folder, 10, threshold=0.02)
-    rewrite(folder, lambda lines: [lines[0].replace(b"0.02", b"0.03"), *lines[1:]])
-    with pytest.raises(FormatError, match="its first line was changed .* Remove it to start anew"):
-        ew.discover(problem, threshold=0.03, journal=folder)
 
 
 def test_decisions_of_another_order_are_refused(tmp_path):
@@ -228,77 +158,6 @@ def test_decisions_beyond_the_last_are_refused(tmp_path):
     rewrite(folder, lambda lines: [*lines[:-1], lines[1], b""])
     with pytest.raises(FormatError, match="run cannot be gone on with: .* 1 too many"):
         ew.discover(problem, threshold=0.02, journal=folder)
-
-
-# --- other work in the folder
-
-
-def last_logit(logits, rows):
-    return logits[:, -1]
-
-
-OTHERS = {
-    "threshold": (lambda p: p, {"threshold": 0.03}, "threshold was 0.02, is 0.03"),
-    "order": (lambda p: p, {"head_order": "ascending"}, "head_order was 'descending', is 'asc"),
-    "prompts": (
-        lambda p: p.with_(pairs=random_pairs(p.model, 7)),
-        {},
-        "other work: other prompts",
-    ),
-    "metric": (lambda p: p.with_(metric="nll"), {}, "metric: name was 'kl', is 'nll'"),
-    "ablation": (lambda p: p.with_(ablation="zero"), {}, "kind was 'corrupted', is 'zero'"),
-    "graph": (
-        lambda p: p.with_(graph=ew.Graph.of(p.model, switches=True)),
-        {},
-        "switches was False, is True",
-    ),
-    "shape": (
-        lambda p: p.with_(model=random_model(2, n_layers=3, d_mlp=16)),
-        {},
-        "d_mlp was 12, is 16",
-    ),
-    "weights": (lambda p: p.with_(model=random_model(8, n_layers=3)), {}, "other weights"),
-    "dtype": (
-        lambda p: p.with_(model=p.model.to(dtype=torch.float32)),
-        {},
-        "other weights",
-    ),
-}
-
-
-@pytest.mark.parametrize("other", OTHERS)
-def test_a_folder_about_other_work_is_refused(other, tmp_path):
-    problem, folder = problem_of(), tmp_path / "run"
-    stopped(problem, folder, 10, threshold=0.02)
-    before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    change, settings, difference = OTHERS[other]
-    with pytest.raises(
-        OutputError, match=f"journal.jsonl holds an unfinished run .*{difference}"
-    ) as error:
-        ew.discover(change(problem), journal=folder, **{"threshold": 0.02, **settings})
-    assert str(error.value).count("\n") == 0
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
-
-
-@pytest.mark.parametrize(
-    ("header", "message"),
-    [
-        (b'{"format": "edgewise-unfinished", "version": 3}', "up to version 2. Upgrade Edgewise"),
-        (b'{"format": "edgewise-sweep", "version": 2}', "expected a 'edgewise-unfinished' file"),
-        (b"{", "its first line is broken"),
-    ],
-)
-def test_a_header_that_cannot_be_read(header, message, tmp_path):
-    problem, folder = problem_of(), tmp_path / "run"
-    stopped(problem, folder, 10, threshold=0.02)
-    rewrite(folder, lambda lines: [header, *lines[1:]])
-    for ask in (
-        lambda: ew.discover(problem, threshold=0.02, journal=folder),
-        lambda: work_kept(folder),
-    ):
-        with pytest.raises(FormatError, match=message):
-            ask()
-    assert len(lines_of(folder)) == 10
 
 
 # --- places
@@ -355,17 +214,6 @@ def test_a_disk_that_fills_up_loses_nothing(tmp_path):
         again = ew.discover(problem, threshold=0.02, journal=folder)
     assert again.cost.taken_over > 10
     assert_same(again, ew.discover(problem, threshold=0.02))
-
-
-def test_two_runs_do_not_share_a_folder(tmp_path):
-    problem, folder = problem_of(), tmp_path / "run"
-
-    def intrude(step):
-        with pytest.raises(OutputError, match="journal.jsonl is in use: another process"):
-            ew.discover(problem, threshold=0.02, journal=folder)
-
-    run = ew.discover(problem, threshold=0.02, journal=folder, on_progress=intrude)
-    assert len(lines_of(folder)) == len(run.trace)
 
 
 def test_nothing_to_keep_leaves_no_folder(tmp_path):

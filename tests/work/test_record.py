@@ -1,7 +1,6 @@
 """Run folders: complete, read back as written, never half written, never overwritten."""
 
 import json
-import shutil
 import subprocess
 import sys
 
@@ -177,19 +176,3 @@ def test_broken_folders_are_refused_with_the_reason(breakage, run, tmp_path):
     breaks(folder)
     with pytest.raises(FormatError, match=message):
         ew.Run.load(folder)
-
-
-def test_files_of_version_one_can_still_be_read():
-    """Written once by version 1 of the formats and committed; never regenerate it."""
-    from pathlib import Path
-
-    run = ew.Run.load(Path(__file__).parents[1] / "fixtures" / "run-v1")
-    assert run.circuit.n_edges == 10
-    assert run.method == "acdc"
-    assert len(run.trace) == run.cost.edge_tests
-
-
-def test_a_missing_folder(tmp_path):
-    shutil.rmtree(tmp_path)
-    with pytest.raises(FormatError, match="cannot read the run file"):
-        ew.Run.load(tmp_path)

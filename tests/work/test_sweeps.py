@@ -4,7 +4,6 @@ import errno
 import json
 import os
 import resource
-import shutil
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -63,11 +62,6 @@ def test_every_point_is_what_discover_finds(whole):
         assert row["evaluation_faithfulness"] == pytest.approx(judged.normalized)
         assert row["published_edge_tpr"] == ew.recovery(run, task.published).edges.tpr
         assert row["truth_node_fpr"] == ew.recovery(run, task.truth).nodes.fpr
-
-
-def test_points_that_share_work_share_their_cost(whole):
-    cost = {(row["method"], row["points_sharing_cost"]) for row in whole.rows}
-    assert cost == {("acdc", 2), ("eap-ig", 2), ("random", 1)}
 
 
 def test_apart_finds_the_same(whole, tmp_path):
@@ -175,19 +169,6 @@ def test_a_point_computed_alone_goes_on_from_its_last_decision(tmp_path, monkeyp
     assert not (tmp_path / "x" / "unfinished").exists()
 
 
-def test_two_sweeps_do_not_share_a_folder(tmp_path):
-    seen = []
-
-    def inside(step):
-        if not seen:
-            seen.append(step)
-            with pytest.raises(OutputError, match="another process is at work on it"):
-                sweep_grid({"random": {}}, over={"task": "or-gate"}, out=tmp_path)
-
-    sweep_grid({"random": {}}, over={"task": "or-gate"}, out=tmp_path, on_progress=inside)
-    assert seen
-
-
 # --- points that fail
 
 
@@ -255,23 +236,6 @@ def test_a_folder_of_other_things_is_refused(tmp_path):
         ew.Sweep.load(tmp_path)
 
 
-def test_a_changed_point_is_computed_again(whole, tmp_path):
-    shutil.copytree(whole.folder, tmp_path / "x")
-    journal = tmp_path / "x" / "journal.jsonl"
-    lines = journal.read_bytes().splitlines(keepends=True)
-    changed = lines[3].replace(b'"n_edges": ', b'"n_edges": 1')
-    journal.write_bytes(b"".join([*lines[:3], changed, *lines[4:]]))
-    with pytest.warns(UserWarning, match="journal.jsonl: changed after it was written: line 4"):
-        assert len(ew.Sweep.load(tmp_path / "x").rows) == len(whole.rows) - 1
-    with pytest.warns(UserWarning, match="journal.jsonl: changed after it was written: line 4"):
-        again = sweep_grid(METHODS, over=OVER, out=tmp_path / "x")
-    assert {row["key"]: row["n_edges"] for row in again.rows} == {
-        row["key"]: row["n_edges"] for row in whole.rows
-    }
-    assert changed in (tmp_path / "x" / "journal.jsonl.damaged").read_bytes()
-    assert len(ew.Sweep.load(tmp_path / "x").rows) == len(whole.rows)
-
-
 @contextmanager
 def _largest_file(size):
     """As on a full disk: what is written beyond `size` bytes of a file fails."""
@@ -283,9 +247,8 @@ def _largest_file(size):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-@pytest.mark.parametrize("size", [5_000, 20_001])
-def test_a_disk_that_fills_up_loses_nothing(whole, tmp_path, size):
-    with _largest_file(size), pytest.raises(OutputError, match="File too large.*kept") as stop:
+def test_a_disk_that_fills_up_loses_nothing(whole, tmp_path):
+    with _largest_file(20_001), pytest.raises(OutputError, match="File too large.*kept") as stop:
         sweep_grid(METHODS, over=OVER, out=tmp_path)
     kept = len(ew.Sweep.load(tmp_path).rows)
     assert "\n" not in str(stop.value)

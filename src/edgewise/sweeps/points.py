@@ -200,7 +200,7 @@ class Job:
 
 def jobs_of(planned: Sequence[Planned], *, apart: bool) -> list[Job]:
     """The points as jobs: those that share work together, unless `apart`."""
-    groups = grouped(planned, lambda one: one.key if apart else one.point.what_is_not_shared)
+    groups = grouped(planned, lambda item: item.key if apart else item.point.what_is_not_shared)
     return [Job(tuple(group)) for group in groups]
 
 
@@ -228,7 +228,7 @@ class Computer:
             self._forget()
             if len(job.points) > 1:
                 alone = [Job((point,)) for point in job.points]
-                return [result for one in alone for result in self.results(one, on_progress)]
+                return [result for job in alone for result in self.results(job, on_progress)]
             return [failure(job.points[0], type(reason).__name__, explained(reason))]
 
     def _task(self, options: Mapping[str, Any]) -> Task:
@@ -250,7 +250,7 @@ class Computer:
         task = self._task(first.problem)
         problem = task.problem.with_()  # the activations that it keeps are gone with it
         if len(planned) > 1:
-            settings = [one.point.settings for one in planned]
+            settings = [item.point.settings for item in planned]
             runs = runs_together(
                 problem, method_of(first.method), settings, first.given, on_progress=on_progress
             )
@@ -263,8 +263,8 @@ class Computer:
         test = problem if task.test is task.problem else task.test
         rows = [_row(task, run, test, n_sharing=len(runs)) for run in runs]
         return [
-            PointResult({**one.row, **row}, run.circuit.to_json())
-            for one, row, run in zip(planned, rows, runs, strict=True)
+            PointResult({**item.row, **row}, run.circuit.to_json())
+            for item, row, run in zip(planned, rows, runs, strict=True)
         ]
 
 

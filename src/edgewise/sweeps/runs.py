@@ -54,15 +54,15 @@ def sweep(
     for group in grouped(range(len(choices)), not_shared):
         together = [resolved[place] for place in group]
         if any(map(chosen.shares_work, varied)):
-            found = runs_together(
+            together_runs = runs_together(
                 problem, chosen, together, list(settings), on_progress=on_progress
             )
         else:
             label = ", ".join(f"{name} {getattr(together[0], name)}" for name in varied)
             told = prefixed(on_progress, f"{label}: " if label else "")
             run = discover(problem, chosen, on_progress=told, **choices[group[0]])
-            found = [run] * len(group)  # several only for a value that is given twice
-        runs |= zip(group, found, strict=True)
+            together_runs = [run] * len(group)  # several only for a value that is given twice
+        runs |= zip(group, together_runs, strict=True)
     return [runs[place] for place in range(len(choices))]
 
 
@@ -179,7 +179,7 @@ def finished_runs(
     settings: Any,
 ) -> dict[str, Run]:
     """The runs that are there already. Raises `OutputError` if one is of other work."""
-    found = {}
+    finished = {}
     for name, folder in folders.items():
         if not (folder / "run.json").exists():
             continue
@@ -192,8 +192,8 @@ def finished_runs(
                 f"{folder} holds a run of other work: {differs}. "
                 "Ask for the same again, or choose another folder."
             )
-        found[name] = run
-    return found
+        finished[name] = run
+    return finished
 
 
 def _run(

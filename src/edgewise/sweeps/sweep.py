@@ -137,14 +137,16 @@ def sweep_grid(
             raise
         folder.write_tables()
         rows = tuple(in_order(folder.rows))
-    return Sweep(Path(out), rows, tuple(one.key for one in planned))
+    return Sweep(Path(out), rows, tuple(item.key for item in planned))
 
 
 def _changed_since(waiting: Sequence[Planned], rows: Sequence[Row]) -> int:
     """How many points to compute were asked for before in the same words, but are other work."""
-    names = sorted({name for one in waiting for name in one.row if "sha256" not in name} - {"key"})
+    names = sorted(
+        {name for item in waiting for name in item.row if "sha256" not in name} - {"key"}
+    )
     before = {tuple(row.get(name) for name in names) for row in rows if row["status"] == "done"}
-    return sum(tuple(one.row.get(name) for name in names) in before for one in waiting)
+    return sum(tuple(item.row.get(name) for name in names) in before for item in waiting)
 
 
 def _check(over: Mapping[str, Any], workers: int | None) -> None:

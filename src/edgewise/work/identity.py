@@ -120,30 +120,30 @@ def warn_if_untold(work: Any) -> None:
         warnings.warn(f"{reason}. What is kept of this work is never reused.", stacklevel=3)
 
 
-def difference(found: Any, asked: Any) -> str:
+def difference(kept: Any, work: Any) -> str:
     """The first difference of two pieces of work, in words; empty if they are the same.
 
     What was kept before there were identities is different work: nothing says of which model.
     """
-    if not isinstance(found, Mapping) or found.get("identity") != asked["identity"]:
+    if not isinstance(kept, Mapping) or kept.get("identity") != work["identity"]:
         return "it does not say of which weights, functions and revision of the method"
-    return _difference("", found, asked)
+    return _difference("", kept, work)
 
 
-def _difference(name: str, found: Any, asked: Any) -> str:
-    if isinstance(found, Mapping) and isinstance(asked, Mapping):
-        keys = dict.fromkeys((*asked, *found))
+def _difference(name: str, kept: Any, work: Any) -> str:
+    if isinstance(kept, Mapping) and isinstance(work, Mapping):
+        keys = dict.fromkeys((*work, *kept))
         about = f"{name}: " if name in _PARTS else ""
-        each = (_difference(key, found.get(key), asked.get(key)) for key in keys)
-        return next((about + words for words in each if words), "")
-    if found == asked:
+        parts = (_difference(key, kept.get(key), work.get(key)) for key in keys)
+        return next((about + words for words in parts if words), "")
+    if kept == work:
         return ""
-    reason = untold(asked)
+    reason = untold(work)
     if reason:
         return f"{name} {reason}"
-    if all(isinstance(value, str) and _HASH.fullmatch(value) for value in (found, asked)):
+    if all(isinstance(value, str) and _HASH.fullmatch(value) for value in (kept, work)):
         return f"other {name}"
-    return f"{shortened(name)} was {shortened(repr(found))}, is {shortened(repr(asked))}"
+    return f"{shortened(name)} was {shortened(repr(kept))}, is {shortened(repr(work))}"
 
 
 _HASH = re.compile("[0-9a-f]{16,64}")
@@ -309,16 +309,16 @@ def _held(cell: Any) -> Any:
 def _inner(code: CodeType) -> list[CodeType]:
     """This code and that of the functions within it."""
     inside = [const for const in code.co_consts if isinstance(const, CodeType)]
-    return [code, *(each for const in inside for each in _inner(const))]
+    return [code, *(code for const in inside for code in _inner(const))]
 
 
 def _names(code: CodeType) -> tuple[str, ...]:
     """All names of globals and attributes."""
-    return tuple(sorted({name for each in _inner(code) for name in each.co_names}))
+    return tuple(sorted({name for inner in _inner(code) for name in inner.co_names}))
 
 
 def _globals(code: CodeType) -> list[str]:
-    steps = (step for each in _inner(code) for step in dis.get_instructions(each))
+    steps = (step for inner in _inner(code) for step in dis.get_instructions(inner))
     return sorted({s.argval for s in steps if s.opname in ("LOAD_GLOBAL", "LOAD_NAME")})
 
 

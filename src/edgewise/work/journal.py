@@ -180,10 +180,11 @@ class Journal:
         self.path, self._kind, self._is_begun = path, kind, is_begun
         if work is not None:
             warn_if_untold(work)
+        target = output_target(path)
         self._check_work(_content(path, kind), work)
         try:
             self._take_over_version_1()
-            self._file = output_target(path).open("a+b")
+            self._file = target.open("a+b")
         except OSError as reason:
             raise OutputError(f"cannot write to {path}: {reason.strerror}.") from reason
         try:
