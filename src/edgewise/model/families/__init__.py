@@ -18,8 +18,7 @@ from typing import Any
 
 from edgewise.errors import UnsupportedModel
 from edgewise.model.config import ModelConfig, QKNorm
-from edgewise.model.families import hub_facts as own
-from edgewise.model.families import naming
+from edgewise.model.families import hub_facts, naming
 from edgewise.model.families.naming import Naming, Weights
 
 Faults = Mapping[str, Callable[[Any, Any], bool]]  # of a module's config and its blocks
@@ -46,7 +45,8 @@ class Family:
         """Configuration and weights of a module. Raises `UnsupportedModel`."""
         c, names = module.config, self.naming
         layers = self._checked_blocks(module)
-        fields = own.general_facts(c, _submodule(module, names.blocks.rpartition(".")[0]), layers)
+        core = _submodule(module, names.blocks.rpartition(".")[0])
+        fields = hub_facts.general_facts(c, core, layers)
         fields |= {} if self.facts is None else self.facts(c, layers)
         heads, shared = fields["n_heads"], fields["n_kv_heads"] or fields["n_heads"]
         split = {"Q": heads, "K": shared, "V": shared, "O": heads}
@@ -63,7 +63,7 @@ class Family:
             norm=self.norm if "ln_final.w" in weights else f"{self.norm}-plain",
             qk_norm=_qk_norm(weights, self.norm),
             **fields,
-            **own.sizes(c, weights),
+            **hub_facts.sizes(c, weights),
         )
         return config, weights
 
@@ -142,8 +142,8 @@ _FALCON_REFUSED: Faults = {
 
 def _like_llama(model_type: str, summary: str, names: Naming = naming.LLAMA) -> Family:
     norm = "rmsnorm-offset" if model_type.startswith("gemma") else "rmsnorm"
-    own_facts, refused = own.llama_facts, _LLAMA_REFUSED
-    return Family(model_type, summary, names, norm=norm, facts=own_facts, refused=refused)
+    facts, refused = hub_facts.llama_facts, _LLAMA_REFUSED
+    return Family(model_type, summary, names, norm=norm, facts=facts, refused=refused)
 
 
 _ROWS = (
@@ -151,7 +151,7 @@ _ROWS = (
         "gpt2",
         "GPT-2 (all sizes, DistilGPT-2, GPT-2 shaped models)",
         naming.GPT2,
-        facts=own.gpt2_facts,
+        facts=hub_facts.gpt2_facts,
         refused={
             "cross-attention has inputs that are not in the graph": (
                 lambda c, _: getattr(c, "add_cross_attention", False)
@@ -172,8 +172,8 @@ _ROWS = (
     _like_llama("qwen3_moe", "Qwen 3 with experts as one MLP node"),
     _like_llama("olmoe", "OLMoE, its experts as one MLP node"),
     Family("gpt_neox", "GPT-NeoX and Pythia", naming.GPT_NEOX, parallel="use_parallel_residual"),
-    Family("gptj", "GPT-J", naming.GPTJ, parallel=True, facts=own.gptj_facts),
-    Family("gpt_neo", "GPT-Neo and TinyStories", naming.GPT_NEO, facts=own.gpt_neo_facts),
+    Family("gptj", "GPT-J", naming.GPTJ, parallel=True, facts=hub_facts.gptj_facts),
+    Family("gpt_neo", "GPT-Neo and TinyStories", naming.GPT_NEO, facts=hub_facts.gpt_neo_facts),
     Family("opt", "OPT (not 350M)", naming.OPT, refused=_OPT_REFUSED),
     Family("phi", "Phi 1, 1.5 and 2", naming.LLAMA, parallel=True),
     Family("stablelm", "StableLM", naming.LLAMA, parallel="use_parallel_residual"),
@@ -182,7 +182,7 @@ _ROWS = (
         "Falcon, rotary or ALiBi",
         naming.FALCON,
         parallel="parallel_attn",
-        facts=own.falcon_facts,
+        facts=hub_facts.falcon_facts,
         refused=_FALCON_REFUSED,
     ),
 )
