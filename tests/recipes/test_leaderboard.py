@@ -93,15 +93,18 @@ def test_scores_count_at_every_cut_of_their_order(reverse):
     [
         (None, "returned a NoneType; return EdgeScores"),
         ([], "an empty list"),
-        ([1], "a list with a int in it"),
+        ([1], "it returned a int"),
+        ("scores", "a list with EdgeScores in it"),
         ("run", r"returned a Run; .*`.scores`"),
-        ("other graph", "its answer is on a graph of"),
+        ("other graph", "it answers on a graph of"),
     ],
 )
 def test_what_is_no_answer(answer, words, reverse):
     problem, truth = reverse
     if answer == "run":
         answer = ew.random_scores(problem)
+    elif answer == "scores":
+        answer = [ew.random_scores(problem).scores]
     elif answer == "other graph":
         answer = ew.load_task("or-gate").truth
     with pytest.raises(SettingError, match=words):

@@ -13,6 +13,7 @@ from typing import Any
 
 from edgewise.circuit import Circuit, EdgeScores
 from edgewise.errors import EdgewiseError, ScoreError, SettingError
+from edgewise.graph import Graph
 from edgewise.methods.catalogue import Method
 from edgewise.methods.method_result import MethodResult
 from edgewise.methods.run_journal import NO_JOURNAL, RunJournal
@@ -95,21 +96,27 @@ def prompts_alone(problem: Problem) -> Iterator[tuple[int, Problem]]:
 # --- functions of users
 
 
+def check_answer(answer: Any, graph: Graph, whose: str, *, wanted: str) -> None:
+    """Raise `SettingError` unless a function's answer is a circuit or scores of edges, on a graph.
+
+    `whose` names the function, `wanted` says what it should return.
+    """
+    if not isinstance(answer, EdgeScores | Circuit):
+        hint = " A run has `.scores` and `.circuit`." if hasattr(answer, "scores") else ""
+        raise SettingError(f"{whose} returned a {type(answer).__name__}; return {wanted}.{hint}")
+    if answer.graph != graph:
+        raise SettingError(
+            f"{whose} answers on a graph of {answer.graph.describe()}, and problem.graph has "
+            f"{graph.describe()}; return {wanted}."
+        )
+
+
 def _of_answer(
     method: Method, answer: Any, problem: Problem, settings: SelectionSettings
 ) -> MethodResult:
     """The result of a user's function. Raises `SettingError` for what is no answer."""
     wanted = "EdgeScores or a Circuit, on problem.graph"
-    if not isinstance(answer, EdgeScores | Circuit):
-        hint = " A run has `.scores` and `.circuit`." if hasattr(answer, "scores") else ""
-        raise SettingError(
-            f"method {method.name} returned a {type(answer).__name__}; return {wanted}.{hint}"
-        )
-    if answer.graph != problem.graph:
-        raise SettingError(
-            f"method {method.name} answers on a graph of {answer.graph.describe()}, and "
-            f"problem.graph has {problem.graph.describe()}; return {wanted}."
-        )
+    check_answer(answer, problem.graph, f"method {method.name}", wanted=wanted)
     if isinstance(answer, EdgeScores):
         return MethodResult(settings.circuit(answer), answer)
     if settings != SelectionSettings():
