@@ -472,16 +472,6 @@ def test_a_scale_of_nothing_has_no_shares():
     assert all("%" not in sentence for sentence in found.sentences())
 
 
-@pytest.fixture
-def unchecked():
-    """Without the tests' own checks of annotations: what a user's call meets."""
-    from jaxtyping import config
-
-    config.update("jaxtyping_disable", True)
-    yield
-    config.update("jaxtyping_disable", False)
-
-
 def test_arguments_of_another_kind_are_refused_in_words(unchecked):
     problem, circuit = small_problem(), Circuit.full(SMALL)
     scores = random_scores(problem.graph)

@@ -71,6 +71,8 @@ def test_heads_made_for_a_role_have_it():
         "name mover via S2": ("a0.h3",),
         "early name mover": ("a0.h6",),
     }
+    assert found.sentences()[0] == "8 heads of the circuit have a role."
+    assert found.tables()[0].rows[0][:2] == ("a0.h0", "name mover")
     by_head = {head.head: head for head in found.heads}
     assert by_head["a0.h0"].attention == pytest.approx(1.0)
     assert by_head["a0.h0"].effect == pytest.approx(1.0)
@@ -170,7 +172,7 @@ def test_refusals():
     model = made_model([{8: 1}], [1.0])
     with pytest.raises(UnknownName, match=r"span \(of role 'mover'\).*'I0'.*IO"):
         head_roles(ioi_problem(model), [Role("mover", "END", "I0")])
-    with pytest.raises(SettingError, match="'mover' is judged by the logit difference"):
+    with pytest.raises(SettingError, match="'mover' is about the logit difference"):
         head_roles(ioi_problem(model, wrong=None), [Role("mover", "END", "IO", "raises")])
     with pytest.raises(SettingError, match="least_attention is 0"):
         head_roles(ioi_problem(model), IOI, least_attention=0)

@@ -27,6 +27,7 @@ from edgewise.model.norms import norm_pullback
 from edgewise.model.runtime import CleanReader, run
 from edgewise.patching import RecordingReader
 from edgewise.problem import Problem
+from edgewise.tables import Chart, Column, Table, count
 
 Effect = Literal["raises", "lowers", "does not raise"]
 
@@ -51,7 +52,7 @@ class Role:
 
 @dataclass(frozen=True)
 class HeadRole:
-    """The role of one head, and what it was judged by."""
+    """The role of one head, and what it follows from."""
 
     head: str
     role: str
@@ -76,10 +77,8 @@ class HeadRoles:
 
     @property
     def rule(self) -> str:
-        """What was judged, in a sentence."""
-        found = [str(role) for role in self.roles if role.name in self.groups]
-        names = [role.name for role in self.roles if role.name in self.groups]
-        rules = "; ".join(f"{n}: {r}" for n, r in zip(names, found, strict=True))
+        """When a head is named, in a sentence or two."""
+        rules = "; ".join(f"{r.name}: {r}" for r in self.roles if r.name in self.groups)
         text = f"at least {self.least_attention:.0%} of its attention goes where its role says"
         if any(role.effect for role in self.roles):
             text += (
@@ -87,6 +86,27 @@ class HeadRoles:
                 "directly if it is to raise or lower the answer"
             )
         return f"A head is named if {text}. {rules}." if rules else f"A head is named if {text}."
+
+    title = "Roles of heads"
+
+    def sentences(self) -> tuple[str, ...]:
+        """How many heads have a role, and by what rule."""
+        return f"{count(len(self.heads), 'head')} of the circuit have a role.", self.rule
+
+    def tables(self) -> tuple[Table, ...]:
+        """The heads with their roles."""
+        columns = (
+            Column("head", "name"),
+            Column("role"),
+            Column("attention there", "share"),
+            Column("direct effect", "number", "logits"),
+        )
+        rows = tuple((h.head, h.role, h.attention, h.effect) for h in self.heads)
+        return (Table(self.title, columns, rows),)
+
+    def charts(self) -> tuple[Chart, ...]:
+        """None: the table says it."""
+        return ()
 
     def to_json(self) -> dict[str, Any]:
         """Groups, rule and measurements, as a run keeps them."""
@@ -111,14 +131,14 @@ def head_roles(
     """
     _check(problem, roles, least_attention, least_effect)
     heads = [n for n in problem.model.graph.nodes if n.kind == "head"]
-    wanted = set(heads if nodes is None else nodes)
+    candidates = set(heads if nodes is None else nodes)
     attention = _attention(problem, roles)
-    judges_effect = any(role.effect for role in roles)
-    effects = _direct_effects(problem) if judges_effect else {}
+    asks_effect = any(role.effect for role in roles)
+    effects = _direct_effects(problem) if asks_effect else {}
     enough = least_effect * abs(sum(effects.values()))
-    found = []
+    results = []
     for node in heads:
-        if node not in wanted:
+        if node not in candidates:
             continue
         assert node.layer is not None  # heads have both
         assert node.head is not None
@@ -128,10 +148,10 @@ def head_roles(
             for i, role in enumerate(roles)
             if _has_effect(role.effect, effect, enough)
         ]
-        most, name = max(fitting, key=lambda one: one[0], default=(0.0, ""))
+        most, name = max(fitting, key=lambda fit: fit[0], default=(0.0, ""))
         if name and most >= least_attention:
-            found.append(HeadRole(node.name, name, most, effect))
-    return HeadRoles(tuple(found), tuple(roles), least_attention, least_effect)
+            results.append(HeadRole(node.name, name, most, effect))
+    return HeadRoles(tuple(results), tuple(roles), least_attention, least_effect)
 
 
 def _check(
@@ -145,7 +165,7 @@ def _check(
                 raise unknown_name(f"span (of role {role.name!r})", name, spans)
         if role.effect and (pairs.answers is None or pairs.wrong is None):
             raise SettingError(
-                f"the role {role.name!r} is judged by the logit difference, and the prompts lack "
+                f"the role {role.name!r} is about the logit difference, and the prompts lack "
                 "right or wrong answers."
             )
     for what, share in (("least_attention", least_attention), ("least_effect", least_effect)):
@@ -153,15 +173,15 @@ def _check(
             raise SettingError(f"{what} is {share!r}; it must be a share, above 0 and at most 1.")
 
 
-def _has_effect(wanted: Effect | None, effect: float | None, enough: float) -> bool:
-    if wanted is None or effect is None:
-        return wanted is None
+def _has_effect(required: Effect | None, effect: float | None, enough: float) -> bool:
+    if required is None or effect is None:
+        return required is None
     fits: Mapping[Effect, bool] = {
         "raises": effect >= enough,
         "lowers": effect <= -enough,
         "does not raise": effect < enough,
     }
-    return fits[wanted]
+    return fits[required]
 
 
 @torch.no_grad()
@@ -206,8 +226,8 @@ def _direct_effects(problem: Problem) -> dict[Node, float]:
         tokens, real = pairs.clean.to(model.device), pairs.real.to(model.device)
         final, outputs = run(model, tokens, real, graph=graph, reader=CleanReader())
         answered = pairs.answer_at.to(model.device)
-        wanted = _logit_difference(model, pairs)[:, None].expand_as(final)
-        direction = norm_pullback(model.linearised(), "ln_final", final, gradients=wanted[None])[0]
+        along = _logit_difference(model, pairs)[:, None].expand_as(final)
+        direction = norm_pullback(model.linearised(), "ln_final", final, gradients=along[None])[0]
         weight = answered.double() / answered.sum(dim=1, keepdim=True)
         direction = direction * weight[..., None].to(direction)
         written = outputs.senders.dense()
