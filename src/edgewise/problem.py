@@ -71,7 +71,9 @@ class Problem:
             "origin": dict(origin or {}),
             "_evaluators": {},
             "_baselines": {},
-            "_watches": {each: Watch(each) for each in (model, target) if each is not None},
+            "_watches": {
+                watched: Watch(watched) for watched in (model, target) if watched is not None
+            },
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -361,9 +363,9 @@ def _span_faults(pairs: PromptPairs, graph: Graph) -> list[str]:
         return [f"the graph has a span {missing[0]!r}; {pairs.source} has {has}."]
     lost = pairs.real & ~pairs.at_spans(graph.spans).any(dim=0)
     if lost.any():
-        at, place = lost.nonzero()[0].tolist()
+        at, position = lost.nonzero()[0].tolist()
         return [
-            f"pair {at}: position {place} is in none of the graph's spans. "
+            f"pair {at}: position {position} is in none of the graph's spans. "
             f"Graph.of(model, spans=…) adds {REST!r} for such positions."
         ]
     return []

@@ -15,7 +15,7 @@ from edgewise.engine.layers import LayerNode
 from edgewise.engine.mlp_nodes import MlpNode
 from edgewise.engine.plans import Consumer
 from edgewise.graph import SLOTS, Node, Port, Sender, Site, Slot
-from edgewise.model.attention import Places
+from edgewise.model.attention import PromptPositions
 
 # The spans at which an edge is kept, and the positions that its receiver reads, by its column.
 Edges = Mapping[int, tuple[Bool[Tensor, "span"], Int[Tensor, "_place"]]]
@@ -24,7 +24,7 @@ Edges = Mapping[int, tuple[Bool[Tensor, "span"], Int[Tensor, "_place"]]]
 class ActiveNodes:
     """Nodes, all positions together, activated from the output backwards."""
 
-    def __init__(self, base: Base, positions: Places, first: int) -> None:
+    def __init__(self, base: Base, positions: PromptPositions, first: int) -> None:
         """`first`: the first position at which anything can change."""
         self._base, self._graph = base, base.graph
         self._where, self._first = positions, first

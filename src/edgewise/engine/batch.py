@@ -30,7 +30,7 @@ from edgewise.engine.speculation import ReceiverStep, SpeculativeBatch
 from edgewise.graph import SLOTS, Graph, Node, Port, Site, Slot
 from edgewise.metrics import METRICS, Metric
 from edgewise.model import Model
-from edgewise.model.attention import Places, ungrouped
+from edgewise.model.attention import PromptPositions, ungrouped
 from edgewise.patching import Batch
 
 
@@ -74,7 +74,7 @@ class MicroBatch:
         spans = None if graph.spans is None else pairs.at_spans(graph.spans).to(device)
         self._changes = SenderChanges(difference, spans, self._base.final)
         first = self._changes.first() if model.config.causal else 0
-        self._active = ActiveNodes(self._base, Places(model, real), first)
+        self._active = ActiveNodes(self._base, PromptPositions(model, real), first)
         self._at_hand: tuple[ReceiverStep, _Additive | _Switch] | None = None  # until a commit
         self._start_output(metric, pairs.answer_at.to(device))
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from edgewise.engine.plans import Change, Consumer, Sizes
 from edgewise.graph import Slot
-from edgewise.model.attention import Places, head_vectors, pattern, placed, weighted
+from edgewise.model.attention import PromptPositions, head_vectors, pattern, placed, weighted
 from edgewise.model.norms import Transformer
 
 Vectors = Mapping[Slot, Float[Tensor, "head _ batch _ d_head"]]  # [head variant batch place d_head]
@@ -52,7 +52,7 @@ class AttentionNode:
         consumers: tuple[Consumer, ...],
         queries: Int[Tensor, "query"],
         base: Mapping[Slot, Float[Tensor, "batch pos d_model"]],
-        where: Places,
+        where: PromptPositions,
     ) -> None:
         self.model, self.layer, self.heads, self.ports = model, layer, heads, ports
         self.columns = tuple((port.column,) for port in ports)

@@ -22,7 +22,7 @@ from edgewise.data import NO_ANSWER, PromptPairs
 from edgewise.errors import SettingError, unknown_name
 from edgewise.graph import Node, Site
 from edgewise.model import Model
-from edgewise.model.attention import Places, patterns
+from edgewise.model.attention import PromptPositions, patterns
 from edgewise.model.norms import norm_pullback
 from edgewise.model.runtime import CleanReader, run
 from edgewise.patching import RecordingReader
@@ -193,11 +193,11 @@ def _attention(problem: Problem, roles: Sequence[Role]) -> Float[Tensor, "role l
         tokens, real = pairs.clean.to(model.device), pairs.real.to(model.device)
         reader = RecordingReader(CleanReader())
         run(model, tokens, real, graph=model.graph, reader=reader)
-        where = Places(model, real)
+        where = PromptPositions(model, real)
         places = [_places(role, pairs) for role in roles]
         for layer in range(config.n_layers):
             query, key = (reader.vectors[Site(layer, slot)] for slot in ("q", "k"))
-            pattern = patterns(model, layer, query, key=key, places=where).double().cpu()
+            pattern = patterns(model, layer, query, key=key, positions=where).double().cpu()
             for i, looked in enumerate(places):
                 total[i, layer] += torch.einsum("hbij,bij->h", pattern, looked)
     return total / len(problem.pairs)

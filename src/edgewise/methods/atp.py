@@ -37,7 +37,7 @@ from edgewise.methods.gradients import (
 )
 from edgewise.methods.method_result import MethodResult
 from edgewise.methods.settings import SelectionSettings
-from edgewise.model.attention import Places, head_vectors, pattern, placed, ungrouped
+from edgewise.model.attention import PromptPositions, head_vectors, pattern, placed, ungrouped
 from edgewise.patching import AblatedValues
 from edgewise.problem import Problem
 from edgewise.progress import OnProgress, Progress, ignore_progress
@@ -86,7 +86,7 @@ class _Patterns:
         layer: int,
     ) -> None:
         model, self._graph, self._layer = problem.model, problem.graph.whole, layer
-        self._model, self._places = model, Places(model, pairs.real.to(model.device))
+        self._model, self._places = model, PromptPositions(model, pairs.real.to(model.device))
         self._masked = ~self._places.allowed(layer)
         self._read = caught.inputs[Site(layer, "q")]
         self._vectors = {slot: caught.vectors[Site(layer, slot)] for slot in SLOTS}

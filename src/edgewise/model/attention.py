@@ -26,7 +26,7 @@ Vectors = Float[Tensor, "head batch pos d_head"]
 Heads = slice | list[int] | None  # query heads; None: as many as the weights have
 
 
-class Places:
+class PromptPositions:
     """What positions do in a run of given prompts: made once, used by every layer.
 
     Positions are counted from a prompt's first token; a permutation gives position p those of
@@ -41,11 +41,11 @@ class Places:
     ) -> None:
         config, self._real = model.config, real
         self._config, self._dtype = config, model.weights["embed.W_E"].dtype
-        place = (real.cumsum(dim=1) - 1).clamp(min=0)
-        self._place = place if permutation is None else permutation.to(real.device)[place]
+        counted = (real.cumsum(dim=1) - 1).clamp(min=0)  # from a prompt's first token
+        self._positions = counted if permutation is None else permutation.to(real.device)[counted]
         embedded = None
         if config.positions != "none":
-            embedded = model.weights["pos_embed.W_pos"][self._place]
+            embedded = model.weights["pos_embed.W_pos"][self._positions]
         self.in_stream = embedded if config.adds_positions else None
         self.at_heads = embedded if config.positions == "shortformer" else None
         self._allowed = cache(partial(attention_mask, real, causal=config.causal))
@@ -61,7 +61,7 @@ class Places:
         return None if rotary is None else self._angles(rotary)
 
     def _make_angles(self, rotary: Rotary) -> tuple[Tensor, Tensor]:
-        return rotary.angles(self._place, self._dtype)
+        return rotary.angles(self._positions, self._dtype)
 
     def bias(self, layer: int, heads: Heads = None) -> Float[Tensor, "head batch 1 pos"] | None:
         """What ALiBi adds to scaled attention scores, by key: scaled itself, as in Falcon."""
@@ -70,7 +70,7 @@ class Places:
         # In bfloat16 whatever the model's dtype, as Hugging Face has it.
         slopes = torch.tensor(self._config.alibi_slopes, device=self._real.device).bfloat16()
         slopes = slopes if heads is None else slopes[heads]
-        bias = slopes[:, None, None, None] * (self._place * self._real)[:, None]
+        bias = slopes[:, None, None, None] * (self._positions * self._real)[:, None]
         return bias.to(self._dtype) * self._config.attention_scales[layer]
 
 
@@ -226,27 +226,27 @@ def patterns(
     query: Vectors,
     *,
     key: Float[Tensor, "shared batch pos d_head"],
-    places: Places,
+    positions: PromptPositions,
 ) -> Float[Tensor, "head batch query key"]:
     """Every head's attention weights, from its q vectors and its key/value head's k vectors."""
-    config, angles = model.config, places.angles(layer)
+    config, angles = model.config, positions.angles(layer)
     query = placed(model, layer, "q", vectors=query, angles=angles)
     key = ungrouped(config, placed(model, layer, "k", vectors=key, angles=angles))
     return pattern(
-        config, layer, query, key=key, masked=~places.allowed(layer), bias=places.bias(layer)
+        config, layer, query, key=key, masked=~positions.allowed(layer), bias=positions.bias(layer)
     )
 
 
 def attend(
-    model: Transformer, layer: int, vectors: Mapping[Slot, Vectors], *, places: Places
+    model: Transformer, layer: int, vectors: Mapping[Slot, Vectors], *, positions: PromptPositions
 ) -> Vectors:
     """What every head mixes from its values, before its output matrix."""
-    config, angles, allowed = model.config, places.angles(layer), places.allowed(layer)
+    config, angles, allowed = model.config, positions.angles(layer), positions.allowed(layer)
     query, key, value = (
         ungrouped(config, placed(model, layer, slot, vectors=vectors[slot], angles=angles))
         for slot in SLOTS
     )
-    bias = places.bias(layer)
+    bias = positions.bias(layer)
     if config.attention_cap:
         return pattern(config, layer, query, key=key, masked=~allowed, bias=bias) @ value
     mask = allowed[None] if bias is None else bias.masked_fill(~allowed, -torch.inf)

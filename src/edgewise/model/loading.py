@@ -64,7 +64,7 @@ def load_model(
     >>> load_model("tracr-reverse").config.n_layers
     4
     """
-    dtype, places = _dtype(dtype), _devices(source, device)
+    dtype, devices = _dtype(dtype), _devices(source, device)
     if processing not in ("none", "transformer-lens"):
         raise unknown_name("processing", str(processing), ("none", "transformer-lens"))
     if bridges.is_bridge(source):
@@ -79,15 +79,15 @@ def load_model(
         if tokenizer is not None:
             model = replace(model, tokenizer=as_tokenizer(tokenizer))
     else:
-        module, own_tokenizer = from_pretrained(str(source), dtype, everywhere=places == "auto")
+        module, own_tokenizer = from_pretrained(str(source), dtype, everywhere=devices == "auto")
         tokenizer = tokenizer or own_tokenizer
         model = _from_module(module, str(source), tokenizer)
-        if len(places) == 1 and places[0] != model.device:
-            device, expected = places[0], probed(model)
+        if len(devices) == 1 and devices[0] != model.device:
+            device, expected = devices[0], probed(model)
             del model  # the module moves in place: a second copy may not fit
             model = _from_module(module.to(device), str(source), tokenizer)
             model = proved_again(model, expected)
-    model = _placed(model, dtype, places)
+    model = _placed(model, dtype, devices)
     if processing == "none":
         return model
     return process(model, **steps_that_are_exact(model))
@@ -120,13 +120,13 @@ def _devices(source: Any, device: Any) -> list[torch.device] | Literal["auto"]:
 
 
 def _placed(
-    model: Model, dtype: torch.dtype | None, places: list[torch.device] | Literal["auto"]
+    model: Model, dtype: torch.dtype | None, devices: list[torch.device] | Literal["auto"]
 ) -> Model:
-    if len(places) == 1 or places == "auto":
-        device = None if places == "auto" else places[0]
+    if len(devices) == 1 or devices == "auto":
+        device = None if devices == "auto" else devices[0]
         return model if dtype is None and device is None else model.to(dtype=dtype, device=device)
     model = model if dtype is None else model.to(dtype=dtype)
-    return model.spread(places) if places else model
+    return model.spread(devices) if devices else model
 
 
 def _device(device: torch.device | str | None) -> torch.device | None:

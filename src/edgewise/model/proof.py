@@ -116,7 +116,7 @@ def proved_again(model: Model, before: Probed) -> Model:
     error, devices = _error(logits, before.logits, real), _devices(model)
     if not error <= tolerance:
         _check_finite(model, tokens, real)
-        there, here = (
+        now, earlier = (
             f"{place} in {str(dtype).removeprefix('torch.')}"
             for place, dtype in ((devices, model.dtype), (before.devices, before.dtype))
         )
@@ -127,7 +127,7 @@ def proved_again(model: Model, before: Probed) -> Model:
             "of torch."
         )
         raise ProofFailed(
-            f"{model.name}: on {there} its logits differ from those on {here} by {error:.2g} "
+            f"{model.name}: on {now} its logits differ from those on {earlier} by {error:.2g} "
             f"relative, above {tolerance:.0e}. {advice}"
         )
     moved = {"devices": devices, "tolerance": tolerance, "relative_error": error}

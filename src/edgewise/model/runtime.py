@@ -17,7 +17,14 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from edgewise.graph import SLOTS, Graph, Site, Slot
-from edgewise.model.attention import Places, Vectors, attend, head_vectors, ungrouped, written
+from edgewise.model.attention import (
+    PromptPositions,
+    Vectors,
+    attend,
+    head_vectors,
+    ungrouped,
+    written,
+)
 from edgewise.model.mlps import mlp_output
 from edgewise.model.norms import Transformer, norm
 from edgewise.model.outputs import Outputs
@@ -65,10 +72,10 @@ def run(
     """
     config = model.config
     outputs = Outputs(graph) if outputs is None else outputs
-    places = Places(model, real, position_permutation)
-    outputs.write_embeddings(embedded(model, tokens), places.in_stream)
+    positions = PromptPositions(model, real, position_permutation)
+    outputs.write_embeddings(embedded(model, tokens), positions.in_stream)
     for layer in range(config.n_layers):
-        z = _mixed(model, layer, outputs, reader, places)
+        z = _mixed(model, layer, outputs, reader, positions)
         mlp_site = Site(layer, "mlp")
         if config.parallel and config.has_mlps:  # the MLP does not see its own layer's heads
             mlp_input = reader.read(outputs, mlp_site)
@@ -101,14 +108,14 @@ def logits_of(
 
 
 def _mixed(
-    model: Transformer, layer: int, outputs: Outputs, reader: Reader, places: Places
+    model: Transformer, layer: int, outputs: Outputs, reader: Reader, positions: PromptPositions
 ) -> Vectors:
     vectors: dict[Slot, Vectors] = {}
     for slot in SLOTS:
         site = Site(layer, slot)
-        fresh = _vectors(model, layer, slot, reader.read(outputs, site), outputs.graph, places)
+        fresh = _vectors(model, layer, slot, reader.read(outputs, site), outputs.graph, positions)
         vectors[slot] = reader.vector(site, fresh)
-    z = attend(model, layer, vectors, places=places)
+    z = attend(model, layer, vectors, positions=positions)
     outputs.mixed(z)
     return z
 
@@ -119,14 +126,14 @@ def _vectors(
     slot: Slot,
     x: Float[Tensor, "#port batch pos d_model"],
     graph: Graph,
-    places: Places,
+    positions: PromptPositions,
 ) -> Vectors:
     """One vector per port of the graph, or per head where whole layers are nodes."""
     shared = slot != "q" and model.config.group > 1
     if not shared or not graph.split_heads or graph.kv_heads is not None:
-        return head_vectors(model, layer, slot, x=x, at_heads=places.at_heads)
+        return head_vectors(model, layer, slot, x=x, at_heads=positions.at_heads)
     if len(x) == 1:  # all ports read alike: project once
         return ungrouped(
-            model.config, head_vectors(model, layer, slot, x=x, at_heads=places.at_heads)
+            model.config, head_vectors(model, layer, slot, x=x, at_heads=positions.at_heads)
         )
-    return head_vectors(model, layer, slot, x=x, at_heads=places.at_heads, heads=slice(None))
+    return head_vectors(model, layer, slot, x=x, at_heads=positions.at_heads, heads=slice(None))

@@ -60,7 +60,7 @@ class Ablation:
             raise SettingError(f"ablation {self.kind!r} takes no prompts; only means do.")
         if self.position_permutation is None:
             return
-        order = tuple(int(place) for place in self.position_permutation)
+        order = tuple(int(position) for position in self.position_permutation)
         object.__setattr__(self, "position_permutation", order)
         if self.kind != "corrupted":
             raise SettingError(f"ablation {self.kind!r} takes no position_permutation.")
@@ -182,34 +182,36 @@ def means_over(
     positional: bool,
     model: Model,
 ) -> SenderOutputs:
-    """The mean of what a run has, over real positions or at each place in a prompt.
+    """The mean of what a run has, over real positions or at each position in a prompt.
 
-    Each part is [sender 1 place width]; there is one place unless `positional`.
+    Each part is [sender 1 position width]; there is one position unless `positional`.
     """
-    n_places = max(int(batch.lengths.max()) for batch in batches) if positional else 1
+    n_positions = max(int(batch.lengths.max()) for batch in batches) if positional else 1
     exact = torch.float32 if model.device.type == "mps" else torch.float64  # mps has no float64
     sums: SenderOutputs | None = None
-    counts = torch.zeros(n_places, dtype=exact, device=model.device)
+    counts = torch.zeros(n_positions, dtype=exact, device=model.device)
     for batch in batches:
         real = batch.real.to(model.device)
-        place = (real.cumsum(dim=1) - 1)[real]
+        position = (real.cumsum(dim=1) - 1)[real]
         if not positional:
-            place = torch.zeros_like(place)
-        counts += torch.bincount(place, minlength=n_places)
-        batch_sums = outputs_of(batch).mapped(partial(_summed, real, place, n_places, exact))
+            position = torch.zeros_like(position)
+        counts += torch.bincount(position, minlength=n_positions)
+        batch_sums = outputs_of(batch).mapped(partial(_summed, real, position, n_positions, exact))
         sums = batch_sums if sums is None else sums.plus(batch_sums)
     assert sums is not None  # there is a prompt
     return sums.mapped(lambda x: (x / counts[:, None]).to(model.dtype))
 
 
 def means_at_positions(means: SenderOutputs, real: Bool[Tensor, "batch pos"]) -> SenderOutputs:
-    """The means of each place, at the positions where prompts have it."""
-    # Padding takes some place's mean; nothing reads it.
-    place = (real.cumsum(dim=1) - 1).clamp(min=0)
-    return means.mapped(lambda x: x[:, 0][:, place.clamp(max=x.shape[2] - 1)])
+    """The means of each position in a prompt, where prompts have it."""
+    # Padding takes some position's mean; nothing reads it.
+    position = (real.cumsum(dim=1) - 1).clamp(min=0)
+    return means.mapped(lambda x: x[:, 0][:, position.clamp(max=x.shape[2] - 1)])
 
 
-def _summed(real: Tensor, place: Tensor, n_places: int, exact: torch.dtype, x: Tensor) -> Tensor:
-    """[sender batch pos width], summed over each place: [sender 1 place width]."""
-    sums = torch.zeros(len(x), n_places, x.shape[-1], dtype=exact, device=x.device)
-    return sums.index_add_(1, place, x[:, real].to(exact))[:, None]
+def _summed(
+    real: Tensor, position: Tensor, n_positions: int, exact: torch.dtype, x: Tensor
+) -> Tensor:
+    """[sender batch pos width], summed over each position: [sender 1 position width]."""
+    sums = torch.zeros(len(x), n_positions, x.shape[-1], dtype=exact, device=x.device)
+    return sums.index_add_(1, position, x[:, real].to(exact))[:, None]
