@@ -8,7 +8,7 @@ import transformers
 
 import edgewise as ew
 from edgewise.data import PromptPairs, random_tokens, shuffled
-from edgewise.data.prompt_checks import doubts
+from edgewise.data.prompt_checks import cautions
 from edgewise.errors import ProblemError, SettingError
 from edgewise.evaluation import faithfulness
 from language_models import LongestWord
@@ -38,7 +38,7 @@ def test_the_first_token_is_scored_where_it_tells_right_from_wrong():
     (note,) = pairs.notes
     assert "1 answer has several tokens (such as ' Paris Rome')" in note
     assert "the first token of an answer is scored" in note
-    assert doubts(pairs, ["line 1", "line 2"])[0] == note
+    assert cautions(pairs, ["line 1", "line 2"])[0] == note
     assert pairs_of([" Rome", " dog"]).notes == ()
 
 

@@ -1,10 +1,7 @@
 """Spans and swaps by characters of the text that was given, under every kind of tokenizer."""
 
-import json
-
 import pytest
 
-from edgewise.cli.main import main
 from edgewise.data import PromptPairs, swap_entities
 from edgewise.data.phrases import occurrences
 from edgewise.errors import ProblemError
@@ -106,22 +103,3 @@ def test_tokenizers_without_offsets_are_read_by_what_their_tokens_decode_to():
     tokenizer = LongestWord(["王丽", "和", "李强", " saw", "Ann"])
     assert span_of(tokenizer, "王丽和李强", "李强", bos=True) == ([3], [0, 1, 2, 3])
     assert span_of(tokenizer, "Ann saw", "saw") == ([1], [5, 4])
-
-
-def test_the_command_line_finds_them(tmp_path, capsys):
-    transformers = pytest.importorskip("transformers")
-    tokenizer = tiny("metaspace", bos=True)
-    config = transformers.GPT2Config(
-        n_layer=1, n_head=2, n_embd=8, n_positions=48, vocab_size=len(tokenizer),
-        bos_token_id=1, eos_token_id=2,
-    )  # fmt: skip
-    transformers.GPT2LMHeadModel(config).save_pretrained(tmp_path / "model")
-    tokenizer.save_pretrained(tmp_path / "model")
-    file = tmp_path / "pairs.jsonl"
-    (twin,) = swap_entities([ZH], ("王丽", "李强"))
-    spans = {"S": ["李强", 2], "place": "公园"}
-    file.write_text(json.dumps({"clean": ZH, "corrupted": twin, "spans": spans}))
-    with pytest.raises(SystemExit) as stop:
-        main(["tasks", "check", str(file), "--model", str(tmp_path / "model"), "--json"])
-    assert not stop.value.code
-    assert json.loads(capsys.readouterr().out)["usable"]

@@ -141,12 +141,12 @@ def _checked(
     quiet: bool,
 ) -> _Checked:
     """What is wrong with prompts, beside `faults`, and how the model answers them."""
-    from edgewise.data.prompt_checks import doubts, misfits
+    from edgewise.data.prompt_checks import cautions, misfits
 
     warnings: list[Fault] = []
     accuracy = answers = None
     if pairs is not None:
-        warnings += doubts(pairs, labels, None if model is None else model.tokenizer)
+        warnings += cautions(pairs, labels, None if model is None else model.tokenizer)
         if pairs.corrupted is not None and pairs.clean.equal(pairs.corrupted):
             text = "every corrupted prompt equals its clean one, so no edge can matter."
             faults.append(ew.errors.Fault(text, column="corrupted"))

@@ -12,7 +12,7 @@ from edgewise.data.tokenizers import Tokenizer
 from edgewise.errors import Fault
 
 
-def doubts(
+def cautions(
     pairs: PromptPairs, labels: Sequence[str], tokenizer: Tokenizer | None = None
 ) -> list[Fault]:
     """Warnings about pairs, in their order; `labels` says where each stands."""

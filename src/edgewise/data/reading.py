@@ -372,9 +372,11 @@ def _fields(pairs: Sequence[PromptPair], padding: Padding, width: int) -> dict[s
         return torch.tensor([r + p if padding == "right" else p + r for r, p in both])
 
     def mask(positions: Sequence[Sequence[int]]) -> Tensor:
-        sizes = [len(pair.clean) for pair in pairs]
-        both = zip(sizes, map(set, positions), strict=True)
-        return padded([[int(k in at) for k in range(n)] for n, at in both]).bool()
+        rows = [[0] * len(pair.clean) for pair in pairs]
+        for row, chosen in zip(rows, positions, strict=True):
+            for position in chosen:
+                row[position] = 1
+        return padded(rows).bool()
 
     def answers(rows: Sequence[Sequence[AnswerTokens]]) -> Tensor:
         firsts = [[answer[0] for answer in row] for row in rows]

@@ -138,7 +138,7 @@ def _entries(name: str, column: Any, n: int | None, faults: list[Fault]) -> list
         text = "answer_positions is a tensor of numbers; a [batch pos] mask must be boolean."
         faults.append(Fault(text))
         return None
-    entries = [Mask(row) if is_mask else plain(row) for row in values]
+    entries = list(map(Mask, values)) if is_mask else [plain(row) for row in values]
     if n is not None and len(entries) != n:
         faults.append(Fault(f"there are {len(entries)} {name} for {n} prompts."))
         return None
@@ -181,7 +181,8 @@ def plain(value: Any) -> Any:
     if hasattr(value, "tolist"):
         return value.tolist()
     if isinstance(value, list | tuple):
-        return [plain(v) for v in value]
+        known = all(type(v) is int for v in value)  # most are lists of token ids
+        return list(value) if known else [plain(v) for v in value]
     if isinstance(value, Mapping):
         return {str(key): plain(v) for key, v in value.items()}
     return value
