@@ -46,7 +46,7 @@ def test_certified_decisions_survive_every_deletion_there_is():
                     agree = after if vote.kept else 1 - after
                     own = pi if vote.kept else 1 - pi
                     assert agree > 0.5
-                    assert agree >= worst_vote(own, n, size, deleted) - 1e-12
+                    assert agree >= worst_vote(own, n_prompts=n, size=size, deleted=deleted) - 1e-12
                     checked += 1
     assert checked > 100
 
@@ -66,7 +66,7 @@ def test_the_bound_holds_of_any_rule_and_any_change_of_prompts(n, data):
 
     before = vote(range(n))
     after = vote(range(deleted, n + added))
-    assert after >= worst_vote(before, n, size, deleted, added) - 1e-12
+    assert after >= worst_vote(before, n_prompts=n, size=size, deleted=deleted, added=added) - 1e-12
 
 
 def test_the_bound_is_tight():
@@ -77,7 +77,8 @@ def test_the_bound_is_tight():
     wins = set(with_first) | {(1, 2), (3, 4), (1, 5)}
     left = [some for some in every if 0 not in some]
     after = sum(some in wins for some in left) / len(left)
-    assert after == pytest.approx(worst_vote(len(wins) / len(every), n, size, 1))
+    p = len(wins) / len(every)
+    assert after == pytest.approx(worst_vote(p, n_prompts=n, size=size, deleted=1))
 
 
 def test_votes_of_random_subsamples_bound_the_true_share():

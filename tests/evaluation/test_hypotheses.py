@@ -53,9 +53,9 @@ def test_independence_holds_its_rate_and_sees_what_correlation_does_not():
     rejected = powerful = 0
     for _ in range(80):
         x, y = random.normal(size=40), random.exponential(size=40)
-        rejected += hsic_test(x, y, 39, random)[1] <= 0.05
+        rejected += hsic_test(x, y, random, n_permutations=39)[1] <= 0.05
         bent = x**2 + 0.2 * random.normal(size=40)
-        powerful += hsic_test(x, bent, 39, random)[1] <= 0.05
+        powerful += hsic_test(x, bent, random, n_permutations=39)[1] <= 0.05
     assert rejected <= most_rejections(80, 0.05)
     assert powerful > 70
 
@@ -63,7 +63,7 @@ def test_independence_holds_its_rate_and_sees_what_correlation_does_not():
 def test_hsic_is_its_definition():
     random = np.random.default_rng(2)
     x, y = random.normal(size=(12, 2)), random.normal(size=12)
-    found = hsic_test(x, y, 5, random)
+    found = hsic_test(x, y, random, n_permutations=5)
     centre = np.eye(12) - 1 / 12
     kernels = []
     for values in (x, y[:, None]):
@@ -72,7 +72,7 @@ def test_hsic_is_its_definition():
         kernels.append(np.exp(-squares / (2 * width)))
     by_hand = np.trace(kernels[0] @ centre @ kernels[1] @ centre) / 11**2
     assert found[0] == pytest.approx(by_hand)
-    assert hsic_test(x, np.ones(12), 5, random) == (0.0, 1.0)
+    assert hsic_test(x, np.ones(12), random, n_permutations=5) == (0.0, 1.0)
 
 
 def test_random_circuits_are_rarely_found_sufficient():

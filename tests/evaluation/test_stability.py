@@ -213,7 +213,7 @@ def test_jaccard_interval_counts_circuits_not_pairs():
 
 
 def test_intervals_and_corrections_are_the_standard_ones():
-    low, high = proportion_interval(8, 10, 0.95, "clopper-pearson")
+    low, high = proportion_interval(8, 10, 0.95, kind="clopper-pearson")
     assert (low, high) == pytest.approx((0.4439, 0.9748), abs=1e-4)
     low, high = proportion_interval(8, 10, 0.95)
     assert (low, high) == pytest.approx((0.4902, 0.9433), abs=1e-4)

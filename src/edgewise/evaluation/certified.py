@@ -65,7 +65,7 @@ from edgewise.problem import Problem, check_is_problem
 from edgewise.tables import Column, Table, count
 
 
-def worst_vote(p: float, n_prompts: int, size: int, deleted: int, added: int = 0) -> float:
+def worst_vote(p: float, *, n_prompts: int, size: int, deleted: int, added: int = 0) -> float:
     """The theorem's lower bound for the vote after prompts were deleted and added.
 
     >>> worst_vote(0.9, n_prompts=20, size=5, deleted=1)  # 5 of 20 avoid one with chance 3/4
@@ -142,7 +142,7 @@ class Certified(SavedRecord):
 
     def _deletions(self, p: float) -> int:
         most = -1
-        while worst_vote(p, self.n_prompts, self.size, most + 1) > 0.5:
+        while self._withstands(p, most + 1):
             most += 1
         return most
 
@@ -153,7 +153,11 @@ class Certified(SavedRecord):
 
     def withstands(self, edge: Edge | str, deleted: int, added: int = 0) -> bool:
         """Whether the decision about an edge is certified for so many prompts deleted and added."""
-        return worst_vote(self.of(edge).vote, self.n_prompts, self.size, deleted, added) > 0.5
+        return self._withstands(self.of(edge).vote, deleted, added)
+
+    def _withstands(self, p: float, deleted: int, added: int = 0) -> bool:
+        sizes = {"n_prompts": self.n_prompts, "size": self.size}
+        return worst_vote(p, **sizes, deleted=deleted, added=added) > 0.5
 
     @property
     def table(self) -> tuple[Vote, ...]:

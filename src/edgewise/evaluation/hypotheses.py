@@ -231,7 +231,7 @@ def _independence(losses: CircuitLosses, n_permutations: int) -> HypothesisTest:
         rest = _outputs(losses.problem, losses.circuit.complement())
         what = "output"
     random = np.random.default_rng([losses.seed, 0])
-    hsic, p_value = hsic_test(model, rest, n_permutations, random)
+    hsic, p_value = hsic_test(model, rest, random, n_permutations=n_permutations)
     note = ""
     if _kernel(model) is None:
         note = f"The model's {what} is the same on every prompt: nothing can depend on it."
@@ -262,7 +262,7 @@ def _outputs(problem: Problem, circuit: Circuit) -> Values:
 
 
 def hsic_test(
-    first: Values, second: Values, n_permutations: int, random: np.random.Generator
+    first: Values, second: Values, random: np.random.Generator, *, n_permutations: int
 ) -> tuple[float, float]:
     """HSIC of rows of `first` [n, ...] and of `second` [n, ...], and its p-value by permutation.
 

@@ -152,7 +152,7 @@ class Stability(SavedRecord):
         index = self.circuit.graph.index(edge)
         parsed = Edge.parse(edge) if isinstance(edge, str) else edge
         n_with = int(self._counts[index])
-        low, high = proportion_interval(n_with, self.n, self.level, self.interval)
+        low, high = proportion_interval(n_with, self.n, self.level, kind=self.interval)
         kind = "absent"
         if n_with:
             kind = "core" if low >= self.core_at else "contingent"
@@ -323,11 +323,11 @@ def stability(
 
 def _check_core_can_be(n: int, core: float, level: float, interval: Interval) -> None:
     """Refuse so few replicates that an edge in all of them would not be core."""
-    low, _ = proportion_interval(n, n, level, interval)
+    low, _ = proportion_interval(n, n, level, kind=interval)
     if low >= core:
         return
     enough = n
-    while enough < 100_000 and proportion_interval(enough, enough, level, interval)[0] < core:
+    while enough < 100_000 and proportion_interval(enough, enough, level, kind=interval)[0] < core:
         enough = math.ceil(1.1 * enough)
     raise SettingError(
         f"with n={n} replicates even an edge that all of them have is only shown to have an "
@@ -337,7 +337,7 @@ def _check_core_can_be(n: int, core: float, level: float, interval: Interval) ->
 
 @cache
 def proportion_interval(
-    count: int, n: int, level: float, kind: Interval = "wilson"
+    count: int, n: int, level: float, *, kind: Interval = "wilson"
 ) -> tuple[float, float]:
     """Where the probability behind `count` of `n` lies, two-sided.
 
