@@ -228,7 +228,9 @@ def discover(
             taken_over = len(kept.records)
             result = run_method(chosen, problem, resolved, on_progress=on_progress, journal=kept)
     given = {name: getattr(resolved, name) for name in settings}
-    return finished_run(problem, work, given, resolved, result, clock, taken_over=taken_over)
+    return finished_run(
+        problem, result, clock, work=work, given=given, settings=resolved, taken_over=taken_over
+    )
 
 
 class Clock:
@@ -251,12 +253,12 @@ class Clock:
 
 def finished_run(
     problem: Problem,
-    work: Identity,
-    given: dict[str, Any],
-    settings: Any,
     result: MethodResult,
     clock: Clock,
     *,
+    work: Identity,
+    given: dict[str, Any],
+    settings: Any,
     taken_over: int = 0,
 ) -> Run:
     """The run of a result, with its circuit's faithfulness. Stops the clock.

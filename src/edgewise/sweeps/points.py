@@ -251,8 +251,9 @@ class Computer:
         problem = task.problem.with_()  # the activations that it keeps are gone with it
         if len(planned) > 1:
             settings = [item.point.settings for item in planned]
+            method = method_of(first.method)
             runs = runs_together(
-                problem, method_of(first.method), settings, first.given, on_progress=on_progress
+                problem, method, settings, given=first.given, on_progress=on_progress
             )
         else:
             given = {name: getattr(first.settings, name) for name in first.given}

@@ -55,7 +55,7 @@ def sweep(
         together = [resolved[place] for place in group]
         if any(map(chosen.shares_work, varied)):
             together_runs = runs_together(
-                problem, chosen, together, list(settings), on_progress=on_progress
+                problem, chosen, together, given=list(settings), on_progress=on_progress
             )
         else:
             label = ", ".join(f"{name} {getattr(together[0], name)}" for name in varied)
@@ -70,8 +70,8 @@ def runs_together(
     problem: Problem,
     method: Method,
     settings: Sequence[Any],
-    given: Sequence[str],
     *,
+    given: Sequence[str],
     on_progress: OnProgress = ignore_progress,
 ) -> list[Run]:
     """A run for each of these settings, which differ only in what `shares_work`; work done once.
@@ -86,11 +86,11 @@ def runs_together(
     return [
         finished_run(
             problem,
-            {**about, **method.with_settings(own)},
-            {name: getattr(own, name) for name in given},
-            own,
             result,
             clock,
+            work={**about, **method.with_settings(own)},
+            given={name: getattr(own, name) for name in given},
+            settings=own,
         )
         for own, result in zip(settings, results, strict=True)
     ]
@@ -139,7 +139,7 @@ def discover_each(
     folders: dict[str, Path] = {}
     if out is not None:
         folders = run_folders(problems, Path(out))
-        finished = finished_runs(problems, folders, chosen, resolved)
+        finished = _finished_runs(problems, folders, chosen, resolved)
     runs = {}
     for place, (name, problem) in enumerate(problems.items(), start=1):
         if name in finished:
@@ -172,7 +172,7 @@ def _folder_name(name: str) -> str:
     return f"{plain[:30]}-{sha256(name.encode()).hexdigest()[:12]}".strip("-")
 
 
-def finished_runs(
+def _finished_runs(
     problems: Mapping[str, Problem],
     folders: Mapping[str, Path],
     method: Method,

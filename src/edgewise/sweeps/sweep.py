@@ -63,9 +63,9 @@ class Sweep:
         return cls(Path(folder), tuple(rows), tuple(row["key"] for row in rows))
 
 
-def named_task(task: str, model: str | None = None, **asked: Any) -> Task:
+def named_task(task: str, model: str | None = None, **options: Any) -> Task:
     """A task by name, as `load_task` gives it; models that follow each other are loaded once."""
-    return load_task(task, _model(model or default_model(task_spec(task))), **asked)
+    return load_task(task, _model(model or default_model(task_spec(task))), **options)
 
 
 @lru_cache(maxsize=1)
@@ -115,17 +115,10 @@ def sweep_grid(
     points = grid(over, methods)
     with SweepFolder(Path(out)) as folder:
         planned = plan(points, load, on_progress)
-        again = ("failed",) if retry_failed else ()
-        waiting = [p for p in planned if folder.status(p.key) in (None, *again)]
-        jobs = jobs_of(waiting, apart=apart)
-        done = len(planned) - len(waiting)
-        changed = _changed_since(waiting, folder.rows)
-        if changed:
-            warnings.warn(
-                f"{out}: of {changed} points, the folder has others whose weights, prompts or "
-                "functions were different, or an older Edgewise's; they stay beside the new ones.",
-                stacklevel=2,
-            )
+        to_do = (None, "failed") if retry_failed else (None,)
+        waiting = [item for item in planned if folder.status(item.key) in to_do]
+        jobs, done = jobs_of(waiting, apart=apart), len(planned) - len(waiting)
+        _warn_of_changes(waiting, folder)
         try:
             with closing(_computed(jobs, load, folder, workers, done, on_progress)) as computed:
                 for results in computed:
@@ -140,13 +133,18 @@ def sweep_grid(
     return Sweep(Path(out), rows, tuple(item.key for item in planned))
 
 
-def _changed_since(waiting: Sequence[Planned], rows: Sequence[Row]) -> int:
-    """How many points to compute were asked for before in the same words, but are other work."""
-    names = sorted(
-        {name for item in waiting for name in item.row if "sha256" not in name} - {"key"}
-    )
-    before = {tuple(row.get(name) for name in names) for row in rows if row["status"] == "done"}
-    return sum(tuple(item.row.get(name) for name in names) in before for item in waiting)
+def _warn_of_changes(waiting: Sequence[Planned], folder: SweepFolder) -> None:
+    """Tell of points that were computed before in the same words, but are other work now."""
+    columns = {name for item in waiting for name in item.row}
+    names = sorted(name for name in columns - {"key"} if "sha256" not in name)
+    before = {tuple(map(row.get, names)) for row in folder.rows if row["status"] == "done"}
+    changed = sum(tuple(map(item.row.get, names)) in before for item in waiting)
+    if changed:
+        warnings.warn(
+            f"{folder.path}: of {changed} points, the folder has others whose weights, prompts or "
+            "functions were different, or an older Edgewise's; they stay beside the new ones.",
+            stacklevel=3,
+        )
 
 
 def _check(over: Mapping[str, Any], workers: int | None) -> None:

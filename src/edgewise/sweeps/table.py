@@ -31,7 +31,7 @@ SETTING = "setting_"  # before the name of a method's setting
 
 
 @dataclass(frozen=True)
-class Column:
+class SweepColumn:
     """A column: `unit` is "" for names and pure numbers."""
 
     name: str
@@ -39,8 +39,8 @@ class Column:
     unit: str = ""
 
 
-def _columns(kind: type, names: str, unit: str = "") -> tuple[Column, ...]:
-    return tuple(Column(name, kind, unit) for name in names.split())
+def _columns(kind: type, names: str, unit: str = "") -> tuple[SweepColumn, ...]:
+    return tuple(SweepColumn(name, kind, unit) for name in names.split())
 
 
 _METRIC = "(see metric_unit)"
@@ -214,7 +214,7 @@ def _cell(value: Any) -> Any:
     return value if isinstance(value, str | int | type(None)) else str(value)
 
 
-def table_columns(rows: Sequence[Row]) -> list[Column]:
+def table_columns(rows: Sequence[Row]) -> list[SweepColumn]:
     """The columns of a table of these rows: ours, what was asked, the settings of their methods."""
     present = dict.fromkeys(name for row in rows for name in row)
     others = sorted(name for name in present if name not in RESERVED)
@@ -224,7 +224,8 @@ def table_columns(rows: Sequence[Row]) -> list[Column]:
     names = [*head[:-1], *options, head[-1], *settings, *(c.name for c in (*_FOUND, *_COST))]
     kinds = _setting_kinds()
     return [
-        _BY_NAME.get(name) or Column(name, kinds.get(name) or _kind([r.get(name) for r in rows]))
+        _BY_NAME.get(name)
+        or SweepColumn(name, kinds.get(name) or _kind([r.get(name) for r in rows]))
         for name in names
     ]
 
@@ -283,12 +284,12 @@ def write_tables(rows: Sequence[Row], folder: Path) -> list[Path]:
     return written
 
 
-def _as(column: Column, value: Any) -> Any:
+def _as(column: SweepColumn, value: Any) -> Any:
     """The value in the type of its column, so that every reader sees one type."""
     return value if value is None else column.kind(value)
 
 
-def _parquet(rows: Sequence[Row], columns: Sequence[Column]) -> bytes:
+def _parquet(rows: Sequence[Row], columns: Sequence[SweepColumn]) -> bytes:
     import pyarrow
     from pyarrow import parquet
 
