@@ -55,6 +55,13 @@ def setting(help_text: str, *, check: Check | None = None, **options: Any) -> An
     return field(metadata={"help": help_text, "check": check}, **options)
 
 
+def _not_nan(name: str, value: Any) -> float:
+    converted = number(value)
+    if math.isnan(converted):
+        raise SettingError(f"{name} is {value!r}; it must be a number.")
+    return converted
+
+
 def _rate(name: str, value: Any) -> float:
     return positive(name, value, "per step")
 
@@ -82,7 +89,7 @@ class Settings:
         kind: Any = type(self)
         hints = _hints(kind)
         for known in fields(self):
-            value, hint, check = getattr(self, known.name), hints[known.name], known.metadata
+            value, hint = getattr(self, known.name), hints[known.name]
             if value is None and type(None) in get_args(hint):
                 continue
             if get_origin(hint) is Literal:
@@ -90,7 +97,7 @@ class Settings:
             elif hint is bool:
                 check_flag(known.name, value)
             else:
-                object.__setattr__(self, known.name, check["check"](known.name, value))
+                object.__setattr__(self, known.name, known.metadata["check"](known.name, value))
 
 
 # --- selection of edges from scores
@@ -107,9 +114,7 @@ class SelectionSettings(Settings):
         default=None,
     )
     above: float | None = setting(
-        "Keep edges that score at least this.",
-        check=lambda name, value: _not_nan(name, value),
-        default=None,
+        "Keep edges that score at least this.", check=_not_nan, default=None
     )
     nodes: int | None = setting(
         "Keep this many heads and MLPs, by the sum of the scores of the edges out of them, and "
@@ -149,13 +154,6 @@ class SelectionSettings(Settings):
             n = round(self.share * scores.graph.n_edges)
         choose = scores.greedy if self.select == "greedy" else scores.top
         return choose(n, absolute=absolute)
-
-
-def _not_nan(name: str, value: Any) -> float:
-    converted = number(value)
-    if math.isnan(converted):
-        raise SettingError(f"{name} is {value!r}; it must be a number.")
-    return converted
 
 
 @dataclass(frozen=True, kw_only=True)
