@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from edgewise.circuit import Circuit
 from edgewise.data import PromptPairs
 from edgewise.errors import SettingError
-from edgewise.evaluation import Confusion, Spread, faithfulness, pessimistic_auc, recovery
+from edgewise.evaluation import Confusion, Recovery, Spread, faithfulness, pessimistic_auc, recovery
 from edgewise.graph import Graph
 from edgewise.model import load_model
 from edgewise.problem import Problem
@@ -87,6 +87,8 @@ def test_counts_by_hand():
     # Published: input, m0, a1.h0, logits. Found: input, m0, m1, a0.h0, logits. Of 8 nodes.
     assert result.nodes == Confusion(3, 2, n_true=4, n_false=4)
     assert result.points[0].n_edges == 5
+    assert result.sentences() == ("It finds 2 of the 4 known edges, and 3 others.",)
+    assert Recovery.from_json(result.to_json()) == result
     assert result.edge_auc == pytest.approx((1 - 3 / 42) * 0.5)
     assert result.node_auc == pytest.approx((1 - 2 / 4) * 0.75)
 

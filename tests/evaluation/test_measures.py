@@ -25,6 +25,7 @@ from edgewise.evaluation import (
 from edgewise.evaluation.curves import area
 from edgewise.graph import Graph
 from edgewise.model import reset_network
+from edgewise.tables import Result
 from edgewise.tasks import published_circuit
 from models import SHAPES, random_circuit, random_model, random_pairs
 
@@ -434,6 +435,7 @@ def test_one_call_judges_a_circuit():
     assert [band.kind for band in found.random] == ["uniform", "connected"]
     document = found.to_json()
     assert (document["n_prompts"], document["split"], document["seed"]) == (6, "discovery", 0)
+    assert isinstance(found, Result)
     again = ew.Evaluation.from_json(json.loads(json.dumps(document)))
     assert again.to_json() == document
     assert again.tables() == found.tables()

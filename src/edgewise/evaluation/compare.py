@@ -33,18 +33,12 @@ from edgewise.work.identity import hashed, of_problem
 class HasRecord(Protocol):
     """What a run knows beside its circuit."""
 
-    @property
-    def circuit(self) -> Circuit: ...
-    @property
-    def scores(self) -> EdgeScores: ...
-    @property
-    def title(self) -> str: ...
-    @property
-    def settings(self) -> Mapping[str, Any]: ...
-    @property
-    def measurements(self) -> Mapping[str, Any]: ...
-    @property
-    def problem(self) -> Any: ...
+    circuit: Circuit
+    scores: EdgeScores
+    title: str
+    settings: Mapping[str, Any]
+    measurements: Mapping[str, Any]
+    problem: Any
 
 
 Problems = Mapping[str, Problem | None] | Sequence[Problem | None] | Problem

@@ -27,7 +27,7 @@ from edgewise.evaluation.records import Record
 from edgewise.graph import Node, Sender
 from edgewise.methods import OnProgress, Progress, ignore_progress
 from edgewise.problem import Problem, problem_and_circuit
-from edgewise.tables import Column, Table, cell_text, count, facts, number, percent, plain
+from edgewise.tables import Column, Table, cell_text, count, facts, measured, number, percent, plain
 
 _SHOWN = 10  # knock-outs in the table: the worst ones
 How = Literal["random", "greedy", "group"]
@@ -74,7 +74,7 @@ class Completeness(Record):
         alone = f"The rest of the model, without the circuit's edges, {rest.share_in_words}."
         if worst is None:
             return (alone,)
-        size = f"{number(worst.incompleteness)} {rest.unit}"
+        size = measured(worst.incompleteness, rest.unit)
         if rest.normalized is not None:
             size = f"{percent(worst.incompleteness / abs(rest.full - rest.empty))} of the effect"
         tried = f"{count(len(self.knock_outs), 'set')} tried, seed {self.seed}"

@@ -11,7 +11,19 @@ from edgewise.circuit import Found
 from edgewise.documents import Count, Finite
 from edgewise.evaluation.records import Record
 from edgewise.problem import Problem, problem_and_circuit
-from edgewise.tables import Cell, Chart, Column, Mark, Series, Table, count, facts, number, percent
+from edgewise.tables import (
+    Cell,
+    Chart,
+    Column,
+    Mark,
+    Series,
+    Table,
+    count,
+    facts,
+    measured,
+    number,
+    percent,
+)
 
 _NOISE = 1e-6  # a share of a difference below float noise is a share of noise
 
@@ -92,7 +104,7 @@ class Faithfulness(Record):
         if self.normalized is not None:
             return f"keeps {percent(self.normalized)} of the effect"
         both = f"the full model and the empty circuit {number(self.full)}"
-        return f"has {self.metric} {number(self.circuit)} {self.unit} ({both})"
+        return f"has {self.metric} {measured(self.circuit, self.unit)} ({both})"
 
     def sentences(self) -> tuple[str, ...]:
         """What is kept, and where that says little."""
