@@ -227,7 +227,7 @@ class PairReader:
             answers=self._answers("answers", row, prompt),
             wrong=self._answers("wrong", row, prompt),
             answer_at=answer_at,
-            spans=self._spans(row, prompt) if clean else None,
+            spans=self._spans(row, clean),
         )
 
     def _answers(self, column: str, row: Row, prompt: Prompt) -> list[AnswerTokens] | None:
@@ -269,17 +269,21 @@ class PairReader:
             raise RowFault(f"it has no {noun}{of}{'; every prompt must have one' if of else ''}.")
         return sorted(set(positions))
 
-    def _spans(self, row: Row, prompt: Prompt) -> dict[str, list[int]] | None:
-        if self._layout.spans:
+    def _spans(self, row: Row, prompt: Prompt | None) -> dict[str, list[int]] | None:
+        if self._layout.spans and prompt is not None:
             return self._shared_spans(prompt)
         if "spans" not in row.values:
             return None
         value = row.values["spans"]
-        named = value.items() if isinstance(value, Mapping) else ()
         # Arrow has None for a name that only other rows have.
-        spans = {name: self._span(name, v, prompt) for name, v in named if v is not None}
-        if not spans:
+        named = (
+            {k: v for k, v in value.items() if v is not None} if isinstance(value, Mapping) else {}
+        )
+        if not named:
             self._tell(f"'spans' must map names to positions, not {value!r:.60}.", "spans")
+        if prompt is None:
+            return None
+        spans = {name: self._span(name, entry, prompt) for name, entry in named.items()}
         claimed = Counter(position for positions in spans.values() for position in positions)
         for position in sorted(position for position, n in claimed.items() if n > 1):
             both = " and ".join(repr(name) for name, at in spans.items() if position in at)
