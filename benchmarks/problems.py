@@ -153,7 +153,7 @@ class Watch:
         """Run ACDC under this watch."""
         method = METHODS["acdc"]
         try:
-            method.load()(problem, method.resolve(settings), self._note, self)
+            method.load()(problem, method.resolve(settings), on_progress=self._note, journal=self)
             self.finished = True
         except TimeUp:
             pass

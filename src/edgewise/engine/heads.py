@@ -146,7 +146,7 @@ class PortInputs:
 
 
 class AttentionStack:
-    """Nodes of a layer that are live at the same positions, and the same of whose ports read more.
+    """Nodes of a layer, active at the same positions, and the same of whose ports read more.
 
     When only values change, the attention pattern does not, and the change is the pattern times the
     values' change.
