@@ -7,7 +7,7 @@ import pytest
 
 import edgewise as ew
 from edgewise.evaluation import completeness, minimality, random_band
-from edgewise.tasks.roles import node_groups
+from edgewise.tasks import node_groups
 
 
 @pytest.fixture(scope="module")

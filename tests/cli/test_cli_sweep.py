@@ -35,7 +35,7 @@ def test_a_grid_of_everything(capsys, tmp_path):
     assert listed["counts"] == {"done": 20}
     out = ok(capsys, *command, "--out", tmp_path / "x")
     assert "20 points, 0 failed." in out
-    assert "Judged on discovery prompts; n is how many." in out
+    assert "20 circuits of acdc, eap-ig, random, evaluated on discovery prompts." in out
     assert str(tmp_path / "x" / "points.parquet") in out
 
 
@@ -170,13 +170,13 @@ def test_ctrl_c_ends_cleanly(straight, tmp_path, workers):
     text, err = process.communicate(timeout=60)
     assert (process.returncode, text) == (130, ""), err
     said = re.fullmatch(
-        r"edgewise: stopped\. (\d+) points are finished in x; the same command goes on\.",
+        r"edgewise: stopped\. (\d+) points? finished in x; the same command goes on\.",
         err.splitlines()[-1],
     )
     assert said, err
     assert "Traceback" not in err
     rows = (tmp_path / "x" / "points.jsonl").read_text().splitlines()
-    assert 2 <= len(rows) == int(said[1]) < N
+    assert 1 <= len(rows) == int(said[1]) < N
 
 
 def test_a_process_that_dies_fails_its_points_only(tmp_path):

@@ -30,8 +30,13 @@ from edgewise.cli.values import parse_values
 from edgewise.documents import check_output_file, check_output_place
 from edgewise.errors import SettingError, unknown_name
 from edgewise.methods import method_of
+from edgewise.tables import Column, Table, count
 
-_SHOWN = 60  # rows of a table for reading
+# Columns of a list of points, beside settings.
+_ASKED = {
+    *("status", "task", "method", "model", "metric", "ablation", "corruption", "template"),
+    *("seed", "n", "data"),
+}
 
 
 def sweep(
@@ -150,9 +155,14 @@ def _list_points(points: _Points, out: Path | None, *, json: bool) -> None:
     if json:
         console.as_json({"n_points": len(rows), "counts": dict(counts), "points": rows})
         return
-    _table("Points", ["status", *_varying(points, rows)], rows)
+    varying = [name for name in rows[0] if len({row.get(name) for row in rows}) > 1]
+    names = dict.fromkeys(["status", "task", "method", *varying])
+    shown = [n for n in names if n in _ASKED or n.startswith(ew.sweeps.SETTING)]
+    heads = tuple(Column(n.removeprefix(ew.sweeps.SETTING).replace("_", " ")) for n in shown)
+    cells = tuple(tuple(row.get(name) for name in shown) for row in rows)
+    console.show_table(Table("Points", heads, cells))
     summary = ", ".join(f"{n} {status}" for status, n in counts.items())
-    console.OUT.print(f"{_count(len(rows))}: {summary}.")
+    console.OUT.print(f"{count(len(rows), 'point')}: {summary}.")
 
 
 def _run(points: _Points, out: Path, report: Path | None, *, json: bool, **how: Any) -> int:
@@ -160,7 +170,7 @@ def _run(points: _Points, out: Path, report: Path | None, *, json: bool, **how: 
 
     def kept() -> str:
         n = len(ew.sweeps.folder.read_rows(out)) if ew.sweeps.folder.is_sweep(out) else 0
-        return f"stopped. {_count(n)} are finished in {out}; the same command goes on."
+        return f"stopped. {count(n, 'point')} finished in {out}; the same command goes on."
 
     with (
         console.stoppable(kept),
@@ -173,89 +183,18 @@ def _run(points: _Points, out: Path, report: Path | None, *, json: bool, **how: 
     failed = [row for row in rows if row["status"] == "failed"]
     files = [str(out / name) for name in ("points.jsonl", "points.parquet")]
     written = files if find_spec("pyarrow") is not None else files[:1]
+    own = replace(result, rows=tuple(rows))
     if report is not None:
-        ew.report(replace(result, rows=tuple(rows)), report)
+        ew.report(own, report)
     if json:
         counts = {"n_points": len(rows), "n_failed": len(failed), "n_in_folder": len(result.rows)}
         console.as_json({**counts, "out": str(out), "files": written, "points": rows})
     else:
-        _print(points, result, rows, written)
-        console.wrote(report)
+        console.show(own)
+        others = len(result.rows) - len(rows)
+        if others:
+            console.OUT.print(f"The folder has {count(others, 'point')} beside.")
+        console.wrote(*written, report)
+        if len(written) == 1:
+            console.OUT.print("For Parquet: pip install 'edgewise[data]'.")
     return len(failed)
-
-
-def _print(
-    points: _Points, result: ew.Sweep, rows: Sequence[dict[str, Any]], written: Sequence[str]
-) -> None:
-
-    done = [row for row in rows if row["status"] == "done"]
-    failed = [row for row in rows if row["status"] == "failed"]
-    if done:
-        _table("Circuits", _varying(points, done), done, _results(done))
-        splits = sorted({row["evaluation_split"] for row in done})
-        console.OUT.print(
-            f"Judged on {' or '.join(splits)} prompts; n is how many. Published and truth: recall "
-            "and precision of the edges kept."
-        )
-    for error, n in Counter(row["error"] for row in failed).items():
-        console.OUT.print(f"{_count(n)} failed: {error}")
-    others = len(result.rows) - len(rows)
-    beside = f" The folder has {_count(others)} beside." if others else ""
-    console.OUT.print(f"{_count(len(rows))}, {len(failed)} failed.{beside}")
-    console.wrote(*written)
-    if len(written) == 1:
-        console.OUT.print("For Parquet: pip install 'edgewise[data]'.")
-
-
-def _varying(points: _Points, rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The columns that say which point a row is: the task, the method, what has several values."""
-    settings = dict.fromkeys(name for given in points.methods.values() for name in given)
-    names = ["task", *points.over, "method", *(f"{ew.sweeps.SETTING}{name}" for name in settings)]
-    always = ("task", "method")
-    return [
-        name
-        for name in dict.fromkeys(names)
-        if name in always or len({row.get(name) for row in rows}) > 1
-    ]
-
-
-def _results(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
-    """The columns that say what came of each row."""
-    columns = {
-        "kept": [str(row["n_edges"]) for row in rows],
-        "value": [console.number(row["evaluation_metric"], 3) for row in rows],
-        "faithful": [console.number(row["evaluation_faithfulness"], 3) for row in rows],
-    }
-    for known in ("published", "truth"):
-        found = [(row.get(f"{known}_edge_tpr"), row.get(f"{known}_edge_precision")) for row in rows]
-        if any(tpr is not None for tpr, _ in found):
-            pairs = ["/".join(console.number(rate, 2) for rate in pair) for pair in found]
-            columns[known] = pairs
-    return columns | {"n": [str(row["evaluation_n"]) for row in rows]}
-
-
-def _table(
-    title: str,
-    names: Sequence[str],
-    rows: Sequence[Mapping[str, Any]],
-    results: Mapping[str, Sequence[str]] | None = None,
-) -> None:
-    more = results or {}
-    heads = [*(name.removeprefix(ew.sweeps.SETTING).replace("_", " ") for name in names), *more]
-    cells = [
-        [*(_cell(row.get(name)) for name in names), *(column[i] for column in more.values())]
-        for i, row in enumerate(rows[:_SHOWN])
-    ]
-    console.table(title, heads, cells)
-    if len(rows) > _SHOWN:
-        console.OUT.print(f"… and {len(rows) - _SHOWN} more")
-
-
-def _cell(value: Any) -> str:
-    if value is None or isinstance(value, float):
-        return console.number(value)
-    return str(value)
-
-
-def _count(n: int) -> str:
-    return "1 point" if n == 1 else f"{n:,} points"

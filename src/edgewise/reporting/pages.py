@@ -12,12 +12,10 @@ from edgewise.reporting.comparison import comparison_page
 from edgewise.reporting.groups import Given, checked
 from edgewise.reporting.page import page
 from edgewise.reporting.result_page import result_page
-from edgewise.reporting.sweep_page import sweep_page
 from edgewise.run import Run
-from edgewise.sweeps import Sweep
 from edgewise.tables import Result
 
-_Other = Comparison | Sweep | Result
+_Other = Comparison | Result
 
 
 def report(
@@ -58,7 +56,5 @@ def _other_page(found: _Other) -> str:
     match found:
         case Comparison():
             return comparison_page(found)
-        case Sweep():
-            return sweep_page(found)
         case _:
             return result_page(found)

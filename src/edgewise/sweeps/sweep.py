@@ -15,9 +15,11 @@ from edgewise.circuit import Circuit
 from edgewise.errors import OutputError, SettingError, quoted, unknown_name
 from edgewise.methods import OnProgress, Progress, ignore_progress
 from edgewise.model import Model, load_model
+from edgewise.sweeps import overview
 from edgewise.sweeps.folder import PointResult, SweepFolder, read_rows
 from edgewise.sweeps.points import Computer, Job, Load, Planned, failure, grid, jobs_of, plan
 from edgewise.sweeps.table import RESERVED, SETTING, Row, in_order
+from edgewise.tables import Chart, Table, count
 from edgewise.tasks import Task, default_model, load_task, task_spec
 from edgewise.work.executors import in_processes, processes_that_fit
 from edgewise.work.grid import Pace, duration
@@ -49,6 +51,22 @@ class Sweep:
     def failed(self) -> tuple[Row, ...]:
         """The rows of points that failed; their `error` says why."""
         return tuple(row for row in self.rows if row["status"] == "failed")
+
+    @property
+    def title(self) -> str:
+        return f"A sweep of {count(len(self.rows), 'point')}"
+
+    def sentences(self) -> tuple[str, ...]:
+        """How many points there are, on what they were evaluated, and why some failed."""
+        return overview.sentences(self.rows)
+
+    def tables(self) -> tuple[Table, ...]:
+        """The circuits that were found."""
+        return (overview.circuits_table(self.done),) if self.done else ()
+
+    def charts(self) -> tuple[Chart, ...]:
+        """The effect that circuits of each size keep, a chart for each task."""
+        return overview.faithfulness_charts(self.done)
 
     def circuit(self, row: Row) -> Circuit:
         """The circuit of a row. Raises `FormatError`, or `SettingError` if the point failed."""
