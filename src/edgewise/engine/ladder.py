@@ -18,8 +18,9 @@ from typing import Any
 
 from edgewise.engine.removals import Removals
 from edgewise.engine.speculation import Loss, ReceiverStep, Rung, SpeculativeBatch, Turn
-from edgewise.errors import VerificationFailed
+from edgewise.errors import SettingError, VerificationFailed
 from edgewise.graph import Edge
+from edgewise.metrics import METRICS
 from edgewise.problem import Problem
 
 _WIDE = 0.05  # of the threshold: on a loss that is bounded no better, estimates settle little
@@ -92,7 +93,8 @@ class Ladder:
     """Evaluates removals on the lowest rung, and again further up where a decision needs it.
 
     With `estimates` the lowest rung is the first, else the second. With `verify` the plain
-    evaluator takes every decision too, and one that differs is an error.
+    evaluator takes every decision too, and one that differs is an error. Raises `SettingError`
+    where there are no estimates.
     """
 
     def __init__(
@@ -103,6 +105,12 @@ class Ladder:
         estimates: bool = False,
         verify: bool = False,
     ) -> None:
+        own_kl = problem.metric is METRICS["kl"] and problem.target is None
+        if estimates and (not own_kl or problem.model.config.logit_cap):
+            raise SettingError(
+                "precision 'reduced' estimates the kl from the problem's own model, without a cap "
+                "on logits, and nothing else. Use precision 'full'."
+            )
         self.removals = Removals(problem)
         self._problem, self._threshold = problem, threshold
         self._estimates, self._verify = estimates, verify

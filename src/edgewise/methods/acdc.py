@@ -31,7 +31,6 @@ from edgewise.methods.run_journal import NO_JOURNAL, RunJournal
 from edgewise.methods.settings import ACDCSettings
 from edgewise.methods.steps import is_read, receiver_steps
 from edgewise.methods.trace import Rule, Trace
-from edgewise.metrics import METRICS
 from edgewise.problem import Problem
 from edgewise.progress import OnProgress, ignore_progress
 
@@ -86,11 +85,8 @@ def acdc_in_steps(
     journal: RunJournal = NO_JOURNAL,
     known: Sequence[Decision] | None = None,
 ) -> MethodResult:
-    """ACDC in an order of receivers and edges of its own or another.
-
-    `known` are its first decisions, by default those of the journal.
-    """
-    check_settings(problem, settings)
+    """ACDC in any order of steps; `known` are its first decisions, by default the journal's."""
+    check_prune(problem, settings)
     graph, rule = problem.graph, Threshold(settings.threshold, settings.absolute)
     known = journal.decisions(graph) if known is None else known
     trace = Trace(graph, rule, known=known, journal=journal, on_progress=on_progress)
@@ -112,17 +108,11 @@ def acdc_in_steps(
     )
 
 
-def check_settings(problem: Problem, settings: ACDCSettings) -> None:
-    """Raise `SettingError` for settings that the problem does not go with."""
+def check_prune(problem: Problem, settings: ACDCSettings) -> None:
+    """Raise `SettingError` if pruning would change what the circuit answers."""
     if settings.prune and problem.ablation.kind != "corrupted":
         raise SettingError(
             "prune drops nodes that no input reaches. With a "
             f"{problem.ablation.kind!r} ablation such nodes still compute something from "
             "constant biases, so pruning would change the circuit's answers. Leave prune off."
-        )
-    own_kl = problem.metric is METRICS["kl"] and problem.target is None
-    if settings.precision == "reduced" and not (own_kl and not problem.model.config.logit_cap):
-        raise SettingError(
-            "precision 'reduced' estimates the kl from the problem's own model, without a cap on "
-            "logits, and nothing else. Use precision 'full'."
         )

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from edgewise.circuit import Circuit
 from edgewise.engine import memory_bytes
 from edgewise.errors import MetricError
-from edgewise.methods.acdc import acdc_in_steps, check_settings
+from edgewise.methods.acdc import acdc_in_steps, check_prune
 from edgewise.methods.eap import eap_ig
 from edgewise.methods.method_result import MethodResult
 from edgewise.methods.settings import ACDCSettings, EAPIGSettings
@@ -89,7 +89,7 @@ def forecast(
 
     Raises `SettingError`, `MetricError`.
     """
-    check_settings(problem, settings)
+    check_prune(problem, settings)
     expected = _expected(problem, settings)
     graph = problem.graph
     n_tests, circuit = expected or (graph.n_edges, Circuit.full(graph))

@@ -21,7 +21,7 @@ from dataclasses import replace
 from edgewise.circuit import Circuit, EdgeScores
 from edgewise.engine import EdgeTest, ReceiverStep, SpeculativeBatch, SpeculativeEngine, Threshold
 from edgewise.methods import METHODS
-from edgewise.methods.acdc import acdc_in_steps, check_settings, decide_edges
+from edgewise.methods.acdc import acdc_in_steps, check_prune, decide_edges
 from edgewise.methods.execution import run_method
 from edgewise.methods.method_result import MethodResult
 from edgewise.methods.run_journal import NO_JOURNAL, RunJournal
@@ -77,7 +77,7 @@ def acdc_bisect(
     on_progress: OnProgress = ignore_progress,
 ) -> MethodResult:
     """ACDC that removes groups of edges."""
-    check_settings(problem, settings)
+    check_prune(problem, settings)
     graph, rule = problem.graph, Threshold(settings.threshold, settings.absolute)
     engine, trace = _BisectingEngine(problem, rule), Trace(graph, rule, on_progress=on_progress)
     steps = receiver_steps(graph, settings.head_order)
