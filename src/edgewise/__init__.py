@@ -29,8 +29,9 @@ _NAMES = {
         "pessimistic_auc recovery score_recovery stability"
     ),
     "graph": "Edge Graph Node Port",
+    "methods": "list_methods",
     "metrics": "AnswerRows Metric",
-    "model": "Model ModelConfig load_model process reset_network",
+    "model": "Model ModelConfig list_models load_model process reset_network",
     "patching": "Ablation",
     "problem": "Problem run_circuit",
     "recipes": "Leaderboard leaderboard",
@@ -38,7 +39,7 @@ _NAMES = {
     "run": "Run discover",
     "sweeps": "Sweep discover_each sweep_grid",
     "sweeps.runs": "sweep",
-    "tasks": "Task load_task load_variants structural_truth",
+    "tasks": "Task list_tasks load_task load_variants structural_truth",
 }
 _HOME = {name: room for room, names in _NAMES.items() for name in names.split()}
 _HOME |= {method.function_name: "functions" for method in _METHODS.values()}

@@ -42,11 +42,13 @@ from edgewise.graph import Edge as Edge
 from edgewise.graph import Graph as Graph
 from edgewise.graph import Node as Node
 from edgewise.graph import Port as Port
+from edgewise.methods import list_methods as list_methods
 from edgewise.methods.settings import ACDCSettings as ACDCSettings
 from edgewise.metrics import AnswerRows as AnswerRows
 from edgewise.metrics import Metric as Metric
 from edgewise.model import Model as Model
 from edgewise.model import ModelConfig as ModelConfig
+from edgewise.model import list_models as list_models
 from edgewise.model import load_model as load_model
 from edgewise.model import process as process
 from edgewise.model import reset_network as reset_network
@@ -63,6 +65,7 @@ from edgewise.sweeps import sweep_grid as sweep_grid
 from edgewise.sweeps.runs import discover_each as discover_each
 from edgewise.sweeps.runs import sweep as sweep
 from edgewise.tasks import Task as Task
+from edgewise.tasks import list_tasks as list_tasks
 from edgewise.tasks import load_task as load_task
 from edgewise.tasks import load_variants as load_variants
 from edgewise.tasks import structural_truth as structural_truth

@@ -108,7 +108,7 @@ def _check_depth(document: Any) -> None:
 _RENAMED = {"reference": "ablation", "references": "ablations", "by_reference": "by_ablation"}
 
 
-def imported(document: Any, source: str, kind: str, version: int) -> Any:
+def imported(document: Any, source: str, *, kind: str, version: int) -> Any:
     """The document as the current `version` of its format has it, whatever version it was written
     in. Raises `FormatError` for a document of another kind or of a newer Edgewise.
     """

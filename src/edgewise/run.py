@@ -415,7 +415,7 @@ def _document(run: Run) -> dict[str, Any]:
 def _read(folder: Path) -> Run:
     source = folder / "run.json"
     document = read_json(source, "run")
-    document = imported(document, str(source), FORMAT, VERSION)
+    document = imported(document, str(source), kind=FORMAT, version=VERSION)
     read = decoded(_Document, document, f"{source}: not a complete run folder", hook=read_tensor)
     if read.method in METHODS:
         decoded(METHODS[read.method].settings, dict(read.settings), f"{source}: settings")

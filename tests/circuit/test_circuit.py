@@ -51,6 +51,19 @@ def test_full_and_empty(graph):
 
 @fixed
 @given(GRAPHS, SEEDS)
+def test_a_circuit_is_a_collection_of_its_edges(graph, seed):
+    circuit = random_circuit(graph, seed)
+    assert list(circuit) == list(circuit.edges)
+    assert len(circuit) == circuit.n_edges
+    table = circuit.to_pandas()
+    assert [Edge.parse(name) for name in table["edge"]] == list(circuit)
+    assert [f"{s}->{r}" for s, r in zip(table["sender"], table["receiver"], strict=True)] == [
+        edge.name for edge in circuit if not edge.is_switch
+    ] or graph.switches
+
+
+@fixed
+@given(GRAPHS, SEEDS)
 def test_nodes_are_those_an_edge_touches_in_canonical_order(graph, seed):
     circuit = random_circuit(graph, seed)
     touched = [

@@ -7,16 +7,16 @@ import plant_faults
 
 # No figure may rise above its limit; a change that lowers one lowers its limit too.
 LIMITS = {
-    "lines of src": 39_950,
-    "statements of src": 22_400,
+    "lines of src": 35_500,
+    "statements of src": 20_250,
     "characters a line": 47.3 * 1.05,
-    "lines of tests": 24_500,
+    "lines of tests": 22_500,
     "upward imports": 0,
-    "import circles": 4,
-    "repeated stems and class names": 36,
-    "functions over 60 lines": 17,
-    "public functions of more than three positional parameters": 100,
-    "identifiers of the old dialect": 170,
+    "import circles": 0,
+    "repeated stems and class names": 0,
+    "functions over 60 lines": 0,
+    "public functions of more than three positional parameters": 0,
+    "identifiers of the old dialect": 0,
 }
 
 

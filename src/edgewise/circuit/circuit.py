@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -28,6 +28,8 @@ from edgewise.errors import (
 from edgewise.graph import Edge, Graph, HasShape, Node, Port, Sender
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from edgewise.circuit.scores import EdgeScores
 
 
@@ -171,6 +173,14 @@ class Circuit:
         text = json.dumps(content, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
+    def __len__(self) -> int:
+        """How many edges are kept."""
+        return self.n_edges
+
+    def __iter__(self) -> Iterator[Edge]:
+        """The kept edges in canonical order."""
+        return iter(self.edges)
+
     def __contains__(self, edge: Edge | str) -> bool:
         return bool(self.keep[self.graph.index(edge)])
 
@@ -296,7 +306,7 @@ class Circuit:
         if foreign.is_foreign(document):
             theirs = foreign.foreign_graph(document, source)
             return cls(theirs.graph, theirs.kept())
-        document = imported(document, source, _FORMAT, 1)
+        document = imported(document, source, kind=_FORMAT, version=1)
         complaint = f"{source}: not a complete circuit file"
         fields = decoded(_CircuitFile, document, complaint)
         graph = Graph.from_json(fields["graph"], source=f"{complaint}: graph")
@@ -337,6 +347,16 @@ class Circuit:
         """
         mixed = model.config.mixes_heads and self.graph.split_heads
         return Circuit(replace(self.graph, mixed_heads=mixed), self.keep)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """A row for each kept edge, in canonical order: edge, sender, receiver and slot by name.
+
+        Needs pandas. The slot is 'q', 'k', 'v' or ''.
+        """
+        import pandas as pd
+
+        rows = [(e.name, e.sender.name, e.receiver.name, e.receiver.slot or "") for e in self]
+        return pd.DataFrame(rows, columns=["edge", "sender", "receiver", "slot"])
 
     def to_networkx(self) -> nx.MultiDiGraph:
         """Nodes by name; one edge per kept edge, keyed by its slot ('q', 'k', 'v' or '').

@@ -70,7 +70,7 @@ def compare(
             problem, over, method or "acdc", settings, out, cross=cross, many=yes, quiet=json
         )
     else:
-        _refuse_finding(settings, method=method or None, out=out, yes=yes)
+        _refuse_discovery(settings, method=method or None, out=out, yes=yes)
         comparison = _compare_given(
             circuits or [], names, problem, cross=cross, allow_code=allow_code, quiet=json
         )
@@ -95,7 +95,7 @@ def _refuse_circuits(circuits: Sequence[Path] | None, names: str | None) -> None
         raise SettingError("--over names circuits by what varies; --names is for those given.")
 
 
-def _refuse_finding(settings: Mapping[str, Any], **options: Any) -> None:
+def _refuse_discovery(settings: Mapping[str, Any], **options: Any) -> None:
     """Without --over nothing is found. Raises `SettingError`."""
     unused = [f"--{name}" for name, value in options.items() if value not in (None, False)]
     unused += [f"the setting {name.replace('_', '-')}" for name in settings]

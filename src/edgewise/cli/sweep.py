@@ -33,7 +33,7 @@ from edgewise.methods import method_of
 from edgewise.tables import Column, Table, count
 
 # Columns of a list of points, beside settings.
-_ASKED = {
+_VARIED = {
     *("status", "task", "method", "model", "metric", "ablation", "corruption", "template"),
     *("seed", "n", "data"),
 }
@@ -157,7 +157,7 @@ def _list_points(points: _Points, out: Path | None, *, json: bool) -> None:
         return
     varying = [name for name in rows[0] if len({row.get(name) for row in rows}) > 1]
     names = dict.fromkeys(["status", "task", "method", *varying])
-    shown = [n for n in names if n in _ASKED or n.startswith(ew.sweeps.SETTING)]
+    shown = [n for n in names if n in _VARIED or n.startswith(ew.sweeps.SETTING)]
     heads = tuple(Column(n.removeprefix(ew.sweeps.SETTING).replace("_", " ")) for n in shown)
     cells = tuple(tuple(row.get(name) for name in shown) for row in rows)
     console.show_table(Table("Points", heads, cells))

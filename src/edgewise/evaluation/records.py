@@ -68,7 +68,7 @@ class SavedRecord(Record):
     @classmethod
     def from_json(cls: type[S], document: Any, *, source: str = "result") -> S:
         """The result of `to_json`. Raises `FormatError`, naming the field at fault."""
-        current = imported(document, source, cls.FORMAT, cls.VERSION)
+        current = imported(document, source, kind=cls.FORMAT, version=cls.VERSION)
         return super().from_json(current, source=f"{source}: not a complete {cls.FORMAT} file")
 
     def save(self, path: str | Path) -> Path:

@@ -3,7 +3,7 @@
 The catalogue is here, without torch; what runs and what methods are made of is in the files.
 """
 
-from edgewise.methods.catalogue import METHODS, AnyMethod, Method, method_of
+from edgewise.methods.catalogue import METHODS, AnyMethod, Method, list_methods, method_of
 from edgewise.progress import OnProgress, Progress, ignore_progress
 
 __all__ = [
@@ -13,5 +13,6 @@ __all__ = [
     "OnProgress",
     "Progress",
     "ignore_progress",
+    "list_methods",
     "method_of",
 ]

@@ -137,6 +137,11 @@ def _required(field: Field[Any]) -> bool:
     return field.default is MISSING and field.default_factory is MISSING
 
 
+def list_methods() -> list[str]:
+    """The names of all methods."""
+    return list(METHODS)
+
+
 def method_of(method: AnyMethod) -> Method:
     """The row of a method: by its name, or one of a user's own.
 

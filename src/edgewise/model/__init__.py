@@ -1,6 +1,6 @@
 """The transformer that runs through `read`: configuration, weights, families, loading."""
 
-from edgewise.model.bundled import BUNDLED, PROGRAMS
+from edgewise.model.bundled import BUNDLED, PROGRAMS, list_models
 from edgewise.model.config import ModelConfig
 from edgewise.model.loading import load_model
 from edgewise.model.model import Model
@@ -12,6 +12,7 @@ __all__ = [
     "PROGRAMS",
     "Model",
     "ModelConfig",
+    "list_models",
     "load_model",
     "process",
     "reset_network",

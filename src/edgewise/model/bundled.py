@@ -41,6 +41,11 @@ UNTRAINED: tuple[str, ...] = tuple(name + _SUFFIX for name in TRAINED)
 BUNDLED: tuple[str, ...] = (*PROGRAMS, *TRAINED, *UNTRAINED)
 
 
+def list_models() -> list[str]:
+    """The names of the bundled models: compiled programs, trained ones, and those untrained."""
+    return list(BUNDLED)
+
+
 @dataclass(frozen=True)
 class Program:
     """What is known of a program beside its weights."""
@@ -95,7 +100,7 @@ def model_card(name: str) -> Card:
 def _document(kind: str, name: str, file_format: str) -> dict[str, Any]:
     source = f"{name}.json"
     document = parsed((_FOLDER / kind / source).read_bytes(), source)
-    imported(document, source, file_format, 1)
+    imported(document, source, kind=file_format, version=1)
     return {**document, "config": ModelConfig.from_json(document["config"])}
 
 

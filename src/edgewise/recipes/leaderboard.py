@@ -110,7 +110,8 @@ class Leaderboard:
     def from_json(cls, document: Any, *, source: str = "leaderboard") -> Leaderboard:
         """The leaderboard of `to_json`. Raises `FormatError`."""
         complaint = f"{source}: a broken cell"
-        saved = decoded(_SavedBoard, imported(document, source, FORMAT, VERSION), complaint)
+        document = imported(document, source, kind=FORMAT, version=VERSION)
+        saved = decoded(_SavedBoard, document, complaint)
         if any(len(row) != len(saved.columns) for row in saved.cells):
             raise FormatError(f"{complaint}: it has not {len(saved.columns)} columns.")
         rows = (dict(zip(saved.columns, row, strict=True)) for row in saved.cells)

@@ -42,10 +42,10 @@ def _loss_chart(run: Run) -> Markup:
         caption += f"An edge stays if its removal alone would raise the loss by {limit:g} or more."
     return chart(
         "Running loss",
-        loss_label(run),
         (x, y),
         [el("path", d=rug, class_="rug"), el("path", d=_staircase(losses, x, y), class_="curve")],
-        caption,
+        caption=caption,
+        y_label=loss_label(run),
     )
 
 
@@ -87,7 +87,8 @@ def _decision_chart(run: Run) -> Markup | None:
     if len(shown) < len(run.trace):
         caption += f"Shown: {len(shown):,} of {len(run.trace):,}, the closest and the kept first."
     unit = f" ({run.problem.unit})" if run.problem.unit else ""
-    return chart("Decisions", f"rise of the loss{unit}", (x, y), marks, caption)
+    y_label = f"rise of the loss{unit}"
+    return chart("Decisions", (x, y), marks, caption=caption, y_label=y_label)
 
 
 def _telling(trace: tuple[Decision, ...], limit: float) -> list[tuple[int, Decision]]:
@@ -117,11 +118,11 @@ def _thinned(values: list[int], most: int) -> list[int]:
 
 def chart(
     title: str,
-    y_label: str,
     axes: tuple[Axis, Axis],
     marks: Sequence[Markup],
-    caption: str,
     *,
+    caption: str,
+    y_label: str,
     x_label: str = "edges tested",
     whole: bool = True,
 ) -> Markup:

@@ -143,7 +143,11 @@ class _Drawing:
         return el(
             "svg",
             el("g", *bands(layout), *titles(layout)),
-            el("g", *moves(self.graph, layout, self.entering, self.leaving), fill="none"),
+            el(
+                "g",
+                *moves(self.graph, layout, entering=self.entering, leaving=self.leaving),
+                fill="none",
+            ),
             el(
                 "g", *self._curves(), class_="curves", style=f"--opacity:{opacity:.2f}", fill="none"
             ),

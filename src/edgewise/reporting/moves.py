@@ -16,7 +16,7 @@ def titles(layout: Layout) -> list[Markup]:
 
 
 def moves(
-    graph: Graph, layout: Layout, entering: Mapping[Port, int], leaving: Mapping[Node, int]
+    graph: Graph, layout: Layout, *, entering: Mapping[Port, int], leaving: Mapping[Node, int]
 ) -> Iterator[Markup]:
     """A dotted line from each node with live keys or values to the heads that are read elsewhere.
 

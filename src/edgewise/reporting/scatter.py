@@ -23,7 +23,15 @@ def chart_figure(of: Chart) -> Markup | None:
     drawn = [_level(name, height, y) for name, height in of.levels]
     drawn += [_series(series, place, x, y) for place, series in enumerate(of.series)]
     across = of.x.heading
-    figure = chart(of.title, of.y.heading, (x, y), drawn, of.caption, x_label=across, whole=False)
+    figure = chart(
+        of.title,
+        (x, y),
+        drawn,
+        caption=of.caption,
+        y_label=of.y.heading,
+        x_label=across,
+        whole=False,
+    )
     keys = [_key(series.name, place) for place, series in enumerate(of.series)]
     return el("div", el("div", *keys, class_="legend") if len(keys) > 1 else None, figure)
 

@@ -9,7 +9,7 @@ from edgewise.tasks.published import (
     published_circuit,
     published_groups,
 )
-from edgewise.tasks.registry import TASKS, default_model, load_task, task_spec
+from edgewise.tasks.registry import TASKS, default_model, list_tasks, load_task, task_spec
 from edgewise.tasks.task import Task, TaskRequest, TaskSpec
 from edgewise.tasks.truth import structural_truth
 from edgewise.tasks.variants import load_variants
@@ -24,6 +24,7 @@ __all__ = [
     "custom_names",
     "default_model",
     "groups_on",
+    "list_tasks",
     "load_task",
     "load_variants",
     "node_groups",

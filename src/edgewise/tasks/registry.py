@@ -84,6 +84,11 @@ TASKS: dict[str, TaskSpec] = {
 }
 
 
+def list_tasks() -> list[str]:
+    """The names of all tasks, those that installed packages offer last."""
+    return [*TASKS, *custom_names()]
+
+
 def task_spec(name: str) -> TaskSpec:
     """The entry of a task: one of ours, of an installed package, or of a Python file.
 

@@ -31,6 +31,16 @@ class Task:
     published: Circuit | None = None
     truth: Circuit | None = None
 
+    @property
+    def sentence(self) -> str:
+        """What is measured: the behaviour, the model, prompts, metric and ablation."""
+        problem, other = self.problem, self.test is not self.problem
+        held_out = f" and {len(self.test.pairs):,} held out" if other else ""
+        return (
+            f"{self.name} on {problem.model.name}: {problem.metric.name} on "
+            f"{len(problem.pairs):,} prompts{held_out}, {problem.ablation.kind} ablation."
+        )
+
 
 @dataclass(frozen=True)
 class TaskSpec:

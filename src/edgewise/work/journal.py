@@ -112,7 +112,7 @@ def _content(path: Path, kind: JournalFormat) -> JournalContent:
 def _header(line: bytes, path: Path, kind: JournalFormat) -> Record:
     """The first line, with its own version. Raises `FormatError`."""
     header = parsed(line, f"{path}: its first line is broken")
-    document = imported(header, str(path), kind.name, VERSION)
+    document = imported(header, str(path), kind=kind.name, version=VERSION)
     if header["version"] == VERSION and _record_of(line) is None:
         raise FormatError(
             f"{path}: its first line was changed after it was written, so that nobody knows what "
