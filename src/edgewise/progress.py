@@ -1,4 +1,4 @@
-"""How far something is that takes long: one record and one kind of listener for all of it."""
+"""How far long work has come: one record of it, and one kind of listener."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A finished run: what it is, how it is found, and its folder.
 
-1. `discover` resolves the settings, asks the method, and measures the circuit it found.
-2. `Run` describes that so completely that it can be judged and repeated.
+1. `discover` resolves the settings, runs the method, and measures the circuit it found.
+2. `Run` describes that so completely that it can be evaluated and repeated.
 3. A run's folder holds run.json, circuit.json, trace.jsonl and scores.safetensors.
 """
 
@@ -99,7 +99,7 @@ class ProblemSummary:
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """One finished run: what was asked, what was found, what it cost, and where it ran.
+    """One finished run: problem, method and settings; circuit and decisions; its cost, and where.
 
     `settings_given` are the keywords as passed, `settings` all of them as used. `measurements`
     holds results by name (`faithfulness`, and `recovery` where a published circuit exists).
@@ -169,7 +169,7 @@ class Run:
     def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
         """Write the run into a new or empty folder, all of it or nothing. Raises `OutputError`.
 
-        With `overwrite` it may take the place of another run, which is gone once this is written.
+        With `overwrite` it may replace another run, which is removed once this one is written.
         """
         folder = Path(folder)
         check_output_folder(folder, overwrite=overwrite)
@@ -182,7 +182,7 @@ class Run:
         return _read(Path(folder))
 
 
-# --- result one
+# --- finding one
 
 
 def discover(
@@ -198,10 +198,10 @@ def discover(
     A method is one of `edgewise methods` by its name, or your own: a function (problem) -> scores
     or circuit, or "module:function" (see `edgewise.methods.method_of`).
 
-    `journal` is a folder that keeps what has been decided: if the run is stopped, the same call
+    `journal` is a folder that keeps the decisions so far: if the run is stopped, the same call
     goes on from there and makes the same decisions. Remove it when the run is saved.
 
-    The run's `measurements["faithfulness"]` is on the problem's own prompts: judge a circuit on
+    The run's `measurements["faithfulness"]` is on the problem's own prompts: evaluate it on
     held-out ones with `edgewise.faithfulness`. Raises `UnknownName`, `SettingError`, `MetricError`;
     for a journal that cannot be written or is about other work `OutputError`, for a broken one
     `FormatError`.
@@ -223,10 +223,10 @@ def discover(
     if journal is None:
         result = run_method(chosen, problem, resolved, on_progress=on_progress)
     else:
-        kept = FileJournal(journal, work)
-        with kept:
-            taken_over = len(kept.records)
-            result = run_method(chosen, problem, resolved, on_progress=on_progress, journal=kept)
+        folder = FileJournal(journal, work)
+        with folder:
+            taken_over = len(folder.records)
+            result = run_method(chosen, problem, resolved, on_progress=on_progress, journal=folder)
     given = {name: getattr(resolved, name) for name in settings}
     return finished_run(
         problem, result, clock, work=work, given=given, settings=resolved, taken_over=taken_over
@@ -243,7 +243,7 @@ class Clock:
         self._stopped: tuple[float, int, int] | None = None
 
     def stop(self) -> tuple[float, int, int]:
-        """What it shows, from the first call on."""
+        """Seconds, forward and backward passes until the first call."""
         if self._stopped is None:
             seconds = time.perf_counter() - self._start
             forward, backward = self._problem.passes()
@@ -295,12 +295,12 @@ def finished_run(
         margin=result.margin,
         measurements=measurements,
         request=request_of(problem),
-        notes=(*problem.pairs.notes, *notes, *_constant(problem, result)),
+        notes=(*problem.pairs.notes, *notes, *_note_without_effects(problem, result)),
         work=work,
     )
 
 
-def _constant(problem: Problem, result: MethodResult) -> tuple[str, ...]:
+def _note_without_effects(problem: Problem, result: MethodResult) -> tuple[str, ...]:
     """A note if no edge had an effect on the metric."""
     if result.scores.values.any() or not result.scores.graph.n_edges:
         return ()

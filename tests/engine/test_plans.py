@@ -19,7 +19,7 @@ def plan_into(port):
         batch.activate(step.receiver.node, graph.exists)
         if step.receiver.name == port:
             break
-    plan = batch._begun(step).plan
+    plan = batch._prepared(step).plan
     return plan, len(batch), len(batch._active.positions[graph.column(step.receiver)])
 
 

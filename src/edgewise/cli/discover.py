@@ -57,7 +57,7 @@ def discover(
         accuracy = task.problem.accuracy()
     if not json:
         console.say(console.accuracy_line(accuracy))
-    with _keeping(journal) as watched:
+    with _stoppable(journal) as watched:
         with console.progress_bar(method, quiet=json) as bar:
             run = ew.discover(
                 task.problem, method, on_progress=watched(bar), journal=journal, **settings
@@ -99,10 +99,10 @@ def _document(run: ew.Run) -> dict[str, Any]:
 def _estimate(problem: ProblemOptions, method: str, settings: Any, *, json: bool) -> None:
     from edgewise.methods.forecast import forecast
 
-    known = method_of(method)
-    if not known.has_forecast:
-        able = " and ".join(row.name for row in METHODS.values() if row.has_forecast)
-        raise SettingError(f"--estimate knows {able}; {known.name} costs {known.cost}.")
+    row = method_of(method)
+    if not row.has_forecast:
+        names = " and ".join(other.name for other in METHODS.values() if other.has_forecast)
+        raise SettingError(f"--estimate knows {names}; {row.name} costs {row.cost}.")
     with console.spinner("loading", quiet=json):
         task = build(problem)
     with console.progress_bar("estimating", quiet=json) as on_progress:
@@ -119,7 +119,7 @@ def _estimate(problem: ProblemOptions, method: str, settings: Any, *, json: bool
 def _journal_beside(out: Path | None, *, resume: bool, quiet: bool) -> Path | None:
     """Where the decisions of a run into `out` are kept; None without `out`.
 
-    Raises `SettingError` if there is nothing to resume, `OutputError` if there is and nobody asked.
+    Raises `SettingError` if there is nothing to resume, `OutputError` if there is but no --resume.
     """
     from edgewise.work.store import work_kept
 
@@ -129,7 +129,7 @@ def _journal_beside(out: Path | None, *, resume: bool, quiet: bool) -> Path | No
                 "--resume needs --out, the folder that the run was to be written to."
             )
         return None
-    named = out if out.name else out.absolute()
+    named = out if out.name else out.absolute()  # such as `--out .`
     folder = named.with_name(f"{named.name}.unfinished")
     kept = work_kept(folder)
     if resume and kept is None:
@@ -145,20 +145,20 @@ def _journal_beside(out: Path | None, *, resume: bool, quiet: bool) -> Path | No
 
 
 @contextmanager
-def _keeping(journal: Path | None) -> Iterator[Callable[[OnProgress], OnProgress]]:
+def _stoppable(journal: Path | None) -> Iterator[Callable[[OnProgress], OnProgress]]:
     """Say after Ctrl-C how far the progress passed on here has come, and what is kept."""
     from edgewise.work.store import work_kept
 
     last: list[Progress] = []
 
     def watched(on_progress: OnProgress) -> OnProgress:
-        def seen(step: Progress) -> None:
+        def remember(step: Progress) -> None:
             last[:] = [step]
             on_progress(step)
 
-        return seen
+        return remember
 
-    def kept() -> str | None:
+    def what_is_kept() -> str | None:
         work = None if journal is None else work_kept(journal)
         if not work:
             return None
@@ -169,7 +169,7 @@ def _keeping(journal: Path | None) -> Iterator[Callable[[OnProgress], OnProgress
             "Run the same command with --resume to go on."
         )
 
-    with console.stoppable(kept):
+    with console.stoppable(what_is_kept):
         yield watched
 
 

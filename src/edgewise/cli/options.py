@@ -2,6 +2,7 @@
 
 A command takes a group as one parameter, told by its type: `ProblemOptions` is what to work on,
 `Settings` the settings of a method; `ProblemValues` and `SettingValues` have several values each.
+No option of a method, such as --threshold, is written here: each is a field of methods/settings.py.
 """
 
 from __future__ import annotations
@@ -96,7 +97,7 @@ class ProblemOptions:
 
 
 class Settings(dict[str, Any]):
-    """The settings of a method that were given, by name."""
+    """The settings that were given, by name: without defaults, and checked by `Method.resolve`."""
 
 
 class ProblemValues(dict[str, Any]):

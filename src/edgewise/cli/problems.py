@@ -96,7 +96,7 @@ def check_says_what(options: ProblemOptions) -> None:
 def from_run(
     run: ew.Run, *, allow_code: bool, load: Callable[..., ew.Model] | None = None
 ) -> ew.Task:
-    """The problem of a run, made again from what its record says was asked.
+    """The problem of a run, made again from the request in its record.
 
     A task that is a Python file would be run: only with `allow_code`. Raises `EdgewiseError`.
     """

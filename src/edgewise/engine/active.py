@@ -27,7 +27,7 @@ class ActiveNodes:
     def __init__(self, base: Base, positions: PromptPositions, first: int) -> None:
         """`first`: the first position at which anything can change."""
         self._base, self._graph = base, base.graph
-        self._where, self._first = positions, first
+        self._prompt_positions, self._first = positions, first
         self.positions: dict[int, Int[Tensor, "place"]] = {}  # by port
         # Backwards. Heads that depend on each other are one, by the first of them.
         self._nodes: dict[Node, AttentionNode | LayerNode | MlpNode] = {}
@@ -103,7 +103,7 @@ class ActiveNodes:
             consumers=_consumers(edges, needed),
             queries=needed,
             base={slot: self._base.read(node, Site(node.layer, slot)) for slot in SLOTS},
-            where=self._where,
+            where=self._prompt_positions,
         )
 
     def _ports(self, node: Sender, needed: Int[Tensor, "place"]) -> tuple[HeadPort, ...]:

@@ -19,7 +19,7 @@ from edgewise.patching import Batch, CircuitReader
 
 
 def activated_with(graph: Graph, config: ModelConfig, node: Node) -> tuple[Sender, ...]:
-    """Nodes that must be activated together with a node, positions together, itself among them.
+    """Nodes that must be activated together with `node`, itself among them, at all positions.
 
     Heads that share keys and values read these at the same positions; behind a norm over all heads
     of a layer, what one of them reads changes what all others write.
@@ -36,8 +36,8 @@ def activated_with(graph: Graph, config: ModelConfig, node: Node) -> tuple[Sende
     return graph.group(graph.kv_nodes(layer)[node.head // size])
 
 
-class _Remembering:
-    """Another reader, and what the nodes that matter read: by site, and node if theirs differ."""
+class _InputRecorder:
+    """Another reader, and a record of what nodes read: by site, and by head where heads differ."""
 
     def __init__(self, reader: Reader, circuit: Circuit | None, config: ModelConfig) -> None:
         self._reader = reader
@@ -89,12 +89,12 @@ class Base:
     ) -> Base:
         """Run it: the full model, and the circuit if there is one."""
         tokens = batch.pairs.clean.to(model.device)
-        reader = _Remembering(CleanReader(), None, model.config)
+        reader = _InputRecorder(CleanReader(), None, model.config)
         full, outputs = run(model, tokens, real, graph=graph, reader=reader)
         if circuit is None:
             return cls(model, graph, None, full, full, outputs.senders, reader.inputs)
         own = CircuitReader(circuit, batch.ablation, batch.pairs, model.dtype, model.device)
-        reader = _Remembering(own, circuit, model.config)
+        reader = _InputRecorder(own, circuit, model.config)
         final, outputs = run(model, tokens, real, graph=graph, reader=reader)
         return cls(model, graph, circuit, full, final, outputs.senders, reader.inputs)
 

@@ -75,7 +75,7 @@ class MicroBatch:
         self._changes = SenderChanges(difference, spans, self._base.final)
         first = self._changes.first() if model.config.causal else 0
         self._active = ActiveNodes(self._base, PromptPositions(model, real), first)
-        self._at_hand: tuple[ReceiverStep, _Additive | _Switch] | None = None  # until a commit
+        self._current: tuple[ReceiverStep, _Additive | _Switch] | None = None  # until a commit
         self._start_output(metric, pairs.answer_at.to(device))
 
     def _start_output(self, metric: Metric, answer_at: Bool[Tensor, "batch pos"]) -> None:
@@ -106,7 +106,7 @@ class MicroBatch:
 
     def width(self, step: ReceiverStep) -> int:
         """Numbers held per variant and prompt while removals into a receiver are evaluated."""
-        return self._begun(step).plan.width
+        return self._prepared(step).plan.width
 
     # --- variants: removing edges into one receiver
 
@@ -139,22 +139,22 @@ class MicroBatch:
         self, step: ReceiverStep, batches: Sequence[SpeculativeBatch]
     ) -> Float[Tensor, "variant row d_model"]:
         """What the output reads at the answers in each variant."""
-        begun = self._begun(step)
-        if isinstance(begun, _Switch):
-            change = begun.stack.change_of_vectors(self._switched_off(step.receiver))
-            return self._rows_of(begun.plan.run(change))
-        change = torch.cat([begun.changes.of_batch(batch) for batch in batches])
-        return self._rows_of(begun.plan.run(change[None]), len(change))
+        prepared = self._prepared(step)
+        if isinstance(prepared, _Switch):
+            change = prepared.stack.change_of_vectors(self._switched_off(step.receiver))
+            return self._rows_of(prepared.plan.run(change))
+        change = torch.cat([prepared.changes.of_batch(batch) for batch in batches])
+        return self._rows_of(prepared.plan.run(change[None]), len(change))
 
     def remove(self, step: ReceiverStep, removed: tuple[int, ...]) -> None:
         """Remove candidates, by their index, from a receiver for good."""
-        begun = self._begun(step)
-        if isinstance(begun, _Switch):
-            change = begun.stack.commit_vectors(self._switched_off(step.receiver))
+        prepared = self._prepared(step)
+        if isinstance(prepared, _Switch):
+            change = prepared.stack.commit_vectors(self._switched_off(step.receiver))
         else:
-            change = begun.changes.of(removed)[None, None]
-        moved = begun.plan.commit(change)
-        self._at_hand = None
+            change = prepared.changes.of(removed)[None, None]
+        moved = prepared.plan.commit(change)
+        self._current = None
         if moved is not None:
             self._final = self._final + moved[0]
         if step.is_switch:
@@ -170,14 +170,14 @@ class MicroBatch:
 
     # --- the step at hand
 
-    def _begun(self, step: ReceiverStep) -> _Additive | _Switch:
-        """How the step's removals travel; the same until something is removed."""
-        if self._at_hand is None or self._at_hand[0] is not step:
-            begun = self._begin_switch(step) if step.is_switch else self._begin(step)
-            self._at_hand = step, begun
-        return self._at_hand[1]
+    def _prepared(self, step: ReceiverStep) -> _Additive | _Switch:
+        """The step's changes and their way to the output: made once, until something is removed."""
+        if self._current is None or self._current[0] is not step:
+            prepared = self._prepare_switch(step) if step.is_switch else self._prepare_sum(step)
+            self._current = step, prepared
+        return self._current[1]
 
-    def _begin(self, step: ReceiverStep) -> _Additive:
+    def _prepare_sum(self, step: ReceiverStep) -> _Additive:
         column, graph = self._column(step.receiver), self._graph.whole
         rows = [graph.row(replace(edge.sender, span=None)) for edge in step.edges]
         positions = self._active.positions[column]
@@ -185,7 +185,7 @@ class MicroBatch:
         nothing = torch.zeros_like(self._base.final[:, positions])
         return _Additive(PortChanges(changes, rows, nothing), self._planned([[Consumer(column)]]))
 
-    def _begin_switch(self, step: ReceiverStep) -> _Switch:
+    def _prepare_switch(self, step: ReceiverStep) -> _Switch:
         stack = self._changed(step.receiver)
         return _Switch(stack, self._planned(stack.consumers))
 

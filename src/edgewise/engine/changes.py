@@ -36,7 +36,7 @@ class SenderChanges:
 
     def where(self, span: int, positions: Int[Tensor, "place"]) -> Float[Tensor, "batch place"]:
         """1 where a span is, else 0, at some positions."""
-        assert self._spans is not None  # or nobody speaks of spans
+        assert self._spans is not None  # only graphs with spans ask
         return self._spans[span][:, positions]
 
     def at(self, positions: Int[Tensor, "place"], span: int | None) -> SenderOutputs:
@@ -52,7 +52,7 @@ class SenderChanges:
 
 
 class PortChanges:
-    """The same for the candidate edges into one port, at the positions that it reads."""
+    """The change of one port's input when candidate edges are ablated, at its own positions."""
 
     def __init__(
         self,

@@ -23,8 +23,8 @@ from edgewise.graph import Edge
 from edgewise.metrics import METRICS
 from edgewise.problem import Problem
 
-_WIDE = 0.05  # of the threshold: on a loss that is bounded no better, estimates settle little
-_UNCONFIRMED = 8  # steps
+_WIDE = 0.05  # of the threshold: beyond this error bound of the loss, estimates decide little
+_UNCONFIRMED = 8  # steps, at most, before the loss that estimates build on is computed again
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class Ladder:
         self.removals = Removals(problem)
         self._problem, self._threshold = problem, threshold
         self._estimates, self._verify = estimates, verify
-        self._unconfirmed = _UNCONFIRMED  # steps since estimates began anew: none so far
+        self._unconfirmed = _UNCONFIRMED  # steps since then; so the first step computes it
 
     def start(self, turn: Turn, loss: Loss) -> Loss:
         """Begin a step; returns the loss so far, on which its tests can build."""
@@ -125,9 +125,9 @@ class Ladder:
             if wide or self._unconfirmed > _UNCONFIRMED:
                 base = self.removals.rebase(None if turn.removed else loss)
                 loss, self._unconfirmed = base, 0
-                return self._again(turn.step, turn.removed) if turn.removed else base
-        if turn.removed and turn.next == turn.step.untested:
-            return self._again(turn.step, turn.removed)
+                return self._engine_loss(turn.step, turn.removed) if turn.removed else base
+        if turn.removed and turn.next == turn.step.untested:  # their loss is not known yet
+            return self._engine_loss(turn.step, turn.removed)
         return loss
 
     def losses(self, step: ReceiverStep, batch: SpeculativeBatch) -> list[Loss]:
@@ -142,19 +142,19 @@ class Ladder:
         if test.rung == "estimate" and self._threshold.is_open(test.delta, test.bound):
             group = tuple(range(turn.next, turn.next + len(edges)))
             if before.rung == "estimate":
-                before = self._again(turn.step, turn.removed)
-            test = EdgeTest.of(edges, before, self._again(turn.step, turn.removed + group))
+                before = self._engine_loss(turn.step, turn.removed)
+            test = EdgeTest.of(edges, before, self._engine_loss(turn.step, turn.removed + group))
         is_open = self._threshold.is_open(test.delta, test.bound)
-        return self._from_scratch(turn, test, is_open) if is_open or self._verify else test
+        return self._plain_test(turn, test, is_open) if is_open or self._verify else test
 
-    def _again(self, step: ReceiverStep, removed: tuple[int, ...]) -> Loss:
-        """On the second rung."""
+    def _engine_loss(self, step: ReceiverStep, removed: tuple[int, ...]) -> Loss:
+        """The loss without these candidates, on the second rung."""
         if not removed:
             return self.removals.rebase()
         return self.removals.losses(step, SpeculativeBatch.of(removed))[0]
 
-    def _from_scratch(self, turn: Turn, test: EdgeTest, is_open: bool) -> EdgeTest:
-        """On the third."""
+    def _plain_test(self, turn: Turn, test: EdgeTest, is_open: bool) -> EdgeTest:
+        """The same test on the third rung."""
         before, without = (self._problem.loss(turn.left(*e)) for e in ((), test.edges))
         plain = EdgeTest(
             test.edges, test.before, test.without, without - before, bound=0.0, rung="plain"

@@ -103,7 +103,7 @@ class LayerStack:
         inputs: Mapping[int, PortInputs],
     ) -> None:
         """`changed`: whose vectors are other ones; `inputs`: the ports that they come from."""
-        self._layer, self._first, self._inputss = layer, layer.nodes[0], inputs
+        self._layer, self._first, self._port_inputs = layer, layer.nodes[0], inputs
         heads = tuple(range(len(layer.nodes)))
         self._changed = changed
         self._fresh = {slot: heads if slot in layer.shared else changed[slot] for slot in changed}
@@ -128,7 +128,7 @@ class LayerStack:
         config, n_queries = self._first.model.config, len(self._first.queries)
         read = sum(
             len(self._changed[self._first.ports[i].slots[0]]) * r.places
-            for i, r in self._inputss.items()
+            for i, r in self._port_inputs.items()
         )
         vectors = (
             config.n_heads
@@ -159,7 +159,7 @@ class LayerStack:
     def commit(self, more: Mapping[int, Change]) -> Change:
         """`change` for one variant, which becomes the nodes' current value."""
         own = self._own(more)
-        for index, reading in self._inputss.items():
+        for index, reading in self._port_inputs.items():
             reading.commit({index: more[index]})
         return self.commit_vectors(own)
 
@@ -178,7 +178,7 @@ class LayerStack:
     def _own(self, more: Mapping[int, Change]) -> dict[Slot, Tensor]:
         """The vectors of the heads whose ports read something new."""
         own: dict[Slot, Tensor] = {}
-        for index, reading in self._inputss.items():
+        for index, reading in self._port_inputs.items():
             own |= reading.vectors({index: more[index]})
         return own
 

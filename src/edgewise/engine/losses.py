@@ -75,7 +75,7 @@ class _Side:
 class AnyLosses:
     """Any metric, from whole rows of logits.
 
-    A metric of the catalog sees all variants in one go. A user's function sees what the plain
+    A metric of `METRICS` sees all variants in one go. A user's function sees what the plain
     evaluator shows it: one circuit's rows, a copy.
     """
 

@@ -32,10 +32,10 @@ def logits_bytes(device: torch.device) -> int:
     return variant_bytes(device) // 4
 
 
-def memory_bytes(problem: Problem, n_live_ports: int) -> int:
+def memory_bytes(problem: Problem, n_read_ports: int) -> int:
     """Bytes beside the model: caches of all prompts, and what is alive while removals are tried.
 
-    `n_live_ports` is how many ports are still read at the end; it bounds what live nodes keep.
+    `n_read_ports` is how many ports are still read at the end; it bounds what active nodes keep.
     """
     config, pairs = problem.model.config, problem.pairs
     n_senders = len(problem.graph.whole.senders)
@@ -43,7 +43,7 @@ def memory_bytes(problem: Problem, n_live_ports: int) -> int:
     stream = len(pairs) * pairs.n_positions * config.d_model * item
     senders = 2 * n_senders * stream  # ablations, and differences from them
     sites = (4 if config.has_mlps else 3) * config.n_layers * stream  # what every site read
-    live = 2 * n_live_ports * stream  # what each port reads, and what is computed from it
+    ports = 2 * n_read_ports * stream  # what each port reads, and what is computed from it
     at_once = min(len(pairs), problem.batch_size or len(pairs))
     clean = n_senders * stream * at_once // len(pairs)  # while being subtracted
     logits = int(pairs.answer_at.sum()) * config.d_vocab_out * item
@@ -52,4 +52,4 @@ def memory_bytes(problem: Problem, n_live_ports: int) -> int:
     device = problem.model.device
     variants = min(variant_bytes(device), candidates * at_once * pairs.n_positions * width * item)
     chunk = min(logits_bytes(device), candidates * logits)
-    return senders + sites + live + clean + 3 * logits + 3 * variants + 2 * chunk
+    return senders + sites + ports + clean + 3 * logits + 3 * variants + 2 * chunk

@@ -32,7 +32,7 @@ _LEAST_BATCH = 8
 class SequentialEngine(ABC):
     """Tests the edges of one receiver step after the other, and is told every decision."""
 
-    loss: Loss  # of the circuit that is left
+    loss: Loss  # of the circuit that remains
     turn: Turn  # the step at hand
 
     def ablate_in_sequence(
@@ -40,11 +40,11 @@ class SequentialEngine(ABC):
     ) -> Iterator[EdgeTest]:
         """What removing each edge of a step does, on top of those removed before it.
 
-        `circuit` is what is left when the step begins. Each test is to be answered by `decide`.
-        `known` are the first of them, where an earlier run has made them.
+        `circuit` is what remains when the step begins. Answer each test by `decide` before the
+        next. `known` are the first of them, where an earlier run has made them.
         """
         self.turn = Turn(step, circuit, tuple(range(step.untested)), step.untested)
-        for test in chain(known, self._tests()):
+        for test in chain(known, self._tests()):  # `_tests` begins when all known are decided
             self._latest = test
             yield test
 
@@ -81,7 +81,7 @@ class PlainEngine(SequentialEngine):
     def _tests(self) -> Iterator[EdgeTest]:
         step = self.turn.step
         if self.turn.removed and self.turn.next == step.untested:
-            self.loss = self._loss_of(self.turn.left())
+            self.loss = self._loss_of(self.turn.left())  # some were removed untested
         for edge in step.edges[self.turn.next :]:
             self.variants += 1
             without = self._loss_of(self.turn.left(edge))

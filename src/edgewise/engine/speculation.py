@@ -38,7 +38,7 @@ class ReceiverStep:
 class Turn:
     """How far a step has come: `next` is the candidate to be tested, by its index.
 
-    `circuit` is what was left when the step began, `removed` the candidates removed since then.
+    `circuit` is what remained when the step began, `removed` the candidates removed since then.
     """
 
     step: ReceiverStep
@@ -52,7 +52,7 @@ class Turn:
         return tuple(self.step.edges[index] for index in self.removed)
 
     def left(self, *but: Edge) -> Circuit:
-        """The circuit that is left now, without some more edges."""
+        """The circuit that remains now, and without these edges too."""
         return self.circuit.without(*self.removed_edges, *but)
 
 

@@ -8,9 +8,9 @@
 
 F is the problem's loss: a metric where lower is better, its mean over all prompts. A removed edge
 carries the problem's ablation. The paper prints Eq. 2 with the sign reversed; Eq. 1, its code and
-this file agree (spec section 2.5). The original recomputes F(H) now and then; here the running loss
-is that of the last removal, the same number because runs are deterministic. How edges are tested,
-many at once and as exactly as each decision needs it, is the engine's business (edgewise.engine).
+this file agree. The original recomputes F(H) now and then; here the running loss is that of the
+last removal, the same number because runs are deterministic. How edges are tested, many at once and
+as exactly as each decision needs it, is the engine's business (engine/sequence.py, ladder.py).
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def decide_edges(
     rule: Rule,
     trace: Trace,
 ) -> Circuit:
-    """Algorithm 1: what is left of a circuit when every edge was kept, or removed for good."""
+    """Algorithm 1: the circuit that remains once every edge is kept, or removed for good."""
     for step in steps:
         if not is_read(circuit, step):
             circuit = circuit.without(*step.edges)

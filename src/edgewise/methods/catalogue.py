@@ -74,7 +74,7 @@ class Method:
     resumes: bool = False  # goes on from a journal
     takes_order: bool = False  # tests heads in another order than ACDC's, if told
     has_forecast: bool = False  # `forecast` knows what a run will take
-    trains: bool = False  # learns masks; scores are signed, the least are surest to go
+    trains: bool = False  # learns masks; scores are signed, the least are surest to be removed
     baseline: bool = False  # for methods to beat
     variant: bool = False  # of a method that is in the catalogue too
     # Settings of which several values share work, and the function beside the method's own that

@@ -30,7 +30,7 @@ def run_method(
     on_progress: OnProgress = ignore_progress,
     journal: RunJournal = NO_JOURNAL,
 ) -> MethodResult:
-    """What a method finds. Raises what it raises; of a score that is not finite, the prompt too."""
+    """What a method finds. Raises what it raises; a `ScoreError` that names the prompt too."""
     function = method.load()
     if method.function is not None:
         return _of_answer(method, function(problem), problem, settings)
@@ -48,18 +48,18 @@ def run_method(
 def run_together(
     method: Method,
     problem: Problem,
-    each: Sequence[Any],
+    choices: Sequence[Any],
     *,
     on_progress: OnProgress = ignore_progress,
 ) -> list[MethodResult]:
-    """What a method finds with settings that differ in one that shares work; in their order.
+    """What a method finds with each of several choices of a setting that shares work, in order.
 
     Each is what the method finds with these settings alone.
     """
     if method.together:
-        return method.load(method.together)(problem, each, on_progress)
-    first = run_method(method, problem, each[0], on_progress=on_progress)
-    return [replace(first, circuit=settings.circuit(first.scores)) for settings in each]
+        return method.load(method.together)(problem, choices, on_progress)
+    first = run_method(method, problem, choices[0], on_progress=on_progress)
+    return [replace(first, circuit=settings.circuit(first.scores)) for settings in choices]
 
 
 # --- a score that is not a number

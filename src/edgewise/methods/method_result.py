@@ -110,7 +110,7 @@ class MethodResult:
     scores: EdgeScores
     trace: tuple[Decision, ...] = ()
     edge_tests: int = 0  # edges whose removal was evaluated
-    edges_skipped: int = 0  # edges removed without a test, because nothing reads their receiver
+    edges_skipped: int = 0  # edges removed without a test: nothing read their receiver, or screened
     variants: int = 0  # removals evaluated, some of them in vain
     margin: float | None = None  # smallest distance of a delta to the threshold
     notes: tuple[str, ...] = ()  # what a user should know before trusting the result

@@ -19,11 +19,11 @@ class RunJournal(Protocol):
     """Where a method keeps its decisions, or its state if it trains."""
 
     def decisions(self, graph: Graph) -> tuple[Decision, ...]:
-        """Those taken before this run started."""
+        """The decisions taken before this run started."""
         ...
 
     def append(self, decision: Decision) -> None:
-        """Keep one more."""
+        """Record one more decision."""
         ...
 
     def state(self) -> State | None:
@@ -55,7 +55,7 @@ NO_JOURNAL = _NoJournal()
 
 
 class FileJournal(Checkpoint):
-    """Decisions in the folder of a run that has not finished; see `Checkpoint`."""
+    """Decisions in the folder of an unfinished run (`--out`.unfinished); see `Checkpoint`."""
 
     def decisions(self, graph: Graph) -> tuple[Decision, ...]:
         """The decisions that were kept. Raises `FormatError`."""
@@ -66,7 +66,7 @@ class FileJournal(Checkpoint):
         )
 
     def append(self, decision: Decision) -> None:
-        """Keep one more. Raises `OutputError`."""
+        """Record one more decision. Raises `OutputError`."""
         self.add(decision.to_json())
 
 

@@ -1,8 +1,8 @@
 """What can be set: a frozen class for the settings of a method, and the only home of defaults.
 
-Nothing here imports torch, so the command line can show every option without waiting for it. A
-field is a setting with its help text; `edgewise methods`, `--help`, the signatures of `ew.acdc`, …
-and the docs are made from them.
+Nothing here imports torch, so the command line can offer every setting without waiting for it. A
+field is a setting with its help text and check; command-line options (`--threshold`), `edgewise
+methods NAME` and the signatures of `ew.acdc`, … are made from them.
 """
 
 from __future__ import annotations

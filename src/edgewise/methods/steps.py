@@ -1,4 +1,4 @@
-"""The order in which ACDC takes receivers and tests the edges into them (spec section 2.4)."""
+"""The order in which ACDC takes receivers and tests their edges, as its authors' code does."""
 
 from __future__ import annotations
 

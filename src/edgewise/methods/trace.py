@@ -19,7 +19,7 @@ from edgewise.progress import OnProgress, Progress, ignore_progress
 
 @runtime_checkable
 class Rule(Protocol):
-    """Decides from a test."""
+    """Decides from a test whether edges are kept: `Threshold`, or a test over prompts."""
 
     def keeps(self, test: EdgeTest) -> bool:
         """Whether the edges of the test are kept."""
@@ -73,7 +73,7 @@ class Trace:
             yield test
 
     def record(self, test: EdgeTest, *, kept: bool) -> None:
-        """Note the decision about a test's edges, and keep it unless it was known."""
+        """Note the decision about a test's edges; journal it unless it was known."""
         loss = test.before if kept else test.without
         for edge in test.edges:
             new = len(self.decisions) >= len(self._known)
@@ -103,7 +103,7 @@ class Trace:
 
 
 def test_of(decision: Decision) -> EdgeTest:
-    """The test that a decision was taken by."""
+    """The test that a decision was taken by; only the loss that it led to is known, as both."""
     loss = Loss(decision.loss, decision.bound, decision.rung)
     return EdgeTest(
         (decision.edge,),

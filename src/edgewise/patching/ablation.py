@@ -1,13 +1,13 @@
 """Ablations: the values that removed edges carry.
 
 corrupted        what each sender wrote in a clean run on the corrupted prompts (interchange)
-zero             nothing: every sender's contribution is zero; constant biases stay (spec 2.3)
+zero             nothing: every sender's contribution is zero; constant biases stay
 mean             each sender's mean over all real positions of a prompt set
 mean-positional  its mean at each position, counted from a prompt's first token
 
 A mean is taken over the problem's clean prompts, or over `prompts` if given. For a removed *switch*
 (q, k or v vector) every kind means the same: the vector computed when all its head's ports read
-their ablation input (spec 2.3).
+their ablation input.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Ablation:
 
     `prompts`: take means over the clean side of these pairs instead of the problem's own.
     `position_permutation` (corrupted only): position p of the corrupted run gets the embedding of
-    position `position_permutation[p]`, which the paper does for compiled programs (spec 2.2).
+    position `position_permutation[p]`, which the paper does for compiled programs.
     """
 
     kind: AblationKind
