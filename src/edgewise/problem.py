@@ -1,4 +1,4 @@
-"""A problem: model, prompts, metric and ablation, checked together. All a method is given."""
+"""A problem: model, prompts, metric and ablation, checked together. All that a method gets."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from edgewise.patching import Ablation, Accuracy, Evaluator, ablation_named, acc
 
 @dataclass(frozen=True, eq=False, init=False)
 class Problem:
-    """A behaviour of a model, as prompt pairs and a metric, and what removed edges carry.
+    """A behaviour of a model, as prompt pairs and a metric, and the ablation of other edges.
 
     `metric` and `ablation` may be given by name. `graph` is the granularity that methods work at
     (default: `model.graph`); `batch_size` bounds the memory of a run by running that many prompts
-    at a time (what removed edges carry is kept for all). `target` is another model whose logits
+    at a time (ablated values are kept for all of them). `target` is another model whose logits
     `kl`, `l2` and `match-nll` compare with, such as the trained model of a reset network; by
     default it is the full model itself. `origin` says how a task or the command
     line made the problem, for records.

@@ -102,8 +102,8 @@ class Run:
     """One finished run: problem, method and settings; circuit and decisions; its cost, and where.
 
     `settings_given` are the keywords as passed, `settings` all of them as used. `measurements`
-    holds results by name (`faithfulness`, and `recovery` where a published circuit exists).
-    `request` says how the command line made the problem, so that it can be made again.
+    holds results by name (`faithfulness`; `accuracy`, `recovery`, `groups`, … where there are any).
+    `request` says how the problem was made, so that the command line can make it again.
     """
 
     method: str
@@ -182,7 +182,7 @@ class Run:
         return _read(Path(folder))
 
 
-# --- finding one
+# --- finding a run
 
 
 def discover(

@@ -63,7 +63,7 @@ class _Checked:
     """Faults must be changed before prompts can be used, warnings looked at; the model's answers.
 
     `source` is a file, or the name of a task. `layout` says how a file's columns are read,
-    `left_out` what is wrong with prompts of it that are left out, as was asked.
+    `left_out` what is wrong with prompts of it that --skip-faulty leaves out.
     """
 
     source: str
@@ -178,15 +178,15 @@ def _answers(
     accuracy = ew.patching.accuracy_of(model, pairs)
     if accuracy is None:
         return None, None
-    each = {"clean": accuracy}
+    accuracies = {"clean": accuracy}
     if pairs.corrupted is not None:
-        other = ew.patching.plain_accuracy(model, replace(pairs, clean=pairs.corrupted))
-        each |= {} if other is None else {"corrupted": other}
+        corrupted = ew.patching.plain_accuracy(model, replace(pairs, clean=pairs.corrupted))
+        accuracies |= {} if corrupted is None else {"corrupted": corrupted}
     results: dict[str, dict[str, float | None]] = {}
-    for prompts, found in each.items():
-        means = {name: values.double().mean().item() for name, values in found.values.items()}
+    for prompts, measured in accuracies.items():
+        means = {name: values.double().mean().item() for name, values in measured.values.items()}
         results[prompts] = {
-            "accuracy": means.get("accuracy", found.share),
+            "accuracy": means.get("accuracy", measured.share),
             "prefers_right": means.get("fraction-correct"),
             "logit_diff": means.get("logit-diff"),
         }
@@ -195,7 +195,7 @@ def _answers(
 
 def _mistakes(accuracy: Accuracy, labels: Sequence[str], model: ew.Model) -> list[Fault]:
     """Prompts that the model itself gets wrong: a circuit for them explains an error."""
-    found = []
+    mistakes = []
     right = accuracy.values[accuracy.metric].tolist()
     for label, share, token in zip(labels, right, accuracy.likeliest, strict=True):
         if share >= 0.5:
@@ -204,8 +204,8 @@ def _mistakes(accuracy: Accuracy, labels: Sequence[str], model: ew.Model) -> lis
         text = f"the model's own answer is {name}"
         if accuracy.metric == "fraction-correct":
             text += ", and it prefers a wrong answer to the right one"
-        found.append(ew.errors.Fault(f"{text}.", where=label, column="answers"))
-    return found
+        mistakes.append(ew.errors.Fault(f"{text}.", where=label, column="answers"))
+    return mistakes
 
 
 def _json(fault: Fault) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`edgewise discover`: find a circuit, keep the run, and go on with one that was stopped."""
+"""`edgewise discover`: find a circuit, keep the run, and resume one that was stopped."""
 
 from __future__ import annotations
 

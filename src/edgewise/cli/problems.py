@@ -35,15 +35,15 @@ def build(
     if options.by_position:
         task = replace(task, problem=_pooled(task.problem), test=_pooled(task.test))
     graph = _graph(options, task.problem)
-    known = graph == task.problem.graph
+    is_own_graph = graph == task.problem.graph
     problem = task.problem.with_(graph=graph, batch_size=options.batch_size)
     test = task.test.with_(graph=graph, batch_size=options.batch_size)
     return replace(
         task,
         problem=problem,
         test=problem if task.test is task.problem else test,
-        published=task.published if known else None,
-        truth=task.truth if known else None,
+        published=task.published if is_own_graph else None,
+        truth=task.truth if is_own_graph else None,
     )
 
 
@@ -117,7 +117,7 @@ def from_run(
         )
     task = build(options, load=load, drawing=True)
     work = of_problem(task.problem)
-    # A run of before this was kept says at least which prompts and metric.
+    # Runs of old versions have no `work`, only their prompts, metric and ablation.
     kept = run.work or {
         **work,
         "prompts": run.problem.pairs_sha256,
@@ -245,8 +245,8 @@ def _graph(options: ProblemOptions, problem: ew.Problem) -> ew.Graph:
     graph = problem.graph
     usual = {n: getattr(graph, n) for n in _GRAPH_OPTIONS if n != "ungroup_heads"}
     usual["ungroup_heads"] = graph.switches  # they belong to single heads
-    given = {name: getattr(options, name) for name in _GRAPH_OPTIONS}
-    chosen = usual | {name: value for name, value in given.items() if value is not None}
+    options_set = {name: getattr(options, name) for name in _GRAPH_OPTIONS}
+    chosen = usual | {name: value for name, value in options_set.items() if value is not None}
     return ew.Graph.of(problem.model, **chosen, spans=_spans(options.spans, problem))
 
 

@@ -21,24 +21,24 @@ def parse_values(name: str, texts: Sequence[str], annotation: Any) -> list[Any]:
     [0.01, 0.1, 1.0, 5.0]
     """
     kind = _kind(annotation)
-    found: list[Any] = []
+    values: list[Any] = []
     for word in (part.strip() for text in texts for part in text.split(",")):
         if not word:
             raise SettingError(f"--{name} {shortened(','.join(texts))} has a value that is empty.")
         match = _RANGE.fullmatch(word) if kind in (int, float) else None
-        found += _range(name, word, kind, *match.groups()) if match else [_one(name, word, kind)]
-    return list(dict.fromkeys(found))
+        values += _range(name, word, kind, *match.groups()) if match else [_value(name, word, kind)]
+    return list(dict.fromkeys(values))
 
 
 def _kind(annotation: Any) -> type:
     """int, float, bool or str: what `float | None` or a Literal is made of."""
     if isinstance(annotation, UnionType):
         (annotation,) = (k for k in get_args(annotation) if k is not type(None))
-    known = isinstance(annotation, type) and get_origin(annotation) is None
-    return annotation if known else str
+    is_type = isinstance(annotation, type) and get_origin(annotation) is None
+    return annotation if is_type else str
 
 
-def _one(name: str, word: str, kind: type) -> Any:
+def _value(name: str, word: str, kind: type) -> Any:
     if kind is bool:
         known = {"true": True, "false": False}
         if word.lower() not in known:
@@ -54,7 +54,7 @@ def _one(name: str, word: str, kind: type) -> Any:
 
 
 def _range(name: str, word: str, kind: type, first: str, last: str, n: str, how: str) -> list[Any]:
-    low, high, count = (float(_one(name, first, kind)), float(_one(name, last, kind)), int(n))
+    low, high, count = (float(_value(name, first, kind)), float(_value(name, last, kind)), int(n))
     if count < 2:
         raise SettingError(
             f"--{name}: the range {quoted(word)} has {count} values; it needs at least 2."

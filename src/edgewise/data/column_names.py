@@ -39,16 +39,16 @@ def layout_of(table: RowTable, columns: Columns | None, faults: list[Fault]) -> 
     """The layout of a table. Raises `UnknownName` or `SettingError` for a map without sense."""
     mapped, ids = _checked(columns)
     named = {ours: (theirs,) for ours, theirs in mapped.items() if theirs is not None}
-    there = {  # columns that hold something, in their order
+    filled = {  # columns that hold something, in their order
         name: True
         for row in table.rows
         for name, value in row.values.items()
         if _filled(value, table.cells)
     }
     own = {
-        ours: tuple(name for name in spellings if name in there)
+        ours: tuple(name for name in spellings if name in filled)
         for ours, spellings in SPELLINGS.items()
-        if ours not in mapped and not there.keys().isdisjoint(spellings)
+        if ours not in mapped and not filled.keys().isdisjoint(spellings)
     }
     if table.cells:
         (column,) = (own | named).get("clean", ("",))
@@ -62,7 +62,7 @@ def layout_of(table: RowTable, columns: Columns | None, faults: list[Fault]) -> 
         free = taken.isdisjoint({*foreign.columns, *foreign.makes})
         if (
             free
-            and theirs <= there.keys()
+            and theirs <= filled.keys()
             and _fits(foreign, {**own, **named, **foreign.columns}, ids, table)
         ):
             chosen = foreign
@@ -80,7 +80,7 @@ def layout_of(table: RowTable, columns: Columns | None, faults: list[Fault]) -> 
         chosen,
         name="AutoCircuit" if spans and not chosen.columns else chosen.name,
         columns={name: read[name] for name in SPELLINGS if name in read},
-        unread=tuple(n for n in there if not any(u == n or u.startswith(f"{n}.") for u in used)),
+        unread=tuple(n for n in filled if not any(u == n or u.startswith(f"{n}.") for u in used)),
         ids=chosen.ids | ids,
         without=frozenset(mapped) - frozenset(named),
         spans=spans,
@@ -251,8 +251,8 @@ def _ids(name: str, column: str, value: Any) -> Any:
 
 def _add_unknown(table: RowTable, layout: Layout, faults: list[Fault]) -> None:
     """Columns that look like one of ours which is missing; all others are the user's own."""
-    there = {*layout.columns, *layout.makes, *layout.without}
-    missing = {s: name for name, known in SPELLINGS.items() if name not in there for s in known}
+    present = {*layout.columns, *layout.makes, *layout.without}
+    missing = {s: name for name, known in SPELLINGS.items() if name not in present for s in known}
     known = {s for names in (*SPELLINGS.values(), *layout.columns.values()) for s in names}
     first: dict[str, str] = {}
     for row in table.rows:

@@ -1,6 +1,6 @@
 """Corrupted prompts made from clean ones, when there are none: swap, shuffle, or random tokens.
 
-Each keeps a prompt's length in tokens, or says which do not, as removed edges carry values position
+Each keeps a prompt's length in tokens, or says which do not, as ablated values are taken position
 by position. A corruption should break the behaviour and leave everything else as it was: swapping
 two names does that best, random tokens worst.
 """
@@ -67,8 +67,8 @@ def _with_both(
     present: Callable[[tuple[Entity, Entity], Prompt], set[Entity]],
 ) -> list[tuple[Prompt, tuple[Entity, Entity]]]:
     """Each prompt with its two entities, both of which it has."""
-    one = len(entities) == 2 and not isinstance(entities[0], tuple | list)
-    pairs: list[Any] = [entities] * len(prompts) if one else list(entities)
+    is_shared = len(entities) == 2 and not isinstance(entities[0], tuple | list)
+    pairs: list[Any] = [entities] * len(prompts) if is_shared else list(entities)
     if len(pairs) != len(prompts):
         raise ProblemError("swap", [f"there are {len(pairs)} pairs for {len(prompts)} prompts."])
     faults = [
@@ -135,7 +135,7 @@ def random_tokens(
     drawn = torch.tensor(sorted(set(ids) - set(special)))
     if len(drawn) < 2:
         raise SettingError(f"{len(drawn)} tokens to draw from; there must be at least 2.")
-    chosen = pairs.real & _places(pairs, at) & ~pairs.forced
+    chosen = pairs.real & _positions(pairs, at) & ~pairs.forced
     for token in special:
         chosen = chosen & (pairs.clean != token)
     nothing = (~chosen.any(dim=1)).nonzero().flatten().tolist()
@@ -185,7 +185,7 @@ def special_ids(tokenizer: Tokenizer | None) -> tuple[int, ...]:
     return tuple(sorted(ids))
 
 
-def _places(pairs: PromptPairs, at: str | Tensor | None) -> Tensor:
+def _positions(pairs: PromptPairs, at: str | Tensor | None) -> Tensor:
     if at is None:
         return pairs.real
     if isinstance(at, Tensor):

@@ -35,7 +35,7 @@ Answers = (
 
 @dataclass(frozen=True, eq=False)
 class PromptPairs:
-    """Prompts, their corrupted twins, and the answers at each prompt's answer positions.
+    """Clean and corrupted prompts, and the answers at each prompt's answer positions.
 
     Make them with `from_tokens`, `from_text`, `from_file` or `from_dataset`. Prompts may differ in
     length from each other; a pair may not. Shorter prompts are padded on the side `padding` says;
@@ -149,8 +149,8 @@ class PromptPairs:
         `ProblemError` with every fault and its line; `faulty="skip"` leaves out rows with faults,
         which `left_out` lists, and raises it if none is left.
         """
-        table, known = table_of_file(Path(path)), as_tokenizer(tokenizer)
-        reading = read_table(table, known, columns=columns, bos=bos, chat=chat, padding=padding)
+        table, adapted = table_of_file(Path(path)), as_tokenizer(tokenizer)
+        reading = read_table(table, adapted, columns=columns, bos=bos, chat=chat, padding=padding)
         return cls._of(reading, source=table.source, padding=padding, faulty=faulty)
 
     @classmethod
@@ -170,8 +170,8 @@ class PromptPairs:
 
         Rows, `columns` and faults are those of `from_file`; a fault names its row, from 0.
         """
-        table, known = table_of_rows(dataset, source), as_tokenizer(tokenizer)
-        reading = read_table(table, known, columns=columns, bos=bos, chat=chat, padding=padding)
+        table, adapted = table_of_rows(dataset, source), as_tokenizer(tokenizer)
+        reading = read_table(table, adapted, columns=columns, bos=bos, chat=chat, padding=padding)
         return cls._of(reading, source=source, padding=padding, faulty=faulty)
 
     @classmethod
@@ -238,10 +238,10 @@ class PromptPairs:
         """A content hash: the same for equal pairs on every machine, whatever their padding."""
         digest = hashlib.sha256()
         for index in range(len(self)):
-            at = self.real[index]
+            real = self.real[index]
             for rows in (self.clean, self.corrupted, self.answer_at):
                 digest.update(
-                    str(rows[index][at].int().tolist() if rows is not None else None).encode()
+                    str(rows[index][real].int().tolist() if rows is not None else None).encode()
                 )
             for ids in (self.answers, self.wrong):
                 kept = ids[index][ids[index] != NO_ANSWER].tolist() if ids is not None else None
@@ -249,8 +249,8 @@ class PromptPairs:
             if self.whole_answers:
                 digest.update(b"whole")
             for name, mask in sorted((self.spans or {}).items()):
-                places = mask[index][at].nonzero().flatten().tolist()
-                digest.update(f"{name!r}: {places}".encode())
+                positions = mask[index][real].nonzero().flatten().tolist()
+                digest.update(f"{name!r}: {positions}".encode())
         return digest.hexdigest()
 
     def at_spans(self, names: Sequence[str] | None) -> Bool[Tensor, "span batch pos"]:

@@ -1,4 +1,4 @@
-"""What may be wrong with prompts that can be used: duplicates, BOS twice."""
+"""Warnings about usable prompts (duplicates, BOS twice), and prompts that a model cannot take."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def cautions(
     first: dict[object, str] = {}
     bos = None if tokenizer is None else tokenizer.bos
     for i, where in enumerate(labels):
-        at = pairs.real[i]
-        clean = tuple(pairs.clean[i][at].tolist())
-        corrupted = None if pairs.corrupted is None else tuple(pairs.corrupted[i][at].tolist())
+        real = pairs.real[i]
+        clean = tuple(pairs.clean[i][real].tolist())
+        corrupted = None if pairs.corrupted is None else tuple(pairs.corrupted[i][real].tolist())
         right, wrong = _ids(pairs.answers, i), _ids(pairs.wrong, i)
         if corrupted == clean:
             text = "it equals the clean prompt, so no edge can matter for it."
@@ -51,14 +51,14 @@ def misfits(
     """Prompts that a model cannot take: ids that it does not have, more tokens than positions."""
     faults: list[Fault] = []
     for i, where in enumerate(labels):
-        at = pairs.real[i]
+        real = pairs.real[i]
         length = int(pairs.lengths[i])
         if length > n_ctx:
             text = f"it has {length} tokens; the model takes at most {n_ctx}."
             faults.append(Fault(text, where=where, column="clean"))
         prompts = [("clean", pairs.clean)]
         prompts += [] if pairs.corrupted is None else [("corrupted", pairs.corrupted)]
-        columns = [(name, rows[i][at].tolist(), n_tokens) for name, rows in prompts]
+        columns = [(name, rows[i][real].tolist(), n_tokens) for name, rows in prompts]
         columns += [
             ("answers", list(_ids(pairs.answers, i)), n_outputs),
             ("wrong", list(_ids(pairs.wrong, i)), n_outputs),

@@ -146,7 +146,7 @@ class PairReader:
         self._where = ""
 
     def read(self, rows: Sequence[Row]) -> ReadingResult:
-        """All rows, faults and all."""
+        """Read all rows; those with faults are left out of the fields."""
         prompts = [self._prompt("clean", row) for row in rows]
         self._width = max([self._width, *(len(prompt.ids) for prompt in prompts if prompt)])
         pairs = [self._pair(row, prompt) for row, prompt in zip(rows, prompts, strict=True)]
@@ -168,22 +168,22 @@ class PairReader:
         bad = {fault.where for fault in self._faults}
         return [pair for pair in pairs if pair.where not in bad]
 
-    def _tell(self, text: str, column: str) -> None:
+    def _add_fault(self, text: str, column: str) -> None:
         self._faults.append(Fault(text, where=self._where, column=column))
 
     @contextmanager
-    def _telling(self, column: str) -> Iterator[None]:
-        """A `RowFault` is told, and reading goes on behind the block."""
+    def _collecting(self, column: str) -> Iterator[None]:
+        """Add a `RowFault` of the block to the faults, and continue after the block."""
         try:
             yield
         except RowFault as reason:
-            self._tell(reason.text, column)
+            self._add_fault(reason.text, column)
 
     # --- one row
 
     def _prompt(self, column: str, row: Row) -> Prompt | None:
         self._where = row.where
-        with self._telling(column):
+        with self._collecting(column):
             return self._prompt_of(column, row.values[column])
         return None
 
@@ -214,10 +214,10 @@ class PairReader:
         ids, n = prompt.ids, len(prompt.ids)
         if clean and corrupted and n != len(corrupted.ids):
             text = f"clean has {n} tokens, corrupted {len(corrupted.ids)}."
-            self._tell(f"{text} Pairs must have equal length.", "corrupted")
+            self._add_fault(f"{text} Pairs must have equal length.", "corrupted")
         answer_at: list[int] = []
         if clean is not None:
-            with self._telling("answer_positions"):
+            with self._collecting("answer_positions"):
                 positions = row.values.get("answer_positions", -1)
                 answer_at = self._positions(positions, n, "answer position")
         return PromptPair(
@@ -237,11 +237,11 @@ class PairReader:
         several = value if isinstance(value, list) else [value]
         answers, n_faults = [], len(self._faults)
         for entry in several:
-            with self._telling(column):
+            with self._collecting(column):
                 answers.append(self._reader.answer(entry, prompt, column))
         answers = [answer for answer in answers if answer != (NO_ANSWER,)]
         if not answers and len(self._faults) == n_faults:
-            self._tell(f"{column} is empty.", column)
+            self._add_fault(f"{column} is empty.", column)
         return answers
 
     def _positions(self, value: Any, n: int, noun: str, of: str = "") -> list[int]:
@@ -280,7 +280,7 @@ class PairReader:
             {k: v for k, v in value.items() if v is not None} if isinstance(value, Mapping) else {}
         )
         if not named:
-            self._tell(f"'spans' must map names to positions, not {value!r:.60}.", "spans")
+            self._add_fault(f"'spans' must map names to positions, not {value!r:.60}.", "spans")
         if prompt is None:
             return None
         spans = {name: self._span(name, entry, prompt) for name, entry in named.items()}
@@ -288,7 +288,7 @@ class PairReader:
         for position in sorted(position for position, n in claimed.items() if n > 1):
             both = " and ".join(repr(name) for name, at in spans.items() if position in at)
             text = f"position {position} is in spans {both}; spans must not overlap."
-            self._tell(text, "spans")
+            self._add_fault(text, "spans")
         return spans
 
     def _span(self, name: str, value: Any, prompt: Prompt) -> list[int]:
@@ -297,7 +297,7 @@ class PairReader:
             self._faults += [] if fault in self._faults else [Fault(fault, column="spans")]
             return []
         phrase, nth = value if _is_nth(value) else (value, None)
-        with self._telling("spans"):
+        with self._collecting("spans"):
             if isinstance(phrase, str):
                 return self._reader.phrase(phrase, prompt, name=name, nth=nth)
             return self._positions(value, len(prompt.ids), "position", f" of span {name!r}")
@@ -307,7 +307,7 @@ class PairReader:
         """Positions that AutoCircuit counted, without BOS, in prompts of one length."""
         if self._reader.chat:
             text = "its spans are positions of the bare prompt; leave out chat or the spans."
-            self._tell(text, "spans")
+            self._add_fault(text, "spans")
         n = len(prompt.ids) - prompt.n_before
         self._n_positions = self._n_positions or n
         if n != self._n_positions:
@@ -315,7 +315,7 @@ class PairReader:
                 f"it has {n} tokens; its file counts positions in {self._n_positions}, as another "
                 'tokenizer does. Leave them out: columns={"spans": None}, --columns spans=.'
             )
-            self._tell(text, "spans")
+            self._add_fault(text, "spans")
         shared = self._layout.spans
         return {name: [k + prompt.n_before for k in places] for name, places in shared.items()}
 
@@ -331,7 +331,7 @@ class PairReader:
             for name in sorted({*usual} ^ {*(pair.spans or ())}):
                 has, have = ("no", "one") if name in usual else ("a", "other spans")
                 text = f"it has {has} span {name!r:.60}; {n} of {len(pairs)} prompts have {have}."
-                self._tell(text, "spans")
+                self._add_fault(text, "spans")
 
     def _check_whole_answers(self, rows: Sequence[Row], pairs: Sequence[PromptPair]) -> None:
         """Whole answers are scored where a wrong one begins alike: one answer, at the end."""
@@ -350,7 +350,7 @@ class PairReader:
                     "begins with the same token as a wrong one, whole answers are scored, one for "
                     "a prompt."
                 )
-                self._tell(text, "answers")
+                self._add_fault(text, "answers")
 
 
 def _listed(value: Any) -> list[Any]:

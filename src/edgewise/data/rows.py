@@ -1,7 +1,7 @@
-"""Rows of prompts, each knowing where it stands: from JSON, CSV, Parquet, or mappings in memory.
+"""Rows of prompts, each with its line or number: from JSON, CSV, Parquet, or mappings in memory.
 
 A row that cannot be read becomes a fault and the rest is read on, so that one look at a file finds
-all that is wrong with it. What the columns mean is decided in `layouts`.
+all that is wrong with it. What the columns mean is decided in `column_names`.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ class TextReader:
         self.tokenizer, self.bos, self.chat = tokenizer, bos, chat
         self._start: list[int] = []
         self._known: dict[str, list[int] | None] = {}
-        self._run_on: dict[str, str] = {}  # answers that do, and as they would not
+        self._run_on: dict[str, str] = {}  # answer that runs into the last word -> respaced
         if tokenizer is None:
             return
         fault = _chat_fault(tokenizer, bos) if chat else ""

@@ -150,7 +150,7 @@ class Finder:
 
 
 def _says_nothing(problem: Problem, row: int) -> bool:
-    """Whether a prompt equals its corrupted twin, so that no edge can matter on it."""
+    """Whether a prompt equals its corrupted prompt, so that no edge can matter on it."""
     pairs, ablation = problem.pairs, problem.ablation
     if ablation.kind != "corrupted" or ablation.position_permutation is not None:
         return False

@@ -22,7 +22,7 @@ class NodeGroups:
 
     members: Mapping[str, Sequence[str]]
     source: str = ""
-    heads: Sequence[Mapping[str, Any]] = ()  # what roles were judged by, if they were measured
+    heads: Sequence[Mapping[str, Any]] = ()  # what roles were decided by, if they were measured
 
     def of(self, node: Node) -> str | None:
         """The group of a node, None if it is in none."""
@@ -35,21 +35,21 @@ class NodeGroups:
 
 
 def groups_of(run: Run, given: Given | None = None) -> NodeGroups:
-    """The groups of a run's circuit, those alone that have a node in it."""
+    """The groups that have a node in a run's circuit."""
     task = str(run.request.get("task") or "")
-    found: Mapping[str, Any]
+    labels: Mapping[str, Any]
     if given is not None:
-        found = {"groups": given, "source": "Groups as given."}
+        labels = {"groups": given, "source": "Groups as given."}
     else:
         published = groups_on(task, run.problem.model, run.circuit.graph)
-        found = run.measurements.get("groups") or published or {"groups": {}}
-    there = {name for node in run.circuit.nodes for name in (node.name, node.part)}
+        labels = run.measurements.get("groups") or published or {"groups": {}}
+    names = {name for node in run.circuit.nodes for name in (node.name, node.part)}
     members = {
-        name: [node for node in nodes if node in there] for name, nodes in found["groups"].items()
+        name: [node for node in nodes if node in names] for name, nodes in labels["groups"].items()
     }
-    heads = [head for head in found.get("heads", ()) if head["head"] in there]
+    heads = [head for head in labels.get("heads", ()) if head["head"] in names]
     shown = {name: nodes for name, nodes in members.items() if nodes}
-    return NodeGroups(shown, str(found.get("source", "")), heads)
+    return NodeGroups(shown, str(labels.get("source", "")), heads)
 
 
 def checked(groups: Any, runs: Sequence[Run]) -> dict[str, tuple[str, ...]]:

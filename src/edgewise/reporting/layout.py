@@ -99,11 +99,11 @@ def lay_out(circuit: Circuit) -> Layout:
     titles, left, height = [], 0.0, 0.0
     for panel in panels:
         panel.layers, panel.half_rows = layers, half_rows
-        one = panel.layout()
-        boxes |= {n: replace(box, x=box.x + left) for n, box in one.boxes.items()}
-        titles.append(Title(f"at {panel.span}", left + (one.left + one.right) / 2))
-        bands, height = one.bands, one.height
-        left += one.right - _LABELS
+        placed = panel.layout()
+        boxes |= {n: replace(box, x=box.x + left) for n, box in placed.boxes.items()}
+        titles.append(Title(f"at {panel.span}", left + (placed.left + placed.right) / 2))
+        bands, height = placed.bands, placed.height
+        left += placed.right - _LABELS
     return Layout(left + _LABELS + 8, height, boxes, bands, _LABELS, left + _LABELS, titles)
 
 

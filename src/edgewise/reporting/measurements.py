@@ -63,10 +63,10 @@ def _spread(spread: Mapping[str, Any]) -> Markup:
 
 def recovery_section(run: Run) -> Markup | None:
     """The circuit beside a published one; None if there is none."""
-    found = run.measurements.get("recovery")
-    if not found:
+    document = run.measurements.get("recovery")
+    if not document:
         return None
-    (table,) = Recovery.from_json(found).tables()
+    (table,) = Recovery.from_json(document).tables()
     return table_section(replace(table, title="Recovery of the published circuit"))
 
 

@@ -18,9 +18,9 @@ def titles(layout: Layout) -> list[Markup]:
 def moves(
     graph: Graph, layout: Layout, *, entering: Mapping[Port, int], leaving: Mapping[Node, int]
 ) -> Iterator[Markup]:
-    """A dotted line from each node with live keys or values to the heads that are read elsewhere.
+    """A dotted line from each node with edges into its keys or values to heads that are read.
 
-    These are the same head at other spans, or the group of a key/value head.
+    These are the same head at other spans, or heads of the group of a key/value head.
     """
     reads = {port.node for port, n in entering.items() if n and port.slot != "q"}
     attention = ("head", "kv", "attention")

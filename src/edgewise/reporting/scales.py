@@ -45,10 +45,10 @@ class Axis:
         powers = [10.0**e for e in range(math.floor(math.log10(knee)) + 1, 13)]
         positive = [p for p in powers if p <= self.high]
         negative = [-p for p in reversed(powers) if -p >= self.low]
-        every = [*negative, 0.0, *positive]
+        ticks = [*negative, 0.0, *positive]
         # Labels need room: drop ticks that sit too close to the one before.
         kept: list[float] = []
-        for value in every:
+        for value in ticks:
             if not kept or abs(self.at(value) - self.at(kept[-1])) >= 14:
                 kept.append(value)
         return kept

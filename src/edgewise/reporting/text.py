@@ -1,4 +1,4 @@
-"""Numbers and sentences for people: sensible digits, units, and the verdict on a run."""
+"""What a run says in sentences: the verdict, its cost, its settings and thresholds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ABLATIONS = {
     "mean": "its mean over prompts and positions",
     "mean-positional": "its mean over prompts at each position",
 }
-# As in evaluation: a share of a difference below float noise is a share of noise.
+# As in evaluation and tables: a share of a difference below float noise is a share of noise.
 _NOISE = 1e-6
 
 

@@ -252,7 +252,7 @@ def _kind(values: Sequence[Any]) -> type:
 
 
 def in_order(rows: Sequence[Row]) -> list[Row]:
-    """Rows of all columns, sorted by what was asked, whatever the order they were finished in."""
+    """Rows of all columns, sorted by problem, method and settings, not by when they finished."""
     columns = [c.name for c in table_columns(rows)]
     results = {c.name for c in (*_STATUS, *_FOUND, *_COST)}
     names = [*(name for name in columns if name not in results), "key"]

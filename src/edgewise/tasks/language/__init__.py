@@ -77,7 +77,7 @@ def examples(
     corruption: str | None = None,
     fits: Fits | None = None,
 ) -> tuple[Example, ...]:
-    """`n` different prompts of a task with their corrupted twins, as text.
+    """`n` different prompts of a task with their corrupted prompts, as text.
 
     The splits `train`, `validation` and `test` are disjoint for all seeds. `template` and
     `corruption` default to the paper's; one seed gives the same clean prompts under every
