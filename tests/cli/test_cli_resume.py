@@ -242,7 +242,7 @@ def test_a_report_that_cannot_be_written_comes_after_the_run(capsys, monkeypatch
     def full(*arguments, **keywords):
         raise ew.errors.OutputError("cannot write the page")
 
-    monkeypatch.setattr("edgewise.reporting.write_text", full)
+    monkeypatch.setattr("edgewise.reporting.pages.write_text", full)
     command = (*REVERSE, "--out", tmp_path / "run", "--report", tmp_path / "r.html")
     code, _, err = edgewise(capsys, *command)
     assert (code, "cannot write the page" in err) == (2, True)

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from edgewise.model.config import Experts, ModelConfig
+from edgewise.model.config import Experts
 from edgewise.model.norms import Transformer, layer_device, norm
 from edgewise.model.parts import ACTIVATIONS
 
@@ -43,11 +43,6 @@ def mlp_hidden(
     """What a plain MLP's activation function is given, from its normed input."""
     at = f"blocks.{layer}.mlp"
     return _affine(normed, model, f"{at}.W_in", f"{at}.b_in")
-
-
-def is_plain(config: ModelConfig, layer: int) -> bool:
-    """Whether a layer's MLP is two matrices with an activation function between them."""
-    return not (config.gated or config.post_norm or config.experts_of(layer))
 
 
 def activation(model: Transformer) -> Callable[[Tensor], Tensor]:

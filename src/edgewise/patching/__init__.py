@@ -2,7 +2,6 @@
 
 from edgewise.patching.ablation import (
     ABLATION_KINDS,
-    ABLATION_SUMMARIES,
     Ablation,
     AblationKind,
     ablation_named,
@@ -13,7 +12,6 @@ from edgewise.patching.readers import AblatedValues, CircuitReader, RecordingRea
 
 __all__ = [
     "ABLATION_KINDS",
-    "ABLATION_SUMMARIES",
     "AblatedValues",
     "Ablation",
     "AblationKind",

@@ -32,12 +32,6 @@ from edgewise.patching.readers import AblatedValues, CircuitReader, RecordingRea
 
 AblationKind = Literal["corrupted", "zero", "mean", "mean-positional"]
 ABLATION_KINDS: tuple[AblationKind, ...] = get_args(AblationKind)
-ABLATION_SUMMARIES: dict[AblationKind, str] = {
-    "corrupted": "the sender's value on the corrupted prompt",
-    "zero": "zero; constant biases stay",
-    "mean": "the sender's mean over prompts and positions",
-    "mean-positional": "the sender's mean over prompts at each position",
-}
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,6 @@ def _cost(run: Run) -> list[tuple[str, str | Markup]]:
         ("time", seconds(cost.seconds)),
         ("forward passes", f"{cost.forward_passes:,}"),
         ("backward passes", f"{cost.backward_passes:,}"),
-        ("backward passes", f"{cost.backward_passes:,}"),
         ("edges tested", tested),
         ("edges removed untested", f"{cost.edges_skipped:,}"),
         ("peak memory", peak),
