@@ -138,7 +138,8 @@ def task_examples(
     corruption = _OPEN.get(task, next(iter(behaviour.corruptions)))
     is_split = task in _BY_TEXT
     while True:
-        example = behaviour.example(rng, words, rng.choice(templates), corruption, rng)
+        chosen = rng.choice(templates)
+        example = behaviour.example(words, rng, rng, template=chosen, corruption=corruption)
         fits = is_split or is_held_out(task, example.clean_words, example.spans) == held_out
         if fits and split_of(example.clean) == split:
             yield example

@@ -205,7 +205,7 @@ def no_work(monkeypatch):
         raise AssertionError("work has begun")
 
     monkeypatch.setitem(vars(ew), "load_model", stop)
-    for place in ("tasks.catalog", "tasks.samples"):
+    for place in ("tasks.registry", "tasks.samples"):
         monkeypatch.setattr(f"edgewise.{place}.load_model", stop, raising=False)
 
 

@@ -3,6 +3,7 @@
 import json
 import random
 import shutil
+import time
 import warnings
 from contextlib import suppress
 from dataclasses import asdict
@@ -211,5 +212,6 @@ def test_a_giant_graph_costs_nothing(saved, tmp_path):
             ew.Certified.from_json(document)
     document = json.loads((saved("stability") / "stability.json").read_text())
     document["circuit"]["graph"] |= {"n_layers": 2500}
-    with pytest.raises(FormatError, match="too large for one circuit after the other"):
-        ew.Stability.from_json(document)
+    started = time.process_time()
+    assert len(ew.Stability.from_json(document).replicates) == len(document["replicates"])
+    assert time.process_time() - started < 20  # a mask of every replicate would take minutes

@@ -519,7 +519,7 @@ def test_a_tested_decision_that_contradicts_its_evidence_is_found(tmp_path):
     assert fourth.evidence.verdict != "above"
     for change in ({"kept": not fourth.kept}, {"evidence": {"p_above": 0.0, "p_below": 1.0}}):
         decided(tmp_path / "j", change)
-        with pytest.raises(FormatError, match="contradicts itself: its p-values"):
+        with pytest.raises(FormatError, match="contradicts itself: .*its p-values"):
             ew.acdc_test(problem, threshold=0.01, journal=tmp_path / "j")
         (tmp_path / "j" / "journal.jsonl").write_bytes(whole)
 

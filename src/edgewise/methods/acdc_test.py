@@ -114,8 +114,8 @@ class _Verdicts:
         shown = test.evidence
         if shown is None or shown.verdict != self._verdict(shown):
             raise FormatError(
-                f"the decision about {test.edges[0].name} contradicts itself: its verdict does not "
-                f"follow {self.basis(test)}."
+                f"the decision about {test.edges[0].name} contradicts itself: it is not the "
+                f"verdict {self.basis(test)}."
             )
         return self.keep_undecided if shown.verdict == "undecided" else shown.verdict == "above"
 
