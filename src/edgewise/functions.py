@@ -63,7 +63,7 @@ def _doc(method: Method) -> str:
     }
     settings = {f"`{field.name}`": field.metadata["help"] for field in fields(method.settings)}
     if method.resumes:
-        settings["`journal`"] = "A folder from which a stopped run goes on; see `discover`."
+        settings["`journal`"] = "A folder from which a stopped run resumes; see `discover`."
     return "\n".join(
         [
             f"{method.summary}\n",

@@ -58,7 +58,7 @@ def acdc(
     `engine`: How edges are tested: incremental (fast) or plain; the decisions are the same.
     `precision`: full, or reduced: kl by bfloat16 products, close decisions in full.
     `verify`: Take every decision from scratch as well, and stop if one differs (slow).
-    `journal`: A folder from which a stopped run goes on; see `discover`.
+    `journal`: A folder from which a stopped run resumes; see `discover`.
     """
 
 def eap(
@@ -359,7 +359,7 @@ def acdc_ordered(
     `precision`: full, or reduced: kl by bfloat16 products, close decisions in full.
     `verify`: Take every decision from scratch as well, and stop if one differs (slow).
     `attribution`: The method whose scores say which edges matter least.
-    `journal`: A folder from which a stopped run goes on; see `discover`.
+    `journal`: A folder from which a stopped run resumes; see `discover`.
     """
 
 def acdc_screened(
@@ -396,7 +396,7 @@ def acdc_screened(
     `verify`: Take every decision from scratch as well, and stop if one differs (slow).
     `attribution`: The method whose scores say which edges matter least.
     `screen`: Share of the edges, the least attributed, removed without a test.
-    `journal`: A folder from which a stopped run goes on; see `discover`.
+    `journal`: A folder from which a stopped run resumes; see `discover`.
     """
 
 def acdc_bisect(
@@ -468,7 +468,7 @@ def acdc_test(
     `undecided`: What becomes of an edge that all prompts leave undecided: remove or keep.
     `head_order`: Order of sending heads within a layer: descending or ascending.
     `seed`: Seed of the order in which prompts are looked at.
-    `journal`: A folder from which a stopped run goes on; see `discover`.
+    `journal`: A folder from which a stopped run resumes; see `discover`.
     """
 
 def sp(
@@ -500,7 +500,7 @@ def sp(
         and keep what is drawn as at least 1/2 (the paper).
     `dead_mlp_masks`: Weigh q, k and v as in the paper's attention-only runs, whose MLP masks do
         nothing but take a quarter of the regulariser.
-    `journal`: A folder from which a stopped run goes on; see `discover`.
+    `journal`: A folder from which a stopped run resumes; see `discover`.
     """
 
 def sp_edges(
@@ -529,7 +529,7 @@ def sp_edges(
     `regularisation`: The weight of the masks' size beside the loss (λ).
     `binarise`: threshold: keep what has a mean mask of at least 1/2; stochastic: draw once more
         and keep what is drawn as at least 1/2 (the paper).
-    `journal`: A folder from which a stopped run goes on; see `discover`.
+    `journal`: A folder from which a stopped run resumes; see `discover`.
     """
 
 def hisp(
@@ -589,7 +589,7 @@ def edge_pruning(
     `sparsity`: The share of edges to remove.
     `warm_up`: The share of the steps in which the target rises from 0 to `sparsity`.
     `multiplier_rate`: The learning rate of the Lagrange multipliers.
-    `journal`: A folder from which a stopped run goes on; see `discover`.
+    `journal`: A folder from which a stopped run resumes; see `discover`.
     """
 
 def ugs(
@@ -619,5 +619,5 @@ def ugs(
     `regularisation`: What an edge costs, in the loss's unit (λ).
     `draws`: Independent draws of all masks in a step.
     `start`: The chance that an edge is kept, before training.
-    `journal`: A folder from which a stopped run goes on; see `discover`.
+    `journal`: A folder from which a stopped run resumes; see `discover`.
     """

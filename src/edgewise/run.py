@@ -199,7 +199,7 @@ def discover(
     or circuit, or "module:function" (see `edgewise.methods.method_of`).
 
     `journal` is a folder that keeps the decisions so far: if the run is stopped, the same call
-    goes on from there and makes the same decisions. Remove it when the run is saved.
+    resumes and makes the same decisions. Remove it when the run is saved.
 
     The run's `measurements["faithfulness"]` is on the problem's own prompts: evaluate it on
     held-out ones with `edgewise.faithfulness`. Raises `UnknownName`, `SettingError`, `MetricError`;

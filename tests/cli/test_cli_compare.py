@@ -175,7 +175,7 @@ def test_a_stopped_comparison_goes_on(gpt2, tmp_path):
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
-    assert "stopped. What was found is in runs; the same command goes on." in err
+    assert "stopped. What was found is in runs; run the same command again to resume." in err
     assert "Traceback" not in err
     done = subprocess.run(command, capture_output=True, **how)
     assert done.returncode == 0, done.stderr

@@ -75,7 +75,7 @@ def _interrupted(work, out, by, *more):
 
 
 def test_ctrl_c_and_resume(work):
-    """Stopped twice and gone on with twice, it finds what it would have found."""
+    """Stopped twice and resumed twice, it finds what it would have found."""
     folder, _, whole = work
     total, kept = whole.circuit.graph.n_edges, 0
     for more in ((), ("--resume", "--json")):

@@ -170,7 +170,7 @@ def test_ctrl_c_ends_cleanly(straight, tmp_path, workers):
     text, err = process.communicate(timeout=60)
     assert (process.returncode, text) == (130, ""), err
     said = re.fullmatch(
-        r"edgewise: stopped\. (\d+) points? finished in x; the same command goes on\.",
+        r"edgewise: stopped\. (\d+) points? finished in x; run the same command again to resume\.",
         err.splitlines()[-1],
     )
     assert said, err

@@ -354,7 +354,7 @@ def test_the_command(tmp_path, capsys, monkeypatch):
     with pytest.raises(SystemExit) as stop:
         main([*given, "--out", str(tmp_path / "out")])
     assert stop.value.code == 130
-    assert "the same command goes on" in capsys.readouterr().err
+    assert "run the same command again to resume" in capsys.readouterr().err
 
 
 @pytest.mark.network

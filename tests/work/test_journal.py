@@ -156,7 +156,7 @@ def test_decisions_beyond_the_last_are_refused(tmp_path):
     problem, folder = problem_of(), tmp_path / "run"
     ew.discover(problem, threshold=0.02, journal=folder)
     rewrite(folder, lambda lines: [*lines[:-1], lines[1], b""])
-    with pytest.raises(FormatError, match="run cannot be gone on with: .* 1 too many"):
+    with pytest.raises(FormatError, match="run cannot be resumed: .* 1 too many"):
         ew.discover(problem, threshold=0.02, journal=folder)
 
 

@@ -1,4 +1,4 @@
-"""Folders of version 1, recorded before the journals were one, are gone on with."""
+"""Folders of version 1, recorded before the journals were one, are resumed."""
 
 import shutil
 from pathlib import Path

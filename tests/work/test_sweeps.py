@@ -99,7 +99,7 @@ def test_a_key_is_of_the_content_not_of_names(tmp_path):
     assert len(ew.Sweep.load(tmp_path / "x").rows) == 6
 
 
-# --- stopped, and gone on with
+# --- stopped and resumed
 
 
 class Stop(BaseException):

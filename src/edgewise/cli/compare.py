@@ -217,7 +217,7 @@ def _find_and_compare(
     def kept() -> str | None:
         if out is None:
             return None
-        return f"stopped. What was found is in {out}; the same command goes on."
+        return f"stopped. What was found is in {out}; run the same command again to resume."
 
     with console.stoppable(kept), console.progress_bar(method, quiet=quiet) as bar:
         runs = ew.discover_each(problems, method, out=out, on_progress=bar, **settings)

@@ -54,7 +54,7 @@ def leaderboard(
             n = len(ew.Leaderboard.load(out).trials)
         except FormatError:
             n = 0
-        return f"stopped. {n:,} trials are finished in {out}; the same command goes on."
+        return f"stopped. {n:,} trials are finished in {out}; run the same command again to resume."
 
     with console.stoppable(kept), console.progress_bar("leaderboard", quiet=json) as bar:
         board = ew.leaderboard(

@@ -39,15 +39,15 @@ def reproduce(
     """Make the tables and figures of the ACDC paper.
 
     All that the models at hand allow. Writes reproduce.html, reproduce.json and points.csv into a
-    folder, with methods acdc, hisp and sp. What is done is kept there: after Ctrl-C the same
-    command goes on. Offline it takes minutes; the paper's own models, hours.
+    folder, with methods acdc, hisp and sp. What is done is kept there: after Ctrl-C run the
+    same command again. Offline it takes minutes; the paper's own models, hours.
 
     edgewise reproduce --offline --out reproduced
     """
     check_output_place(out)
 
     def kept() -> str:
-        return f"stopped. What is done is kept in {out}; the same command goes on."
+        return f"stopped. What is done is kept in {out}; run the same command again to resume."
 
     with console.stoppable(kept), console.progress_bar("reproducing", quiet=json) as bar:
         results = ew.recipes.reproduce(

@@ -170,7 +170,9 @@ def _run(points: _Points, out: Path, report: Path | None, *, json: bool, **how: 
 
     def kept() -> str:
         n = len(ew.sweeps.folder.read_rows(out)) if ew.sweeps.folder.is_sweep(out) else 0
-        return f"stopped. {count(n, 'point')} finished in {out}; the same command goes on."
+        return (
+            f"stopped. {count(n, 'point')} finished in {out}; run the same command again to resume."
+        )
 
     with (
         console.stoppable(kept),

@@ -112,7 +112,7 @@ class Finder:
         """`n` replicates by `make`; those that a journal of the same work holds are taken from it.
 
         `drawn` says how they are drawn. Each is in the journal when it is made, so that a stopped
-        call goes on. Raises `OutputError`, `FormatError`.
+        call resumes. Raises `OutputError`, `FormatError`.
         """
         work = {**self.method.identity(self.problem, self.settings), **drawn}
         path, result = None if journal is None else Path(journal), list[Replicate]()

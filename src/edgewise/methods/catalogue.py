@@ -71,7 +71,7 @@ class Method:
 
     # --- capabilities
     additive: bool = False  # a score is a mean over prompts of what each prompt says by itself
-    resumes: bool = False  # goes on from a journal
+    resumes: bool = False  # from a journal
     takes_order: bool = False  # tests heads in another order than ACDC's, if told
     has_forecast: bool = False  # `forecast` knows what a run will take
     trains: bool = False  # learns masks; scores are signed, the least are surest to be removed

@@ -104,8 +104,8 @@ def train(
 ) -> torch.Generator:
     """Train the parameters of `learned` in place; the generator of draws, as training leaves it.
 
-    A journal that holds a state is gone on with; the masks at the end are those of a run that was
-    never stopped. Raises `MetricError`, `FormatError`.
+    Training resumes from a state that the journal holds; the masks at the end are those of a run
+    that was never stopped. Raises `MetricError`, `FormatError`.
     """
     generator = torch.Generator().manual_seed(settings.seed)
     steps, optimiser = settings.steps, learned.optimiser(settings.learning_rate)

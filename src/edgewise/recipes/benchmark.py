@@ -53,7 +53,7 @@ def leaderboard(
     Your methods go first; what raises or returns something else on its first problem is refused
     before anything else runs. Later such a trial counts as an order in which all edges tie.
 
-    With `out`, a finished trial is in that folder for good: the same call goes on where it stopped,
+    With `out`, a finished trial is in that folder for good: the same call resumes where it stopped,
     a call with other values adds, and what is returned is all the folder holds. Trials of a method
     whose source has changed are run again.
 

@@ -169,7 +169,7 @@ class Reproduced(SavedRecord):
         if self.left:
             missing.append(
                 f"{count(len(self.left), 'experiment')} not begun in the time given, the first "
-                f"{self.left[0]}. The same command goes on."
+                f"{self.left[0]}. Run the same command again to resume."
             )
         return *what_it_comes_to(self), *missing
 

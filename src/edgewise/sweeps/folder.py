@@ -93,8 +93,8 @@ class SweepFolder:
             write_json(document, self.path / name)
         except OutputError as reason:
             raise OutputError(
-                f"{str(reason).rstrip('.')}. The points finished before are kept: the same call "
-                "goes on from there."
+                f"{str(reason).rstrip('.')}. The points finished before are kept: run the "
+                "same call again to resume."
             ) from reason
 
     def write_tables(self) -> list[Path]:

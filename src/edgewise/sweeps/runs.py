@@ -119,7 +119,7 @@ def discover_each(
     """A run for each problem, by its name, all with one method and its settings.
 
     With `out`, each run is saved into a folder of its name there, and work in progress is kept
-    beside it: if the call is stopped, the same call goes on from there, and takes runs that are
+    beside it: if the call is stopped, the same call resumes, and takes runs that are
     finished as they are. Settings, and all that `out` holds, are checked before anything runs.
     Raises as `discover` does.
 

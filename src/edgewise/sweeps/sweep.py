@@ -1,4 +1,4 @@
-"""A sweep: every point of a grid, kept on disk one by one, and gone on with after a stop."""
+"""A sweep: every point of a grid, kept on disk one by one, and resumed after a stop."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def sweep_grid(
     and arrays are several values. A circuit is found on the discovery prompts and judged on
     held-out ones where the task has them; `evaluation_split` says which.
 
-    A finished point is in `out` for good: whatever stops the call, the same call goes on, and a
+    A finished point is in `out` for good: whatever stops the call, the same call resumes, and a
     call with other values adds to the folder. Points that share work (ACDC's thresholds, the sizes
     of an attribution's circuits) are found, kept, and after a kill found again, together; `apart`
     finds each on its own, which takes longer, but loses at most the last decision. A point that

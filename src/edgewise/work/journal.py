@@ -221,7 +221,7 @@ class Journal:
         except OSError as reason:
             raise OutputError(
                 f"cannot write to {self.path}: {reason.strerror}. What was finished before is "
-                "kept in it: the same call goes on from there."
+                "kept in it: run the same call again to resume."
             ) from reason
         self.records += records
 

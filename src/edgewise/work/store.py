@@ -141,7 +141,7 @@ class Checkpoint:
             remove_unfinished(self.folder)  # it ended before there was anything to keep
         if isinstance(error, FormatError):
             raise FormatError(
-                f"{self.folder} cannot be gone on with: {str(error).rstrip('.')}. Remove it to "
+                f"{self.folder} cannot be resumed: {str(error).rstrip('.')}. Remove it to "
                 "start anew."
             ) from error
 
@@ -191,7 +191,7 @@ class Checkpoint:
         except OSError as reason:
             raise OutputError(
                 f"cannot write {path}: {reason.strerror}. The state before is in it: "
-                "a run of the same work goes on from there."
+                "run the same work again to resume."
             ) from reason
 
 
