@@ -20,6 +20,8 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
+import calls
+
 ROOT = Path(__file__).resolve().parents[1]
 SRC, TESTS = ROOT / "src" / "edgewise", ROOT / "tests"
 
@@ -287,7 +289,7 @@ def printed_lines(*arguments: str) -> int:
 
 
 def _printed(*arguments: str) -> str:
-    command = [sys.executable, "-m", "edgewise", *arguments]
+    command = [sys.executable, "-m", "edgewise.cli.main", *arguments]
     environment = {"COLUMNS": "80", "PATH": "", "PYTHONPATH": str(SRC.parent), "NO_COLOR": "1"}
     return subprocess.run(
         command, env=environment, capture_output=True, text=True, check=True
@@ -337,6 +339,8 @@ def main() -> None:
         measured["lines of discover --help"] = printed_lines("discover", "--help")
         measured["lines of edgewise methods"] = printed_lines("methods")
         measured["seconds of edgewise --help"] = round(help_seconds(), 2)
+        entered = calls.acdc_on_reverse()
+        measured |= {"files entered": entered.files, "changes of file": entered.changes}
     for name, value in measured.items():
         before = f"   (first edition {BEFORE[name]:,})" if name in BEFORE else ""
         print(f"{value:>10,} {name}{before}")
