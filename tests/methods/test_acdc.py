@@ -40,6 +40,22 @@ def assert_same_decisions(run, tests, kept):
     assert {edge.name for edge in run.circuit.edges} == set(kept)
 
 
+@pytest.mark.parametrize("engine", ["plain", "incremental"])
+@pytest.mark.parametrize("seed", range(4))
+def test_an_edge_whose_delta_is_the_threshold_is_kept(seed, engine):
+    """Algorithm 1 removes an edge if the loss rises by strictly less than the threshold."""
+    *_, problem, _ = oracle_problem(seed, "corrupted", "kl", n_head=2, d_model=12)
+    tested = ew.acdc(problem, threshold=1e-12, engine="plain").trace
+    index = next(i for i, decision in enumerate(tested) if decision.delta > 1e-6)
+    delta = tested[index].delta  # those before it are removed at this threshold, too
+    at, above = (
+        ew.acdc(problem, threshold=threshold, engine=engine).trace[index]
+        for threshold in (delta, delta * (1 + 1e-12))
+    )
+    assert at.edge == above.edge == tested[index].edge
+    assert (at.kept, above.kept) == (True, False)
+
+
 @pytest.mark.parametrize("seed", range(24))
 @pytest.mark.parametrize("ablation", ["corrupted", "zero"])
 def test_decisions_are_the_oracles(seed, ablation):
