@@ -26,7 +26,7 @@ Cell = str | bool | int | float | tuple[float, ...] | None  # None: not measured
 
 # Units that say what a number is, not what it is counted in: "accuracy is 0.9", not "0.9 fraction".
 _UNSPOKEN_UNITS = frozenset({"", "share", "fraction", "probability", "own unit"})
-_NOISE = 1e-6  # a share of a difference below float noise is a share of noise
+NOISE = 1e-6  # a share of a difference below float noise is a share of noise
 
 
 @dataclass(frozen=True)
@@ -189,9 +189,9 @@ def number(value: float, digits: int = 3, *, padded: bool = False) -> str:
 def percent(share: float) -> str:
     """A share as a percentage; 100 % and 0 % are said only when they are true."""
     value = 100 * share
-    if abs(value - 100) > 100 * _NOISE and 99.95 <= value < 100:
+    if abs(value - 100) > 100 * NOISE and 99.95 <= value < 100:
         return "over 99.9 %"
-    if 100 * _NOISE < value < 0.05:
+    if 100 * NOISE < value < 0.05:
         return "under 0.1 %"
     text = f"{value:,.{0 if abs(value) >= 999.5 else 1}f}".removesuffix(".0")
     return ("0" if text == "-0" else text.replace("-", "−")) + " %"
@@ -204,7 +204,7 @@ def count(n: int, noun: str, plural: str = "") -> str:
 
 def measured(value: float, unit: str, *, scale: float = 0.0) -> str:
     """A number with its unit; float noise beside `scale` is 0."""
-    text = "0" if abs(value) <= _NOISE * scale else number(value)
+    text = "0" if abs(value) <= NOISE * scale else number(value)
     return text if unit in _UNSPOKEN_UNITS else f"{text} {unit}"
 
 

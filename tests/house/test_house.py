@@ -10,7 +10,7 @@ LIMITS = {
     "lines of src": 35_500,
     "statements of src": 20_250,
     "characters a line": 47.3 * 1.05,
-    "lines of tests": 22_500,
+    "lines of tests": 22_550,
     "upward imports": 0,
     "import circles": 0,
     "repeated stems and class names": 0,

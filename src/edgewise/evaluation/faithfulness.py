@@ -12,6 +12,7 @@ from edgewise.documents import Count, Finite
 from edgewise.evaluation.records import Record
 from edgewise.problem import Problem, problem_and_circuit
 from edgewise.tables import (
+    NOISE,
     Cell,
     Chart,
     Column,
@@ -24,8 +25,6 @@ from edgewise.tables import (
     number,
     percent,
 )
-
-_NOISE = 1e-6  # a share of a difference below float noise is a share of noise
 
 
 @dataclass(frozen=True)
@@ -185,6 +184,6 @@ def faithfulness(problem: Problem, circuit: Found) -> Faithfulness:
 def normalized(value: float, full: float, empty: float) -> float | None:
     """(value - empty) / (full - empty); None where full and empty give the same number."""
     # A full model and an empty circuit closer than float noise give a quotient of noise.
-    if abs(full - empty) <= _NOISE * max(abs(full), abs(empty)):
+    if abs(full - empty) <= NOISE * max(abs(full), abs(empty)):
         return None
     return (value - empty) / (full - empty) + 0.0  # no negative zero

@@ -9,7 +9,18 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Context
 from typing import Any
 
 from edgewise.run import Run
-from edgewise.tables import Chart, Column, Table, count, measured, number, percent, plain, seconds
+from edgewise.tables import (
+    NOISE,
+    Chart,
+    Column,
+    Table,
+    count,
+    measured,
+    number,
+    percent,
+    plain,
+    seconds,
+)
 
 _ABLATIONS = {
     "corrupted": "its value on the corrupted prompt",
@@ -17,8 +28,6 @@ _ABLATIONS = {
     "mean": "its mean over prompts and positions",
     "mean-positional": "its mean over prompts at each position",
 }
-# As in evaluation and tables: a share of a difference below float noise is a share of noise.
-_NOISE = 1e-6
 
 
 def ablation_words(ablation: Mapping[str, Any]) -> str:
@@ -179,9 +188,9 @@ def _share(faith: Mapping[str, Any]) -> str:
         )
     if faith["n_edges"] == 0:
         return ""
-    if share > 1 + _NOISE:
+    if share > 1 + NOISE:
         return f"The circuit does better than the full model: {percent(share)} of the effect."
-    if share < -_NOISE:
+    if share < -NOISE:
         return f"The circuit does worse than the empty one: {percent(share)} of the effect."
     return f"The circuit keeps {percent(share)} of the effect."
 
