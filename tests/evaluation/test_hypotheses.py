@@ -10,6 +10,7 @@ import edgewise as ew
 from edgewise.evaluation.hypotheses import (
     CircuitLosses,
     against_random,
+    corrected,
     equivalence_p_value,
     hsic_test,
 )
@@ -21,6 +22,20 @@ from models import random_model, random_pairs
 def most_rejections(repetitions, rate):
     """As many as a test that holds its rate exceeds once in a thousand such experiments."""
     return binom.ppf(0.999, repetitions, rate)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_holms_correction_is_its_definition(seed):
+    """Step down: at level alpha reject in order while the k-th smallest is at most alpha/(n-k)."""
+    p_values = np.random.default_rng(seed).beta(0.3, 1, size=1 + 3 * seed)
+    adjusted = corrected(p_values.tolist(), "holm")
+    for alpha in (0.01, 0.05, 0.2):
+        rejected = set()
+        for k, index in enumerate(np.argsort(p_values)):
+            if p_values[index] > alpha / (len(p_values) - k):
+                break
+            rejected.add(int(index))
+        assert {i for i, p in enumerate(adjusted) if p <= alpha} == rejected
 
 
 # --- nominal rates, simulated
