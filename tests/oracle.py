@@ -1,6 +1,6 @@
 """The oracle: ACDC and circuit runs on a Hugging Face GPT-2, slow and obvious.
 
-Fast code is judged by this file, so it uses none of Edgewise: the Hugging Face module runs its own
+Fast code is compared with it, so it uses none of Edgewise: the Hugging Face module runs its own
 forward pass, and hooks on it replace what each part reads. Nodes and edges are plain strings.
 
     senders    "input" (token + position embedding), "a3.h7" (one head's output, no output bias),

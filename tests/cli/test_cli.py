@@ -52,9 +52,9 @@ def test_json_everywhere(capsys, tmp_path):
     emptied = json.loads(ok(capsys, *REVERSE[:-1], "1e9", "--json"))
     assert (emptied["n_edges"], emptied["threshold_interval"][1]) == (0, None)
     assert found["measurements"]["recovery"]["points"][0]["edges"]["tpr"] == 1
-    judged = json.loads(ok(capsys, "evaluate", tmp_path / "run", "--json"))
-    assert judged["faithfulness"]["circuit"] < 1e-9
-    assert judged["recovery"]["published"]["points"][0]["edges"]["precision"] == 1
+    evaluated = json.loads(ok(capsys, "evaluate", tmp_path / "run", "--json"))
+    assert evaluated["faithfulness"]["circuit"] < 1e-9
+    assert evaluated["recovery"]["published"]["points"][0]["edges"]["precision"] == 1
     assert len(json.loads(ok(capsys, "tasks", "--json"))) == len(TASKS)
     assert json.loads(ok(capsys, "models", "--json"))["families"][0]["model_type"] == "gpt2"
     assert json.loads(ok(capsys, "methods", "--json"))[0]["name"] == "acdc"

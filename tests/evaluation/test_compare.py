@@ -130,20 +130,20 @@ def test_each_circuit_on_its_own_problem_and_on_the_others(runs, problem):
     each = {kind: problem.with_(ablation=kind) for kind in runs}
     found = ew.compare(runs, problems=each, cross=True)
     assert len(found.effects) == 9
-    for judged in found.effects:
-        (owner,) = judged.owners
-        faith = ew.faithfulness(each[owner], runs[judged.circuit].circuit)
-        assert judged.value == pytest.approx(faith.circuit)
-        assert judged.normalized == pytest.approx(faith.normalized)
-        assert (judged.full, judged.empty) == pytest.approx((faith.full, faith.empty))
-        assert judged.prompts == "discovery"
+    for effect in found.effects:
+        (owner,) = effect.owners
+        faith = ew.faithfulness(each[owner], runs[effect.circuit].circuit)
+        assert effect.value == pytest.approx(faith.circuit)
+        assert effect.normalized == pytest.approx(faith.normalized)
+        assert (effect.full, effect.empty) == pytest.approx((faith.full, faith.empty))
+        assert effect.prompts == "discovery"
     own = ew.compare(runs, problems=[each[kind] for kind in runs])
     assert [j.circuit for j in own.effects] == list(runs)
     for name in runs:
         assert own.own(name) == found.own(name)
 
 
-def test_a_problem_that_several_share_is_judged_once(runs, problem):
+def test_a_problem_that_several_share_is_evaluated_once(runs, problem):
     again = problem.with_(batch_size=2)
     found = ew.compare(
         runs, problems={"corrupted": problem, "zero": again, "mean": None}, cross=True
@@ -205,8 +205,8 @@ def test_groups_of_a_published_circuit():
     assert [group.name for group in found.groups] == list(groups)
     for group in found.groups:
         assert group.present["published"] == group.nodes
-        gone = group.name == "name mover"
-        assert group.present["without movers"] == (() if gone else group.nodes)
+        removed = group.name == "name mover"
+        assert group.present["without movers"] == (() if removed else group.nodes)
     with pytest.raises(UnknownName, match=r"no node \(of group 'name mover'\) named 'a9.h9'"):
         ew.compare(THREE, groups=groups)
 

@@ -32,9 +32,9 @@ def discovered(edgewise, folder, *method):
 def test_own_prompts_from_discovery_to_report(edgewise, folders, name):
     found = discovered(edgewise, folders[name], "--method", "eap-ig", "--edges", "200")
     run = found.folder / "run"
-    judged = edgewise("evaluate", run, "--random", "2", "--no-minimality", "--json").json()
-    assert judged["n_prompts"] == len(PAIRS)
-    assert len(judged["random"]) == 2
+    evaluated = edgewise("evaluate", run, "--random", "2", "--no-minimality", "--json").json()
+    assert evaluated["n_prompts"] == len(PAIRS)
+    assert len(evaluated["random"]) == 2
     page = edgewise("report", run, "--out", "page.html")
     assert "logits" in (page.folder / "page.html").read_text()
 

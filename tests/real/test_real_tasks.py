@@ -36,8 +36,8 @@ def test_circuits_of_spans(edgewise, folders, name, method):
         "discover", *asked, "--method", method, *size, "--spans", "all", "--out", "run", "--json"
     )
     run = found.folder / "run"
-    judged = edgewise("evaluate", run, "--random", "2", "--no-minimality", "--json").json()
-    assert judged["split"] == "test"
-    assert judged["faithfulness"]["normalized"] > judged["random"][0]["mean"]
+    evaluated = edgewise("evaluate", run, "--random", "2", "--no-minimality", "--json").json()
+    assert evaluated["split"] == "test"
+    assert evaluated["faithfulness"]["normalized"] > evaluated["random"][0]["mean"]
     page = edgewise("report", run, "--out", "page.html").folder / "page.html"
     assert "@" in page.read_text()

@@ -3,8 +3,8 @@
     effect(e) = L(C \\ e) - L(C),   L lower is better
 
 An edge whose effect is no more than rounding could be left out (Conmy et al. 2023 ask for a circuit
-without such edges; Wang et al. 2022, section 4, ask the same of nodes, but let each be judged with
-some others gone as well: what two edges do for each other this number does not see). Edges into
+without such edges; Wang et al. 2022, section 4, ask the same of nodes, but remove
+some others with each: what two edges do for each other this number does not see). Edges into
 the same receiver are evaluated together by the incremental engine, which begins at the circuit.
 """
 

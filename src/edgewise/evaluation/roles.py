@@ -1,4 +1,4 @@
-"""What heads do on a problem's prompts, judged by where they look and what they write.
+"""What heads do on a problem's prompts, told by where they look and what they write.
 
 A rule of Wang et al. (2211.00593, section 3) in general form: a head has a role if it looks from
 one named place of the prompt at another, and pushes the answer the way the role says. Where it

@@ -1,4 +1,4 @@
-"""The discovery methods: a row each, with all that is said of a method outside its own file.
+"""The discovery methods: a row each, with all that is known of a method outside its own file.
 
 A row names the settings, says in words what the method needs, returns, costs and is for, and as
 capabilities what others may count on. Command line, `ew.acdc(...)`-style functions, stub and docs

@@ -71,7 +71,7 @@ def recovery_section(run: Run) -> Markup | None:
 
 
 def evaluation_section(run: Run) -> Markup | None:
-    """What `ew.evaluate` said of the circuit, on which prompts, and its tables; None without it."""
+    """What `ew.evaluate` found, on which prompts, and its tables; None without it."""
     document = run.measurements.get("evaluation")
     if not document:
         return None

@@ -153,22 +153,22 @@ def _decision_row(place: int, decision: Decision) -> Markup:
 
 
 def groups_table(groups: NodeGroups) -> Markup | None:
-    """The groups of a circuit's nodes, and what their heads were judged by where it was measured.
+    """The groups of a circuit's nodes, and what was measured of their heads, where it was.
 
     None where no node is in a group.
     """
     if not groups.members:
         return None
-    judged = {head["head"]: head for head in groups.heads}
+    measured = {head["head"]: head for head in groups.heads}
     columns = [("group", ""), ("node", "")]
-    if judged:
+    if measured:
         columns += [("attention there", "num"), ("direct effect (logits)", "num")]
     rows = [
         el(
             "tr",
             el("td", el("span", name, class_=f"tag {groups.colour(name)}")),
             el("td", el("code", node)),
-            *(_judged(judged.get(node, {})) if judged else ()),
+            *(_measures(measured.get(node, {})) if measured else ()),
         )
         for name, nodes in groups.members.items()
         for node in nodes
@@ -178,7 +178,7 @@ def groups_table(groups: NodeGroups) -> Markup | None:
     return el("details", el("summary", heading), note, data_table(columns, rows))
 
 
-def _judged(head: Mapping[str, Any]) -> tuple[Markup, Markup]:
+def _measures(head: Mapping[str, Any]) -> tuple[Markup, Markup]:
     share, effect = head.get("attention"), head.get("effect")
     return (
         num(share, None if share is None else percent(share)),

@@ -106,7 +106,7 @@ def sweep_grid(
 
     `methods` has the settings of each method, `over` the keywords of `load` (by default those of
     `load_task`: task, model, metric, ablation, seed, n, template, corruption, data). Lists, ranges
-    and arrays are several values. A circuit is found on the discovery prompts and judged on
+    and arrays are several values. A circuit is found on the discovery prompts and evaluated on
     held-out ones where the task has them; `evaluation_split` says which.
 
     A finished point is in `out` for good: whatever stops the call, the same call resumes, and a
