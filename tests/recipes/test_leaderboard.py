@@ -136,7 +136,7 @@ def test_names_are_known_or_refused():
         ("no.such.module:f", "ModuleNotFoundError"),
         ("mine:other", "there is no 'other' in mine. It has find, needs_two."),
         ("mine.py:find", "name the module, not its file: mine:find"),
-        ("mine:number", "is a int; it must be a function"),
+        ("mine:number", "is not a callable object. It must be a function"),
         ("mine:needs_two", "cannot be called with a problem alone: .*'k'"),
     ],
 )

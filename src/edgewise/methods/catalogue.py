@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import MISSING, Field, asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -40,62 +40,51 @@ if TYPE_CHECKING:
 
 AnyMethod: TypeAlias = "str | Method | Callable[..., Any]"
 
-_SELECTING = tuple(field.name for field in fields(SelectionSettings))
-_SCORES = "a score per edge, and the circuit of the best"
-_DECISIONS = "a circuit, a decision per tested edge, deltas as scores"
-_TRAINED = "the circuit the masks leave, mean masks as scores"
-_TRAINING = "per step a forward and a backward pass in which every port reads for itself"
-_GRADIENT = "a metric with a gradient that is not zero at the clean run: not kl, not l2"
-_ANY_GRADIENT = "a metric with a gradient"
-
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
     """A discovery method: what it is called with, returns and costs, when to use it, what it can.
 
-    `home` is its file in this package and its function there. `revision` is raised whenever the
-    method's results change, so that no older ones are reused.
+    `home` is "file.function", of its function in this package; a user's own has `function` instead.
+    `revision` is raised whenever the method's results change, so that no older ones are reused.
     """
 
     name: str
     summary: str
     paper: str
     needs: str
-    returns: str
+    returns: str = "a score per edge, and the circuit of the best"
     cost: str
     when: str
-    settings: type[Settings]
+    settings: type[Settings] = SelectionSettings
     home: str = ""
     revision: int = 1
-    function: Callable[..., Any] | None = None  # of a user's own, which has no home
+    function: Callable[..., Any] | None = None
 
     # --- capabilities
     additive: bool = False  # a score is a mean over prompts of what each prompt says by itself
     resumes: bool = False  # from a journal
-    takes_order: bool = False  # tests heads in another order than ACDC's, if told
+    takes_order: bool = False  # HOME_in_steps tests heads in another order than ACDC's
     has_forecast: bool = False  # `forecast` knows what a run will take
     trains: bool = False  # learns masks; scores are signed, the least are surest to be removed
     baseline: bool = False  # for methods to beat
     variant: bool = False  # of a method that is in the catalogue too
-    # Settings of which several values share work, and the function beside the method's own that
-    # does it. Where circuits are selected from scores, all that selects them shares the scores.
+    # Settings of which several values share work, and the home of the function that does it. Where
+    # circuits are selected from scores, all that selects them shares the scores.
     shared: tuple[str, ...] = ()
     together: str = ""
 
     @property
     def function_name(self) -> str:
-        """What the method's function is called, here and as `edgewise.NAME`."""
+        """What the method's function is called, in its file and as `edgewise.NAME`."""
         return self.home.rpartition(".")[2]
 
-    def load(self, function: str = "") -> Callable[..., Any]:
-        """The method's function, or another one: of its file, or of the file that is named."""
+    def load(self, home: str = "") -> Callable[..., Any]:
+        """The method's function, or the one of another home."""
         if self.function is not None:
             return self.function
-        file, _, own = self.home.partition(".")
-        file = function.rpartition(".")[0] or file
-        return getattr(
-            import_module(f"edgewise.methods.{file}"), function.rpartition(".")[2] or own
-        )
+        file, _, name = (home or self.home).partition(".")
+        return getattr(import_module(f"edgewise.methods.{file}"), name)
 
     @property
     def selects(self) -> bool:
@@ -104,15 +93,17 @@ class Method:
 
     def shares_work(self, setting: str) -> bool:
         """Whether several values of this setting share work."""
-        return setting in self.shared or (self.selects and setting in _SELECTING)
+        selecting = {field.name for field in fields(SelectionSettings)} if self.selects else set()
+        return setting in self.shared or setting in selecting
 
     def resolve(self, given: dict[str, Any]) -> Any:
         """The settings object for keywords as given. Raises `SettingError`, `UnknownName`."""
-        known = {field.name: field for field in fields(self.settings)}
+        defaults = {field.name: field.default for field in fields(self.settings)}
         for name in given:
-            if name not in known:
-                raise unknown_name(f"setting of {self.name}", name, known)
-        missing = [name for name, field in known.items() if _required(field) and name not in given]
+            if name not in defaults:
+                raise unknown_name(f"setting of {self.name}", name, defaults)
+        required = [name for name, default in defaults.items() if default is MISSING]
+        missing = [name for name in required if name not in given]
         if missing:
             raise SettingError(f"method {self.name!r} needs {', '.join(missing)}.")
         return self.settings(**given)
@@ -133,10 +124,6 @@ class Method:
         return {**row, "function": of_function(self.function)}
 
 
-def _required(field: Field[Any]) -> bool:
-    return field.default is MISSING and field.default_factory is MISSING
-
-
 def list_methods() -> list[str]:
     """The names of all methods."""
     return list(METHODS)
@@ -155,32 +142,27 @@ def method_of(method: AnyMethod) -> Method:
     if not isinstance(method, str):
         kind = method if hasattr(method, "__qualname__") else type(method)
         name = f"{getattr(kind, '__module__', None) or 'own'}:{kind.__qualname__}"
-        return _of_own(name, method, name)
-    known = method.replace("_", "-").lower()
-    if known in METHODS:
-        return METHODS[known]
+        return _row_of_own(name, method, name)
+    name = method.replace("_", "-").lower()
+    if name in METHODS:
+        return METHODS[name]
     if ":" in method:
-        return _of_own(method, plugins.imported(method), method)
+        return _row_of_own(method, plugins.imported(method), method)
     offer = plugins.entry_point(plugins.METHODS, method)
     if offer is None:
         names, hint = plugins.offered(plugins.METHODS), "A function of your own is module:function."
         raise unknown_name("method", method, [*METHODS, *names], hint=hint)
-    return _of_own(method, *offer)
+    return _row_of_own(method, *offer)
 
 
-def _of_own(name: str, function: Any, where: str) -> Method:
+def _row_of_own(name: str, function: Any, where: str) -> Method:
     """The row of a user's function, if it can be called with a problem. Raises `SettingError`."""
-    if not callable(function):
-        raise SettingError(
-            f"method {where} is a {type(function).__name__}; it must be a function "
-            "(problem) -> EdgeScores, Circuit or list of Circuits."
-        )
     try:
         inspect.signature(function).bind(object())
-    except TypeError as reason:
+    except TypeError as reason:  # not callable, or with other arguments
         raise SettingError(
-            f"method {where} cannot be called with a problem alone: {reason}. "
-            "Give its other arguments defaults."
+            f"method {where} cannot be called with a problem alone: {reason}. It must be a "
+            "function (problem) -> EdgeScores or Circuit; give its other arguments defaults."
         ) from reason
     except ValueError:
         pass  # no signature to be had; the first call will tell
@@ -192,11 +174,15 @@ def _of_own(name: str, function: Any, where: str) -> Method:
         returns="what the function returns: a score per edge, or a circuit",
         cost="what the function does",
         when="trying a method that is not in the catalogue",
-        settings=SelectionSettings,
         function=function,
     )
 
 
+_DECISIONS = "a circuit, a decision per tested edge, deltas as scores"
+_TRAINED = "the circuit the masks leave, mean masks as scores"
+_TRAINING = "per step a forward and a backward pass in which every port reads for itself"
+_GRADIENT = "a metric with a gradient that is not zero at the clean run: not kl, not l2"
+_ANY_GRADIENT = "a metric with a gradient"
 _ROWS = (
     Method(
         name="acdc",
@@ -219,10 +205,8 @@ _ROWS = (
         summary="Edge attribution patching: every edge's effect to first order.",
         paper="Syed et al. 2023, arXiv 2310.10348",
         needs=_GRADIENT,
-        returns=_SCORES,
         cost="two forward passes and one backward pass",
         when="a first look at a large model; not with kl or l2, whose gradient is zero there",
-        settings=SelectionSettings,
         home="eap.eap",
         additive=True,
     ),
@@ -231,7 +215,6 @@ _ROWS = (
         summary="Edge attribution patching with integrated gradients.",
         paper="Hanna et al. 2024, arXiv 2403.17806",
         needs=_ANY_GRADIENT,
-        returns=_SCORES,
         cost="per step a forward and a backward pass, and two forward passes; over activations "
         "that for every layer",
         when="the best scores for their price, with any metric",
@@ -244,10 +227,8 @@ _ROWS = (
         summary="Edge attribution patching, gradients at the clean and at the ablation input.",
         paper="Hanna et al. 2024, arXiv 2403.17806 (a baseline there)",
         needs=_ANY_GRADIENT,
-        returns=_SCORES,
         cost="four forward passes and two backward passes",
         when="eap with a metric whose gradient vanishes at the clean run, for twice its price",
-        settings=SelectionSettings,
         home="eap.clean_corrupted",
         additive=True,
     ),
@@ -256,10 +237,8 @@ _ROWS = (
         summary="Every edge removed alone from the full model.",
         paper="what the attribution methods approximate",
         needs="any metric",
-        returns=_SCORES,
         cost="one evaluation per edge, batched; only what the edge changes is recomputed",
         when="the truth about single edges, and a yardstick for attribution",
-        settings=SelectionSettings,
         home="exact.exact",
         additive=True,
     ),
@@ -268,10 +247,8 @@ _ROWS = (
         summary="eap, with the attention patterns that patched queries and keys really give.",
         paper="Kramár et al. 2024, arXiv 2403.00745",
         needs=f"{_GRADIENT}; a graph with split_qkv",
-        returns=_SCORES,
         cost="two forward passes and one backward pass; per layer and sender two projections",
         when="eap misses edges into saturated attention",
-        settings=SelectionSettings,
         home="atp.atp_star",
         additive=True,
     ),
@@ -280,10 +257,8 @@ _ROWS = (
         summary="eap through norms and activations that are held constant.",
         paper="RelP, arXiv 2508.21258",
         needs=_GRADIENT,
-        returns=_SCORES,
         cost="two forward passes and one backward pass",
         when="comparing attributions; see docs/methods.md for where it helps",
-        settings=SelectionSettings,
         home="relp.relp",
         additive=True,
     ),
@@ -292,10 +267,8 @@ _ROWS = (
         summary="Each sender's share in what a receiver reads.",
         paper="Ferrando & Voita 2024, arXiv 2403.00824",
         needs="clean prompts alone; metric and ablation play no part",
-        returns=_SCORES,
         cost="one forward pass",
         when="there is no metric and no corrupted prompt",
-        settings=SelectionSettings,
         home="information_flow.information_flow",
     ),
     Method(
@@ -303,10 +276,8 @@ _ROWS = (
         summary="How much what a sender writes would change.",
         paper="a baseline",
         needs="an ablation; the metric plays no part",
-        returns=_SCORES,
         cost="two forward passes",
         when="showing what a method adds to it",
-        settings=SelectionSettings,
         home="baselines.magnitude",
         baseline=True,
     ),
@@ -315,7 +286,6 @@ _ROWS = (
         summary="Random scores.",
         paper="a baseline",
         needs="nothing but the graph",
-        returns=_SCORES,
         cost="nothing",
         when="showing what chance gives",
         settings=RandomSettings,
@@ -412,7 +382,7 @@ _ROWS = (
         settings=HISPSettings,
         home="hisp.hisp",
         shared=("activations", "activation_share"),
-        together="hisp_together",
+        together="hisp.hisp_together",
     ),
     Method(
         name="edge-pruning",
