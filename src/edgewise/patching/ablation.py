@@ -12,7 +12,7 @@ their ablation input.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, get_args
@@ -21,14 +21,10 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from edgewise.circuit import Circuit
 from edgewise.data import PromptPairs
 from edgewise.errors import SettingError, unknown_name
-from edgewise.graph import Graph, Site
 from edgewise.model.model import Model
 from edgewise.model.outputs import SenderOutputs
-from edgewise.model.runtime import CleanReader, run
-from edgewise.patching.readers import AblatedValues, CircuitReader, RecordingReader
 
 AblationKind = Literal["corrupted", "zero", "mean", "mean-positional"]
 ABLATION_KINDS: tuple[AblationKind, ...] = get_args(AblationKind)
@@ -88,85 +84,6 @@ def ablation_named(ablation: str | Ablation) -> Ablation:
         if kind == known:
             return Ablation(known)
     raise unknown_name("ablation", ablation, ABLATION_KINDS)
-
-
-@dataclass
-class Work:
-    """Work done so far; a forward pass is one run of one micro-batch."""
-
-    forward_passes: int = 0
-    backward_passes: int = 0
-
-
-class AblationSource:
-    """Makes the ablation values of any micro-batch; what all batches share is computed once."""
-
-    def __init__(
-        self,
-        model: Model,
-        graph: Graph,
-        ablation: Ablation,
-        pairs: PromptPairs,
-        batch_size: int | None,
-        work: Work,
-    ) -> None:
-        self._model, self._graph, self._ablation = model, graph, ablation
-        self._work = work
-        self._means: SenderOutputs | None = None  # batch of 1, pos of 1 or all
-        if ablation.kind.startswith("mean"):
-            prompts = ablation.prompts or pairs
-            positional = ablation.kind == "mean-positional"
-            batches = prompts.batches(batch_size)
-            self._means = means_over(batches, self._clean, positional=positional, model=model)
-            work.forward_passes += len(batches)
-
-    def values(self, batch: PromptPairs) -> AblatedValues:
-        """What the removed edges of this batch carry."""
-        values = AblatedValues(self._senders(batch), {})
-        if not self._graph.switches:
-            return values
-        return AblatedValues(values.senders, self._vectors(batch, values))
-
-    def _senders(self, batch: PromptPairs) -> SenderOutputs | None:
-        device, ablation = self._model.device, self._ablation
-        if ablation.kind == "zero":
-            return None
-        if self._means is not None:
-            if ablation.kind == "mean":
-                return self._means
-            return means_at_positions(self._means, batch.real.to(device))
-        assert batch.corrupted is not None  # Problem refuses pairs without corrupted prompts
-        order = ablation.position_permutation
-        self._work.forward_passes += 1
-        _, outputs = run(
-            self._model,
-            batch.corrupted.to(device),
-            batch.real.to(device),
-            graph=self._graph,
-            reader=CleanReader(),
-            position_permutation=None if order is None else torch.tensor(order),
-        )
-        return outputs.senders
-
-    def _clean(self, batch: PromptPairs) -> SenderOutputs:
-        device = self._model.device
-        tokens, real = batch.clean.to(device), batch.real.to(device)
-        return run(self._model, tokens, real, graph=self._graph, reader=CleanReader())[1].senders
-
-    def _vectors(self, batch: PromptPairs, values: AblatedValues) -> Mapping[Site, Tensor]:
-        empty = Circuit(self._graph, self._graph.is_switch)
-        device = self._model.device
-        dtype = self._model.dtype
-        recorder = RecordingReader(CircuitReader(empty, values, batch, dtype, device))
-        self._work.forward_passes += 1
-        run(
-            self._model,
-            batch.clean.to(device),
-            batch.real.to(device),
-            graph=self._graph,
-            reader=recorder,
-        )
-        return recorder.vectors
 
 
 def means_over(

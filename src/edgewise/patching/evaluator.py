@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from edgewise.circuit import Circuit
@@ -18,9 +18,10 @@ from edgewise.data import PromptPairs
 from edgewise.graph import Graph
 from edgewise.metrics import METRICS, AnswerRows, Metric, check_repeatable
 from edgewise.model.model import Model
-from edgewise.model.runtime import CleanReader, logits_of, run
-from edgewise.patching.ablation import Ablation, AblationSource, Work
-from edgewise.patching.readers import AblatedValues, CircuitReader
+from edgewise.model.outputs import Outputs, SenderOutputs
+from edgewise.model.runtime import CleanReader, Reader, logits_of, run
+from edgewise.patching.ablation import Ablation, means_at_positions, means_over
+from edgewise.patching.readers import AblatedValues, CircuitReader, RecordingReader
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,11 +34,19 @@ class Batch:
     is_own_target: bool = True  # metrics compare with the full model's logits, not another model's
 
 
+@dataclass
+class Work:
+    """Work done so far; a forward pass is one run of one micro-batch."""
+
+    forward_passes: int = 0
+    backward_passes: int = 0
+
+
 class Evaluator:
     """Circuits of one graph on one set of prompts, metric and ablation fixed.
 
     With `target`, metrics that compare with a full model's logits compare with that model's.
-    Ablations and the full model's logits are computed at the first use and kept.
+    Ablations and the full model's logits are computed at the first use and kept; `work` counts.
     """
 
     def __init__(
@@ -50,8 +59,8 @@ class Evaluator:
         batch_size: int | None,
         target: Model | None = None,
     ) -> None:
-        self.target = target
-        self.model, self.pairs, self.metric, self.graph = model, pairs, metric, graph
+        self.model, self.target = model, model if target is None else target
+        self.pairs, self.metric, self.graph = pairs, metric, graph
         self._ablation, self._batch_size = ablation, batch_size
         self.work = Work()
 
@@ -59,15 +68,12 @@ class Evaluator:
     def batches(self) -> tuple[Batch, ...]:
         # Plain tensors even if the first use is under inference mode: they outlive it.
         with torch.inference_mode(False), torch.no_grad():
-            source = AblationSource(
-                self.model, self.graph, self._ablation, self.pairs, self._batch_size, self.work
-            )
             batches = tuple(
                 Batch(
                     pairs,
-                    source.values(pairs),
+                    self._ablated(pairs),
                     answer_rows(pairs, self.target_logits(pairs)),
-                    is_own_target=self.target is None,
+                    is_own_target=self.target is self.model,
                 )
                 for pairs in self.pairs.batches(self._batch_size)
             )
@@ -80,13 +86,9 @@ class Evaluator:
         if "batches" in self.__dict__:
             yield from ((batch.pairs, batch.ablation) for batch in self.batches)
             return
-        with torch.no_grad():
-            source = AblationSource(
-                self.model, self.graph, self._ablation, self.pairs, self._batch_size, self.work
-            )
         for pairs in self.pairs.batches(self._batch_size):
             with torch.no_grad():
-                values = source.values(pairs)
+                values = self._ablated(pairs)
             yield pairs, values
 
     @torch.no_grad()
@@ -107,17 +109,21 @@ class Evaluator:
         """Logits at every position. Those at padding mean nothing."""
         return torch.cat([logits_of(self.model, final) for _, final in self._finals(circuit)])
 
+    @torch.no_grad()
+    def target_logits(self, pairs: PromptPairs) -> Float[Tensor, "row vocab"]:
+        """What metrics compare with on a micro-batch: the target's logits, or the full model's."""
+        model = self.target
+        final, _ = self._run(pairs.clean, pairs, CleanReader(), model=model)
+        return logits_of(model, final[pairs.answer_at.to(model.device)]).to(self.model.device)
+
     def _finals(
         self, circuit: Circuit
     ) -> Iterator[tuple[Batch, Float[Tensor, "batch pos d_model"]]]:
         """What the output port reads, batch by batch. Callers switch gradients off."""
-        device = self.model.device
+        dtype, device = self.model.dtype, self.model.device
         for batch in self.batches:
-            reader = CircuitReader(circuit, batch.ablation, batch.pairs, self.model.dtype, device)
-            tokens, real = batch.pairs.clean.to(device), batch.pairs.real.to(device)
-            final, _ = run(self.model, tokens, real, graph=self.graph, reader=reader)
-            self.work.forward_passes += 1
-            yield batch, final
+            reader = CircuitReader(circuit, batch.ablation, batch.pairs, dtype, device)
+            yield batch, self._run(batch.pairs.clean, batch.pairs, reader)[0]
 
     def _rows_for_metric(self, rows: AnswerRows) -> AnswerRows:
         """What the metric may look at; a copy for a user's function, which may write to it."""
@@ -125,15 +131,64 @@ class Evaluator:
             return rows
         return replace(rows, clean_logits=rows.clean_logits.clone())
 
-    @torch.no_grad()
-    def target_logits(self, pairs: PromptPairs) -> Float[Tensor, "row vocab"]:
-        """What metrics compare with on a micro-batch: the target's logits, or the full model's."""
-        model = self.model if self.target is None else self.target
-        tokens, real = pairs.clean.to(model.device), pairs.real.to(model.device)
-        final, _ = run(model, tokens, real, graph=self.graph, reader=CleanReader())
+    # --- what removed edges carry
+
+    def _ablated(self, pairs: PromptPairs) -> AblatedValues:
+        """What the removed edges of a micro-batch carry."""
+        values = AblatedValues(self._ablated_senders(pairs), {})
+        if not self.graph.switches:
+            return values
+        empty = Circuit(self.graph, self.graph.is_switch)
+        reader = CircuitReader(empty, values, pairs, self.model.dtype, self.model.device)
+        recorder = RecordingReader(reader)
+        self._run(pairs.clean, pairs, recorder)
+        return AblatedValues(values.senders, recorder.vectors)
+
+    def _ablated_senders(self, pairs: PromptPairs) -> SenderOutputs | None:
+        ablation = self._ablation
+        if ablation.kind == "zero":
+            return None
+        if ablation.kind == "mean":
+            return self._means
+        if ablation.kind == "mean-positional":
+            return means_at_positions(self._means, pairs.real.to(self.model.device))
+        assert pairs.corrupted is not None  # Problem refuses pairs without corrupted prompts
+        order = ablation.position_permutation
+        permutation = None if order is None else torch.tensor(order)
+        outputs = self._run(pairs.corrupted, pairs, CleanReader(), permutation=permutation)[1]
+        return outputs.senders
+
+    @cached_property
+    def _means(self) -> SenderOutputs:
+        """The mean of every sender, of batch 1; plain tensors as `batches` are."""
+        with torch.inference_mode(False), torch.no_grad():
+            return means_over(
+                (self._ablation.prompts or self.pairs).batches(self._batch_size),
+                lambda pairs: self._run(pairs.clean, pairs, CleanReader())[1].senders,
+                positional=self._ablation.kind == "mean-positional",
+                model=self.model,
+            )
+
+    def _run(
+        self,
+        tokens: Int[Tensor, "batch pos"],
+        pairs: PromptPairs,
+        reader: Reader,
+        *,
+        model: Model | None = None,
+        permutation: Int[Tensor, "pos"] | None = None,
+    ) -> tuple[Float[Tensor, "batch pos d_model"], Outputs]:
+        """A forward pass on tokens of `pairs`, counted."""
+        model = self.model if model is None else model
         self.work.forward_passes += 1
-        logits = logits_of(model, final[pairs.answer_at.to(model.device)])
-        return logits.to(self.model.device)
+        return run(
+            model,
+            tokens.to(model.device),
+            pairs.real.to(model.device),
+            graph=self.graph,
+            reader=reader,
+            position_permutation=permutation,
+        )
 
 
 def answer_rows(pairs: PromptPairs, clean_logits: Float[Tensor, "row vocab"]) -> AnswerRows:
