@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import edgewise as ew
-from commands import edgewise, ok
+from commands import edgewise
 from models import random_model
 
 
@@ -70,21 +70,6 @@ def test_the_other_convention_is_what_it_would_be(model, bos, padding):
     of_ids = ew.Problem(model, replace(pairs, bos=None), "kl").accuracy()
     assert of_ids.other_bos == found.other_bos
     assert "bos)" not in str(of_ids), "token ids are as they are given"
-
-
-def test_a_model_that_is_right_is_asked_once(model):
-    pairs = _pairs(model, True)
-    best = [model(pairs.clean[i : i + 1, :k])[0, -1].argmax().item() for i, k in
-            enumerate(pairs.lengths.tolist())]  # fmt: skip
-    pairs = replace(pairs, answers=torch.tensor(best)[:, None])
-    problem = ew.Problem(model, pairs, "l2")
-    found = problem.accuracy()
-    assert (found.metric, found.share, found.other_bos) == ("accuracy", 1, None)
-    assert list(found.likeliest) == best
-    assert str(found) == (
-        "the full model is right on 100% of 5 prompts (the most likely token is a right answer)."
-    )
-    assert problem.passes() == (0, 0), "the problem's own count is of its circuits"
 
 
 def test_what_a_problem_has_computed_is_not_computed_again(model, monkeypatch):
@@ -179,18 +164,6 @@ def test_discover_says_it_before_the_work_and_json_stays_clean(capsys):
     assert json.loads(out)["measurements"]["accuracy"]["share"] == 1
     code, out, err = edgewise(capsys, "discover", "--task", "or-gate", "--threshold", "1")
     assert "The prompts have no answers to judge the full model by." in err
-
-
-def test_named_tasks_are_checked(capsys):
-    out = ok(capsys, "tasks", "check", "ioi", "--n", "6", "--corruption", "swap")
-    assert "ioi: 6 pairs can be used." in out
-    assert "The full model is right on 100% of 6 prompts" in out
-    found = json.loads(ok(capsys, "tasks", "check", "induction", "--n", "4", "--json"))
-    assert (found["file"], found["model"], found["pairs"]) == ("induction", "small-lm", 4)
-    assert found["accuracy"]["metric"] == "next-token"
-    assert found["accuracy"]["bos"] is True
-    found = json.loads(ok(capsys, "tasks", "check", "induction", "--n", "4", "--no-bos", "--json"))
-    assert found["accuracy"]["bos"] is False
 
 
 @pytest.mark.parametrize(

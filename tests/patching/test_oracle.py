@@ -18,15 +18,6 @@ from reference import load_reference, reference_tokens
 ABLATIONS = ("corrupted", "zero")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Matrices this small are slower on several threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def prompts(hf: GPT2LMHeadModel, seed: int = 0, batch: int = 3, pos: int = 7) -> list[Tensor]:
     """Random clean and corrupted tokens [batch pos]."""
     generator = torch.Generator().manual_seed(seed)
@@ -152,12 +143,6 @@ def test_random_circuits_equal_the_formulas(activation, ablation, switches):
 # --- identities -----------------------------------------------------------------------------------
 
 
-def test_edge_counts_of_gpt2_small():
-    """The paper's 32,491, and 32,923 with the switches."""
-    assert len(edges(12, 12)) == len(set(edges(12, 12))) == 32_491
-    assert len(edges(12, 12, switches=True)) == 32_923
-
-
 def test_random_model_has_no_idle_parameter():
     hf = random_gpt2(0)
     for name, parameter in hf.named_parameters():
@@ -171,22 +156,14 @@ def test_random_model_has_no_idle_parameter():
         assert 0.2 < last_row.max(dim=-1).values.mean() < 0.99
 
 
-@pytest.mark.parametrize("switches", [False, True])
-@pytest.mark.parametrize("ablation", ABLATIONS)
-def test_full_circuit_is_the_model(ablation, switches):
-    hf = random_gpt2(2, n_layer=3)
-    clean, corrupted = prompts(hf)
-    logits = run_circuit(
-        hf, set(all_edges(hf, switches)), clean, corrupted, ablation, switches
-    )  # fmt: skip
-    torch.testing.assert_close(logits, logits_of(hf, clean), rtol=0, atol=1e-10)
-
-
 @torch.no_grad()
-def test_empty_circuit_is_the_ablation_run():
+def test_the_full_circuit_is_the_model_and_the_empty_one_its_ablation_run():
     hf = random_gpt2(3)
     clean, corrupted = prompts(hf)
     for switches in (False, True):
+        whole = set(all_edges(hf, switches))
+        logits = run_circuit(hf, whole, clean, corrupted, "corrupted", switches)
+        torch.testing.assert_close(logits, logits_of(hf, clean), rtol=0, atol=1e-10)
         logits = run_circuit(hf, set(), clean, corrupted, "corrupted", switches)
         torch.testing.assert_close(logits, logits_of(hf, corrupted), rtol=0, atol=1e-10)
         logits = run_circuit(hf, set(), clean, None, "zero", switches)
@@ -240,34 +217,6 @@ def test_order_with_switches_written_out():
         *("input->a0.h1.k", "input->a0.h0.k"),
         *("input->a0.h1.q", "input->a0.h0.q"),
     ]
-
-
-def test_ascending_turns_only_the_sending_heads():
-    order = order_of_tests(random_gpt2(0), "ascending", False)
-    assert order[:7] == [
-        *("m1->logits", "a1.h0->logits", "a1.h1->logits"),
-        *("m0->logits", "a0.h0->logits", "a0.h1->logits", "input->logits"),
-    ]
-    assert order[7:13] == [
-        *("a1.h0->m1", "a1.h1->m1", "m0->m1", "a0.h0->m1", "a0.h1->m1", "input->m1"),
-    ]
-    receivers = list(dict.fromkeys(edge.split("->")[1] for edge in order[13:37]))
-    assert receivers == ["a1.h1.v", "a1.h0.v", "a1.h1.k", "a1.h0.k", "a1.h1.q", "a1.h0.q"]
-
-
-def test_an_unused_node_is_skipped():
-    """Everything is below an infinite threshold, so only the logits' own edges get tested."""
-    hf = random_gpt2(6)
-    clean, corrupted = prompts(hf)
-    for switches in (False, True):
-        tests, kept = acdc(
-            hf, clean, corrupted, threshold=math.inf, ablation="zero", switches=switches
-        )
-        assert kept == set()
-        assert [edge for edge, _, _ in tests] == [
-            *("m1->logits", "a1.h1->logits", "a1.h0->logits"),
-            *("m0->logits", "a0.h1->logits", "a0.h0->logits", "input->logits"),
-        ]
 
 
 def test_a_cut_switch_skips_its_port_only():
