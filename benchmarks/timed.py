@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 import edgewise as ew
+from edgewise.engine.active import MlpNode
 from edgewise.engine.heads import AttentionStack
-from edgewise.engine.kl import KLLosses
-from edgewise.engine.mlp_nodes import MlpNode
+from edgewise.engine.losses import KLLosses
 from edgewise.methods.method_result import Decision
 from problems import Watch
 from work import Evaluated, all_evaluated

@@ -230,7 +230,7 @@ def test_most_decisions_are_taken_by_estimates_within_their_bounds():
 
 def test_estimates_that_were_poor_are_trusted_less(monkeypatch):
     """Bounds grow when what happened was near them or beyond."""
-    monkeypatch.setattr("edgewise.engine.kl._ROUNDING", 1e-9)
+    monkeypatch.setattr("edgewise.engine.losses._ROUNDING", 1e-9)
     problem = problem_of(torch.float32, n_layers=3, n_heads=4, d_model=32, d_head=8)
     slack, true = [], Removals.rebase
 

@@ -18,13 +18,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from edgewise.circuit import Circuit
-from edgewise.engine.active import ActiveNodes, heads_of
-from edgewise.engine.base import Base
+from edgewise.engine.active import ActiveNodes, Base, heads_of
 from edgewise.engine.changes import PortChanges, SenderChanges
 from edgewise.engine.heads import AttentionStack, own_at
-from edgewise.engine.kl import KLLosses
 from edgewise.engine.layers import LayerStack
-from edgewise.engine.losses import AnyLosses, LogitDiffLosses, VariantLosses
+from edgewise.engine.losses import AnyLosses, KLLosses, LogitDiffLosses, VariantLosses
 from edgewise.engine.plans import Consumer, Plan
 from edgewise.engine.speculation import ReceiverStep, SpeculativeBatch
 from edgewise.graph import SLOTS, Graph, Node, Port, Site, Slot

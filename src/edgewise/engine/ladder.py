@@ -4,7 +4,7 @@ A loss is a value with a bound on its error. Where two are compared, the bounds 
 of the difference does not reach the threshold, the decision is taken. Otherwise it is tested again
 one rung up:
 
-    1. estimate: the KL's second-order part by products in bfloat16 (kl.py), with "reduced"
+    1. estimate: the KL's second-order part by products in bfloat16 (losses.py), with "reduced"
     2. engine:   what the removals change, in the model's dtype, up to rounding
     3. plain:    the whole circuit, from scratch: by definition what it is compared with
 """
