@@ -9,8 +9,9 @@ import edgewise as ew
 from edgewise.errors import MetricError, ScoreError, SettingError
 from edgewise.methods import method_of
 from edgewise.methods.execution import run_method
+from edgewise.model.blocks import Norm
+from edgewise.model.config import ACTIVATIONS, NORMS
 from edgewise.model.outputs import SenderOutputs
-from edgewise.model.parts import ACTIVATIONS, NORMS
 from models import SHAPES, random_model, random_pairs
 from reference import load_reference, reference_tokens
 
@@ -132,7 +133,7 @@ def test_relp_holds_norms_and_activations_constant():
         y = ACTIVATIONS[f"{name}-linearised"](x)
         (slope,) = torch.autograd.grad(y.sum(), x)
         torch.testing.assert_close(slope, (ACTIVATIONS[name](x) / x).detach())
-    y = NORMS["layernorm-linearised"](x, None, None, 1e-5)
+    y = Norm(NORMS["layernorm-linearised"], 1e-5)(x)
     (slope,) = torch.autograd.grad((y * y.detach()).sum(), x)
     scale = (x.var(dim=-1, correction=0, keepdim=True) + 1e-5).rsqrt().detach()
     torch.testing.assert_close(slope, y.detach() * scale)

@@ -10,7 +10,7 @@ import pytest
 
 import edgewise as ew
 from edgewise.model.config import Experts
-from edgewise.model.parts import Rotary
+from edgewise.model.positions import Rotary
 from models import random_model, random_pairs
 
 N, PLAIN = 60, 12

@@ -19,11 +19,10 @@ from edgewise.engine.layers import LayerNode
 from edgewise.engine.plans import Change, Consumer, Sizes
 from edgewise.graph import SLOTS, Graph, Node, Port, Sender, Site, Slot
 from edgewise.model import Model
-from edgewise.model.attention import PromptPositions, Vectors
+from edgewise.model.blocks import Vectors
 from edgewise.model.config import ModelConfig
-from edgewise.model.mlps import mlp_output
-from edgewise.model.norms import Transformer
 from edgewise.model.outputs import Outputs, SenderOutputs
+from edgewise.model.positions import PromptPositions
 from edgewise.model.runtime import CleanReader, Reader, run
 from edgewise.patching import Batch, CircuitReader
 
@@ -134,16 +133,16 @@ class MlpNode:
 
     def __init__(
         self,
-        model: Transformer,
+        model: Model,
         layer: int,
         column: int,
         consumers: tuple[Consumer, ...],
         read: Float[Tensor, "batch place d_model"],
     ) -> None:
-        self._model, self._layer = model, layer
+        self._block = model.blocks[layer]
         self.columns, self.consumers = ((column,),), (consumers,)
         self.like = ("mlp", layer, ())
-        self._read, self._wrote = read, mlp_output(model, layer, read)
+        self._read, self._wrote = read, self._block.mlp(read)
 
     def stacked(self, nodes: Sequence[MlpNode], changed: Mapping[int, tuple[int, ...]]) -> MlpNode:
         """The node itself."""
@@ -162,14 +161,14 @@ class MlpNode:
         step = max(1, _ROWS_AT_A_TIME.get(change.device.type, change.numel()) // rows)
         for part, out in zip(change.split(step), result.split(step), strict=True):
             x = self._read + part
-            flat = mlp_output(self._model, self._layer, x.flatten(0, 1))
+            flat = self._block.mlp(x.flatten(0, 1))
             out.copy_(flat.unflatten(0, x.shape[:2]) - self._wrote)
         return result[None]
 
     def commit(self, more: Mapping[int, Change]) -> Change:
         """`change` for one variant, which becomes the node's current value."""
         self._read = self._read + more[0][0, 0]
-        wrote = mlp_output(self._model, self._layer, self._read)
+        wrote = self._block.mlp(self._read)
         change, self._wrote = wrote - self._wrote, wrote
         return change[None, None]
 

@@ -28,7 +28,7 @@ from edgewise.engine.speculation import ReceiverStep, SpeculativeBatch
 from edgewise.graph import SLOTS, Graph, Node, Port, Site, Slot
 from edgewise.metrics import METRICS, Metric
 from edgewise.model import Model
-from edgewise.model.attention import PromptPositions, ungrouped
+from edgewise.model.positions import PromptPositions
 from edgewise.patching import Batch
 
 
@@ -213,7 +213,7 @@ class MicroBatch:
         result: dict[Slot, Tensor] = {}
         for slot in _slots(port):
             vectors = self._batch.ablation.vectors[Site(port.node.layer, slot)]
-            vectors = ungrouped(self._model.config, vectors)[heads]
+            vectors = node.block.ungrouped(vectors)[heads]
             at = node.queries if slot == "q" else self._active.positions[self._column(port)]
             off = own_at(node, slot, vectors[:, None, :, at], at=at, heads=heads)
             if span is not None:

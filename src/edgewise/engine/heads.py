@@ -16,8 +16,8 @@ from torch import Tensor
 
 from edgewise.engine.plans import Change, Consumer, Sizes
 from edgewise.graph import Slot
-from edgewise.model.attention import PromptPositions, head_vectors, pattern, placed, weighted
-from edgewise.model.norms import Transformer
+from edgewise.model import Model
+from edgewise.model.positions import PromptPositions
 
 Vectors = Mapping[Slot, Float[Tensor, "head _ batch _ d_head"]]  # [head variant batch place d_head]
 
@@ -44,7 +44,7 @@ class AttentionNode:
 
     def __init__(
         self,
-        model: Transformer,
+        model: Model,
         layer: int,
         heads: slice,
         *,
@@ -55,12 +55,13 @@ class AttentionNode:
         where: PromptPositions,
     ) -> None:
         self.model, self.layer, self.heads, self.ports = model, layer, heads, ports
+        self.block = model.blocks[layer]
         self.columns = tuple((port.column,) for port in ports)
         self.consumers = consumers
         self.queries, self.where = queries, where
         self.like = ("attention", layer, tuple(queries.tolist()))
         n_keys = int(queries.max()) + 1 if model.config.causal else base["q"].shape[1]
-        self.masked = ~where.allowed(layer)[:, queries, :n_keys]
+        self.masked = ~where.allowed[layer][:, queries, :n_keys]
         bias = where.bias(layer, heads)
         self.bias = None if bias is None else bias[..., :n_keys]  # [head batch 1 key]
         self.read = tuple(base[port.slots[0]][:, port.positions] for port in ports)
@@ -206,12 +207,12 @@ class AttentionStack:
         if set(fresh) == {"q"}:
             query = fresh["q"]
             head, variant, batch, place, d_head = query.shape
-            scale = self._first.model.config.attention_scales[self._first.layer]
-            tall = (query * scale).transpose(1, 2).reshape(head, batch, variant * place, d_head)
+            tall = (query * self._first.block.scale).transpose(1, 2)
+            tall = tall.reshape(head, batch, variant * place, d_head)
             scores = (tall @ self._vectors["k"].transpose(-1, -2)).unflatten(2, (variant, place))
             masked = self._first.masked[None, :, None]
             bias = None if self._bias is None else self._bias[:, :, None]
-            weights = weighted(self._first.model.config, scores, masked, bias=bias)
+            weights = self._first.block.weighted(scores, masked, bias=bias)
             z = weights.flatten(2, 3) @ self._vectors["v"]
             return z.unflatten(2, (variant, place)).transpose(1, 2)
         bias = None if self._bias is None else self._bias[:, None]
@@ -234,8 +235,7 @@ class AttentionStack:
 
     def _out(self, z: Float[Tensor, "head variant batch query d_head"]) -> Change:
         """What each node writes: the sum over its heads, [node variant batch query d_model]."""
-        weight = self._first.model.weights[f"blocks.{self._first.layer}.attn.W_O"][self._heads]
-        return written_by(len(self._nodes), z, weight)
+        return written_by(len(self._nodes), z, self._first.block.W_O[self._heads])
 
 
 def written_by(
@@ -278,9 +278,7 @@ def _project(
     extra = None
     if node.where.at_heads is not None:
         extra = node.where.at_heads[:, at].repeat(x.shape[1], 1, 1)
-    vectors = head_vectors(
-        node.model, node.layer, slot, x=x.flatten(1, 2), at_heads=extra, heads=heads
-    )
+    vectors = node.block.vectors(slot, x.flatten(1, 2), at_heads=extra, heads=heads)
     return own_at(node, slot, vectors.unflatten(1, x.shape[1:3]), at=at, heads=heads)
 
 
@@ -307,18 +305,16 @@ def placed_at(
     heads: slice | list[int] = slice(None),
 ) -> Float[Tensor, "head _ batch _ d_head"]:
     """Vectors of some heads, or all, at some positions as attention compares them."""
-    angles = node.where.angles(node.layer)
-    if angles is not None:
-        angles = angles[0][:, at], angles[1][:, at]
-    return placed(node.model, node.layer, slot, vectors=vectors, angles=angles, heads=heads)
+    rotation = node.where.rotations[node.layer]
+    rotation = None if rotation is None else rotation.at(at)
+    return node.block.compared(slot, vectors, rotation=rotation, heads=heads)
 
 
 def _attend(
     node: AttentionNode, vectors: Mapping[Slot, Tensor], bias: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """Pattern [head … batch query key] and mixed values, any dimensions between allowed."""
-    config, layer = node.model.config, node.layer
-    weights = pattern(config, layer, vectors["q"], key=vectors["k"], masked=node.masked, bias=bias)
+    weights = node.block.pattern(vectors["q"], vectors["k"], masked=node.masked, bias=bias)
     return weights, weights @ vectors["v"]
 
 

@@ -33,7 +33,6 @@ from edgewise.engine.heads import (
 )
 from edgewise.engine.plans import Change, Sizes
 from edgewise.graph import SLOTS, Slot
-from edgewise.model.attention import output_gain, output_scale
 
 Members = tuple[int, ...]  # nodes of a layer, by their index
 
@@ -47,11 +46,10 @@ class LayerNode:
         ports = zip(*(node.columns for node in nodes), strict=True)
         self.columns = tuple(tuple(c for (c,) in columns) for columns in ports)
         self.like = ("attention", first.layer, ())
-        config, self._model = first.model.config, first.model
+        config, self.block = first.model.config, first.block
         self.shared: tuple[Slot, ...] = ("q", "k") if config.qk_norm == "layer" else ()
         self.normed = config.post_norm  # what is written
-        self.weight = first.model.weights[f"blocks.{first.layer}.attn.W_O"]
-        self.gain = output_gain(first.model, first.layer) if self.normed else None
+        self.weight, self.gain = self.block.W_O, self.block.ln1_post.gain
         self.settle(range(len(nodes)))
 
     def stacked(self, nodes: Sequence[LayerNode], changed: Mapping[int, Members]) -> LayerStack:
@@ -88,7 +86,7 @@ class LayerNode:
         self.z = torch.cat([node.z for node in self.nodes])
         if self.normed:
             self.total = written_by(1, self.z[:, None], self.weight)[0, 0]
-            self.y = scaled(self.z, output_scale(self._model.config, self.total))
+            self.y = scaled(self.z, self.block.ln1_post.inverse_root(self.total))
         else:
             self.y = self.z
 
@@ -154,7 +152,7 @@ class LayerStack:
         at = self._heads(self._moved)
         moved = (z - self._layer.z[:, None])[at]
         total = self._layer.total + written_by(1, moved, self._layer.weight[at])[0]
-        return self._out(scaled(z, output_scale(self._first.model.config, total)))
+        return self._out(scaled(z, self._layer.block.ln1_post.inverse_root(total)))
 
     def commit(self, more: Mapping[int, Change]) -> Change:
         """`change` for one variant, which becomes the nodes' current value."""

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from edgewise.engine.memory import logits_bytes
 from edgewise.metrics import METRICS, AnswerRows, Metric
-from edgewise.model.norms import Transformer, norm
-from edgewise.model.parts import soft_capped
+from edgewise.model import Model
+from edgewise.model.blocks import soft_capped
 from edgewise.model.runtime import logits_of
 
 _BLOCK = {"cpu": 4096}  # columns of the unembedding at a time: what stays in a CPU's cache
@@ -37,7 +37,7 @@ class LogitDiffLosses:
     one, every answer's logit is capped alone.
     """
 
-    def __init__(self, model: Transformer, rows: AnswerRows, n_prompts: int) -> None:
+    def __init__(self, model: Model, rows: AnswerRows, n_prompts: int) -> None:
         self._model, self._rows, self._n_prompts = model, rows, n_prompts
         self._sides = [_Side(model, ids) for ids in (rows.answers, rows.wrong)]
         (right, right_bias), (wrong, wrong_bias) = (side.mean() for side in self._sides)
@@ -45,7 +45,7 @@ class LogitDiffLosses:
         self._offset = right_bias - wrong_bias  # [row]
 
     def exact(self, final: Float[Tensor, "variant row d_model"]) -> Float[Tensor, "variant batch"]:
-        y = norm(self._model, "ln_final", final)
+        y = self._model.final_norm(final)
         if self._model.config.logit_cap:
             answers, wrong = (side.capped(y) for side in self._sides)
             values = answers - wrong
@@ -57,7 +57,7 @@ class LogitDiffLosses:
 class _Side:
     """The logits of each row's answers, or of its wrong answers."""
 
-    def __init__(self, model: Transformer, ids: Tensor | None) -> None:
+    def __init__(self, model: Model, ids: Tensor | None) -> None:
         assert ids is not None  # Problem refuses pairs without them
         weight, bias = model.weights["unembed.W_U"], model.weights.get("unembed.b_U")
         share = (ids >= 0).to(weight.dtype)
@@ -84,9 +84,7 @@ class AnyLosses:
     evaluator shows it: one circuit's rows, a copy.
     """
 
-    def __init__(
-        self, model: Transformer, metric: Metric, rows: AnswerRows, n_prompts: int
-    ) -> None:
+    def __init__(self, model: Model, metric: Metric, rows: AnswerRows, n_prompts: int) -> None:
         self._model, self._metric, self._rows, self._n_prompts = model, metric, rows, n_prompts
 
     def exact(self, final: Float[Tensor, "variant row d_model"]) -> Float[Tensor, "variant batch"]:
@@ -140,14 +138,14 @@ class KLLosses:
 
     def __init__(
         self,
-        model: Transformer,
+        model: Model,
         rows: AnswerRows,
         n_prompts: int,
         *,
         clean: Float[Tensor, "row d_model"],
     ) -> None:
         self._model, self._rows, self._n_prompts = model, rows, n_prompts
-        self._clean = norm(model, "ln_final", clean)
+        self._clean = model.final_norm(clean)
         self._unembed = model.weights["unembed.W_U"]
         self._capped_change = _CappedChange(model, self._clean) if model.config.logit_cap else None
         self._log_p = rows.clean_logits.log_softmax(dim=-1)
@@ -165,7 +163,7 @@ class KLLosses:
         return by_prompt(values, self._rows, self._n_prompts)
 
     def _exact(self, final: Float[Tensor, "variant row d_model"]) -> Float[Tensor, "variant row"]:
-        moved = norm(self._model, "ln_final", final) - self._clean
+        moved = self._model.final_norm(final) - self._clean
         change = self._changed_logits(moved)
         if self._capped_change is None:
             mean = torch.einsum("krd,rd->kr", moved, self._expected)
@@ -194,7 +192,7 @@ class KLLosses:
 
     def rebase(self, final: Float[Tensor, "row d_model"]) -> Float[Tensor, "batch"]:
         """Estimate relative to this from now on; returns the KL of it, exactly."""
-        self._base = norm(self._model, "ln_final", final)
+        self._base = self._model.final_norm(final)
         moved = self._base - self._clean
         log_b = torch.addmm(self._log_p, moved, self._unembed)
         total = log_b.logsumexp(dim=-1, keepdim=True)
@@ -207,7 +205,7 @@ class KLLosses:
         self, final: Float[Tensor, "variant row d_model"]
     ) -> tuple[Float[Tensor, "variant batch"], Float[Tensor, "variant batch"]]:
         """Estimates as `exact` would give them, and how far off they may be."""
-        moved = norm(self._model, "ln_final", final) - self._base
+        moved = self._model.final_norm(final) - self._base
         first = torch.einsum("krd,rd->kr", moved, self._slope)
         parts = moved.split(self._at_once * self._p.shape[1] // self._width)
         second = torch.cat([self._second_order(part) for part in parts])
@@ -255,7 +253,7 @@ class KLLosses:
 class _CappedChange:
     """Changes of soft-capped logits of some rows, from changes of the logits before the cap."""
 
-    def __init__(self, model: Transformer, normed: Float[Tensor, "row d_model"]) -> None:
+    def __init__(self, model: Model, normed: Float[Tensor, "row d_model"]) -> None:
         logits, bias = normed @ model.weights["unembed.W_U"], model.weights.get("unembed.b_U")
         self._cap = model.config.logit_cap
         self._logits = logits if bias is None else logits + bias

@@ -22,8 +22,7 @@ from edgewise.data import NO_ANSWER, PromptPairs
 from edgewise.errors import SettingError, unknown_name
 from edgewise.graph import Node, Site
 from edgewise.model import Model
-from edgewise.model.attention import PromptPositions, patterns
-from edgewise.model.norms import norm_pullback
+from edgewise.model.positions import PromptPositions
 from edgewise.model.runtime import CleanReader, run
 from edgewise.patching import RecordingReader
 from edgewise.problem import Problem
@@ -197,7 +196,7 @@ def _attention(problem: Problem, roles: Sequence[Role]) -> Float[Tensor, "role l
         places = [_places(role, pairs) for role in roles]
         for layer in range(config.n_layers):
             query, key = (reader.vectors[Site(layer, slot)] for slot in ("q", "k"))
-            pattern = patterns(model, layer, query, key=key, positions=where).double().cpu()
+            pattern = model.blocks[layer].patterns(query, key, where).double().cpu()
             for i, looked in enumerate(places):
                 total[i, layer] += torch.einsum("hbij,bij->h", pattern, looked)
     return total / len(problem.pairs)
@@ -227,7 +226,7 @@ def _direct_effects(problem: Problem) -> dict[Node, float]:
         final, outputs = run(model, tokens, real, graph=graph, reader=CleanReader())
         answered = pairs.answer_at.to(model.device)
         along = _logit_difference(model, pairs)[:, None].expand_as(final)
-        direction = norm_pullback(model.linearised(), "ln_final", final, gradients=along[None])[0]
+        direction = model.linearised().final_norm.pullback(final, along[None])[0]
         weight = answered.double() / answered.sum(dim=1, keepdim=True)
         direction = direction * weight[..., None].to(direction)
         written = outputs.senders.dense()

@@ -37,7 +37,7 @@ from edgewise.methods.gradients import (
 )
 from edgewise.methods.method_result import MethodResult
 from edgewise.methods.settings import SelectionSettings
-from edgewise.model.attention import PromptPositions, head_vectors, pattern, placed, ungrouped
+from edgewise.model.positions import PromptPositions
 from edgewise.patching import AblatedValues
 from edgewise.problem import Problem
 from edgewise.progress import OnProgress, Progress, ignore_progress
@@ -86,13 +86,15 @@ class _Patterns:
         layer: int,
     ) -> None:
         model, self._graph, self._layer = problem.model, problem.graph.whole, layer
-        self._model, self._places = model, PromptPositions(model, pairs.real.to(model.device))
-        self._masked = ~self._places.allowed(layer)
+        self._block = model.blocks[layer]
+        self._positions = PromptPositions(model, pairs.real.to(model.device))
         self._read = caught.inputs[Site(layer, "q")]
         self._vectors = {slot: caught.vectors[Site(layer, slot)] for slot in SLOTS}
-        value = ungrouped(model.config, self._vectors["v"])
+        value = self._block.ungrouped(self._vectors["v"])
         self._slope = mixed @ value.transpose(-1, -2)  # dL / d pattern
-        self._pattern = self._patterns(self._vectors["q"], self._vectors["k"])
+        self._pattern = self._block.patterns(
+            self._vectors["q"], self._vectors["k"], self._positions
+        )
 
     def correct(
         self,
@@ -122,14 +124,12 @@ class _Patterns:
         parts = []
         for part in change.split(max(1, _BYTES // bytes_each)):
             x = (self._read + part).flatten(0, 1)[None]
-            at_heads = self._places.at_heads
+            at_heads = self._positions.at_heads
             if at_heads is not None:
                 at_heads = at_heads.repeat(len(part), 1, 1)
             # A port of each head's own, even where keys are shared, unless the graph shares them.
             heads = slice(None) if self._graph.kv_heads is None else None
-            vectors = head_vectors(
-                self._model, self._layer, slot, x=x, at_heads=at_heads, heads=heads
-            )
+            vectors = self._block.vectors(slot, x, at_heads=at_heads, heads=heads)
             parts.append(self.of_vectors(slot, vectors.unflatten(1, part.shape[:2])))
         effects = torch.cat(parts)
         return effects if self._graph.split_heads else effects.sum(dim=1, keepdim=True)
@@ -138,11 +138,12 @@ class _Patterns:
         self, slot: Slot, vectors: Float[Tensor, "head sender batch pos d_head"]
     ) -> Float[Tensor, "sender head"]:
         """The effect of other vectors of each head, in float64 on the CPU."""
-        if self._model.config.qk_norm == "layer" and self._graph.split_heads:
+        if self._block.config.qk_norm == "layer" and self._graph.split_heads:
             return torch.cat([self._alone(slot, vectors, port) for port in range(len(vectors))], 1)
         current = {name: vector[:, None] for name, vector in self._vectors.items()}
         current[slot] = vectors
-        moved = self._patterns(current["q"], current["k"]) - self._pattern[:, None]
+        patterns = self._block.patterns(current["q"], current["k"], self._positions)
+        moved = patterns - self._pattern[:, None]
         effects = (moved * self._slope[:, None]).sum(dim=(2, 3, 4))
         if len(vectors) < len(effects):  # a shared key moves the patterns of its whole group
             effects = effects.unflatten(0, (len(vectors), -1)).sum(dim=1)
@@ -156,16 +157,6 @@ class _Patterns:
         all_heads = (query if slot == "q" else key).repeat(1, vectors.shape[1], 1, 1, 1)
         all_heads[port] = vectors[port]
         pair = (all_heads, key) if slot == "q" else (query, all_heads)
-        patterns = self._patterns(*pair)
+        patterns = self._block.patterns(*pair, self._positions)
         effects = ((patterns - self._pattern[:, None]) * self._slope[:, None]).sum(dim=(0, 2, 3, 4))
         return effects[:, None].double().cpu()
-
-    def _patterns(self, query: Tensor, key: Tensor) -> Tensor:
-        """Of vectors [head (sender) batch pos d_head]."""
-        model, layer = self._model, self._layer
-        angles, bias = self._places.angles(layer), self._places.bias(layer)
-        if bias is not None and query.dim() + key.dim() > 8:
-            bias = bias[:, None]
-        query = placed(model, layer, "q", vectors=query, angles=angles)
-        key = ungrouped(model.config, placed(model, layer, "k", vectors=key, angles=angles))
-        return pattern(model.config, layer, query, key=key, masked=self._masked, bias=bias)

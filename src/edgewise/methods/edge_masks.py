@@ -24,7 +24,7 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from edgewise.graph import SLOTS, Edge, Graph, Site
-from edgewise.model.attention import Vectors
+from edgewise.model.blocks import Vectors
 from edgewise.model.outputs import Outputs, Part, SenderOutputs
 from edgewise.patching import AblatedValues
 from edgewise.problem import Problem

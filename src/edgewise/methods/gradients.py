@@ -24,10 +24,8 @@ from edgewise.data import PromptPairs
 from edgewise.errors import MetricError
 from edgewise.graph import SLOTS, Graph, Site
 from edgewise.model import Model
-from edgewise.model.attention import Vectors, of_heads
-from edgewise.model.norms import layer_device, norm_pullback
-from edgewise.model.outputs import Outputs, SenderOutputs
-from edgewise.model.parts import mixed_heads
+from edgewise.model.blocks import Vectors
+from edgewise.model.outputs import Outputs, SenderOutputs, mixed_heads
 from edgewise.model.runtime import CleanReader, logits_of, run
 from edgewise.patching import AblatedValues, RecordingReader, answer_rows
 from edgewise.problem import Problem
@@ -205,8 +203,9 @@ def _at_heads(
 
     All of them read the same stream here, so one norm does for all.
     """
-    home, there = caught.inputs[Site(layer, "q")].device, layer_device(model, layer)
-    x = caught.inputs[Site(layer, "q")].to(there)
+    block, x = model.blocks[layer], caught.inputs[Site(layer, "q")]
+    home, there = x.device, block.device
+    x = x.to(there)
     sites = [graph.columns(Site(layer, slot)) for slot in SLOTS]
     sizes = [site.stop - site.start for site in sites]
     at_norm = x.new_empty(sum(sizes), *x.shape)
@@ -221,9 +220,9 @@ def _at_heads(
             out[0] = mixed_heads(gradient, weight)
             continue
         if len(weight) < len(gradient):  # every head has a port of its own to shared keys, values
-            weight = of_heads(model.config, slot, weight, heads=slice(None))
+            weight = block.of_heads(slot, weight, slice(None))
         torch.bmm(gradient.flatten(1, 2), weight, out=out.flatten(1, 2))
-    result = norm_pullback(model, f"blocks.{layer}.ln1", x, gradients=at_norm).to(home)
+    result = block.ln1.pullback(x, at_norm).to(home)
     return result if graph.split_qkv else result.unflatten(0, (3, -1)).sum(dim=0)
 
 

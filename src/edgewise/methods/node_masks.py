@@ -21,7 +21,7 @@ from edgewise.circuit import Circuit, EdgeScores
 from edgewise.data import PromptPairs
 from edgewise.graph import SLOTS, Graph, Port, Site
 from edgewise.methods.gradients import WatchedOutputs
-from edgewise.model.attention import Vectors
+from edgewise.model.blocks import Vectors
 from edgewise.model.outputs import Outputs, SenderOutputs
 from edgewise.model.runtime import CleanReader, run
 from edgewise.patching import RecordingReader

@@ -1,13 +1,68 @@
-"""The facts about a model that its tensors do not say."""
+"""The facts about a model that its tensors do not say, and the kinds of parts to choose from."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+from torch.nn import functional
 
 from edgewise.documents import decoded
 from edgewise.errors import FormatError, UnsupportedModel
-from edgewise.model.parts import ACTIVATIONS, NORMS, Rotary
+from edgewise.model.positions import Rotary
+
+
+@dataclass(frozen=True)
+class NormKind:
+    """A kind of norm: over d_model, eps inside the root.
+
+    Those of `form` "layer" subtract the mean, of "rms" do not, and "none" leaves the stream as it
+    is, as in compiled programs. `offset` is added to the weight (Gemma). `held`: the denominator
+    has no gradient (the LN rule of relevance propagation).
+    """
+
+    form: Literal["layer", "rms", "none"]
+    affine: bool = True  # it has a weight of its own, and perhaps a bias
+    offset: float = 0.0
+    held: bool = False
+
+
+NORMS: dict[str, NormKind] = {
+    "layernorm": NormKind("layer"),
+    "layernorm-plain": NormKind("layer", affine=False),
+    "rmsnorm": NormKind("rms"),
+    "rmsnorm-offset": NormKind("rms", offset=1.0),
+    "rmsnorm-plain": NormKind("rms", affine=False),
+    "none": NormKind("none", affine=False),
+}
+NORMS |= {f"{name}-linearised": replace(kind, held=True) for name, kind in NORMS.items()}
+
+
+def linearised(activation: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """x times a constant activation(x) / x (the identity rule of relevance propagation)."""
+
+    def function(x: Tensor) -> Tensor:
+        with torch.no_grad():
+            tiny = x.abs() < torch.finfo(x.dtype).eps
+            ratio = torch.where(tiny, 0.5, activation(x) / torch.where(tiny, 1.0, x))
+        return x * ratio
+
+    return function
+
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": functional.relu,
+    "gelu": functional.gelu,
+    "gelu_new": partial(functional.gelu, approximate="tanh"),
+    "quick_gelu": lambda x: x * torch.sigmoid(1.702 * x),
+    "silu": functional.silu,
+    "relu2": lambda x: functional.relu(x).square(),
+}
+ACTIVATIONS |= {f"{name}-linearised": linearised(f) for name, f in ACTIVATIONS.items()}
 
 Positions = Literal["learned", "shortformer", "none"]
 QKNorm = Literal["none", "head", "own-head", "layer"]
@@ -137,18 +192,6 @@ class ModelConfig:
     def group(self) -> int:
         """How many heads share a key/value head."""
         return self.n_heads // self.n_kv_heads
-
-    def experts_of(self, layer: int) -> Experts | None:
-        """The mixture of experts of a layer, or None if its MLP is dense."""
-        return self.experts[layer] if self.experts else None
-
-    def rotary_of(self, layer: int) -> Rotary | None:
-        """How a layer turns queries and keys, or None if it does not."""
-        return self.rotary[layer] if self.rotary else None
-
-    def window_of(self, layer: int) -> int:
-        """How many tokens back a layer's attention sees; 0 sees everything."""
-        return self.windows[layer] if self.windows else 0
 
     def to_json(self) -> dict[str, Any]:
         """Everything that differs from a GPT-2 shaped model's default."""

@@ -16,7 +16,8 @@ from edgewise.data import Tokenizer
 from edgewise.data.tokenizers import as_tokenizer
 from edgewise.errors import SettingError
 from edgewise.graph import Graph
-from edgewise.model.config import ModelConfig
+from edgewise.model.blocks import Block, Norm
+from edgewise.model.config import NORMS, ModelConfig
 from edgewise.model.proof import probed, prove_logits, proved_again
 from edgewise.model.runtime import CleanReader, logits_of, run
 from edgewise.model.state_dicts import translated
@@ -71,6 +72,18 @@ class Model:
     def graph(self) -> Graph:
         """The graph of heads with split q/k/v and joined embeddings, without switches."""
         return Graph.of(self)
+
+    @cached_property
+    def blocks(self) -> tuple[Block, ...]:
+        """Its layers, ready to compute."""
+        layers = range(self.config.n_layers)
+        return tuple(Block(self.config, self.weights, layer) for layer in layers)
+
+    @cached_property
+    def final_norm(self) -> Norm:
+        """The norm before the unembedding."""
+        weight, bias = (self.weights.get(f"ln_final.{name}") for name in "wb")
+        return Norm(NORMS[self.config.norm], self.config.eps, weight, bias)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -145,7 +158,7 @@ class Model:
         return any(tensor.device != self.device for tensor in self.weights.values())
 
     def linearised(self) -> Model:
-        """The same model with the backward pass of relevance propagation (see parts.py)."""
+        """The same model with the backward pass of relevance propagation (see config.py)."""
         config = replace(
             self.config,
             norm=f"{self.config.norm}-linearised",

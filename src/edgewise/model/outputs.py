@@ -15,7 +15,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from edgewise.graph import Graph
-from edgewise.model.parts import mixed_heads, separate_heads
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +34,9 @@ class Heads:
     def dense(self) -> Float[Tensor, "sender batch pos d_model"]:
         """Every sender, in the size it has on the stream."""
         if self.apart:
-            return separate_heads(self.z.to(self.weight.device), self.weight).to(self.z.device)
+            batch, pos = self.z.shape[1:3]
+            z = self.z.to(self.weight.device).flatten(1, 2)
+            return (z @ self.weight).unflatten(1, (batch, pos)).to(self.z.device)
         return self.total()[None]
 
     def total(self) -> Float[Tensor, "batch pos d_model"]:
@@ -50,9 +51,15 @@ class Heads:
         return replace(self, z=self.z[at], weight=self.weight[at])
 
 
-Part = (
-    Float[Tensor, "_ _ _ _"] | Heads
-)  # neighbouring senders: [sender batch pos d_model], or heads
+def mixed_heads(
+    z: Float[Tensor, "head batch pos d_head"], weight: Float[Tensor, "head d_head d_model"]
+) -> Float[Tensor, "batch pos d_model"]:
+    """The sum of all heads' outputs, without bias, in one product."""
+    return z.permute(1, 2, 0, 3).flatten(2) @ weight.flatten(0, 1)
+
+
+# Neighbouring senders: [sender batch pos d_model], or heads.
+Part = Float[Tensor, "_ _ _ _"] | Heads
 
 
 class SenderOutputs:

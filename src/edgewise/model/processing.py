@@ -13,10 +13,9 @@ import torch
 from torch import Tensor
 
 from edgewise.errors import SettingError
-from edgewise.model.attention import ungrouped
-from edgewise.model.config import ModelConfig
+from edgewise.model.blocks import ungrouped
+from edgewise.model.config import NORMS, ModelConfig
 from edgewise.model.model import Model
-from edgewise.model.parts import NORMS
 
 Weights = dict[str, Tensor]
 
@@ -94,7 +93,7 @@ def _inexact(model: Model) -> dict[str, str]:
         )
     if config.post_norm:
         reasons["fold_value_biases"] = f"{name} norms what its heads write."
-    if NORMS[config.norm].kind != "layer":
+    if NORMS[config.norm].form != "layer":
         reasons["center_writing"] = (
             f"center_writing is exact only behind a LayerNorm, and {name} has none."
         )
@@ -130,7 +129,7 @@ def _fold_value_biases(config: ModelConfig, weights: Weights) -> None:
         at = f"blocks.{layer}.attn"
         bias = weights.pop(f"{at}.b_V", None)
         if bias is not None:
-            biases = ungrouped(config, bias)
+            biases = ungrouped(bias, config.n_heads)
             folded = torch.einsum("he,hed->d", biases, weights[f"{at}.W_O"])
             weights[f"{at}.b_O"] = folded + weights.get(f"{at}.b_O", torch.zeros_like(folded))
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from edgewise.errors import ProofFailed
-from edgewise.model.parts import ACTIVATIONS
+from edgewise.model.config import ACTIVATIONS
 from edgewise.model.runtime import CleanReader, logits_of, run
 
 if TYPE_CHECKING:

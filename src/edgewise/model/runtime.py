@@ -11,24 +11,18 @@ where the paper's "direct computation" edges (our switches) and its node masks a
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from edgewise.graph import SLOTS, Graph, Site, Slot
-from edgewise.model.attention import (
-    PromptPositions,
-    Vectors,
-    attend,
-    head_vectors,
-    ungrouped,
-    written,
-)
-from edgewise.model.mlps import mlp_output
-from edgewise.model.norms import Transformer, norm
+from edgewise.model.blocks import Block, Vectors, soft_capped
 from edgewise.model.outputs import Outputs
-from edgewise.model.parts import soft_capped
+from edgewise.model.positions import PromptPositions
+
+if TYPE_CHECKING:
+    from edgewise.model.model import Model
 
 
 @runtime_checkable
@@ -55,7 +49,7 @@ class CleanReader:
 
 
 def run(
-    model: Transformer,
+    model: Model,
     tokens: Int[Tensor, "batch pos"],
     real: Bool[Tensor, "batch pos"],
     *,
@@ -73,67 +67,44 @@ def run(
     config = model.config
     outputs = Outputs(graph) if outputs is None else outputs
     positions = PromptPositions(model, real, position_permutation)
-    outputs.write_embeddings(embedded(model, tokens), positions.in_stream)
-    for layer in range(config.n_layers):
-        z = _mixed(model, layer, outputs, reader, positions)
-        mlp_site = Site(layer, "mlp")
+    embedded = model.weights["embed.W_E"][tokens]
+    if config.embedding_scale != 1:  # in the weights' dtype, as the families that scale do
+        embedded = embedded * embedded.new_tensor(config.embedding_scale)
+    outputs.write_embeddings(embedded, positions.in_stream)
+    for block in model.blocks:
+        z = _mixed(block, outputs, reader, positions)
+        outputs.mixed(z)
+        mlp_site = Site(block.layer, "mlp")
         if config.parallel and config.has_mlps:  # the MLP does not see its own layer's heads
             mlp_input = reader.read(outputs, mlp_site)
-        outputs.write_heads(
-            *written(model, layer, z), model.weights.get(f"blocks.{layer}.attn.b_O")
-        )
+        outputs.write_heads(*block.written(z), block.b_O)
         if config.has_mlps:
             if not config.parallel:
                 mlp_input = reader.read(outputs, mlp_site)
-            outputs.write_mlp(mlp_output(model, layer, mlp_input[0]))
+            outputs.write_mlp(block.mlp(mlp_input[0]))
     return reader.read(outputs, Site(None, "logits"))[0], outputs
 
 
-def embedded(
-    model: Transformer, tokens: Int[Tensor, "batch pos"]
-) -> Float[Tensor, "batch pos d_model"]:
-    """Token embeddings, scaled where the family scales them; in the weights' dtype, as it does."""
-    value, scale = model.weights["embed.W_E"][tokens], model.config.embedding_scale
-    return value if scale == 1 else value * value.new_tensor(scale)
+def _mixed(block: Block, outputs: Outputs, reader: Reader, positions: PromptPositions) -> Vectors:
+    """What the heads of a layer mix from what their ports read."""
+    config, graph = block.config, outputs.graph
+    vectors: dict[Slot, Vectors] = {}
+    for slot in SLOTS:
+        site = Site(block.layer, slot)
+        x = reader.read(outputs, site)
+        # One vector per port of the graph, or per head where whole layers are nodes.
+        per_head = slot != "q" and graph.split_heads and graph.kv_heads is None
+        heads = slice(None) if per_head and len(x) > 1 else None
+        fresh = block.vectors(slot, x, at_heads=positions.at_heads, heads=heads)
+        if per_head and config.n_kv_heads < config.n_heads:
+            fresh = block.ungrouped(fresh)
+        vectors[slot] = reader.vector(site, fresh)
+    return block.attend(vectors, positions)
 
 
-def logits_of(
-    model: Transformer, final: Float[Tensor, "*rows d_model"]
-) -> Float[Tensor, "*rows vocab"]:
+def logits_of(model: Model, final: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows vocab"]:
     """The final norm and the unembedding, on any rows of what the output port reads."""
-    logits = norm(model, "ln_final", final) @ model.weights["unembed.W_U"]
+    logits = model.final_norm(final) @ model.weights["unembed.W_U"]
     bias = model.weights.get("unembed.b_U")
     logits = logits if bias is None else logits + bias
     return soft_capped(logits, model.config.logit_cap)
-
-
-def _mixed(
-    model: Transformer, layer: int, outputs: Outputs, reader: Reader, positions: PromptPositions
-) -> Vectors:
-    vectors: dict[Slot, Vectors] = {}
-    for slot in SLOTS:
-        site = Site(layer, slot)
-        fresh = _vectors(model, layer, slot, reader.read(outputs, site), outputs.graph, positions)
-        vectors[slot] = reader.vector(site, fresh)
-    z = attend(model, layer, vectors, positions=positions)
-    outputs.mixed(z)
-    return z
-
-
-def _vectors(
-    model: Transformer,
-    layer: int,
-    slot: Slot,
-    x: Float[Tensor, "#port batch pos d_model"],
-    graph: Graph,
-    positions: PromptPositions,
-) -> Vectors:
-    """One vector per port of the graph, or per head where whole layers are nodes."""
-    shared = slot != "q" and model.config.group > 1
-    if not shared or not graph.split_heads or graph.kv_heads is not None:
-        return head_vectors(model, layer, slot, x=x, at_heads=positions.at_heads)
-    if len(x) == 1:  # all ports read alike: project once
-        return ungrouped(
-            model.config, head_vectors(model, layer, slot, x=x, at_heads=positions.at_heads)
-        )
-    return head_vectors(model, layer, slot, x=x, at_heads=positions.at_heads, heads=slice(None))

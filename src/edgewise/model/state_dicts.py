@@ -17,7 +17,7 @@ from edgewise.errors import UnsupportedModel
 from edgewise.model.config import ModelConfig
 from edgewise.model.families.hub_facts import activation
 from edgewise.model.families.naming import NANOGPT
-from edgewise.model.parts import Rotary
+from edgewise.model.positions import Rotary
 from edgewise.model.weights import schema
 
 Tensors = dict[str, Tensor]

@@ -15,8 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from edgewise.errors import ModelUnavailable, SettingError, UnsupportedModel
-from edgewise.model.config import ModelConfig
-from edgewise.model.parts import NORMS
+from edgewise.model.config import NORMS, ModelConfig
 
 Device = torch.device | str | None
 
@@ -53,7 +52,7 @@ def schema(config: ModelConfig) -> dict[str, Expected]:
             if letter != "V" and c.qk_norm != "none":
                 width = (c.d_head,) if c.qk_norm == "head" else (heads, c.d_head)
                 tensors[f"{at}.attn.norm_{letter}.w"] = Expected(width)
-                if NORMS[c.norm].kind == "layer":
+                if NORMS[c.norm].form == "layer":
                     tensors[f"{at}.attn.norm_{letter}.b"] = Expected(width, True)
         tensors[f"{at}.attn.W_O"] = Expected((c.n_heads, c.d_head, c.d_model))
         if not c.post_norm:
@@ -72,7 +71,7 @@ def schema(config: ModelConfig) -> dict[str, Expected]:
 
 def _mlp(c: ModelConfig, layer: int) -> dict[str, Expected]:
     """The tensors of a layer's MLP. Those of experts lie as Hugging Face has them, out by in."""
-    experts = c.experts_of(layer)
+    experts = c.experts[layer] if c.experts else None
     if experts is None:
         gate = {"W_gate": Expected((c.d_model, c.d_mlp)), "b_gate": Expected((c.d_mlp,), True)}
         return (gate if c.gated else {}) | {

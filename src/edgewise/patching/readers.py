@@ -12,7 +12,7 @@ from torch import Tensor
 from edgewise.circuit import Circuit
 from edgewise.data import PromptPairs
 from edgewise.graph import SLOTS, Site
-from edgewise.model.attention import Vectors
+from edgewise.model.blocks import Vectors
 from edgewise.model.outputs import Outputs, Part, SenderOutputs
 from edgewise.model.runtime import Reader
 

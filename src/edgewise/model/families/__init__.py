@@ -2,9 +2,9 @@
 
 To add one, write its table of names in naming.py and its row below, named by the module's
 `config.model_type`; what its configuration says that others do not goes into hub_facts.py. What the
-runtime lacks goes into `edgewise/model/attention.py`, `mlps.py` or `parts.py`. Then a random model
-in `tests/hf.py`, and `python scripts/prove_families.py`. Loading proves every model against its
-source, so a wrong fact cannot pass.
+runtime lacks goes into `edgewise/model/blocks.py`. Then a random model in `tests/hf.py`, and
+`python scripts/prove_families.py`. Loading proves every model against its source, so a wrong fact
+cannot pass.
 """
 
 from __future__ import annotations

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from edgewise.errors import UnsupportedModel
-from edgewise.model.config import Experts
-from edgewise.model.parts import ACTIVATIONS, Rotary
+from edgewise.model.config import ACTIVATIONS, Experts
+from edgewise.model.positions import Rotary
 
 # Hugging Face's names for activations that we have under another.
 _ACTIVATIONS = {
@@ -31,7 +31,7 @@ def activation(name: str) -> str:
         known = [known for known in ACTIVATIONS if not known.endswith("-linearised")]
         raise UnsupportedModel(
             f"activation {name!r} is not supported; known: {', '.join([*known, *_ACTIVATIONS])}. "
-            "To add one, see ACTIVATIONS in edgewise/model/parts.py."
+            "To add one, see ACTIVATIONS in edgewise/model/config.py."
         )
     return ours
 
