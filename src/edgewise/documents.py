@@ -7,6 +7,8 @@ old one or the new one, never half.
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 import re
@@ -14,7 +16,7 @@ import secrets
 import stat
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -228,6 +230,16 @@ def output_target(path: Path) -> Path:
     if not os.access(target, os.W_OK):
         raise OutputError(f"cannot write {path}: the file is read-only.")
     return target
+
+
+def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows as CSV, under all the columns that they have together."""
+    file = io.StringIO()
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    writer = csv.DictWriter(file, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return file.getvalue()
 
 
 def write_json(document: Any, path: Path) -> Path:

@@ -10,13 +10,12 @@ import pytest
 import torch
 
 import edgewise as ew
-from edgewise.cli.main import main
+from commands import edgewise, ok
 from edgewise.errors import FormatError, OutputError, SettingError, UnknownName
 from edgewise.recipes import AREAS, NAMES, TRAINED, USUAL, Trial
-from edgewise.recipes.areas import areas_of, tied_areas
 from edgewise.recipes.contestants import contestants
 from edgewise.recipes.leaderboard_rows import leaderboard_rows
-from edgewise.recipes.trials import BenchmarkProblem, benchmark_problem
+from edgewise.recipes.trials import areas_of, benchmark_problem, tied_areas
 from edgewise.tables import number
 
 TINY = {"programs": ["or-gate", "tracr-reverse"], "ablations": ["zero"], "seeds": 1}
@@ -44,7 +43,8 @@ def fails_later(problem):
 
 @pytest.fixture(scope="module")
 def board():
-    return ew.leaderboard({"mine": by_circuits, "acdc": "acdc", "exact": "exact"}, **TINY)
+    methods = {"mine": by_circuits, "later": fails_later, "acdc": "acdc", "exact": "exact"}
+    return ew.leaderboard(methods, **TINY)
 
 
 @pytest.fixture(scope="module")
@@ -56,23 +56,17 @@ def reverse():
 # --- areas
 
 
-def test_the_truth_itself_gets_everything(reverse):
+def test_the_truth_itself_gets_everything_and_ties_say_nothing(reverse):
     _, truth = reverse
+    full, empty = ew.Circuit.full(truth.graph), ew.Circuit.empty(truth.graph)
     scores = ew.EdgeScores(truth.graph, truth.keep.double(), "truth", "is true")
-    for answer in (truth, [truth], [truth, ew.Circuit.full(truth.graph)], scores):
-        areas = areas_of(answer, truth)
-        assert [getattr(areas, name) for name in AREAS] == pytest.approx([1, 1, 1])
-    assert areas_of(scores, truth).n_circuits is None
-    assert areas_of([truth], truth).n_circuits == 1
-
-
-def test_ties_say_nothing_whoever_makes_them(reverse):
-    _, truth = reverse
-    flat = ew.EdgeScores(truth.graph, torch.zeros_like(truth.keep).double(), "flat", "nothing")
-    for answer in (flat, ew.Circuit.full(truth.graph), ew.Circuit.empty(truth.graph)):
-        areas = areas_of(answer, truth)
-        for name in AREAS:
-            assert getattr(areas, name) == pytest.approx(getattr(tied_areas(truth), name))
+    whole = dict.fromkeys(AREAS, 1)
+    for answer, n in ((truth, 1), ([truth], 1), ([truth, full], 2), (scores, None)):
+        assert areas_of(answer, truth) == pytest.approx({**whole, "n_circuits": n})
+    flat = ew.EdgeScores(truth.graph, torch.zeros_like(scores.values), "flat", "nothing")
+    for answer in (flat, full, empty):
+        areas = {**areas_of(answer, truth), "n_circuits": None}
+        assert areas == pytest.approx(tied_areas(truth))
 
 
 def test_scores_count_at_every_cut_of_their_order(reverse):
@@ -81,71 +75,61 @@ def test_scores_count_at_every_cut_of_their_order(reverse):
     scores = ew.random_scores(problem, seed=3).scores
     whole = areas_of(scores, truth)
     cut = areas_of([scores.top(n) for n in range(truth.graph.n_edges + 1)], truth)
-    for name in AREAS:
-        assert getattr(whole, name) == pytest.approx(getattr(cut, name))
+    assert {**cut, "n_circuits": None} == pytest.approx(whole)
     negated = ew.EdgeScores(truth.graph, -scores.values, "negated", "")
     assert areas_of(negated, truth, by="absolute") == whole
-    assert areas_of(negated, truth).roc_auc == pytest.approx(1 - whole.roc_auc)
+    assert areas_of(negated, truth)["roc_auc"] == pytest.approx(1 - whole["roc_auc"])
 
 
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        (None, "returned a NoneType; return EdgeScores"),
-        ([], "an empty list"),
-        ([1], "it returned a int"),
-        ("scores", "a list with EdgeScores in it"),
-        ("run", r"returned a Run; .*`.scores`"),
-        ("other graph", "it answers on a graph of"),
+        (lambda problem: None, "returned a NoneType; return EdgeScores"),
+        (lambda problem: [], "an empty list"),
+        (lambda problem: [ew.random_scores(problem).scores], "a list with EdgeScores in it"),
+        (lambda problem: ew.random_scores(problem), r"returned a Run; .*`.scores`"),
+        (lambda problem: ew.load_task("or-gate").truth, "it answers on a graph of"),
     ],
 )
 def test_what_is_no_answer(answer, words, reverse):
     problem, truth = reverse
-    if answer == "run":
-        answer = ew.random_scores(problem)
-    elif answer == "scores":
-        answer = [ew.random_scores(problem).scores]
-    elif answer == "other graph":
-        answer = ew.load_task("or-gate").truth
     with pytest.raises(SettingError, match=words):
-        areas_of(answer, truth)
+        areas_of(answer(problem), truth)
 
 
 # --- who takes part
 
 
-def test_names_are_known_or_refused():
-    assert [c.name for c in contestants(["usual"])] == list(USUAL)
+def test_names_stand_for_methods():
+    assert [c.name for c in contestants(["usual"])] == [c.name for c in contestants(None)]
+    assert [c.name for c in contestants(None)] == list(USUAL)
     assert {c.name for c in contestants(["trained"])} == {*TRAINED, "random", "magnitude"}
     assert set(USUAL) <= set(NAMES)
     assert {c.name for c in contestants(["EAP_IG"])} == {"eap-ig", "random", "magnitude"}
-    with pytest.raises(UnknownName, match="Did you mean 'acdc'.*module:function"):
-        contestants(["acdx"])
-    with pytest.raises(SettingError, match="one of Edgewise's own"):
-        contestants({"acdc": perfect})
-    with pytest.raises(SettingError, match="exact cannot be called 'acdc'"):
-        contestants({"acdc": "exact"})
     assert contestants(perfect)[0].name.endswith(":perfect")
-    with pytest.raises(SettingError, match="at least one method"):
-        contestants([])
 
 
 @pytest.mark.parametrize(
-    ("name", "words"),
+    ("methods", "words"),
     [
-        ("no.such.module:f", "ModuleNotFoundError"),
-        ("mine:other", "there is no 'other' in mine. It has find, needs_two."),
-        ("mine.py:find", "name the module, not its file: mine:find"),
-        ("mine:number", "is not a callable object. It must be a function"),
-        ("mine:needs_two", "cannot be called with a problem alone: .*'k'"),
+        (["acdx"], "Did you mean 'acdc'.*module:function"),
+        ({"acdc": perfect}, "one of Edgewise's own"),
+        ({"acdc": "exact"}, "exact cannot be called 'acdc'"),
+        (["exact", "EXACT"], "two methods are called 'exact'"),
+        ([], "at least one method"),
+        (["no.such.module:f"], "ModuleNotFoundError"),
+        (["mine:other"], "there is no 'other' in mine. It has find, needs_two."),
+        (["mine.py:find"], "name the module, not its file: mine:find"),
+        (["mine:number"], "is not a callable object. It must be a function"),
+        (["mine:needs_two"], "cannot be called with a problem alone: .*'k'"),
     ],
 )
-def test_own_methods_that_are_none(name, words, tmp_path, monkeypatch):
+def test_what_is_no_method(methods, words, tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text("number = 1\ndef find(p): ...\ndef needs_two(p, k): ...\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delitem(sys.modules, "mine", raising=False)
-    with pytest.raises(SettingError, match=words):
-        ew.leaderboard([name], **TINY)
+    with pytest.raises((SettingError, UnknownName), match=words):
+        ew.leaderboard(methods, **TINY)
 
 
 def test_an_entry_point_is_a_method(monkeypatch):
@@ -153,10 +137,6 @@ def test_an_entry_point_is_a_method(monkeypatch):
     monkeypatch.setattr("edgewise.plugins.entry_points", lambda group: [point])
     monkeypatch.setitem(sys.modules, __name__, sys.modules[__name__])
     assert contestants(["theirs"])[0].is_own
-    broken = EntryPoint("theirs", "no_such_module_at_all:f", "edgewise.methods")
-    monkeypatch.setattr("edgewise.plugins.entry_points", lambda group: [broken])
-    with pytest.raises(SettingError, match=r"entry point no_such_module_at_all:f .*ModuleNotFound"):
-        contestants(["theirs"])
 
 
 @pytest.mark.parametrize("function", [lambda problem: None, lambda problem: 1 / 0])
@@ -164,15 +144,6 @@ def test_a_wrong_function_is_refused_before_anything_else_runs(function, tmp_pat
     with pytest.raises(SettingError, match=r"method wrong, tried on or-gate \(zero ablation\)"):
         ew.leaderboard({"wrong": function, "exact": "exact"}, out=tmp_path / "board", **TINY)
     assert len((tmp_path / "board" / "journal.jsonl").read_text().splitlines()) == 1  # the header
-
-
-def test_a_function_that_fails_later_counts_as_a_tie():
-    board = ew.leaderboard({"later": fails_later}, **TINY)
-    (trial,) = [t for t in board.answered if t.status == "failed"]
-    where = "in fails_later, test_leaderboard.py, line "
-    assert trial.why.startswith(f"ZeroDivisionError: no effect ({where}")
-    assert trial.average_precision == pytest.approx(trial.n_true / trial.n_edges)
-    assert next(row for row in board.rows if row.method == "later").n_failed == 1
 
 
 @pytest.mark.parametrize(
@@ -194,35 +165,31 @@ def test_problems_that_there_are_not(wrong, words):
 # --- the numbers
 
 
-def test_areas_are_those_of_the_functions_that_users_call(board):
-    task = ew.load_task("tracr-reverse")
+def test_areas_are_those_of_the_functions_that_users_call(board, reverse):
+    problem, truth = reverse
     at = {t.method: t for t in board.answered if t.program == "tracr-reverse"}
-    ours = ew.score_recovery(ew.exact(task.problem), task.truth)
+    ours = ew.score_recovery(ew.exact(problem), truth)
     assert at["exact"].average_precision == pytest.approx(ours.average_precision)
     assert at["exact"].roc_auc == pytest.approx(ours.roc_auc)
-    runs = ew.sweep(task.problem, "acdc", threshold=[10.0**power for power in range(-5, 1)])
-    assert at["acdc"].pessimistic_auc == pytest.approx(ew.recovery(runs, task.truth).edge_auc)
+    runs = ew.sweep(problem, "acdc", threshold=[10.0**power for power in range(-5, 1)])
+    assert at["acdc"].pessimistic_auc == pytest.approx(ew.recovery(runs, truth).edge_auc)
     assert at["mine"].n_circuits == 3
-    assert at["exact"].removals == task.truth.graph.n_edges
-    assert at["exact"].n_prompts == 6
+    assert (at["exact"].removals, at["exact"].n_prompts) == (truth.graph.n_edges, 6)
 
 
-def test_a_row_is_the_mean_over_programs(board):
-    for row in board.rows:
-        values = [t.average_precision for t in board.answered if t.method == row.method]
-        mean = row.average_precision
-        assert mean.mean == pytest.approx(sum(values) / 2)
-        assert min(values) - 1e-12 <= mean.low <= mean.mean <= mean.high
-        assert row.rank_low <= row.rank <= row.rank_high
-        assert (row.n_programs, row.n_problems) == (2, 2)
-    assert [r.rank for r in board.rows] == sorted(r.rank for r in board.rows)
+def test_a_function_that_fails_later_counts_as_a_tie(board):
+    (trial,) = [t for t in board.answered if t.status == "failed"]
+    where = "in fails_later, test_leaderboard.py, line "
+    assert trial.why.startswith(f"ZeroDivisionError: no effect ({where}")
+    assert trial.average_precision == pytest.approx(trial.n_true / trial.n_edges)
+    assert {row.method: row.n_failed for row in board.rows if row.n_failed} == {"later": 1}
 
 
 def _trial(method, program, value, **more):
-    places = {"ablation": "zero", "seed": 0, **more}
+    point = {"ablation": "zero", "seed": 0, **more}
     own = dict.fromkeys(AREAS, value)
-    where = f"{program}{sorted(places.items())}"
-    return Trial(program, **places, status="done", method=method, problem_id=where, **own)
+    where = f"{program}{sorted(point.items())}"
+    return Trial(program, **point, status="done", method=method, problem_id=where, **own)
 
 
 def test_programs_have_one_weight_however_many_ablations_they_have():
@@ -234,9 +201,9 @@ def test_programs_have_one_weight_however_many_ablations_they_have():
     ]
     (row,) = leaderboard_rows(trials)
     assert row.average_precision.mean == pytest.approx((1 + (0.25 + 0.4) / 2) / 2)
-    assert row.by_ablation["mean"].mean == pytest.approx(0.45)
-    assert row.by_ablation["mean"].n_programs == 1
-    assert row.by_ablation["mean"].low is None
+    assert row.by_program == pytest.approx({"p": 1.0, "q": 0.325})
+    mean = row.by_ablation["mean"]
+    assert (mean.mean, mean.n_programs, mean.low) == (pytest.approx(0.45), 1, None)
 
 
 def test_intervals_cover_the_mean_of_the_population():
@@ -250,10 +217,13 @@ def test_intervals_cover_the_mean_of_the_population():
 
 
 def test_ranks_are_shared_by_ties_and_sure_where_one_is_always_better():
-    scores = {"best": 0.9, "tie": 0.5, "same": 0.5, "worst": 0.1}
+    scores = {"best": 0.9, "tie": 0.5, "random": 0.5, "worst": 0.1}
     trials = [_trial(m, f"p{i}", v + 0.01 * i) for m, v in scores.items() for i in range(5)]
-    ranks = {r.method: (r.rank, r.rank_low, r.rank_high) for r in leaderboard_rows(trials)}
-    assert ranks == {"best": (1, 1, 1), "same": (2, 2, 2), "tie": (2, 2, 2), "worst": (4, 4, 4)}
+    rows = {row.method: row for row in leaderboard_rows(trials)}
+    ranks = {method: row.rank_cell for method, row in rows.items()}
+    assert ranks == {"best": (1, 1, 1), "random": (2, 2, 2), "tie": (2, 2, 2), "worst": (4, 4, 4)}
+    assert rows["best"].over_random.cell == (0.4, 0.4, 0.4)
+    assert rows["random"].over_random is None
 
 
 def test_a_method_that_has_not_run_everywhere_has_no_rank(board):
@@ -266,16 +236,15 @@ def test_a_method_that_has_not_run_everywhere_has_no_rank(board):
 
 
 def test_problems_without_an_effect_are_left_out():
-    left = benchmark_problem("or-gate", "mean", 0)
-    assert isinstance(left, Trial)
-    assert left.status == "left out"
-    assert "needs corrupted prompts" in benchmark_problem("or-gate", "corrupted", 0).why
-    tokens = benchmark_problem("tracr-reverse", "corrupted-tokens", 0)
-    assert isinstance(tokens, BenchmarkProblem)
+    left = {key: benchmark_problem("or-gate", key, 0)[1] for key in ("mean", "corrupted")}
+    assert {trial.status for trial in left.values()} == {"left out"}
+    assert "nothing to find" in left["mean"].why
+    assert "needs corrupted prompts" in left["corrupted"].why
+    tokens, trial = benchmark_problem("tracr-reverse", "corrupted-tokens", 0)
+    permuted, other = benchmark_problem("tracr-reverse", "corrupted", 0)
     assert tokens.problem.ablation.position_permutation is None
-    permuted = benchmark_problem("tracr-reverse", "corrupted", 0)
     assert permuted.problem.ablation.position_permutation is not None
-    assert tokens.problem_id != permuted.problem_id
+    assert trial.problem_id != other.problem_id
 
 
 # --- on disk
@@ -339,17 +308,24 @@ def test_folders_that_hold_something_else(tmp_path):
         ew.leaderboard(["exact"], out=other, **TINY)
 
 
+@pytest.mark.parametrize(
+    ("change", "words"), [({"program": "nine"}, "'nine', which is not one"), ({}, "needs n_edges")]
+)
+def test_a_trial_whose_values_do_not_go_together_is_broken(change, words):
+    trial = {**_trial("a", "or-gate", 1.0).to_json(), **change}
+    with pytest.raises(FormatError, match=words):
+        Trial.from_json(trial)
+
+
 # --- the page and the command
 
 
 def test_the_page_and_the_tables_say_all(board, tmp_path):
     page = ew.report(board, tmp_path / "page.html").read_text()
-    assert "http" not in page.replace('http-equiv="Content-Security-Policy"', "")
-    for row in board.rows:
-        assert f"<code>{row.method}</code>" in page
+    assert all(f"<code>{row.method}</code>" in page for row in board.rows)
     assert "2 compiled programs, 1 ablation (zero), 1 seed of prompts, 2 problems" in page
-    assert [len(table.rows) for table in board.tables()] == [5, 5, 5, 2, 5]
-    assert repr(board) == "Leaderboard(5 methods on 2 problems)"
+    assert [len(table.rows) for table in board.tables()] == [6, 6, 6, 2, 6, 1]
+    assert repr(board) == "Leaderboard(6 methods on 2 problems)"
 
 
 def test_the_command(tmp_path, monkeypatch, capsys):
@@ -360,22 +336,20 @@ def test_the_command(tmp_path, monkeypatch, capsys):
         "    return ew.Circuit.full(problem.graph)\n"
     )
     monkeypatch.delitem(sys.modules, "own", raising=False)
-    command = ["leaderboard", "--method", "own:find,exact", "--quick", "--program"]
-    with pytest.raises(SystemExit) as stop:
-        main([*command, "or-gate,tracr-reverse", "--ablation", "zero", "--out", "b"])
-    assert stop.value.code == 1
-    said = " ".join(capsys.readouterr().out.split())
-    assert "own:find fails on 1 of 2 problems: AssertionError: not this one" in said
+    command = ("leaderboard", "--method", "own:find,exact", "--quick", "--ablation", "zero")
+    code, out, _ = edgewise(capsys, *command, "--program", "or-gate,tracr-reverse", "--out", "b")
+    assert code == 1
+    words = " ".join(out.split())
+    assert "own:find fails on 1 of 2 problems: AssertionError: not this one" in words
     assert Path("b/leaderboard.html").exists()
-    with pytest.raises(SystemExit) as stop:
-        main([*command, "or-gate", "--ablation", "zero", "--out", "b", "--json"])
-    document = json.loads(capsys.readouterr().out)
-    assert document["n_failed"] == 1  # what the folder holds
-    assert Path(document["files"][0]).name == "leaderboard.html"
-    with pytest.raises(SystemExit) as stop:
-        main(["leaderboard", "--method", "own:nothing", "--out", "c"])
-    assert stop.value.code == 2
+    code, out, _ = edgewise(capsys, *command, "--program", "or-gate", "--out", "b", "--json")
+    assert (code, json.loads(out)["n_failed"]) == (1, 1)  # what the folder holds
+    assert edgewise(capsys, "leaderboard", "--method", "own:nothing", "--out", "c")[0] == 2
     assert not Path("c").exists()
+    document = json.loads(
+        ok(capsys, "leaderboard", "--method", "exact", *command[3:], "--out", "d", "--json")
+    )
+    assert Path(document["files"][0]).name == "leaderboard.html"
 
 
 def test_the_committed_page_is_that_of_the_committed_numbers():

@@ -1,15 +1,18 @@
 """The paper reproduced, and methods against the truth of compiled programs."""
 
-from edgewise.recipes.areas import AREAS
-from edgewise.recipes.benchmark import leaderboard
 from edgewise.recipes.contestants import BASELINES, NAMES, THRESHOLDS, TRAINED, USUAL
 from edgewise.recipes.experiments import ExperimentRecord, Measured
-from edgewise.recipes.leaderboard import Leaderboard
+from edgewise.recipes.leaderboard import (
+    QUICK_ABLATIONS,
+    QUICK_PROGRAMS,
+    Leaderboard,
+    leaderboard,
+)
 from edgewise.recipes.leaderboard_rows import LeaderboardRow, ProgramMean
 from edgewise.recipes.paper import Experiment, PaperProblem, Subject
 from edgewise.recipes.reproduced import Reproduced
 from edgewise.recipes.reproduction import reproduce
-from edgewise.recipes.trials import QUICK_ABLATIONS, QUICK_PROGRAMS, Trial
+from edgewise.recipes.trials import AREAS, Trial
 
 __all__ = [
     "AREAS",

@@ -6,6 +6,7 @@ import tomllib
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
+from importlib.resources import files
 from typing import Any
 
 from edgewise.errors import SettingError
@@ -13,11 +14,10 @@ from edgewise.methods import METHODS, Method, method_of
 from edgewise.methods.execution import run_method, run_together
 from edgewise.methods.settings import By
 from edgewise.problem import Problem
-from edgewise.recipes.paper import package_text
 from edgewise.work.identity import hashed, of_function
 
 THRESHOLDS = tuple(10.0**power for power in range(-5, 1))  # of methods that have one
-_TOML = tomllib.loads(package_text("leaderboard.toml"))
+_TOML = tomllib.loads((files("edgewise.recipes") / "leaderboard.toml").read_text("utf-8"))
 TRAINED: dict[str, dict[str, Any]] = _TOML["trained"]  # with their settings
 ABOUT_ABLATIONS: dict[str, str] = _TOML["ablations"]
 NOTES: dict[str, str] = _TOML["notes"]  # on tables
@@ -64,50 +64,45 @@ class Contestant:
             return "own method"
         words = [f"{name.replace('_', ' ')} {value}" for name, value in self.settings.items()]
         if _has_setting(self.method, "threshold"):
-            range_ = f"{THRESHOLDS[0]:g} to {THRESHOLDS[-1]:g}"
-            words.insert(0, f"{len(THRESHOLDS)} thresholds, {range_}")
+            ends = f"{THRESHOLDS[0]:g} to {THRESHOLDS[-1]:g}"
+            words.insert(0, f"{len(THRESHOLDS)} thresholds, {ends}")
         return ", ".join(words)
 
     def answer(self, problem: Problem, seed: int) -> tuple[Any, int]:
         """EdgeScores, a Circuit or Circuits if all is well; and how many removals were tested."""
-        method = self.method
+        method, settings = self.method, dict(self.settings)
         if method.function is not None:
             return method.function(problem), 0
-        settings = dict(self.settings)
         if _has_setting(method, "seed"):
             settings["seed"] = seed
+        swept = _has_setting(method, "threshold")
+        taus = [{"threshold": tau} for tau in THRESHOLDS] if swept else [{}]
+        choices = [method.resolve({**settings, **tau}) for tau in taus]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # said once in a run's notes; here once per problem
-            if not _has_setting(method, "threshold"):
-                result = run_method(method, problem, method.resolve(settings))
-                return result.scores, result.variants
-            choices = [method.resolve({**settings, "threshold": tau}) for tau in THRESHOLDS]
-            if method.shares_work("threshold"):
+            if swept and method.shares_work("threshold"):
                 results = run_together(method, problem, choices)
                 removals = max(result.variants for result in results)
             else:
                 results = [run_method(method, problem, choice) for choice in choices]
                 removals = sum(result.variants for result in results)
-        return [result.circuit for result in results], removals
+        answer = [result.circuit for result in results] if swept else results[0].scores
+        return answer, removals
 
 
 def contestants(
     methods: AnyContestant | Iterable[AnyContestant] | Mapping[str, AnyContestant] | None,
 ) -> tuple[Contestant, ...]:
     """Those who are named, then the baselines. Raises `UnknownName`, `SettingError`."""
-    if isinstance(methods, str) or callable(methods):
-        methods = [methods]
     if isinstance(methods, Mapping):
-        named = list(methods.items())
-    else:  # a group stands for its methods
-        members = [
-            member
-            for method in (["usual"] if methods is None else methods)
-            for member in (GROUPS.get(method, (method,)) if isinstance(method, str) else (method,))
-        ]
-        named = [("", method) for method in dict.fromkeys(members)]
+        labelled = list(methods.items())
+    else:
+        single = isinstance(methods, str) or callable(methods)
+        listed: Any = [methods] if single else GROUPS["usual"] if methods is None else methods
+        members = [m for name in listed for m in (GROUPS.get(name) or (name,))]
+        labelled = [("", method) for method in dict.fromkeys(members)]
     chosen: dict[str, Contestant] = {}
-    for label, method in named:
+    for label, method in labelled:
         contestant = _contestant(method, label)
         if contestant.name in chosen:
             raise SettingError(f"two methods are called {contestant.name!r}; rename one.")
@@ -120,21 +115,20 @@ def contestants(
 
 
 def _contestant(method: AnyContestant, label: str) -> Contestant:
-    known = method.replace("_", "-").lower() if isinstance(method, str) else None
-    if known not in NAMES:
+    name = method.replace("_", "-").lower() if isinstance(method, str) else ""
+    if name not in NAMES:
         row = method_of(method)
-        name = label or row.name
-        if name in NAMES:
-            raise SettingError(f"{name!r} is one of Edgewise's own methods; call yours otherwise.")
-        return Contestant(name, row, of_function(row.load()))
-    if label in NAMES and label != known:
-        raise SettingError(f"{known} cannot be called {label!r}: that is another method.")
-    own_name, settings = _VARIANTS.get(known, (known, TRAINED.get(known, {})))
+        if (label or row.name) in NAMES:
+            raise SettingError(f"{label or row.name!r} is one of Edgewise's own; rename yours.")
+        return Contestant(label or row.name, row, of_function(row.load()))
+    if label in NAMES and label != name:
+        raise SettingError(f"{name} cannot be called {label!r}: that is another method.")
+    own_name, settings = _VARIANTS.get(name, (name, TRAINED.get(name, {})))
     row = method_of(own_name)
     taus = {"threshold": list(THRESHOLDS)} if _has_setting(row, "threshold") else {}
-    first = {name: values[0] for name, values in taus.items()}
+    first = {setting: values[0] for setting, values in taus.items()}
     resolved = row.with_settings(row.resolve({**settings, **first}))
-    return Contestant(label or known, row, hashed([resolved, {**taus, **settings}]), settings)
+    return Contestant(label or name, row, hashed([resolved, {**taus, **settings}]), settings)
 
 
 def _has_setting(method: Method, name: str) -> bool:

@@ -14,7 +14,6 @@ from typing import Any
 
 from edgewise.circuit import Circuit
 from edgewise.evaluation import pessimistic_auc, random_circuits, recovery
-from edgewise.evaluation.faithfulness import normalized
 from edgewise.evaluation.records import Record
 from edgewise.evaluation.recovery import Confusion
 from edgewise.graph import Graph
@@ -25,8 +24,7 @@ from edgewise.problem import Problem
 from edgewise.recipes.paper import Experiment, Subject, thinned
 from edgewise.sweeps import content_of
 from edgewise.sweeps.runs import sweep
-from edgewise.tasks import Task, load_task, published_groups
-from edgewise.tasks.published import PUBLISHED
+from edgewise.tasks import PUBLISHED, Task, load_task, published_groups
 from edgewise.work.identity import Identity
 
 _VARIED = {"acdc": "threshold", "hisp": "activations", "sp": "regularisation"}
@@ -85,23 +83,6 @@ def area_under(points: Sequence[Measured], against: str) -> float:
     return pessimistic_auc([(getattr(p, against).fpr, getattr(p, against).tpr) for p in points])
 
 
-def smallest(
-    points: Sequence[Measured],
-    metric: str,
-    baselines: tuple[float, float],
-    *,
-    share: float = ENOUGH,
-) -> int | None:
-    """The fewest edges of a circuit that keeps this share of the effect; None if none does.
-
-    The share is 1 as the full model, 0 as the empty circuit, whose values `baselines` are.
-    """
-    return min(
-        (p.n_edges for p in points if (normalized(p.test[metric], *baselines) or 0.0) >= share),
-        default=None,
-    )
-
-
 @dataclass(frozen=True)
 class ExperimentRecord(Record):
     """An experiment that is done; `cell` is what it was."""
@@ -118,33 +99,39 @@ def perform(experiment: Experiment, on_progress: OnProgress = ignore_progress) -
     start, cpu_start = monotonic(), process_time()
     task = load(experiment)
     circuits = _discovered(experiment, task.problem, on_progress)
-    tests = {name: _with_metric(task.test, name) for name in experiment.subject.metrics}
+    tests = {experiment.metric: task.test}
+    tests |= {m: task.test.with_(metric=m) for m in experiment.subject.metrics if m not in tests}
 
     @cache
     def measures(circuit: Circuit) -> dict[str, float]:
-        return {name: problem.value(circuit) for name, problem in tests.items()}
+        return {metric: problem.value(circuit) for metric, problem in tests.items()}
 
     points = []
     for done, (value, circuit) in enumerate(circuits):
         on_progress(Progress(done, len(circuits), f"measuring {circuit.n_edges} edges"))
         points.append(_measured(experiment, task, value, circuit, measures(circuit)))
-    return ExperimentRecord(
-        experiment,
-        _about(task, tests),
-        tuple(points),
-        monotonic() - start,
-        process_time() - cpu_start,
+    pairs, held_out, graph = task.problem.pairs, task.test.pairs, task.problem.graph
+    about = About(
+        model=task.problem.model.name,
+        n=len(pairs),
+        n_test=len(held_out),
+        held_out=pairs.sha256 != held_out.sha256,
+        pairs_sha256=pairs.sha256,
+        test_sha256=held_out.sha256,
+        n_edges=graph.n_edges,
+        baselines={metric: problem.baselines(graph) for metric, problem in tests.items()},
+        published=_known(task.published),
+        truth=_known(task.truth),
     )
+    seconds, cpu_seconds = monotonic() - start, process_time() - cpu_start
+    return ExperimentRecord(experiment, about, tuple(points), seconds, cpu_seconds)
 
 
 def work_of(experiment: Experiment) -> Identity:
     """What decides what an experiment finds, beside its settings. Raises what loading raises."""
     method = METHODS.get(experiment.method)
-    return {
-        "identity": 2,
-        **content_of(load(experiment)),
-        "revision": method.revision if method else 1,
-    }
+    revision = method.revision if method else 1
+    return {"identity": 2, **content_of(load(experiment)), "revision": revision}
 
 
 def load(experiment: Experiment) -> Task:
@@ -156,23 +143,15 @@ def load(experiment: Experiment) -> Task:
     assert subject.reset_seed is not None, "the grid asks for no other"
     trained = task.problem.model
     broken = reset_network(trained, subject.reset_seed)
-    parts = [p.with_(model=broken, target=trained) for p in (task.problem, task.test)]
-    return replace(task, problem=parts[0], test=parts[1])
+    problem, test = (p.with_(model=broken, target=trained) for p in (task.problem, task.test))
+    return replace(task, problem=problem, test=test)
 
 
 @lru_cache(maxsize=4)
 def _load(subject: Subject, metric: str, ablation: str) -> Task:
+    choices = {name: getattr(subject, name) for name in ("n", "seed", "data", "template")}
     model = _model(subject.model, subject.processing)
-    task = load_task(
-        subject.task,
-        model,
-        n=subject.n,
-        seed=subject.seed,
-        metric=metric,
-        ablation=ablation,
-        data=subject.data,
-        template=subject.template,
-    )
+    task = load_task(subject.task, model, metric=metric, ablation=ablation, **choices)
     graph = Graph.of(model, split_embed=task.problem.graph.split_embed, switches=True)
     problem, test = (p.with_(graph=graph) for p in (task.problem, task.test))
     return replace(task, problem=problem, test=test)
@@ -188,25 +167,16 @@ def _discovered(
 ) -> list[tuple[float, Circuit]]:
     """Each value of the experiment, and the circuit found with it."""
     settings: dict[str, Any] = dict(experiment.settings)
-    values = experiment.values
-    if experiment.method == "random":  # of whole paths: the harder chance to beat
-        return [
-            (share, circuit)
-            for share in values
-            for circuit in random_circuits(
-                problem.graph,
-                max(1, round(share * problem.graph.n_edges)),
-                settings["draws"],
-                kind="connected",
-                seed=_RANDOM_SEED,
-            )
-        ]
-    if experiment.method == "hisp":
-        values = thinned(
-            range(len(masked_activations(problem.graph)) + 1), settings.pop("circuits")
-        )
-    settings[_VARIED[experiment.method]] = list(values)
-    runs = sweep(problem, experiment.method, on_progress=on_progress, **settings)
+    method, values, graph = experiment.method, experiment.values, problem.graph
+    if method == "random":  # of whole paths: the harder chance to beat
+        kind: Any = {"kind": "connected", "seed": _RANDOM_SEED}
+        sizes = {share: max(1, round(share * graph.n_edges)) for share in values}
+        drawn = {s: random_circuits(graph, n, settings["draws"], **kind) for s, n in sizes.items()}
+        return [(share, circuit) for share in values for circuit in drawn[share]]
+    if method == "hisp":
+        values = thinned(range(len(masked_activations(graph)) + 1), settings.pop("circuits"))
+    settings[_VARIED[method]] = list(values)
+    runs = sweep(problem, method, on_progress=on_progress, **settings)
     return [(float(value), run.circuit) for value, run in zip(values, runs, strict=True)]
 
 
@@ -216,8 +186,11 @@ def _measured(
     """What one circuit is, beside what is known of its task."""
     subject, published, truth = experiment.subject, task.published, task.truth
     known = None if published is None else recovery(circuit, published, nodes="paper")
-    names = tuple(edge.name for edge in circuit.edges)
-    is_grouped = bool(experiment.highlight) and subject.task in PUBLISHED
+    is_listed, groups = bool(experiment.highlight) or subject.is_program, {}
+    if experiment.highlight and subject.task in PUBLISHED:
+        present = {node.name for node in circuit.nodes}
+        for name, nodes in published_groups(subject.task).items():
+            groups[name] = tuple(node for node in nodes if node in present)
     return Measured(
         value,
         circuit.n_edges,
@@ -225,33 +198,8 @@ def _measured(
         edges=None if known is None else known.edges,
         nodes=None if known is None else known.nodes,
         truth=None if truth is None else recovery(circuit, truth).edges,
-        kept=names if experiment.highlight or subject.is_program else (),
-        groups=_groups(circuit, subject.task) if is_grouped else {},
-    )
-
-
-def _groups(circuit: Circuit, task: str) -> dict[str, tuple[str, ...]]:
-    """The nodes of each published group that the circuit's edges touch."""
-    present = {node.name for node in circuit.nodes}
-    return {
-        name: tuple(node for node in nodes if node in present)
-        for name, nodes in published_groups(task).items()
-    }
-
-
-def _about(task: Task, tests: dict[str, Problem]) -> About:
-    pairs, held_out, graph = task.problem.pairs, task.test.pairs, task.problem.graph
-    return About(
-        model=task.problem.model.name,
-        n=len(pairs),
-        n_test=len(held_out),
-        held_out=pairs.sha256 != held_out.sha256,
-        pairs_sha256=pairs.sha256,
-        test_sha256=held_out.sha256,
-        n_edges=graph.n_edges,
-        baselines={name: problem.baselines(graph) for name, problem in tests.items()},
-        published=_known(task.published),
-        truth=_known(task.truth),
+        kept=tuple(edge.name for edge in circuit.edges) if is_listed else (),
+        groups=groups,
     )
 
 
@@ -260,7 +208,3 @@ def _known(circuit: Circuit | None) -> KnownCircuit | None:
         return None
     names = tuple(edge.name for edge in circuit.edges)
     return KnownCircuit(len(names), names if len(names) <= _LISTED else None)
-
-
-def _with_metric(problem: Problem, metric: str) -> Problem:
-    return problem if problem.metric.name == metric else problem.with_(metric=metric)

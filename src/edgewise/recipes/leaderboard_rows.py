@@ -17,18 +17,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from jaxtyping import Float, Int
 
 from edgewise.evaluation.records import Record
-from edgewise.recipes.areas import AREAS
-from edgewise.recipes.trials import Trial
+from edgewise.recipes.trials import AREAS, Trial
 
 DRAWS, LEVEL = 2_000, 0.95
+_ENDS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)  # quantiles of the draws
 _SEED = 0
 _SAME = 1e-12  # between the means of methods that share a rank
 _COSTS = ("forward_passes", "backward_passes", "removals", "seconds")
 
-Numbers = NDArray[np.float64]
+Numbers = Float[np.ndarray, "..."]
+Rank = tuple[int | None, int | None, int | None]  # with its interval
 
 
 @dataclass(frozen=True)
@@ -103,80 +104,54 @@ class LeaderboardRow(Record):
 
 def leaderboard_rows(trials: Sequence[Trial]) -> tuple[LeaderboardRow, ...]:
     """A row for every method, the best first; those that have not run everywhere behind."""
-    methods = list(dict.fromkeys(trial.method for trial in trials))
-    if not methods:
-        return ()
-    ran = {m: {trial.problem for trial in trials if trial.method == m} for m in methods}
-    everywhere = [m for m in methods if ran[m] == {trial.problem for trial in trials}]
-    areas = {area: _means(methods, _values(methods, trials, area)) for area in AREAS}
-    precision = _values(methods, trials, AREAS[0])
-    by_ablation = {
-        name: _means(methods, _values(methods, [t for t in trials if t.ablation == name], AREAS[0]))
-        for name in dict.fromkeys(trial.ablation for trial in trials)
-    }
-    ranks = _ranks(precision[[methods.index(m) for m in everywhere]])
-    gains: dict[str, ProgramMean] = {}
-    if "random" in methods:  # where both have run on the same problems
-        with_random = [m for m in methods if m != "random" and ran[m] <= ran["random"]]
-        over = precision - precision[methods.index("random")]
-        gains = _means(with_random, over[[methods.index(m) for m in with_random]])
-    rows = [
-        _row(
-            [trial for trial in trials if trial.method == method],
-            rank=ranks[everywhere.index(method)] if method in everywhere else (None, None, None),
-            areas={area: means[method] for area, means in areas.items()},
-            by_ablation={name: m[method] for name, m in by_ablation.items() if method in m},
-            over_random=gains.get(method),
-        )
-        for method in methods
-    ]
-    return tuple(
-        sorted(rows, key=lambda r: (r.rank is None, r.rank or -r.average_precision.mean, r.method))
-    )
-
-
-def _row(
-    trials: Sequence[Trial],
-    *,
-    rank: tuple[int | None, int | None, int | None],
-    areas: Mapping[str, ProgramMean],
-    by_ablation: Mapping[str, ProgramMean],
-    over_random: ProgramMean | None,
-) -> LeaderboardRow:
-    """The row of a method, of its trials and of what was estimated for all methods together."""
-    programs = list(dict.fromkeys(trial.program for trial in trials))
-    by_program = _mean(_values([trials[0].method], trials, AREAS[0])[0])
-    done = [trial for trial in trials if trial.status == "done"] or trials
-    costs = (float(np.median([getattr(trial, cost) for trial in done])) for cost in _COSTS)
-    return LeaderboardRow(
-        trials[0].method,
-        trials[-1].how,
-        *rank,
-        areas,
-        by_ablation,
-        dict(zip(programs, by_program.tolist(), strict=True)),
-        over_random,
-        len(programs),
-        len({trial.seed for trial in trials}),
-        len({trial.problem_id for trial in trials}),  # a gate's are one for all seeds
-        sum(trial.status == "refused" for trial in trials),
-        sum(trial.status == "failed" for trial in trials),
-        *costs,
-    )
-
-
-def _values(methods: Sequence[str], trials: Sequence[Trial], area: str) -> Numbers:
-    """An area, method by program by seed, the mean over ablations; nan where there is none."""
-    programs, seeds, ablations = (
-        list(dict.fromkeys(getattr(trial, name) for trial in trials))
-        for name in ("program", "seed", "ablation")
-    )
-    values = np.full((len(methods), len(programs), len(seeds), len(ablations)), np.nan)
+    names = ("method", "program", "seed", "ablation")
+    axes = [list(dict.fromkeys(getattr(trial, name) for trial in trials)) for name in names]
+    methods, programs, _, ablations = axes
+    values = np.full((*map(len, axes), len(AREAS)), np.nan)
     for trial in trials:
-        at = programs.index(trial.program), seeds.index(trial.seed)
-        at_all = (methods.index(trial.method), *at, ablations.index(trial.ablation))
-        values[at_all] = getattr(trial, area)
-    return _mean(values)
+        at = tuple(axis.index(getattr(trial, name)) for axis, name in zip(axes, names, strict=True))
+        values[at] = [getattr(trial, area) for area in AREAS]
+    areas = [_estimates(_mean(values[..., k])) for k in range(len(AREAS))]
+    by_ablation = [_estimates(values[..., k, 0]) for k in range(len(ablations))]
+    precision, ran = _mean(values[..., 0]), ~np.isnan(values[..., 0])
+    ranks = _ranks(precision, everywhere=(ran == ran.any(axis=0)).all(axis=(1, 2, 3)))
+    gains: list[ProgramMean | None] = [None] * len(methods)
+    if "random" in methods:  # where both have run on the same problems
+        random = methods.index("random")
+        beside = (ran <= ran[random]).all(axis=(1, 2, 3))
+        beside[random] = False
+        gains = _estimates(np.where(beside[:, None, None], precision - precision[random], np.nan))
+    rows = []
+    for k, method in enumerate(methods):
+        own = [trial for trial in trials if trial.method == method]
+        done = [trial for trial in own if trial.status == "done"] or own
+        costs: dict[str, Any] = {
+            name: float(np.median([getattr(trial, name) for trial in done])) for name in _COSTS
+        }
+        on_programs = dict(zip(programs, _mean(precision[k]).tolist(), strict=True))
+        under = {name: means[k] for name, means in zip(ablations, by_ablation, strict=True)}
+        row = LeaderboardRow(
+            method,
+            own[-1].how,
+            *ranks[k],
+            areas=_present(dict(zip(AREAS, (means[k] for means in areas), strict=True))),
+            by_ablation=_present(under),
+            by_program={p: value for p, value in on_programs.items() if not np.isnan(value)},
+            over_random=gains[k],
+            n_programs=len({trial.program for trial in own}),
+            n_seeds=len({trial.seed for trial in own}),
+            n_problems=len({trial.problem_id for trial in own}),  # a gate's are one for all seeds
+            n_refused=sum(trial.status == "refused" for trial in own),
+            n_failed=sum(trial.status == "failed" for trial in own),
+            **costs,
+        )
+        rows.append(row)
+    rows.sort(key=lambda r: (r.rank is None, r.rank or -r.average_precision.mean, r.method))
+    return tuple(rows)
+
+
+def _present(means: Mapping[str, ProgramMean | None]) -> dict[str, ProgramMean]:
+    return {name: mean for name, mean in means.items() if mean is not None}
 
 
 def _mean(values: Numbers) -> Numbers:
@@ -186,7 +161,7 @@ def _mean(values: Numbers) -> Numbers:
         return np.nanmean(values, axis=-1)
 
 
-def _drawn(values: Numbers) -> Numbers:
+def _draws(values: Float[np.ndarray, "method program seed"]) -> Float[np.ndarray, "method draw"]:
     """The mean of each method in every draw of programs, and of seeds within them."""
     _, n_programs, n_seeds = values.shape
     generator = np.random.default_rng(_SEED)
@@ -195,35 +170,40 @@ def _drawn(values: Numbers) -> Numbers:
     return np.stack([_mean(_mean(own[programs[..., None], seeds])) for own in values])
 
 
-def _means(methods: Sequence[str], values: Numbers) -> dict[str, ProgramMean]:
-    """The mean over programs of each method that has a number."""
-    means: dict[str, ProgramMean] = {}
-    if not methods:
-        return means
-    for method, own, drawn in zip(methods, values, _drawn(values), strict=True):
+def _estimates(values: Float[np.ndarray, "method program seed"]) -> list[ProgramMean | None]:
+    """The mean over programs of each method; None for one that has no number."""
+    ran = ~np.isnan(values)
+    if not ran.any():
+        return [None] * len(values)
+    values = values[:, ran.any(axis=(0, 2))][:, :, ran.any(axis=(0, 1))]
+    estimates: list[ProgramMean | None] = []
+    for own, drawn in zip(values, _draws(values), strict=True):
         by_program = _mean(own)
-        n_programs = int((~np.isnan(by_program)).sum())
-        low, high = None, None
-        if n_programs > 1:
-            low, high = np.nanquantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]).tolist()
+        n_programs, mean = int((~np.isnan(by_program)).sum()), None
         if n_programs:
-            means[method] = ProgramMean(float(np.nanmean(by_program)), low, high, n_programs)
-    return means
+            low, high = np.nanquantile(drawn, _ENDS).tolist() if n_programs > 1 else (None, None)
+            mean = ProgramMean(float(np.nanmean(by_program)), low, high, n_programs)
+        estimates.append(mean)
+    return estimates
 
 
-def _ranks(values: Numbers) -> list[tuple[int, int | None, int | None]]:
-    """The rank of each method among these, with its interval."""
-    if not len(values):
-        return []
-    ranks = _rank(_mean(_mean(values))[:, None])[:, 0].tolist()
-    if values.shape[1] < 2:
-        return [(rank, None, None) for rank in ranks]
-    ends = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
-    low, high = np.quantile(_rank(_drawn(values)), ends, axis=1, method="nearest").astype(int)
-    return list(zip(ranks, low.tolist(), high.tolist(), strict=True))
+def _ranks(values: Float[np.ndarray, "method program seed"], *, everywhere: Any) -> list[Rank]:
+    """The rank of each method among those that ran everywhere, with its interval."""
+    ranks: list[Rank] = [(None, None, None)] * len(values)
+    ranked = values[everywhere]
+    if not len(ranked):
+        return ranks
+    middle = _rank(_mean(_mean(ranked))[:, None])[:, 0].tolist()
+    ends: list[list[int | None]] = [[None, None]] * len(ranked)
+    if values.shape[1] > 1:
+        drawn = np.quantile(_rank(_draws(ranked)), _ENDS, axis=1, method="nearest")
+        ends = drawn.astype(int).T.tolist()
+    for k, rank, (low, high) in zip(np.flatnonzero(everywhere), middle, ends, strict=True):
+        ranks[k] = rank, low, high
+    return ranks
 
 
-def _rank(means: Numbers) -> NDArray[np.int64]:
+def _rank(means: Float[np.ndarray, "method draw"]) -> Int[np.ndarray, "method draw"]:
     """1 and how many are better, in every column."""
     better = means[None, :, :] > means[:, None, :] + _SAME
     return 1 + better.sum(axis=1)

@@ -18,7 +18,20 @@ _KINDS: dict[str, Kind] = {"method": "name", "rank": "estimate", "average precis
 
 def leaderboard_sentences(board: Leaderboard) -> tuple[str, ...]:
     """Who stands first and how surely, on what, and who has no answer."""
-    sentences = [*_first(board), f"On {_about(board)}."]
+    ranked = [row for row in board.rows if row.rank is not None]
+    sentences = ["No method has run on every problem, so that none can be ranked."]
+    if ranked:
+        precisions = {row.method: f"{row.average_precision.mean:.2f}" for row in ranked}
+        best, n_programs = ranked[0].method, len(board.values("program"))
+        sentences = [
+            f"{best} stands first: an average precision of {precisions[best]}, "
+            f"mean over {count(n_programs, 'program')}."
+        ]
+        if close := [row.method for row in ranked[1:] if row.rank_low == 1]:
+            sentences.append(f"With other programs it could as well be {' or '.join(close)}.")
+        if base := [f"{m} gets {value}" for m, value in precisions.items() if m in BASELINES]:
+            sentences.append(f"Of the baselines {' and '.join(base)}.")
+    sentences.append(f"On {_about(board)}.")
     for row in board.rows:
         for status, verb in (("refused", "refuses"), ("failed", "fails on")):
             trials = [t for t in board.answered if (t.method, t.status) == (row.method, status)]
@@ -27,26 +40,6 @@ def leaderboard_sentences(board: Leaderboard) -> tuple[str, ...]:
                 words = f"{row.method} {verb} {n} of {row.n_problems} problems"
                 sentences.append(f"{words}: {trials[0].why}")
     return tuple(sentences)
-
-
-def _first(board: Leaderboard) -> list[str]:
-    ranked = [row for row in board.rows if row.rank is not None]
-    if not ranked:
-        return ["No method has run on every problem, so that none can be ranked."]
-    best, n = ranked[0], len(board.values("program"))
-    sentences = [
-        f"{best.method} stands first: an average precision of {best.average_precision.mean:.2f}, "
-        f"mean over {count(n, 'program')}."
-    ]
-    close = [row.method for row in ranked[1:] if row.rank_low == 1]
-    if close:
-        sentences.append(f"With other programs it could as well be {' or '.join(close)}.")
-    base = [
-        f"{r.method} gets {r.average_precision.mean:.2f}" for r in ranked if r.method in BASELINES
-    ]
-    if base:
-        sentences.append(f"Of the baselines {' and '.join(base)}.")
-    return sentences
 
 
 def _about(board: Leaderboard) -> str:
@@ -67,21 +60,23 @@ def leaderboard_tables(board: Leaderboard) -> tuple[Table, ...]:
     share = {trial.program: trial.n_true / trial.n_edges for trial in board.answered}
     chance = sum(share.values()) / max(1, len(share))
     tied = f"If all edges tie it is the share of true ones, here {chance:.2f} on average."
-    tables = [_rows(board, "Leaderboard", [NOTES["rows"]])]
+    tables = [_rows(board, "Leaderboard", NOTES["rows"])]
     partly = [row.method for row in board.rows if row.rank is None]
     if partly:
-        note = f"{', '.join(partly)} ran on fewer than the {board.n_problems} problems, so that "
-        note += "their means above are over other problems than the others'. "
         common = board.common()
-        note += f"Here all methods are compared on what all have run on: {_about(common)}."
-        tables.append(_rows(common, "Where all have run", (note,)))
+        note = (
+            f"{', '.join(partly)} ran on fewer than the {board.n_problems} problems, so that "
+            "their means above are over other problems than the others'. Here all methods are "
+            f"compared on what all have run on: {_about(common)}."
+        )
+        tables.append(_rows(common, "Where all have run", note))
     notes = [NOTES["precision"], tied, *(NOTES[name] for name in ("areas", "limits", "own"))]
     tables += [_areas(board, notes), _ablations(board), _programs(board)]
     tables += [_costs(board), _missing(board)]
     return tuple(table for table in tables if table.rows)
 
 
-def _rows(board: Leaderboard, title: str, notes: Sequence[str]) -> Table:
+def _rows(board: Leaderboard, title: str, note: str) -> Table:
     rows: list[dict[str, Cell]] = [
         {
             "rank": row.rank_cell,
@@ -93,7 +88,7 @@ def _rows(board: Leaderboard, title: str, notes: Sequence[str]) -> Table:
         }
         for row in board.rows
     ]
-    return Table.of(title, rows, kinds=_KINDS, notes=notes)
+    return Table.of(title, rows, kinds=_KINDS, notes=[note])
 
 
 def _areas(board: Leaderboard, notes: Sequence[str]) -> Table:
@@ -112,10 +107,9 @@ def _areas(board: Leaderboard, notes: Sequence[str]) -> Table:
 def _ablations(board: Leaderboard) -> Table:
     rows: list[dict[str, Cell]] = []
     for row in board.rows:
-        cells: dict[str, Cell] = {"method": row.method}
+        rows.append({"method": row.method})
         for name, mean in row.by_ablation.items():
-            cells |= {name: mean.cell, f"programs, {name}": mean.n_programs}
-        rows.append(cells)
+            rows[-1] |= {name: mean.cell, f"programs, {name}": mean.n_programs}
     about = "; ".join(f"{name}: {ABOUT_ABLATIONS[name]}" for name in board.values("ablation"))
     note = f"Average precision, mean over programs and their seeds. {about}."
     return Table.of("By ablation", rows, kinds=_KINDS, notes=[note])
@@ -123,10 +117,9 @@ def _ablations(board: Leaderboard) -> Table:
 
 def _programs(board: Leaderboard) -> Table:
     edges = {trial.program: f"{trial.n_true}/{trial.n_edges}" for trial in board.answered}
-    heading = "program (true edges/edges)"
     rows: list[dict[str, Cell]] = [
         {
-            heading: f"{name} ({edges[name]})",
+            "program (true edges/edges)": f"{name} ({edges[name]})",
             **{row.method: row.by_program.get(name) for row in board.rows},
         }
         for name in board.values("program")

@@ -16,7 +16,7 @@ from functools import cache
 from importlib.resources import files
 from itertools import product
 from math import log10
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from edgewise.documents import Scalar, decoded
 
@@ -58,6 +58,47 @@ class Subject:
     def problems(self) -> list[PaperProblem]:
         """Every metric with every ablation."""
         return [PaperProblem(self, *how) for how in product(self.metrics, self.ablations)]
+
+
+class PaperProblem(NamedTuple):
+    """What methods are compared on."""
+
+    subject: Subject
+    metric: str
+    ablation: str
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One piece of work. `settings` go to the method; `values` are thresholds, λ, or shares."""
+
+    subject: Subject
+    metric: str
+    ablation: str
+    method: str
+    values: tuple[float, ...] = ()
+    settings: tuple[tuple[str, Scalar], ...] = ()
+    reset: bool = False
+    highlight: str = ""  # the place in the paper that a single circuit is for
+
+    @property
+    def problem(self) -> PaperProblem:
+        return PaperProblem(self.subject, self.metric, self.ablation)
+
+    @property
+    def title(self) -> str:
+        what = f"{self.method} on {self.subject.name}, {self.metric}, {self.ablation}"
+        return f"{what}, reset network" if self.reset else what
+
+    @property
+    def effort(self) -> int:
+        """About how long it takes beside others, to say how much time is left."""
+        size = 1 if self.subject.is_program else 4 if self.subject.bundled else 4000
+        steps = int(dict(self.settings).get("steps") or 0)
+        return size * (max(1, steps // 10) if self.method == "sp" else 3)
+
+
+# --- what the paper ran, and found
 
 
 @dataclass(frozen=True)
@@ -126,85 +167,25 @@ class PublishedArea:
 @cache
 def paper() -> Paper:
     """What the paper ran."""
-    return decoded(Paper, tomllib.loads(package_text("paper.toml")), "paper.toml")
+    return decoded(Paper, tomllib.loads(_text("paper.toml")), "paper.toml")
 
 
 @cache
 def published_areas() -> tuple[PublishedArea, ...]:
     """The 24 entries of each table, in the paper's order."""
-    rows = csv.DictReader(package_text("published_areas.csv").splitlines())
     return tuple(
         PublishedArea(
             edge_auc=float(row.pop("edge_auc")), node_auc=float(row.pop("node_auc")), **row
         )
-        for row in rows
+        for row in csv.DictReader(_text("published_areas.csv").splitlines())
     )
 
 
-def package_text(name: str) -> str:
-    """The text of a data file of this package."""
-    return files("edgewise.recipes").joinpath(name).read_text(encoding="utf-8")
+def _text(name: str) -> str:
+    return (files("edgewise.recipes") / name).read_text(encoding="utf-8")
 
 
 # --- the grid
-
-
-class PaperProblem(NamedTuple):
-    """What methods are compared on."""
-
-    subject: Subject
-    metric: str
-    ablation: str
-
-    def experiment(
-        self,
-        method: str,
-        values: tuple[float, ...] = (),
-        *,
-        reset: bool = False,
-        highlight: str = "",
-        **settings: Scalar,
-    ) -> Experiment:
-        """An experiment on this problem."""
-        how = tuple(settings.items())
-        return Experiment(
-            self.subject, method, self.metric, self.ablation, values, how, reset, highlight
-        )
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """One piece of work. `settings` go to the method; `values` are thresholds, λ, or shares."""
-
-    subject: Subject
-    method: str
-    metric: str
-    ablation: str
-    values: tuple[float, ...] = ()
-    settings: tuple[tuple[str, Scalar], ...] = ()
-    reset: bool = False
-    highlight: str = ""  # the place in the paper that a single circuit is for
-
-    @property
-    def problem(self) -> PaperProblem:
-        return PaperProblem(self.subject, self.metric, self.ablation)
-
-    @property
-    def title(self) -> str:
-        what = f"{self.method} on {self.subject.name}, {self.metric}, {self.ablation}"
-        return f"{what}, reset network" if self.reset else what
-
-    @property
-    def effort(self) -> int:
-        """About how long it takes beside others, to say how much time is left."""
-        size = 1 if self.subject.is_program else 4 if self.subject.bundled else 4000
-        steps = int(dict(self.settings).get("steps") or 0)
-        return size * (max(1, steps // 10) if self.method == "sp" else 3)
-
-
-def language_tasks() -> list[str]:
-    """The tasks that the paper studied on language models."""
-    return [subject.task for subject in paper().subjects if not subject.is_program]
 
 
 def subjects(scale: Scale, *, hub: bool, models: Mapping[str, str] | None = None) -> list[Subject]:
@@ -213,63 +194,62 @@ def subjects(scale: Scale, *, hub: bool, models: Mapping[str, str] | None = None
     `models` says where the paper's model of a task is, such as a folder; those are there without a
     hub too.
     """
-    places, listed = models or {}, []
-    for own in paper().subjects:
-        small = replace(own, model="small-lm", n=scale.n)
-        listed.append(own if own.is_program else small)
-    for own in paper().subjects:
-        if not own.is_program and (hub or own.task in places):
-            model = places.get(own.task, own.model)
-            n = scale.n or own.n
-            listed.append(
-                replace(own, model=model, n=n, processing="transformer-lens", bundled=False)
-            )
-    return listed
+    folders, studied = models or {}, paper().subjects
+    here = [s if s.is_program else replace(s, model="small-lm", n=scale.n) for s in studied]
+    there = [
+        replace(
+            s,
+            model=folders.get(s.task, s.model),
+            n=scale.n or s.n,
+            processing="transformer-lens",
+            bundled=False,
+        )
+        for s in studied
+        if not s.is_program and (hub or s.task in folders)
+    ]
+    return here + there
 
 
 def experiments(scale: Scale, subject: Subject) -> Iterator[Experiment]:
     """All experiments on a subject."""
     # HISP as it was run: the code's reading, and a ranking even where the gradient is zero.
     circuits = None if subject.is_program else scale.hisp_circuits
-    hisp: dict[str, Any] = {"circuits": circuits, "reading": "code", "allow_zero_gradient": True}
-    sp: dict[str, Any] = {"steps": scale.sp_steps, "learning_rate": scale.sp_rate, "seed": 0}
+    hisp = (("circuits", circuits), ("reading", "code"), ("allow_zero_gradient", True))
+    sp = (("steps", scale.sp_steps), ("learning_rate", scale.sp_rate), ("seed", 0))
+    orders = [(("head_order", order),) for order in subject.head_orders]
     for problem in subject.problems:
         taus = _thresholds(scale, problem)
-        for order in subject.head_orders:
-            for i in range(0, len(taus), scale.together):
-                yield problem.experiment("acdc", taus[i : i + scale.together], head_order=order)
-        yield problem.experiment("hisp", **hisp)
+        for order, i in product(orders, range(0, len(taus), scale.together)):
+            yield Experiment(*problem, "acdc", taus[i : i + scale.together], order)
+        yield Experiment(*problem, "hisp", (), hisp)
         for weight in _penalties(scale, problem):
-            yield problem.experiment("sp", (weight,), **sp)
+            yield Experiment(*problem, "sp", (weight,), sp)
     first = [problem for problem in subject.problems if problem.metric == subject.metrics[0]]
-    order = subject.head_orders[0]
     for problem in first:
-        yield problem.experiment("random", paper().random_shares, draws=scale.random_draws)
+        draws = (("draws", scale.random_draws),)
+        yield Experiment(*problem, "random", paper().random_shares, draws)
     for problem in first if subject.reset_seed is not None else ():  # the control
         taus = thinned(_thresholds(scale, problem), scale.reset_thresholds)
-        yield problem.experiment("acdc", taus, reset=True, head_order=order)
-        yield problem.experiment("hisp", reset=True, **hisp)
+        yield Experiment(*problem, "acdc", taus, orders[0], reset=True)
+        yield Experiment(*problem, "hisp", (), hisp, reset=True)
         for weight in _expanded(paper().reset_penalties) if scale.reset_sp else ():
-            yield problem.experiment("sp", (round(weight, 3),), reset=True, **sp)
+            yield Experiment(*problem, "sp", (round(weight, 3),), sp, reset=True)
     for told in paper().highlights:
         if told.task == subject.task and not subject.bundled:
-            problem = PaperProblem(subject, told.metric, told.ablation)
-            highlight, tau = told.place, (told.threshold,)
-            yield problem.experiment("acdc", tau, highlight=highlight, head_order=order)
+            how = (told.metric, told.ablation, "acdc", (told.threshold,), orders[0])
+            yield Experiment(subject, *how, highlight=told.place)
 
 
 def _thresholds(scale: Scale, problem: PaperProblem) -> tuple[float, ...]:
-    subject, metric, _ = problem
-    grid = _values(paper().thresholds, subject, metric)
-    if subject.is_program:
+    grid = _values(paper().thresholds, problem)
+    if problem.subject.is_program:
         return thinned(grid, scale.programs)
     return thinned([tau for tau in grid if tau >= scale.lowest * (1 - 1e-9)], scale.thresholds)
 
 
 def _penalties(scale: Scale, problem: PaperProblem) -> tuple[float, ...]:
-    subject, metric, _ = problem
-    grid = _values(paper().penalties, subject, metric)
-    if subject.is_program:
+    grid = _values(paper().penalties, problem)
+    if problem.subject.is_program:
         grid = thinned(grid, scale.programs)
     elif scale.penalties is not None and len(grid) > scale.penalties:
         # About evenly spaced in the logarithm.
@@ -278,10 +258,10 @@ def _penalties(scale: Scale, problem: PaperProblem) -> tuple[float, ...]:
     return tuple(sorted({round(weight, 3) for weight in grid}))  # as the paper rounds them
 
 
-def _values(grids: Mapping[str, Values], subject: Subject, metric: str) -> tuple[float, ...]:
+def _values(grids: Mapping[str, Values], problem: PaperProblem) -> tuple[float, ...]:
     """The paper's values for a task and metric."""
-    own = grids.get(f"{subject.task} {metric}") or grids.get(metric) or grids["default"]
-    return _expanded(own)
+    task, metric = problem.subject.task, problem.metric
+    return _expanded(grids.get(f"{task} {metric}") or grids.get(metric) or grids["default"])
 
 
 def _expanded(grid: Values) -> tuple[float, ...]:

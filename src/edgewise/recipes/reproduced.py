@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from edgewise.documents import write_text
+from edgewise.documents import csv_text, write_text
+from edgewise.evaluation.faithfulness import normalized
 from edgewise.evaluation.records import SavedRecord
-from edgewise.recipes.experiments import (
-    ENOUGH,
-    About,
-    ExperimentRecord,
-    Measured,
-    area_under,
-    smallest,
-)
+from edgewise.recipes.experiments import ENOUGH, About, ExperimentRecord, Measured, area_under
 from edgewise.recipes.paper import METHODS, PaperProblem, PublishedArea, Subject, published_areas
-from edgewise.recipes.paper_charts import roc_chart, size_chart
-from edgewise.recipes.paper_tables import paper_tables, what_it_comes_to
+from edgewise.recipes.paper_tables import (
+    paper_tables,
+    roc_chart,
+    size_chart,
+    what_it_comes_to,
+)
 from edgewise.tables import Chart, Table, count
 
 DATA, POINTS = "reproduce.json", "points.csv"
@@ -56,14 +53,11 @@ class Reproduced(SavedRecord):
 
     FORMAT, VERSION = "edgewise-reproduced", 2
     _derived = ("areas",)
+    title = "The ACDC paper, reproduced"
 
     cells: tuple[ExperimentRecord, ...]
     refused: dict[str, str] = field(default_factory=dict)
     left: tuple[str, ...] = ()
-
-    @property
-    def title(self) -> str:
-        return "The ACDC paper, reproduced"
 
     # --- series of circuits
 
@@ -77,8 +71,7 @@ class Reproduced(SavedRecord):
 
     def about(self, problem: PaperProblem) -> About | None:
         """Prompts, sizes and baselines on the trained model; None if nothing ran."""
-        ran = (r.about for r in self._series(problem) if not r.cell.reset)
-        return next(ran, None)
+        return next((r.about for r in self._series(problem) if not r.cell.reset), None)
 
     def points(
         self,
@@ -99,29 +92,18 @@ class Reproduced(SavedRecord):
         self, problem: PaperProblem, head_order: str | None = None
     ) -> Iterator[ExperimentRecord]:
         """The experiments on a problem, but those of single circuits."""
-        order = head_order or problem.subject.head_orders[0]
+        orders = (None, head_order or problem.subject.head_orders[0])
         for record in self.cells:
             own = dict(record.cell.settings).get("head_order")
-            if (
-                record.cell.problem == problem
-                and not record.cell.highlight
-                and own in (None, order)
-            ):
+            if record.cell.problem == problem and own in orders and not record.cell.highlight:
                 yield record
-
-    def highlights(self, task: str) -> list[ExperimentRecord]:
-        """The experiments of single circuits that the paper speaks of."""
-        return [r for r in self.cells if r.cell.highlight and r.cell.subject.task == task]
 
     # --- numbers of a series
 
     def area(self, problem: PaperProblem, *, method: str) -> Area | None:
         """The areas against the published circuit; None if nothing ran, or none is published."""
-        points = [
-            point
-            for point in self.points(problem, method=method)
-            if point.edges and (method != "acdc" or point.value >= LOWEST_THRESHOLD)
-        ]
+        lowest = LOWEST_THRESHOLD if method == "acdc" else 0.0
+        points = [p for p in self.points(problem, method=method) if p.edges and p.value >= lowest]
         if not points:
             return None
         return Area(area_under(points, "edges"), area_under(points, "nodes"), len(points))
@@ -131,34 +113,36 @@ class Reproduced(SavedRecord):
         return [self._compared(area) for area in published_areas()]
 
     def _compared(self, area: PublishedArea) -> ComparedArea:
-        own = [  # on the paper's own model, if anything of it is here
-            s for s in self.subjects() if s.task == area.task and (s.is_program or not s.bundled)
-        ]
-        if own:
-            metric = own[0].metrics[-1 if area.metric == "loss" else 0]
-            problem = PaperProblem(own[0], metric, area.ablation)
-            ours, about = self.area(problem, method=area.method), self.about(problem)
-            if ours is not None and about is not None:
-                return ComparedArea(**vars(area), ours=ours, n_prompts=about.n, seed=own[0].seed)
-        return ComparedArea(**vars(area), missing=self._missing(area.task))
-
-    def _missing(self, task: str) -> str:
-        for name, reason in self.refused.items():
-            if name.startswith(f"{task} on "):
-                return reason
-        return "not run" if task.startswith("tracr") else "needs the paper's model, from a hub"
+        for subject in self.subjects():  # the paper's own model, if anything of it is here
+            if subject.task == area.task and (subject.is_program or not subject.bundled):
+                metric = subject.metrics[-1 if area.metric == "loss" else 0]
+                problem = PaperProblem(subject, metric, area.ablation)
+                ours, about = self.area(problem, method=area.method), self.about(problem)
+                if ours and about:
+                    return ComparedArea(
+                        **vars(area), ours=ours, n_prompts=about.n, seed=subject.seed
+                    )
+                break
+        reasons = [why for name, why in self.refused.items() if name.startswith(f"{area.task} on ")]
+        usual = "needs the paper's model, from a hub"
+        missing = [*reasons, "not run" if area.task.startswith("tracr") else usual][0]
+        return ComparedArea(**vars(area), missing=missing)
 
     def sufficient(self, problem: PaperProblem, *, share: float = ENOUGH) -> dict[str, int | None]:
         """The fewest edges with which each method, and chance, keeps this share of the effect.
 
-        Of the circuits of its series, on held-out prompts; None where none of them does.
+        Of the circuits of its series, on held-out prompts: 1 is as the full model, 0 as the empty
+        circuit. None where none of them does.
         """
-        about, fewest = self.about(problem), {}
+        about, fewest = self.about(problem), dict[str, int | None]()
         for method in (*METHODS, "random"):
             points = self.points(problem, method=method)
             if points and about:
-                baselines = about.baselines[problem.metric]
-                fewest[method] = smallest(points, problem.metric, baselines, share=share)
+                metric, ends = problem.metric, about.baselines[problem.metric]
+                enough = [
+                    p.n_edges for p in points if (normalized(p.test[metric], *ends) or 0) >= share
+                ]
+                fewest[method] = min(enough, default=None)
         return fewest
 
     # --- as a result
@@ -192,24 +176,19 @@ class Reproduced(SavedRecord):
         them), `truth` against what the weights can use; `test_` measures are of held-out prompts.
         """
         text = json.dumps(self.to_json(), separators=(",", ":")) + "\n"
-        return [
-            write_text(text, Path(folder) / DATA),
-            write_text(self._points_csv(), Path(folder) / POINTS),
-        ]
+        rows = [_row(record, point) for record in self.cells for point in record.points]
+        texts = {DATA: text, POINTS: csv_text(rows)}
+        return [write_text(text, Path(folder) / name) for name, text in texts.items()]
 
-    def _points_csv(self) -> str:
-        measures = dict.fromkeys(m for r in self.cells for p in r.points for m in p.test)
-        against, rates = ("edges", "nodes", "truth"), ("tpr", "fpr", "precision")
-        heads = ["task", "model", "method", "metric", "ablation", "network", "value", "n_edges"]
-        heads += [f"{what}_{rate}" for what in against for rate in rates]
-        text = io.StringIO()
-        table = csv.writer(text, lineterminator="\n")
-        table.writerow([*heads, *(f"test_{name}" for name in measures)])
-        for record in self.cells:
-            cell, network = record.cell, "reset" if record.cell.reset else "trained"
-            for point in record.points:
-                line: list[object] = [cell.subject.task, cell.subject.model, cell.method]
-                line += [cell.metric, cell.ablation, network, point.value, point.n_edges]
-                line += [getattr(getattr(point, w), rate, "") for w in against for rate in rates]
-                table.writerow([*line, *(point.test.get(name, "") for name in measures)])
-        return text.getvalue()
+
+def _row(record: ExperimentRecord, point: Measured) -> dict[str, Any]:
+    """The line of a circuit in points.csv."""
+    cell = record.cell
+    row: dict[str, Any] = {"task": cell.subject.task, "model": cell.subject.model}
+    row |= {"method": cell.method, "metric": cell.metric, "ablation": cell.ablation}
+    row |= {"network": "reset" if cell.reset else "trained"}
+    row |= {"value": point.value, "n_edges": point.n_edges}
+    for against in ("edges", "nodes", "truth"):
+        known = getattr(point, against)
+        row |= {f"{against}_{r}": getattr(known, r, "") for r in ("tpr", "fpr", "precision")}
+    return row | {f"test_{name}": value for name, value in point.test.items()}

@@ -7,38 +7,25 @@ reproduce.html   the page; reproduce.json all of it, points.csv a line for each 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 
+from edgewise.arguments import check_choice
 from edgewise.documents import check_output_file
-from edgewise.errors import (
-    EdgewiseError,
-    FormatError,
-    ModelError,
-    OutputError,
-    SettingError,
-    unknown_name,
-)
+from edgewise.errors import EdgewiseError, FormatError, ModelError, OutputError, SettingError
 from edgewise.methods import OnProgress, Progress, ignore_progress
 from edgewise.recipes.experiments import ExperimentRecord, perform, work_of
-from edgewise.recipes.paper import (
-    METHODS,
-    Experiment,
-    Scale,
-    experiments,
-    language_tasks,
-    paper,
-    subjects,
-)
+from edgewise.recipes.paper import METHODS, Experiment, experiments, paper, subjects
 from edgewise.recipes.reproduced import DATA, POINTS, Reproduced
 from edgewise.reporting import report
 from edgewise.work.identity import Identity, difference
-from edgewise.work.journal import Journal, JournalFormat, Record
+from edgewise.work.journal import Journal, JournalFormat
 
 PAGE, JOURNAL = "reproduce.html", "journal.jsonl"
 _EXPERIMENTS = JournalFormat("edgewise-reproduction", holds="a reproduction")
+_Known = Mapping[Experiment, tuple[ExperimentRecord, Identity]]
 
 
 def reproduce(
@@ -64,53 +51,42 @@ def reproduce(
     Raises `UnknownName`, `SettingError`, `OutputError` before anything runs, `FormatError` for a
     broken journal.
     """
-    scales = paper().scales
-    small, large = scales["quick" if quick else "offline"], scales["quick" if quick else "paper"]
-    grid = list(_grid(small, large, hub=not offline, models=dict(models or {})))
-    chosen = _chosen(grid, list(only), list(methods))
+    tasks = {subject.task: subject.is_program for subject in paper().subjects}
+    language = [task for task, is_program in tasks.items() if not is_program]
+    only, methods, models = list(only), list(methods), dict(models or {})
+    for kind, names, known in (
+        ("language task", models, language),
+        ("method", methods, METHODS),
+        ("task", only, tasks),
+    ):
+        for name in names:
+            check_choice(f"{kind} of the paper", name, known)
     if minutes is not None and not minutes > 0:
         raise SettingError(f"minutes is {minutes}; it must be above 0.")
+    scales = paper().scales
+    small, large = scales["quick" if quick else "offline"], scales["quick" if quick else "paper"]
+    # What is bundled, and the paper's own models, each with its own grid.
+    studied = [(small, s) for s in subjects(small, hub=False)]
+    studied += [
+        (large, s) for s in subjects(large, hub=not offline, models=models) if not s.bundled
+    ]
+    grid = [
+        experiment
+        for scale, subject in studied
+        if not only or subject.task in only
+        for experiment in experiments(scale, subject)
+        if not methods or experiment.method in (*methods, "random")
+    ]
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
     except OSError as reason:
         raise OutputError(f"cannot make {folder}: {reason.strerror}.") from reason
     for name in (PAGE, DATA, POINTS):
         check_output_file(Path(folder) / name)
-    results = work_through(chosen, Path(folder), minutes=minutes, on_progress=on_progress)
+    results = work_through(grid, Path(folder), minutes=minutes, on_progress=on_progress)
     results.write(folder)
     report(results, Path(folder) / PAGE)
     return results
-
-
-def _grid(
-    small: Scale, large: Scale, *, hub: bool, models: Mapping[str, str]
-) -> Iterator[Experiment]:
-    """What is bundled, and the paper's own models, each with its own grid. Raises `UnknownName`."""
-    for task in models:
-        if task not in language_tasks():
-            raise unknown_name("language task of the paper", task, language_tasks())
-    for subject in subjects(small, hub=False):
-        yield from experiments(small, subject)
-    for subject in subjects(large, hub=hub, models=models):
-        if not subject.bundled:
-            yield from experiments(large, subject)
-
-
-def _chosen(
-    grid: Sequence[Experiment], only: Sequence[str], methods: Sequence[str]
-) -> list[Experiment]:
-    """The experiments to do. Raises `UnknownName`."""
-    tasks = dict.fromkeys(experiment.subject.task for experiment in grid)
-    for kind, names, known in (("method", methods, METHODS), ("task", only, tasks)):
-        for name in names:
-            if name not in known:
-                raise unknown_name(f"{kind} of the paper", name, known)
-    return [
-        experiment
-        for experiment in grid
-        if (not only or experiment.subject.task in only)
-        and (not methods or experiment.method in (*methods, "random"))
-    ]
 
 
 def work_through(
@@ -126,13 +102,15 @@ def work_through(
     refused: dict[str, str] = {}
     left: list[str] = []
     with Journal(folder / JOURNAL, _EXPERIMENTS) as journal:
-        known = dict(_kept(record, journal.path) for record in journal.records)
-        missing = [experiment for experiment in grid if experiment not in known]
-        for place, experiment in enumerate(grid, start=1):
+        kept = [ExperimentRecord.from_json(r, source=str(journal.path)) for r in journal.records]
+        works = [record.get("work", {}) for record in journal.records]
+        known = {r.cell: (r, work) for r, work in zip(kept, works, strict=True)}
+        missing = {experiment for experiment in grid if experiment not in known}
+        for number, experiment in enumerate(grid, start=1):
             if experiment.subject.name in refused:
                 continue
             total = done + sum(e.effort for e in missing if e.subject.name not in refused)
-            step = Progress(done, total, f"{place} of {len(grid)}: {experiment.title}")
+            step = Progress(done, total, f"{number} of {len(grid)}: {experiment.title}")
             try:
                 record = _same_work(experiment, known, folder)
                 if record is None and minutes is not None and monotonic() - start > 60 * minutes:
@@ -151,22 +129,12 @@ def work_through(
                 refused[experiment.subject.name] = str(reason)
                 continue
             records.append(record)
-            missing = [e for e in missing if e != experiment]
+            missing.discard(experiment)
     on_progress(Progress(done, done, ""))
     return Reproduced(tuple(records), refused, tuple(left))
 
 
-def _kept(record: Record, source: Path) -> tuple[Experiment, tuple[ExperimentRecord, Identity]]:
-    """An experiment of the journal, what came of it, and the work that it was."""
-    kept = ExperimentRecord.from_json(record, source=str(source))
-    return kept.cell, (kept, record.get("work", {}))
-
-
-def _same_work(
-    experiment: Experiment,
-    known: Mapping[Experiment, tuple[ExperimentRecord, Identity]],
-    folder: Path,
-) -> ExperimentRecord | None:
+def _same_work(experiment: Experiment, known: _Known, folder: Path) -> ExperimentRecord | None:
     """The record of an experiment if there is one, and it is of this work.
 
     Raises `ModelError` where the model cannot be had that it would be of.
@@ -189,8 +157,7 @@ def _performed(
 
     def tell(step: Progress) -> None:
         share = min(1.0, step.done / step.total) if step.total else 0.0
-        done = outer.done + int(share * experiment.effort)
-        on_progress(replace(outer, done=done))
+        on_progress(replace(outer, done=outer.done + int(share * experiment.effort)))
 
     on_progress(outer)
     with warnings.catch_warnings():

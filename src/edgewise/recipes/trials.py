@@ -1,36 +1,36 @@
-"""A trial of the leaderboard: one contestant on one benchmark problem, and what came of it.
+"""A trial of the leaderboard: a method on a program, against the edges that its weights can use.
 
-The problems are every bundled program under several ablations, with several draws of prompts.
+Scores are an order of edges, highest first, ties together, and every place to cut it is a circuit.
+Circuits are taken as they are; where an order is needed, an edge comes before another if more of
+them keep it. An area is 1 for a perfect order.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+import torch
+
 from edgewise.blame import explained
-from edgewise.circuit import Circuit
+from edgewise.circuit import Circuit, EdgeScores
 from edgewise.documents import Finite
-from edgewise.errors import (
-    EdgewiseError,
-    FormatError,
-    OutputError,
-    SettingError,
-    shortened,
-    unknown_name,
-)
+from edgewise.errors import EdgewiseError, FormatError, OutputError, SettingError, quoted
+from edgewise.evaluation import pessimistic_auc, recovery, score_recovery
 from edgewise.evaluation.records import Record
+from edgewise.methods.execution import check_answer
+from edgewise.methods.settings import By
 from edgewise.model import PROGRAMS
 from edgewise.patching import Ablation
-from edgewise.problem import Problem
-from edgewise.recipes.areas import AREAS, areas_of, tied_areas
 from edgewise.recipes.contestants import Contestant
-from edgewise.sweeps import named_task
-from edgewise.sweeps.points import content_of
+from edgewise.sweeps import content_of, named_task
+from edgewise.tasks import Task
 from edgewise.work.identity import hashed
 
+# The first is what methods are ranked by: it says how much of what stands high is true. The paper's
+# area credits nothing between two circuits, so that an order which breaks ties by chance gains.
+AREAS = ("average_precision", "pessimistic_auc", "roc_auc")
 # What an edge outside the circuit carries. Two corruptions: as the paper corrupts programs, and
 # tokens alone.
 ABLATIONS: dict[str, str | Ablation] = {
@@ -39,9 +39,8 @@ ABLATIONS: dict[str, str | Ablation] = {
     "corrupted": "corrupted",
     "corrupted-tokens": Ablation("corrupted"),
 }
-QUICK_PROGRAMS = ("or-gate", "tracr-reverse", "tracr-sort", "tracr-xproportion")
-QUICK_ABLATIONS = ("zero", "corrupted")
 _NO_EFFECT = 1e-9  # between full model and empty circuit, in the metric's unit (l2)
+_RETURN = "EdgeScores, a Circuit, or a list of Circuits, all on problem.graph"
 
 
 @dataclass(frozen=True)
@@ -82,109 +81,131 @@ class Trial(Record):
         return self.program, self.ablation, self.seed
 
     @property
-    def place(self) -> tuple[str, str, int, str]:
+    def point(self) -> tuple[str, str, int, str]:
         """Its point of the grid: program, ablation, seed, method."""
         return *self.problem, self.method
 
-    def checked(self, source: str) -> Trial:
-        """The trial itself. Raises `FormatError` if its values do not go together."""
+    @property
+    def ids(self) -> tuple[str, str]:
+        """What decides the answer: a trial of others is run again."""
+        return self.method_id, self.problem_id
+
+    @classmethod
+    def from_json(cls, document: Any, *, source: str = "trial") -> Trial:
+        """The trial of `to_json`. Raises `FormatError`, also if its values do not go together."""
+        trial = super().from_json(document, source=source)
         for name, known in (("program", PROGRAMS), ("ablation", ABLATIONS)):
-            value = getattr(self, name)
+            value = getattr(trial, name)
             if value not in known:
-                raise FormatError(
-                    f"{source}: {name} is {shortened(repr(value))}, which is not one."
-                )
-        if self.method and (self.n_edges < 1 or None in [getattr(self, a) for a in AREAS]):
+                raise FormatError(f"{source}: {name} is {quoted(value)}, which is not one.")
+        if trial.method and (trial.n_edges < 1 or None in [getattr(trial, a) for a in AREAS]):
             raise FormatError(f"{source}: a method's cell needs n_edges, {', '.join(AREAS)}.")
-        return self
+        return trial
 
 
-@dataclass(frozen=True, eq=False)
-class BenchmarkProblem:
-    """A problem with its truth, and the hash of what it is."""
+def benchmark_problem(program: str, ablation: str, seed: int) -> tuple[Task | None, Trial]:
+    """A problem with its truth, and what all trials on it have in common.
 
-    program: str
-    ablation: str
-    seed: int
-    problem: Problem
-    truth: Circuit
-    problem_id: str
-
-
-def benchmark_problem(program: str, ablation: str, seed: int) -> BenchmarkProblem | Trial:
-    """The problem, or a trial that says why it is left out."""
+    Without a problem that is there and has an effect to find, the trial says why.
+    """
+    trial = Trial(program, ablation, seed, "left out")
     try:
         task = named_task(program, seed=seed, ablation=ABLATIONS[ablation])
-        assert task.truth is not None, "bundled programs have one"
         full, empty = task.problem.baselines()
     except EdgewiseError as reason:  # such as a gate's corrupted prompts, which it has not
-        return Trial(program, ablation, seed, "left out", why=str(reason))
+        return None, replace(trial, why=str(reason))
     if abs(full - empty) <= _NO_EFFECT:
         why = "full model and empty circuit give the same: there is nothing to find."
-        return Trial(program, ablation, seed, "left out", why=why)
-    content = hashed(content_of(task))
-    return BenchmarkProblem(program, ablation, seed, task.problem, task.truth, content)
+        return None, replace(trial, why=why)
+    assert task.truth is not None, "bundled programs have one"
+    return task, replace(
+        trial,
+        problem_id=hashed(content_of(task)),
+        n_prompts=len(task.problem.pairs),
+        n_edges=task.truth.graph.n_edges,
+        n_true=task.truth.n_edges,
+    )
 
 
-def named(kind: str, names: Sequence[str] | None, known: Sequence[str]) -> tuple[str, ...]:
-    """The names in the order known, all by default. Raises `UnknownName`, `SettingError`."""
-    chosen = known if names is None else [names] if isinstance(names, str) else list(names)
-    for name in chosen:
-        if name not in known:
-            raise unknown_name(kind, str(name), known)
-    if not chosen:
-        raise SettingError(f"there is no {kind} to run on; name one, or leave it out for all.")
-    return tuple(name for name in known if name in chosen)
+def tried(contestant: Contestant, task: Task, trial: Trial) -> tuple[Trial, Exception | None]:
+    """A trial, done: the method is handed the problem and nothing of the truth.
 
-
-def run_trial(
-    contestant: Contestant, benchmark: BenchmarkProblem
-) -> tuple[Trial, Exception | None]:
-    """Ask a contestant, which is handed the problem and nothing of the truth.
-
-    Beside the trial: what was wrong with the answer. Raises `OutputError`.
+    Beside it: what was wrong with the answer. Raises `OutputError`.
     """
-    truth = benchmark.truth
-    problem = benchmark.problem.with_()  # without what a method before left in it
+    assert task.truth is not None, "benchmark problems have one"
+    problem = task.problem.with_()  # without what a method before left in it
     problem.baselines()
     before, start = problem.passes(), time.perf_counter()
-    wrong: Exception | None = None
-    removals, areas = 0, tied_areas(truth)
+    answer, removals, wrong = None, 0, None
     try:
-        answer, removals = contestant.answer(problem, benchmark.seed)
+        answer, removals = contestant.answer(problem, trial.seed)
     except OutputError:
         raise
     except Exception as reason:
         wrong = reason
     seconds = time.perf_counter() - start
     forward, backward = (b - a for a, b in zip(before, problem.passes(), strict=True))
+    areas = tied_areas(task.truth)
     if wrong is None:
         try:
-            areas = areas_of(answer, truth, by=contestant.by)
+            areas = areas_of(answer, task.truth, by=contestant.by)
         except EdgewiseError as reason:
-            wrong = SettingError(str(reason))
-            wrong.__cause__ = reason
-    status: Any = "done"
+            wrong = reason
+    status: Literal["done", "refused", "failed"] = "done"
     if wrong is not None:
-        is_refused = isinstance(wrong, EdgewiseError) and not contestant.is_own
-        status = "refused" if is_refused else "failed"
-    trial = Trial(
-        program=benchmark.program,
-        ablation=benchmark.ablation,
-        seed=benchmark.seed,
+        is_refusal = isinstance(wrong, EdgewiseError) and not contestant.is_own
+        status = "refused" if is_refusal else "failed"
+    finished = replace(
+        trial,
         status=status,
-        method=contestant.name,
         how=contestant.how,
         why="" if wrong is None else explained(wrong),
-        problem_id=benchmark.problem_id,
-        method_id=contestant.identity,
-        n_prompts=len(problem.pairs),
-        n_edges=truth.graph.n_edges,
-        n_true=truth.n_edges,
-        **vars(areas),
         forward_passes=forward,
         backward_passes=backward,
         removals=removals,
         seconds=seconds,
+        **areas,
     )
-    return trial, wrong
+    return finished, wrong
+
+
+def areas_of(answer: Any, truth: Circuit, *, by: By = "signed") -> dict[str, Any]:
+    """`AREAS` of an answer, and `n_circuits`: how many it has, None for scores.
+
+    Average precision and ROC AUC are scikit-learn's. `by` is how scores rank. Raises
+    `SettingError` for what is no answer.
+    """
+    items = answer if isinstance(answer, list | tuple) else [answer]
+    if not items:
+        raise SettingError(f"it returned an empty {type(answer).__name__}; return {_RETURN}.")
+    for item in items:
+        check_answer(item, truth.graph, "it", wanted=_RETURN)
+    if isinstance(answer, EdgeScores):
+        order, area, n_circuits = answer, pessimistic_auc(_cuts(answer, truth, by)), None
+    elif all(isinstance(item, Circuit) for item in items):
+        votes = torch.stack([circuit.keep for circuit in items]).double().sum(dim=0)
+        order, by = EdgeScores(truth.graph, votes, "circuits", "circuits that keep it"), "signed"
+        area, n_circuits = recovery(items, truth).edge_auc, len(items)
+    else:
+        raise SettingError(f"it returned a list with EdgeScores in it; return {_RETURN}.")
+    known = score_recovery(order, truth, by=by)
+    return _areas(known.average_precision, area, known.roc_auc, n_circuits)
+
+
+def tied_areas(truth: Circuit) -> dict[str, Any]:
+    """What an order gets in which all edges tie: it knows nothing."""
+    return _areas(truth.n_edges / truth.graph.n_edges, 0.0, 0.5, None)
+
+
+def _areas(precision: float, pessimistic: float, roc: float, n: int | None) -> dict[str, Any]:
+    return dict(zip((*AREAS, "n_circuits"), (precision, pessimistic, roc, n), strict=True))
+
+
+def _cuts(scores: EdgeScores, truth: Circuit, by: By) -> list[tuple[float, float]]:
+    """(FPR, TPR) at every place to cut the order; also those on a straight line of the curve."""
+    from sklearn.metrics import roc_curve  # slow to import
+
+    values = scores.values[truth.graph.exists]
+    ranks = (values.abs() if by == "absolute" else values).numpy()
+    fpr, tpr, _ = roc_curve(truth.keep[truth.graph.exists].numpy(), ranks, drop_intermediate=False)
+    return list(zip(fpr.tolist(), tpr.tolist(), strict=True))
