@@ -61,7 +61,7 @@ def reached(graph: ew.Graph, edges: Bool[Tensor, "sender receiver"]) -> Touched:
     result = torch.eye(len(graph.receivers), dtype=torch.bool)
     ports = ports_of(graph)
     for node in reversed(graph.senders):  # what reads a node comes after it
-        consumers = edges[graph.row(node)]
+        consumers = edges[graph.row[node]]
         if node in ports and consumers.any():
             result[ports[node]] |= result[consumers].any(dim=0)
     return result
@@ -93,7 +93,7 @@ def where_needed(
     reads[-1] = pairs.answer_at.any(dim=0)
     ports, extents = ports_of(graph), {}
     for node in reversed(graph.senders):
-        needed = reads[keep[graph.row(node)]].any(dim=0)
+        needed = reads[keep[graph.row[node]]].any(dim=0)
         if node not in ports or not needed.any():
             continue
         columns = ports[node]

@@ -20,7 +20,7 @@ def plan_into(port):
         if step.receiver.name == port:
             break
     plan = batch._prepared(step).plan
-    return plan, len(batch), len(batch._active.positions[graph.column(step.receiver)])
+    return plan, len(batch), len(batch._active.positions[graph.column[step.receiver]])
 
 
 @torch.no_grad()

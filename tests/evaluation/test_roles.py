@@ -157,7 +157,7 @@ def test_the_effect_is_what_removal_changes_with_the_norm_held(shape):
     x = final[:, -1]
     ids = torch.stack([pairs.answers[:, 0], pairs.wrong[:, 0]], dim=1)
     for name, effect in heads.items():
-        written = outputs.senders.dense([model.graph.row(Node.parse(name))])[0, :, -1]
+        written = outputs.senders.dense([model.graph.row[Node.parse(name)]])[0, :, -1]
         if model.config.norm == "none":
             change = logits_of(model, x) - logits_of(model, x - written)
         else:

@@ -85,7 +85,7 @@ def test_edges_are_those_of_the_definition_in_its_order(graph):
 @given(GRAPHS)
 def test_index_and_edge_agree_with_rows_and_columns(graph):
     for edge in graph.edges:
-        place = (graph.row(edge.sender), graph.column(edge.receiver))
+        place = (graph.row[edge.sender], graph.column[edge.receiver])
         assert graph.index(edge) == graph.index(edge.name) == place
         assert Edge.parse(edge.name) == edge
 
@@ -93,15 +93,15 @@ def test_index_and_edge_agree_with_rows_and_columns(graph):
 @fixed
 @given(GRAPHS)
 def test_slices_pick_what_they_say(graph):
-    logits = graph.receivers[graph.columns(Site(None, "logits"))]
+    logits = graph.receivers[graph.columns[Site(None, "logits")]]
     assert [port.name for port in logits] == ["logits"]
     for layer in range(graph.n_layers):
-        attention = graph.attention_nodes(layer)
+        attention = graph.attention_nodes[layer]
         for slot in SLOTS:
-            ports = graph.receivers[graph.columns(Site(layer, slot))]
+            ports = graph.receivers[graph.columns[Site(layer, slot)]]
             assert ports == tuple(Port(n, slot if graph.split_qkv else None) for n in attention)
         if graph.mlps:
-            mlp = graph.receivers[graph.columns(Site(layer, "mlp"))]
+            mlp = graph.receivers[graph.columns[Site(layer, "mlp")]]
             assert mlp == (Port(Node(layer, "mlp")),)
 
 
@@ -113,7 +113,7 @@ def test_the_sites_cover_every_column_once(graph):
         sites = [site for site in sites if site.what == "q"]
     sites += [Site(layer, "mlp") for layer in range(graph.n_layers) if graph.mlps]
     sites += [Site(None, "logits")]
-    columns = [c for s in sites for c in range(len(graph.receivers))[graph.columns(s)]]
+    columns = [c for s in sites for c in range(len(graph.receivers))[graph.columns[s]]]
     assert sorted(columns) == list(range(len(graph.receivers)))
 
 
@@ -140,13 +140,13 @@ def test_a_missing_node_brings_suggestions_and_the_graphs_shape():
 
 def test_rows_and_columns_of_strangers():
     with pytest.raises(UnknownName, match=r"no sender named 'm3'\. Did you mean 'm1', 'm0'"):
-        SMALL.row(Node(3, "mlp"))
+        SMALL.row[Node(3, "mlp")]
     with pytest.raises(UnknownName, match="no sender named 'logits'"):
-        SMALL.row(Node(None, "logits"))
+        SMALL.row[Node(None, "logits")]
     with pytest.raises(UnknownName, match=r"no receiver named 'a1\.h0'\. Did you mean"):
-        SMALL.column(Port(Node(1, "head", 0)))
+        SMALL.column[Port(Node(1, "head", 0))]
     with pytest.raises(UnknownName, match="no receiver named 'input'"):
-        SMALL.column(Port(Node(None, "input")))
+        SMALL.column[Port(Node(None, "input"))]
 
 
 def test_an_unknown_edge_of_a_large_graph_is_refused_quickly():

@@ -51,7 +51,7 @@ def test_a_key_value_head_reads_for_its_group():
     key, query = ew.Port.parse("a1.kv1.k"), ew.Port.parse("a1.h1.q")
     assert [node.name for node in GROUPED.fed_by(key)] == ["a1.h2", "a1.h3"]
     assert [node.name for node in GROUPED.fed_by(query)] == ["a1.h1"]
-    assert GROUPED.columns(Site(1, "v")).stop - GROUPED.columns(Site(1, "v")).start == 2
+    assert GROUPED.columns[Site(1, "v")].stop - GROUPED.columns[Site(1, "v")].start == 2
     assert "2 key/value heads" in GROUPED.describe()
     assert len(GROUPED.senders) == len(APART.senders), "it writes nothing"
 
@@ -119,8 +119,8 @@ def test_nodes_and_greedy_selection_go_through_key_value_heads():
 
 def test_a_key_value_head_is_no_sender():
     key = ew.Node.parse("a1.kv1")
-    with pytest.raises(UnknownName, match=r"no sender named 'a1.kv1'.*a1\.h2, a1\.h3 use it"):
-        GROUPED.row(key)
+    with pytest.raises(UnknownName, match=r"no sender named 'a1.kv1'. Did you mean"):
+        GROUPED.row[key]
     assert GROUPED.group(ew.Node.parse("logits")) == ()
     for graph in (GROUPED, ew.Graph.build(2, 4, kv_heads=1, mixed_heads=True, spans=["A", "B"])):
         for port in graph.receivers:

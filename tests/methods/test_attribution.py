@@ -171,7 +171,7 @@ def test_integrated_gradients_are_complete(ablation, metric):
     problem = small_problem(2, metric, ablation, split_embed=False)
     clean = problem.loss(ew.Circuit.full(problem.graph))
     change = _loss_with_ablation_input(problem) - clean
-    row = problem.graph.row(problem.graph.senders[0])
+    row = problem.graph.row[problem.graph.senders[0]]
     errors = []
     for steps in (5, 40, 200):
         scores = scores_of(problem, "eap-ig", steps=steps, points="midpoints")

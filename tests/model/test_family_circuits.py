@@ -146,7 +146,7 @@ def test_heads_behind_one_norm_depend_on_each_other(case):
     """A head that nothing reads still matters for its layer's others."""
     problem = problem_of(case, metric="kl", lengths=[5, 3])
     graph = problem.graph
-    assert graph.fed_by(ew.Port.parse("a0.h1.q")) == graph.attention_nodes(0)
+    assert graph.fed_by(ew.Port.parse("a0.h1.q")) == graph.attention_nodes[0]
     dead = ew.Circuit.full(graph).without(*(e for e in graph.edges if e.sender.name == "a0.h1"))
     fed = dead.without("input->a0.h1.q")
     assert abs(problem.loss(dead) - problem.loss(fed)) > 1e-9

@@ -55,8 +55,8 @@ def coarsened(circuit: Circuit, graph: Graph) -> Circuit:
     if circuit.graph == graph:
         return circuit
     fine = circuit.graph
-    rows = torch.tensor([graph.row(Sender(_node(node, graph))) for node in fine.senders])
-    columns = torch.tensor([graph.column(_port(port, graph)) for port in fine.receivers])
+    rows = torch.tensor([graph.row[Sender(_node(node, graph))] for node in fine.senders])
+    columns = torch.tensor([graph.column[_port(port, graph)] for port in fine.receivers])
     kept = circuit.keep if graph.switches else circuit.keep & ~fine.is_switch
     entries = kept.nonzero()
     keep = torch.zeros_like(graph.exists)

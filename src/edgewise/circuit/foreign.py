@@ -388,5 +388,5 @@ def _ungrouped(graph: Graph, theirs: Graph) -> list[int]:
         node = port.node
         if port.slot in ("k", "v") and node.head is not None:
             port = Port(replace(node, kind="kv", head=node.head // size), port.slot)
-        columns.append(graph.column(port))
+        columns.append(graph.column[port])
     return columns

@@ -42,12 +42,12 @@ def activated_with(graph: Graph, config: ModelConfig, node: Node) -> tuple[Sende
     if layer is None or node.kind == "mlp":
         return graph.group(node)
     if config.mixes_heads:
-        return graph.attention_nodes(layer)
+        return graph.attention_nodes[layer]
     if graph.kv_heads is None:
         return graph.group(node)
     assert node.head is not None  # only heads share keys and values
     size = 1 if node.kind == "kv" else graph.n_heads // graph.kv_heads
-    return graph.group(graph.kv_nodes(layer)[node.head // size])
+    return graph.group(graph.kv_nodes[layer][node.head // size])
 
 
 class _InputRecorder:
@@ -231,13 +231,13 @@ class ActiveNodes:
         return self._base.model.config.mixes_heads and node.kind != "mlp"
 
     def _edges_from(self, sender: Sender, kept: Bool[Tensor, "span _sender _receiver"]) -> Edges:
-        out = kept[:, self._graph.whole.row(sender)]  # [span receiver]
+        out = kept[:, self._graph.whole.row[sender]]  # [span receiver]
         columns = out.any(dim=0).nonzero().flatten().tolist()
         return {column: (out[:, column], self.positions[column]) for column in columns}
 
     def _mlp(self, node: Sender, edges: Edges, needed: Int[Tensor, "place"]) -> MlpNode:
         assert node.layer is not None
-        column = self._graph.whole.column(Port(node))
+        column = self._graph.whole.column[Port(node)]
         self.positions[column] = needed
         read = self._base.read(node, Site(node.layer, "mlp"))[:, needed]
         return MlpNode(self._base.model, node.layer, column, _consumers(edges, needed), read)
@@ -265,7 +265,7 @@ class ActiveNodes:
         keys = torch.arange(min(self._first, last - 1), last, device=needed.device)
         if not self._graph.split_qkv:
             both = torch.cat([needed, keys]).unique()
-            return (HeadPort(self._graph.whole.column(Port(node)), SLOTS, both),)
+            return (HeadPort(self._graph.whole.column[Port(node)], SLOTS, both),)
         return tuple(
             HeadPort(self._column_of(node, slot), (slot,), needed if slot == "q" else keys)
             for slot in SLOTS
@@ -273,7 +273,7 @@ class ActiveNodes:
 
     def _column_of(self, node: Node, slot: Slot) -> int:
         """The port at which a head, or its key/value head, reads."""
-        columns, heads = self._graph.columns(Site(node.layer, slot)), self._graph.n_heads
+        columns, heads = self._graph.columns[Site(node.layer, slot)], self._graph.n_heads
         if node.head is None:
             return columns.start
         return columns.start + node.head * (columns.stop - columns.start) // heads

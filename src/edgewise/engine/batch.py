@@ -177,7 +177,7 @@ class MicroBatch:
 
     def _prepare_sum(self, step: ReceiverStep) -> _Additive:
         column, graph = self._column(step.receiver), self._graph.whole
-        rows = [graph.row(replace(edge.sender, span=None)) for edge in step.edges]
+        rows = [graph.row[replace(edge.sender, span=None)] for edge in step.edges]
         positions = self._active.positions[column]
         changes = self._changes.at(positions, self._span(step.receiver))
         nothing = torch.zeros_like(self._base.final[:, positions])
@@ -196,7 +196,7 @@ class MicroBatch:
 
     def _column(self, port: Port) -> int:
         """The column of a port, positions together."""
-        return self._graph.whole.column(replace(port, node=replace(port.node, span=None)))
+        return self._graph.whole.column[replace(port, node=replace(port.node, span=None))]
 
     def _span(self, port: Port) -> int | None:
         spans = self._graph.spans

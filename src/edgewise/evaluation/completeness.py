@@ -120,7 +120,7 @@ def knocked_out(circuit: Circuit, nodes: Iterable[Node | str]) -> Circuit:
     for name in nodes:
         node = Node.parse(name) if isinstance(name, str) else name
         for at_span in (node,) if node.span else graph.at_spans(node):
-            keep[graph.row(Sender(at_span))] = False
+            keep[graph.row[Sender(at_span)]] = False
     return Circuit(graph, keep)
 
 

@@ -200,7 +200,7 @@ class CircuitSampler:
     def __init__(self, graph: Graph, seed: int, *stream: int) -> None:
         self._graph, self._random = graph, np.random.default_rng([seed, *stream])
         self._additive = graph.exists & ~graph.is_switch
-        self._embeddings = [graph.row(node) for node in graph.senders if node.layer is None]
+        self._embeddings = [graph.row[node] for node in graph.senders if node.layer is None]
         self._columns: dict[Sender, list[int]] = {}  # of a node's own ports
         for column, port in enumerate(graph.receivers):
             for node in graph.fed_by(port):
@@ -256,7 +256,7 @@ class CircuitSampler:
         """Random edges from a port on, to the output or where a node inside is fed."""
         fed = self._graph.fed_by(self._graph.receivers[column])
         while fed and not any(node in inside for node in fed):
-            row = self._graph.row(self._pick(fed))
+            row = self._graph.row[self._pick(fed)]
             column = self._pick(_places(self._additive[row]))
             yield row, column
             fed = self._graph.fed_by(self._graph.receivers[column])

@@ -15,25 +15,46 @@ head ("a3.kv1"), unless the graph gives every head ports of its own (`kv_heads` 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Bool, Shaped
 from torch import Tensor
 
+from edgewise.arguments import check_flag, whole
 from edgewise.documents import decoded
 from edgewise.errors import FormatError, SettingError, UnknownName, shortened, unknown_name
-from edgewise.graph.names import SLOTS, Edge, Node, Port, Sender, Site, Slot
+from edgewise.graph.names import SLOTS, Edge, Node, Port, Sender, Site
 from edgewise.graph.shape import HasShape, HasSpans, checked_spans, span_names
 from edgewise.tables import count
 
 _Node = TypeVar("_Node", bound=Node)
+_Named = TypeVar("_Named", bound=Node | Port)
 _NEWER = ("spans", "kv_heads", "mixed_heads")  # fields that older files do not have
 # Senders times receivers, a byte each in every mask: Llama 3 70B has 80 million.
 _MOST_PAIRS = 100_000_000
+
+
+class _Positions(dict[_Named, int]):
+    """Where each thing of a kind is in matrices. Raises `UnknownName` for a stranger."""
+
+    def __init__(self, kind: str, things: Iterable[_Named]) -> None:
+        super().__init__((thing, position) for position, thing in enumerate(things))
+        self._kind = kind
+
+    def __missing__(self, thing: _Named) -> int:
+        raise unknown_name(self._kind, thing.name, (known.name for known in self))
+
+
+class _Reading(NamedTuple):
+    """Ports that read together, positions together, and how many senders have written by then."""
+
+    sites: tuple[Site, ...]
+    ports: tuple[Port, ...]
+    n_written: int
 
 
 @dataclass(frozen=True)
@@ -57,15 +78,12 @@ class Graph:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "spans", checked_spans(self.spans))
-        for name, value in asdict(self).items():
-            if name in ("spans", "kv_heads"):
-                continue
-            counted = name in ("n_layers", "n_heads")
-            if type(value) is not (int if counted else bool):
-                kind = "a whole number" if counted else "True or False"
-                raise SettingError(f"{name} is {value!r:.80}; it must be {kind}.")
-            if counted and value < 1:
-                raise SettingError(f"{name} is {value}; a graph needs at least 1.")
+        for field in fields(self):
+            if field.type == "int":
+                value = whole(field.name, getattr(self, field.name), 1)
+                object.__setattr__(self, field.name, value)
+            elif field.type == "bool":
+                check_flag(field.name, getattr(self, field.name))
         if (n := self.kv_heads) is None:
             return
         if type(n) is not int or not 0 < n < self.n_heads or self.n_heads % n:
@@ -136,11 +154,13 @@ class Graph:
                 "switches belong to single heads, but this model's heads share keys and values. "
                 "Ask for ungroup_heads as well."
             )
-        sizes = shape.n_layers, shape.n_heads, shape.has_mlps, shape.parallel
-        grain = split_qkv, split_heads, split_embed, switches
-        kv_heads = shape.n_kv_heads if grouped and not ungroup_heads else None
-        mixed = shape.mixes_heads and split_heads
-        return cls(*sizes, *grain, span_names(spans), kv_heads, mixed)
+        return cls(
+            *(shape.n_layers, shape.n_heads, shape.has_mlps, shape.parallel),
+            *(split_qkv, split_heads, split_embed, switches),
+            spans=span_names(spans),
+            kv_heads=shape.n_kv_heads if grouped and not ungroup_heads else None,
+            mixed_heads=shape.mixes_heads and split_heads,
+        )
 
     @cached_property
     def whole(self) -> Graph:
@@ -150,33 +170,64 @@ class Graph:
     # --- nodes, in canonical order
 
     @cached_property
+    def attention_nodes(self) -> tuple[tuple[Sender, ...], ...]:
+        """By layer the attention nodes, positions together: its heads, or the one whole layer."""
+        if not self.split_heads:
+            return tuple((Sender(Node(layer, "attention")),) for layer in range(self.n_layers))
+        layers, heads = range(self.n_layers), range(self.n_heads)
+        return tuple(tuple(Sender(Node(i, "head", head)) for head in heads) for i in layers)
+
+    @cached_property
+    def kv_nodes(self) -> tuple[tuple[Node, ...], ...]:
+        """By layer the key/value heads that read for a group of heads each, if there are any."""
+        heads = range(self.kv_heads or 0)
+        return tuple(tuple(Node(i, "kv", head) for head in heads) for i in range(self.n_layers))
+
+    @cached_property
     def senders(self) -> tuple[Sender, ...]:
         """Everything that writes to the residual stream, in the order it is written."""
-        layers = (node for layer in range(self.n_layers) for node in self._layer(layer))
-        nodes = (*self._embeddings, *layers)
-        return tuple(at_span for node in nodes for at_span in self.at_spans(node))
+        writes = (node for node in self.nodes if node.kind not in ("kv", "logits"))
+        return tuple(Sender(node) for node in writes)
 
     @cached_property
     def receivers(self) -> tuple[Port, ...]:
         """Everything that reads the residual stream, in the order it is read."""
-        ports: list[Port] = []
-        for layer in range(self.n_layers):
-            attention = self.attention_nodes(layer)
-            slots: tuple[Slot | None, ...] = SLOTS if self.split_qkv else (None,)
-            for slot in slots:
-                shared = self.kv_nodes(layer) if slot in ("k", "v") else ()
-                ports += [Port(node, slot) for node in shared or attention]
-            ports += [Port(node) for node in self._layer(layer) if node.kind == "mlp"]
-        ports.append(Port(Node(None, "logits")))
+        ports = (port for reading in self._readings for port in reading.ports)
         return tuple(replace(p, node=node) for p in ports for node in self.at_spans(p.node))
 
     @cached_property
     def nodes(self) -> tuple[Node, ...]:
         """Every node: the embeddings, then layer by layer, key/value heads first, the output."""
-        layers = range(self.n_layers)
-        inner = (node for i in layers for node in (*self.kv_nodes(i), *self._layer(i)))
-        nodes = (*self._embeddings, *inner, Node(None, "logits"))
+        nodes: list[Node] = [Node(None, "input")]
+        if self.split_embed:
+            nodes = [Node(None, "tok_embed"), Node(None, "pos_embed")]
+        for layer in range(self.n_layers):
+            nodes += [*self.kv_nodes[layer], *self.attention_nodes[layer]]
+            nodes += [Node(layer, "mlp")] if self.mlps else []
+        nodes.append(Node(None, "logits"))
         return tuple(at_span for node in nodes for at_span in self.at_spans(node))
+
+    @cached_property
+    def _readings(self) -> tuple[_Reading, ...]:
+        readings, n_written = [], 1 + self.split_embed
+        for layer, heads in enumerate(self.attention_nodes):
+            before = n_written
+            n_written += len(heads)
+            if self.split_qkv:
+                for slot in SLOTS:
+                    nodes = heads if slot == "q" else self.kv_nodes[layer] or heads
+                    ports = tuple(Port(node, slot) for node in nodes)
+                    readings.append(_Reading((Site(layer, slot),), ports, before))
+            else:
+                sites = tuple(Site(layer, slot) for slot in SLOTS)
+                readings.append(_Reading(sites, tuple(map(Port, heads)), before))
+            if self.mlps:
+                written = before if self.parallel else n_written
+                port = Port(Node(layer, "mlp"))
+                readings.append(_Reading((Site(layer, "mlp"),), (port,), written))
+                n_written += 1
+        output = Port(Node(None, "logits"))
+        return (*readings, _Reading((Site(None, "logits"),), (output,), n_written))
 
     def at_spans(self, node: _Node) -> tuple[_Node, ...]:
         """A node at each of the graph's spans; itself if positions are together."""
@@ -195,29 +246,12 @@ class Graph:
         ['a0.h0@S2', 'a0.h0@rest']
         """
         node = port.node
-        if node.kind not in ("head", "kv", "attention") or node.layer is None:
+        if node.layer is None or node.kind == "mlp":
             return self.group(node)
-        nodes = self.attention_nodes(node.layer) if self.mixed_heads else self.group(node)
+        nodes = self.attention_nodes[node.layer] if self.mixed_heads else self.group(node)
         if port.slot == "q":
             return tuple(replace(sender, span=node.span) for sender in nodes)
-        whole = (replace(sender, span=None) for sender in nodes)
-        return tuple(at_span for sender in whole for at_span in self.at_spans(sender))
-
-    @property
-    def _embeddings(self) -> tuple[Sender, ...]:
-        if self.split_embed:
-            return (Sender(Node(None, "tok_embed")), Sender(Node(None, "pos_embed")))
-        return (Sender(Node(None, "input")),)
-
-    def attention_nodes(self, layer: int) -> tuple[Sender, ...]:
-        """The attention nodes of a layer, positions together: its heads, or the one whole layer."""
-        if self.split_heads:
-            return tuple(Sender(Node(layer, "head", head)) for head in range(self.n_heads))
-        return (Sender(Node(layer, "attention")),)
-
-    def kv_nodes(self, layer: int) -> tuple[Node, ...]:
-        """The key/value heads of a layer that read for a group of heads each, if there are any."""
-        return tuple(Node(layer, "kv", head) for head in range(self.kv_heads or 0))
+        return tuple(at_span for sender in nodes for at_span in self.at_spans(sender))
 
     def group(self, node: Node) -> tuple[Sender, ...]:
         """The senders that write what a node computes: itself; a key/value head's heads; or none.
@@ -231,35 +265,18 @@ class Graph:
         if node.kind != "kv" or node.layer is None or node.head is None or self.kv_heads is None:
             return (Sender(node),)
         size = self.n_heads // self.kv_heads
-        heads = self.attention_nodes(node.layer)[node.head * size : (node.head + 1) * size]
+        heads = self.attention_nodes[node.layer][node.head * size : (node.head + 1) * size]
         return tuple(replace(head, span=node.span) for head in heads)
-
-    def _layer(self, layer: int) -> tuple[Sender, ...]:
-        mlp = (Sender(Node(layer, "mlp")),) if self.mlps else ()
-        return self.attention_nodes(layer) + mlp
 
     # --- edges
 
     @cached_property
     def exists(self) -> Bool[Tensor, "sender receiver"]:
         """Which edges there are. Do not write to it."""
-        written = torch.tensor([self._written_at(node) for node in self.senders])
-        read = torch.tensor([self._read_at(port.node) for port in self.receivers])
-        earlier = written[:, None] < read[None, :]
-        if (n := len(self.spans or "")) > 1:  # the residual stream does not leave its position
-            at, to = torch.arange(len(written)) % n, torch.arange(len(read)) % n
-            earlier &= at[:, None] == to[None, :]
-        return earlier | self.is_switch if self.switches else earlier
-
-    def _written_at(self, node: Node) -> int:
-        if node.layer is None:
-            return 0
-        return 4 * node.layer + (4 if node.kind == "mlp" else 2)
-
-    def _read_at(self, node: Node) -> int:
-        if node.layer is None:
-            return 4 * self.n_layers + 1
-        return 4 * node.layer + (3 if node.kind == "mlp" and not self.parallel else 1)
+        written = [reading.n_written for reading in self._readings for _ in reading.ports]
+        n_spans = len(self.spans or "1")  # the residual stream does not leave its position
+        earlier = torch.arange(written[-1])[:, None] < torch.tensor(written)[None, :]
+        return self.of_spans(earlier.expand(n_spans, -1, -1)) | self.is_switch
 
     @cached_property
     def is_switch(self) -> Bool[Tensor, "sender receiver"]:
@@ -269,34 +286,26 @@ class Graph:
             return torch.zeros((), dtype=torch.bool).expand(shape)  # takes no memory
         flags = torch.zeros(shape, dtype=torch.bool)
         for column, port in enumerate(self.receivers):
-            for node in self.group(port.node) if port.node.kind != "mlp" else ():
-                flags[self.row(node), column] = True
+            if port.node.kind in ("head", "attention"):
+                flags[self.row[Sender(port.node)], column] = True
         return flags
 
     @property
     def n_edges(self) -> int:
         """How many edges there are, switches included; from the shape alone, at any size."""
-        embeddings, heads, mlps, ports = self._sizes
-        written, total = embeddings, 0
-        for _ in range(self.n_layers):
-            into_mlp = mlps * (written + (0 if self.parallel else heads))
-            total += ports * written + into_mlp + (ports if self.switches else 0)
-            written += heads + mlps
-        return (total + written) * len(self.spans or "1")
-
-    @property
-    def _sizes(self) -> tuple[int, int, int, int]:
-        """How many embeddings there are; and attention nodes, MLPs and attention ports a layer."""
-        heads = self.n_heads if self.split_heads else 1
-        ports = heads + 2 * (self.kv_heads or heads) if self.split_qkv else heads
-        return 1 + self.split_embed, heads, int(self.mlps), ports
+        total = 0
+        for sites, ports, n_written in self._readings:
+            has_switches = self.switches and sites[0].what in SLOTS
+            total += len(ports) * (n_written + has_switches)
+        return total * len(self.spans or "1")
 
     def check_size(self, most: int = _MOST_PAIRS) -> None:
         """Raise `SettingError` for a graph whose masks would fill the memory."""
-        embeddings, heads, mlps, ports = self._sizes
+        heads = self.n_heads if self.split_heads else 1
+        ports = heads + 2 * (self.kv_heads or heads) if self.split_qkv else heads
         spans = len(self.spans or "1")
-        senders = spans * (embeddings + self.n_layers * (heads + mlps))
-        receivers = spans * (1 + self.n_layers * (ports + mlps))
+        senders = spans * (1 + self.split_embed + self.n_layers * (heads + self.mlps))
+        receivers = spans * (1 + self.n_layers * (ports + self.mlps))
         if senders * receivers > most:
             raise SettingError(
                 f"a graph of {senders:.3g} senders and {receivers:.3g} receivers is too large to "
@@ -316,42 +325,24 @@ class Graph:
 
     # --- layout
 
-    def row(self, sender: Sender) -> int:
-        """The row of a sender in `exists` and every matrix shaped like it. Raises `UnknownName`."""
-        if sender not in self._rows:
-            heads = ", ".join(node.name for node in self.group(sender) if node != sender)
-            hint = heads and f"A key/value head writes nothing itself; {heads} use it."
-            raise unknown_name("sender", sender.name, (s.name for s in self.senders), hint=hint)
-        return self._rows[sender]
-
-    def column(self, receiver: Port) -> int:
-        """The column of a receiver in `exists` and every matrix shaped like it."""
-        if receiver not in self._columns:
-            raise unknown_name("receiver", receiver.name, (port.name for port in self.receivers))
-        return self._columns[receiver]
+    @cached_property
+    def row(self) -> Mapping[Sender, int]:
+        """The row of each sender in `exists` and every matrix shaped like it."""
+        return _Positions("sender", self.senders)
 
     @cached_property
-    def _rows(self) -> dict[Sender, int]:
-        return {node: row for row, node in enumerate(self.senders)}
+    def column(self) -> Mapping[Port, int]:
+        """The column of each receiver in `exists` and every matrix shaped like it."""
+        return _Positions("receiver", self.receivers)
 
     @cached_property
-    def _columns(self) -> dict[Port, int]:
-        return {port: column for column, port in enumerate(self.receivers)}
-
-    def columns(self, site: Site) -> slice:
-        """The columns of a site in `whole`: contiguous, by head; joined q, k and v share theirs."""
-        if self.spans is not None:
-            return self.whole.columns(site)
-        if site.layer is None:
-            return slice(len(self.receivers) - 1, len(self.receivers))
-        if site.what == "mlp":
-            start = self.column(Port(Node(site.layer, "mlp")))
-            return slice(start, start + 1)
-        slot = site.slot if self.split_qkv else None
-        shared = self.kv_nodes(site.layer) if slot in ("k", "v") else ()
-        nodes = shared or self.attention_nodes(site.layer)
-        start = self.column(Port(nodes[0], slot))
-        return slice(start, start + len(nodes))
+    def columns(self) -> Mapping[Site, slice]:
+        """The columns of sites in `whole`: contiguous, by head; joined q, k and v share theirs."""
+        columns, start = {}, 0
+        for sites, ports, _ in self._readings:
+            columns.update(dict.fromkeys(sites, slice(start, start + len(ports))))
+            start += len(ports)
+        return columns
 
     def by_span(
         self, values: Shaped[Tensor, "sender receiver"]
@@ -379,20 +370,18 @@ class Graph:
                 f"an edge is an Edge or its name, not a {type(edge).__name__}; several are passed "
                 "one by one: circuit.without(*edges)."
             )
-        row, column = self._rows.get(edge.sender), self._columns.get(edge.receiver)
-        if row is not None and column is not None and self.exists[row, column]:
-            return row, column
-        raise self._no_such_edge(edge)
+        row, column = self.row.get(edge.sender), self.column.get(edge.receiver)
+        if row is None or column is None or not self.exists[row, column]:
+            raise self._no_such_edge(edge, row, column)
+        return row, column
 
-    def _no_such_edge(self, edge: Edge) -> UnknownName:
-        known = edge.sender in self._rows and edge.receiver in self._columns
-        has_ports = edge.sender.kind in ("head", "attention")
-        if edge.is_switch and has_ports and not self.switches:
+    def _no_such_edge(self, edge: Edge, row: int | None, column: int | None) -> UnknownName:
+        if edge.is_switch and edge.sender.kind in ("head", "attention") and not self.switches:
             hint = "This graph has no switches; build it with switches=True to have them."
-        elif known and edge.sender.span != edge.receiver.node.span:
-            hint = "An edge has both ends in one span: only attention goes between positions."
-        elif known:
+        elif row is not None and column is not None:
             hint = f"{edge.sender} is computed after {edge.receiver} reads the residual stream."
+            if edge.sender.span != edge.receiver.node.span:
+                hint = "An edge has both ends in one span: only attention goes between positions."
         elif self.kv_heads is not None and edge.receiver.slot in ("k", "v"):
             hint = (
                 f"Here {self.n_heads} heads share {self.kv_heads} key/value heads, whose ports are "
@@ -400,21 +389,14 @@ class Graph:
             )
         else:
             hint = f"This graph has {self.describe()}."
-        return unknown_name("edge", edge.name, self._names_near(edge), hint=hint)
-
-    def _names_near(self, edge: Edge) -> list[str]:
-        """The edges that share an end with this one: to search all takes difflib seconds."""
-        shared = torch.zeros_like(self.exists)
-        if edge.receiver in self._columns:
-            shared[:, self._columns[edge.receiver]] = True
-        elif edge.sender in self._rows:
-            shared[self._rows[edge.sender]] = True
-        return [near.name for near in self.edges_of(self.exists & shared)]
-
-    def edge(self, name: str) -> Edge:
-        """The edge of this graph that `name` names. Raises `UnknownName`, with suggestions."""
-        row, column = self.index(name)
-        return Edge(self.senders[row], self.receivers[column])
+        # Those that share an end with this one: to search all takes difflib seconds.
+        near = torch.zeros_like(self.exists)
+        if column is not None:
+            near[:, column] = True
+        elif row is not None:
+            near[row] = True
+        names = [edge.name for edge in self.edges_of(self.exists & near)]
+        return unknown_name("edge", edge.name, names, hint=hint)
 
     # --- description
 
@@ -434,8 +416,8 @@ class Graph:
 
     def to_json(self) -> dict[str, Any]:
         """The fields that define the graph; newer ones only where they say something."""
-        fields = {**asdict(self), "spans": self.spans and list(self.spans)}
-        return {name: value for name, value in fields.items() if value or name not in _NEWER}
+        values = {**asdict(self), "spans": self.spans and list(self.spans)}
+        return {name: value for name, value in values.items() if value or name not in _NEWER}
 
     @classmethod
     def from_json(cls, document: Any, *, source: str = "graph") -> Graph:

@@ -14,20 +14,40 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple, NewType
+from functools import lru_cache
+from typing import Literal, NamedTuple, NewType, cast
 
 from edgewise.errors import UnknownName
 
 NodeKind = Literal["input", "tok_embed", "pos_embed", "head", "kv", "attention", "mlp", "logits"]
 Slot = Literal["q", "k", "v"]
 SLOTS: tuple[Slot, ...] = ("q", "k", "v")
+
 # Names of what lies in a layer; the others are called by their kind.
-_PARTS: dict[NodeKind, str] = {
-    "head": "a{layer}.h{head}",
-    "kv": "a{layer}.kv{head}",
-    "attention": "a{layer}",
-    "mlp": "m{layer}",
-}
+_PRINTED = {"head": "a{}.h{}", "kv": "a{}.kv{}", "attention": "a{}", "mlp": "m{}"}
+
+_LAYER, _HEAD = "(?P<layer>[0-9]{1,6})", "(?P<head>[0-9]{1,6})"
+_SLOT, _ALL = r"(?:\.(?P<slot>[qkvQKV]))?", r"(?:\[(?:COL|:)\])?"
+# What is read, by kind: our spellings, AutoCircuit's (in capitals), and the hook names that the
+# original ACDC code takes from TransformerLens. EAP-IG's are ours, but for `<q>` in place of `.q`.
+_READ: tuple[tuple[NodeKind, str], ...] = (
+    ("head", rf"[aA]?{_LAYER}\.[hH]?{_HEAD}{_SLOT}"),
+    ("attention", rf"[aA]{_LAYER}{_SLOT}"),
+    ("mlp", rf"(?:[mM]|MLP ){_LAYER}"),
+    ("kv", rf"a{_LAYER}\.kv{_HEAD}(?:\.(?P<slot>[kv]))?"),
+    ("input", rf"input|Resid Start|blocks\.0\.hook_resid_pre{_ALL}"),
+    ("tok_embed", rf"tok_embed|hook_embed{_ALL}"),
+    ("pos_embed", rf"pos_embed|hook_pos_embed{_ALL}"),
+    ("logits", rf"logits|Resid End|blocks\.[0-9]+\.hook_resid_post{_ALL}"),
+    ("mlp", rf"blocks\.{_LAYER}\.hook_mlp_(?:in|out){_ALL}"),
+    (
+        "head",
+        rf"blocks\.{_LAYER}(?:\.attn)?\.hook_(?:result|(?P<slot>[qkv])(?:_input)?)"
+        rf"\[(?:COL|:), (?:COL|:), {_HEAD}\]",
+    ),
+)
+_GRAMMAR = tuple((kind, re.compile(pattern)) for kind, pattern in _READ)
+_ACDC_VECTOR = re.compile(r"\s*blocks\.[0-9]+\.attn\.hook_[qkv]\[.*\]\s*")
 
 
 @dataclass(frozen=True)
@@ -51,15 +71,15 @@ class Node:
     @property
     def part(self) -> str:
         """The name without the span."""
-        return _PARTS.get(self.kind, self.kind).format(layer=self.layer, head=self.head)
+        return _PRINTED.get(self.kind, self.kind).format(self.layer, self.head)
 
     @classmethod
     def parse(cls, text: str) -> Node:
-        """The node named `text`, in our spelling or one of `_FOREIGN_NODES`."""
-        node, slot = _parse(text)
-        if slot is not None:
-            raise UnknownName(f"{text!r} names a port, not a node: drop the {slot!r}.")
-        return node
+        """The node named `text`, in our spelling or another project's."""
+        port = _parsed(text)
+        if port.slot is not None:
+            raise UnknownName(f"{text!r} names a port, not a node: drop the {port.slot!r}.")
+        return port.node
 
     def __str__(self) -> str:
         return self.name
@@ -94,8 +114,7 @@ class Port:
     @classmethod
     def parse(cls, text: str) -> Port:
         """The port named `text`; also `a3.h7<q>` (EAP-IG) and the original ACDC's hook names."""
-        node, slot = _parse(text)
-        return cls(node, slot)
+        return _parsed(text)
 
     def __str__(self) -> str:
         return self.name
@@ -105,8 +124,8 @@ class Port:
 class Edge:
     """A sender and a port that reads it.
 
-    An edge from a head to one of its own ports is that port's *switch* (spec "direct computation"):
-    kept, the head uses the vector it computes there; removed, it uses the ablation run's vector.
+    An edge from a head to one of its own ports is that port's *switch* ("direct computation" in the
+    paper): kept, the head uses the vector it computes there; removed, the ablation run's vector.
     """
 
     sender: Sender
@@ -131,24 +150,25 @@ class Edge:
         left, arrow, right = text.partition("->")
         if not arrow or "->" in right:
             raise UnknownName(f"{text!r} is not an edge name. Write it like 'a0.h1->a3.h7.q'.")
-        if _ACDC_VECTOR.fullmatch(left.strip()):
+        if _ACDC_VECTOR.fullmatch(left):
             raise UnknownName(
                 f"{text!r} is a placeholder edge of the original ACDC code, which always exists. "
                 "Its switch edges run from 'hook_q_input' to 'hook_q'."
             )
-        source, target = Port.parse(left), Port.parse(right)
-        left_span, right_span = source.node.span, target.node.span
-        source = _at_span(source, left_span or right_span)
-        target = _at_span(target, right_span or left_span)
-        if source.slot is not None:
-            # The original ACDC names a switch from the port's input hook to its vector.
-            if source != target and (source.node != target.node or target.slot is not None):
-                raise UnknownName(
-                    f"{text!r}: only heads, MLPs and embeddings send; {source.name!r} is a port. "
-                    f"The switch of that port is '{source.name}->{source.node.name}'."
-                )
-            return source.switch
-        return cls(Sender(source.node), target)
+        ends = (_parsed(left), _parsed(right))
+        source, target = (
+            replace(end, node=replace(end.node, span=end.node.span or far.node.span))
+            for end, far in zip(ends, reversed(ends), strict=True)
+        )
+        if source.slot is None:
+            return cls(Sender(source.node), target)
+        # The original ACDC names a switch from the port's input hook to its vector.
+        if target not in (source, Port(source.node)):
+            raise UnknownName(
+                f"{text!r}: only heads, MLPs and embeddings send; {source.name!r} is a port. "
+                f"The switch of that port is '{source.name}->{source.node.name}'."
+            )
+        return source.switch
 
     def __str__(self) -> str:
         return self.name
@@ -160,82 +180,25 @@ class Site(NamedTuple):
     layer: int | None
     what: Literal["q", "k", "v", "mlp", "logits"]
 
-    @property
-    def slot(self) -> Slot | None:
-        """Which of a head's ports; None for all else."""
-        return self.what if self.what in ("q", "k", "v") else None
-
-
-_HEAD = r"[aA]?(?P<layer>[0-9]{1,6})\.[hH]?(?P<head>[0-9]{1,6})"
-_SLOT = r"(?:\.(?P<slot>[qkvQKV])|<(?P<angle>[qkv])>)?"
-_KV = re.compile(
-    r"a(?P<layer>[0-9]{1,6})\.kv(?P<head>[0-9]{1,6})(?:\.(?P<slot>[kv])|<(?P<angle>[kv])>)?"
-)
-_OURS = re.compile(rf"(?:{_HEAD}|[aA](?P<attention>[0-9]{{1,6}})){_SLOT}")
-_MLP = re.compile(r"(?:[mM]|MLP )(?P<layer>[0-9]{1,6})")
-_WORDS: dict[str, NodeKind] = {
-    "input": "input",
-    "tok_embed": "tok_embed",
-    "pos_embed": "pos_embed",
-    "logits": "logits",
-    # AutoCircuit
-    "Resid Start": "input",
-    "Resid End": "logits",
-    # the original ACDC code (hook names of TransformerLens)
-    "blocks.0.hook_resid_pre": "input",
-    "hook_embed": "tok_embed",
-    "hook_pos_embed": "pos_embed",
-}
-_ACDC_HEAD = re.compile(
-    r"blocks\.(?P<layer>[0-9]{1,6})(?:\.attn)?\.hook_(?P<what>result|[qkv]|[qkv]_input)"
-    r"\[(?:COL|:), (?:COL|:), (?P<head>[0-9]{1,6})\]"
-)
-_ACDC_VECTOR = re.compile(r"blocks\.[0-9]+\.attn\.hook_[qkv]\[.*\]")
-_ACDC_MLP = re.compile(r"blocks\.(?P<layer>[0-9]{1,6})\.hook_mlp_(?:in|out)(?:\[(?:COL|:)\])?")
-_ACDC_OUTPUT = re.compile(r"blocks\.\d+\.hook_resid_post(?:\[(?:COL|:)\])?")
-
 
 def _at(span: str | None) -> str:
     return "" if span is None else f"@{span}"
 
 
-def _at_span(port: Port, span: str | None) -> Port:
-    return replace(port, node=replace(port.node, span=span))
-
-
-def _parse(text: str) -> tuple[Node, Slot | None]:
+@lru_cache(maxsize=1 << 16)  # files name each port many times
+def _parsed(text: str) -> Port:
+    """What `text` names; a node is a port without a slot."""
     name, at, span = text.strip().partition("@")
     if at and not span:
         raise UnknownName(f"{text!r} names no span behind its '@'. Write it like 'a3.h7.q@S2'.")
-    node, slot = _parse_part(name.strip())
-    return (replace(node, span=span) if at else node), slot
-
-
-def _parse_part(text: str) -> tuple[Node, Slot | None]:
-    if kind := _WORDS.get(text.removesuffix("[:]").removesuffix("[COL]")):
-        return Node(None, kind), None
-    if match := _KV.fullmatch(text):
-        slot = _slot(match["slot"] or match["angle"])
-        return Node(int(match["layer"]), "kv", int(match["head"])), slot
-    if match := _OURS.fullmatch(text):
-        slot = _slot(match["slot"] or match["angle"])
-        if match["attention"] is not None:
-            return Node(int(match["attention"]), "attention"), slot
-        return Node(int(match["layer"]), "head", int(match["head"])), slot
-    if match := _MLP.fullmatch(text) or _ACDC_MLP.fullmatch(text):
-        return Node(int(match["layer"]), "mlp"), None
-    if match := _ACDC_HEAD.fullmatch(text):
-        what = match["what"]
-        slot = None if what == "result" else _slot(what[0])
-        return Node(int(match["layer"]), "head", int(match["head"])), slot
-    if _ACDC_OUTPUT.fullmatch(text):
-        return Node(None, "logits"), None
+    spelled = re.sub("<([qkv])>$", r".\1", name.strip())
+    for kind, pattern in _GRAMMAR:
+        if match := pattern.fullmatch(spelled):
+            parts = match.groupdict()
+            layer, head = (int(n) if (n := parts.get(p)) else None for p in ("layer", "head"))
+            slot = (parts.get("slot") or "").lower() or None
+            return Port(Node(layer, kind, head, span or None), cast("Slot | None", slot))
     raise UnknownName(
         f"{text!r} is not a node or port name. Names look like 'input', 'a3.h7', 'm3', 'logits' "
         "and, for ports, 'a3.h7.q'."
     )
-
-
-def _slot(letter: str | None) -> Slot | None:
-    slots: dict[str | None, Slot] = {slot: slot for slot in SLOTS}
-    return slots.get(letter and letter.lower())

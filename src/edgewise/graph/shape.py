@@ -8,12 +8,16 @@ from typing import Any, Protocol, runtime_checkable
 from edgewise.errors import SettingError
 
 REST = "rest"
-_NOT_IN_NAMES = set("[]<>@|,:")  # they separate the parts of the names of edges and ports
+_NOT_IN_NAMES = ("->", *"[]<>@|,:")  # they separate the parts of the names of edges and ports
 
 
 @runtime_checkable
 class Shape(Protocol):
-    """What a graph needs to know of a model."""
+    """What a graph needs to know of a model.
+
+    `mixes_heads`: what a head writes depends on what its layer's other heads read.
+    `adds_positions`: position embeddings are written to the residual stream.
+    """
 
     @property
     def n_layers(self) -> int: ...
@@ -24,16 +28,11 @@ class Shape(Protocol):
     @property
     def has_mlps(self) -> bool: ...
     @property
-    def mixes_heads(self) -> bool:
-        """Whether what a head writes depends on what its layer's other heads read."""
-        ...
-
+    def mixes_heads(self) -> bool: ...
     @property
     def parallel(self) -> bool: ...
     @property
-    def adds_positions(self) -> bool:
-        """Whether position embeddings are written to the residual stream."""
-        ...
+    def adds_positions(self) -> bool: ...
 
 
 @runtime_checkable
@@ -54,12 +53,12 @@ def name_fault(name: object) -> str | None:
     """What is wrong with the name of a span; None if nothing is."""
     if not isinstance(name, str) or not name.strip():
         return f"a span is named {name!r}; a name must be text."
-    odd = sorted(set(name) & _NOT_IN_NAMES)
-    if odd or "->" in name or not name.isprintable() or name != name.strip():
-        fault = f"{odd[0]!r}" if odd else "'->'" if "->" in name else "white space at its ends"
-        fault = fault if name.isprintable() else "an unprintable character"
-        return f"the span name {name!r} has {fault}, which names of edges cannot hold."
-    return None
+    faults = [repr(part) for part in _NOT_IN_NAMES if part in name]
+    faults += [] if name.isprintable() else ["an unprintable character"]
+    faults += ["white space at its ends"] if name != name.strip() else []
+    if not faults:
+        return None
+    return f"the span name {name!r} has {faults[0]}, which names of edges cannot hold."
 
 
 def checked_spans(spans: Any) -> tuple[str, ...] | None:
@@ -70,14 +69,11 @@ def checked_spans(spans: Any) -> tuple[str, ...] | None:
         raise SettingError(
             f"spans is {spans!r}; it must be a list of names, such as ['S2', 'END']."
         )
-    names = tuple(spans)
-    for name in names:
-        if fault := name_fault(name):
-            raise SettingError(fault)
-    twice = [name for name in names if names.count(name) > 1]
-    if twice:
-        raise SettingError(f"the span {twice[0]!r} is named twice.")
-    return names
+    for i, name in enumerate(spans):
+        fault = name_fault(name)
+        if fault or name in spans[:i]:
+            raise SettingError(fault or f"the span {name!r} is named twice.")
+    return tuple(spans)
 
 
 def span_names(spans: Sequence[str] | HasSpans | None) -> tuple[str, ...] | None:

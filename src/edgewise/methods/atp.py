@@ -107,7 +107,7 @@ class _Patterns:
     ) -> None:
         """Write the corrected scores of the queries or keys at one span into `scores`."""
         graph, site = self._graph, Site(self._layer, slot)
-        columns, n = graph.columns(site), graph.row(graph.attention_nodes(self._layer)[0])
+        columns, n = graph.columns[site], graph.row[graph.attention_nodes[self._layer][0]]
         scores[:n, columns] = self.of_senders(slot, change[:n] * at[:, :, None])
         if graph.switches:
             vectors = torch.where(at[:, :, None], ablation.vectors[site], self._vectors[slot])

@@ -47,7 +47,7 @@ def magnitude(
         for site, vectors in ablation.vectors.items():
             moved = _squares(vectors - clean.vectors[site], at)
             moved = moved if whole.split_heads else moved.sum(dim=1, keepdim=True)
-            columns = whole.columns(site)
+            columns = whole.columns[site]
             sizes = moved.sqrt().sum(dim=2).cpu()
             switches[:, :, columns] += whole.is_switch[:, columns] * sizes[:, None]
         done += len(pairs)

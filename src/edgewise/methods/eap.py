@@ -92,10 +92,10 @@ def _groups(graph: Graph) -> list[tuple[int, int]]:
     graph = graph.whole
     groups = [(0, 2 if graph.split_embed else 1)]
     for layer in range(graph.n_layers):
-        first = graph.row(graph.attention_nodes(layer)[0])
-        groups.append((first, len(graph.attention_nodes(layer))))
+        first = graph.row[graph.attention_nodes[layer][0]]
+        groups.append((first, len(graph.attention_nodes[layer])))
         if graph.mlps:
-            groups.append((first + len(graph.attention_nodes(layer)), 1))
+            groups.append((first + len(graph.attention_nodes[layer]), 1))
     return groups
 
 

@@ -119,13 +119,13 @@ class EdgeMaskReader:
         self._layer: dict[str, Tensor] = {}  # what the q, k and v ports of a layer read
 
     def read(self, outputs: Outputs, site: Site) -> Float[Tensor, "port batch pos d_model"]:
-        columns = self._graph.columns(site)
+        columns = self._graph.columns[site]
         if site.layer is None or site.what == "mlp":
             return self._inputs(columns)
         if site.what == "q":  # the first of the three: one product for them all
-            last = self._graph.columns(Site(site.layer, "v"))
+            last = self._graph.columns[Site(site.layer, "v")]
             together = self._inputs(slice(columns.start, last.stop))
-            sites = [self._graph.columns(Site(site.layer, slot)) for slot in SLOTS]
+            sites = [self._graph.columns[Site(site.layer, slot)] for slot in SLOTS]
             start = columns.start
             parts = [together[at.start - start : at.stop - start] for at in sites]
             self._layer = dict(zip(SLOTS, parts, strict=True))
@@ -134,7 +134,7 @@ class EdgeMaskReader:
     def vector(self, site: Site, fresh: Vectors) -> Vectors:
         if not self._graph.switches:
             return fresh
-        masks = self._switches[self._graph.columns(site)]
+        masks = self._switches[self._graph.columns[site]]
         if self._places is not None:
             masks = torch.einsum("hs,sbp->hbp", masks, self._spans)[..., None]
         else:

@@ -188,11 +188,11 @@ def port_gradients(
     """dL / d input of all ports, by the columns of those that read the same senders."""
     for site, gradient in caught.gradients.items():
         if site.what in ("mlp", "logits"):
-            yield graph.columns(site), gradient[None]
+            yield graph.columns[site], gradient[None]
     for layer in range(graph.n_layers):
         if not any(Site(layer, slot) in caught.gradients for slot in SLOTS):
             continue  # something else was written in the place of what these heads give
-        first, *_, last = [graph.columns(Site(layer, slot)) for slot in SLOTS]
+        first, *_, last = [graph.columns[Site(layer, slot)] for slot in SLOTS]
         yield slice(first.start, last.stop), _at_heads(model, graph, caught, layer)
 
 
@@ -206,7 +206,7 @@ def _at_heads(
     block, x = model.blocks[layer], caught.inputs[Site(layer, "q")]
     home, there = x.device, block.device
     x = x.to(there)
-    sites = [graph.columns(Site(layer, slot)) for slot in SLOTS]
+    sites = [graph.columns[Site(layer, slot)] for slot in SLOTS]
     sizes = [site.stop - site.start for site in sites]
     at_norm = x.new_empty(sum(sizes), *x.shape)
     for slot, out in zip(SLOTS, at_norm.split(sizes), strict=True):
@@ -254,7 +254,7 @@ def edge_scores(
             continue  # something else was written in the place of what these heads give
         by_position = (change * caught.gradients[site]).sum(dim=3).double()
         effects = torch.einsum("hbp,sbp->sh", by_position, spans.double()).cpu()
-        columns = whole.columns(site)
+        columns = whole.columns[site]
         effects = effects if whole.split_heads else effects.sum(dim=1, keepdim=True)
         scores[:, :, columns] += is_switch[:, columns] * effects[:, None]
     return graph.of_spans(scores)

@@ -138,7 +138,7 @@ def _effects(
         change = live[site] - ablation[site] if site in ablation else live[site]
         effect = (change * gradient).sum(dim=3).double().cpu()
         effect = torch.einsum("hbp,sbp->hsb", effect, spans.double())
-        own = effects[graph.columns(site)]
+        own = effects[graph.columns[site]]
         own += effect if len(effect) == len(own) else effect.sum(dim=0, keepdim=True)
     return effects.flatten(0, 1), run.steepness
 

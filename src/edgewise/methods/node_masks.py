@@ -87,7 +87,7 @@ def _edge_values(
     out_of = values.new_full((len(graph.senders),), -torch.inf)
     for value, port in zip(values, masked_activations(graph), strict=True):
         for node in graph.fed_by(port):
-            row = graph.row(node)
+            row = graph.row[node]
             out_of[row] = torch.maximum(out_of[row], value)
     out_of = out_of.where(out_of.isfinite() | out_of.isnan(), top)  # embeddings
     return torch.minimum(out_of[:, None], into[None, :])
@@ -158,7 +158,7 @@ def _site_masks(
     site: Site,
 ) -> Float[Tensor, "_head _batch _pos 1"]:
     """The masks of a site, at the positions of their spans; batch and pos may be 1."""
-    columns = graph.columns(site)
+    columns = graph.columns[site]
     if graph.spans is None:
         return masks[columns][:, None, None, None]
     own = masks.unflatten(0, (-1, len(graph.spans)))[columns]  # [head span]

@@ -22,10 +22,10 @@ def receiver_steps(graph: Graph, head_order: HeadOrder = "descending") -> Iterat
     v, k, then q ports themselves; heads descending. With parallel blocks the MLP still comes first.
     A port's spans come one after the other, the last named first.
     """
-    senders = [(graph.row(node), node) for node in _senders_in_order(graph, head_order)]
+    senders = [(graph.row[node], node) for node in _senders_in_order(graph, head_order)]
 
     def additive(port: Port) -> tuple[Edge, ...]:
-        exists = graph.exists[:, graph.column(port)].tolist()
+        exists = graph.exists[:, graph.column[port]].tolist()
         return tuple(Edge(s, port) for row, s in senders if exists[row] and s != port.node)
 
     backwards = reversed(graph.receivers)
@@ -46,7 +46,7 @@ def shuffled_steps(graph: Graph, generator: torch.Generator) -> list[ReceiverSte
     """
     order: dict[Node, int] = {}  # of heads, at any span
     for layer in range(graph.n_layers):
-        heads = graph.attention_nodes(layer)
+        heads = graph.attention_nodes[layer]
         drawn = torch.randperm(len(heads), generator=generator).tolist()
         order |= dict(zip(heads, drawn, strict=True))
     steps = []
@@ -64,12 +64,12 @@ def is_read(circuit: Circuit, step: ReceiverStep) -> bool:
     graph, keep, receiver = circuit.graph, circuit.keep, step.receiver
     if receiver.node.kind == "logits":
         return True
-    fed = [graph.row(node) for node in graph.fed_by(receiver)]
+    fed = [graph.row[node] for node in graph.fed_by(receiver)]
     if not (keep[fed] & ~graph.is_switch[fed]).any():
         return False
     if step.is_switch or not graph.switches:
         return True
-    column = graph.column(receiver)
+    column = graph.column[receiver]
     switches = graph.is_switch[:, column]
     return not switches.any() or bool((keep[:, column] & switches).any())
 
@@ -80,7 +80,7 @@ def _senders_in_order(graph: Graph, head_order: HeadOrder) -> list[Sender]:
     for layer in range(graph.n_layers - 1, -1, -1):
         if graph.mlps:
             order.append(Sender(Node(layer, "mlp")))
-        heads = graph.attention_nodes(layer)
+        heads = graph.attention_nodes[layer]
         order += heads if head_order == "ascending" else heads[::-1]
     order += [node for node in graph.whole.senders if node.layer is None]
     return [node for sender in order for node in graph.at_spans(sender)]

@@ -90,7 +90,7 @@ def _groups(graph: Graph) -> tuple[Int[Tensor, "mask"], int]:
     for site in masked_sites(graph):
         if site.what in ("k", "v") and not graph.split_qkv:
             continue  # q, k and v share a mask
-        group[graph.columns(site)] = n
+        group[graph.columns[site]] = n
         n += 1
     return group.repeat_interleave(len(graph.spans or [None])), n
 

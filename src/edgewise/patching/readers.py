@@ -64,7 +64,7 @@ class CircuitReader:
         self._differences = _Differences(len(graph.whole.senders), ablation.senders)
 
     def read(self, outputs: Outputs, site: Site) -> Float[Tensor, "port batch pos d_model"]:
-        if not self._removed[:, :, self._graph.columns(site)].any():
+        if not self._removed[:, :, self._graph.columns[site]].any():
             return outputs.residual[None]
         if site not in self._ready:
             self._mix(outputs, site)
@@ -73,7 +73,7 @@ class CircuitReader:
     def _mix(self, outputs: Outputs, site: Site) -> None:
         """Make ready what a site reads, and the others that see the same senders."""
         together = _same_senders(site) if self._graph.split_qkv else (site,)
-        columns = {s: self._graph.columns(s) for s in together}
+        columns = {s: self._graph.columns[s] for s in together}
         lacking = [s for s in together if self._removed[:, :, columns[s]].any()]
         kept, removed = (
             torch.cat([edges[:, :, columns[s]] for s in lacking], dim=2)
@@ -114,7 +114,7 @@ class CircuitReader:
     def vector(self, site: Site, fresh: Vectors) -> Vectors:
         if not self._graph.switches:
             return fresh
-        live = self._switch_kept[:, self._graph.columns(site)].T[:, :, None, None]
+        live = self._switch_kept[:, self._graph.columns[site]].T[:, :, None, None]
         if self._at is not None:
             live = (live & self._at).any(dim=1, keepdim=True)
         return torch.where(live[:, 0, :, :, None], fresh, self._ablation.vectors[site])

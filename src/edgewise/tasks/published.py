@@ -71,7 +71,7 @@ def published_circuit(name: str) -> Circuit:
         for senders, receivers in row["edges"]
         for sender in map(Sender, map(Node.parse, _expanded(senders, sets)))
         for port in map(Port.parse, _expanded(receivers, sets))
-        if graph.exists[graph.row(sender), graph.column(port)] and port.node != sender
+        if graph.exists[graph.row[sender], graph.column[port]] and port.node != sender
     ]
     switched = _expanded(row["switches"], sets) if "switches" in row else []
     return Circuit.of(graph, [*edges, *(Port.parse(name).switch for name in switched)])
