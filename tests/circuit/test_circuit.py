@@ -132,7 +132,7 @@ def test_the_weighted_edge_count_is_that_of_single_heads(graph, seed):
 def test_no_call_changes_a_circuit(graph, seed):
     circuit, other = random_circuit(graph, seed), random_circuit(graph, seed + 1)
     keep, exists, edge = circuit.keep.clone(), graph.exists.clone(), graph.edges[0]
-    circuit.pruned(), circuit.complement(), circuit.with_edge(edge), circuit.without(edge)
+    circuit.pruned(), circuit.complement(), circuit.without(edge)
     circuit | other, circuit & other, circuit - other
     circuit.edges, circuit.nodes, circuit.id, circuit.to_json(), circuit.to_networkx()
     assert torch.equal(circuit.keep, keep)
@@ -160,7 +160,7 @@ def test_circuits_of_two_graphs(sign):
 def test_edges_that_do_not_exist():
     circuit = Circuit.full(SMALL)
     with pytest.raises(UnknownName, match=r"'a0\.h7->m1'.*Did you mean"):
-        circuit.with_edge("a0.h7->m1")
+        circuit.without("a0.h7->m1")
     with pytest.raises(UnknownName, match="computed after"):
         circuit.without("m1->a0.h0.q")
     with pytest.raises(UnknownName, match="not an edge name"):

@@ -67,7 +67,7 @@ asked = {
     "stability takes a Problem, not a Task": lambda: ew.stability(task, "acdc", threshold=1),
     "certify takes a Problem, not a Task": lambda: ew.certify(task, "acdc", threshold=1),
     "several are passed one by one: circuit.without(*edges)": lambda: circuit.without([edge]),
-    "not a tuple; several are passed one by one": lambda: circuit.with_edge((edge, edge)),
+    "not a tuple; several are passed one by one": lambda: circuit.without((edge, edge)),
     "not a int; several": lambda: circuit.without(3),
     "edges is one name": lambda: ew.Circuit.of(graph, edge.name),
     "graph is a list": lambda: ew.Circuit.of([edge], graph),

@@ -149,7 +149,7 @@ def test_a_dropped_edge_is_seen_by_equivalence(program, minimal):
 
 def test_an_added_edge_is_named_by_minimality(program, minimal):
     junk = (program.truth.complement()).edges[4]
-    found = judged(program, minimal.with_edge(junk))
+    found = judged(program, minimal | ew.Circuit.of(minimal.graph, [junk]))
     assert found.of("minimality").passed is False
     assert found.superfluous.edges == (junk,)
     assert found.of("equivalence").passed

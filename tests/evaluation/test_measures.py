@@ -76,7 +76,11 @@ def test_the_papers_node_rates():
 def test_an_mlp_counts_where_it_sends():
     into = Circuit.of(SMALL, ["input->m0"])
     assert paper_nodes(into) == {"input"}
-    assert paper_nodes(into.with_edge("m0->logits")) == {"input", "m0", "logits"}
+    assert paper_nodes(into | Circuit.of(SMALL, ["m0->logits"])) == {
+        "input",
+        "m0",
+        "logits",
+    }
     port = {"a1.h0.k:input"}
     assert paper_nodes(Circuit.of(SMALL, ["m0->a1.h0.k"])) == port | {"m0"}
     assert paper_nodes(Circuit.of(SMALL, ["a1.h0.k->a1.h0"])) == port | {"a1.h0.k:vector"}

@@ -125,7 +125,10 @@ def test_a_compiled_programs_circuit_is_minimal():
     task = ew.load_task("tracr-reverse")
     found = minimality(task.problem, task.published)
     assert (found.needed, found.idle) == (15, 0)
-    more = minimality(task.problem, task.published.with_edge("pos_embed->logits", "m3->logits"))
+    more = minimality(
+        task.problem,
+        task.published | ew.Circuit.of(task.published.graph, ["pos_embed->logits", "m3->logits"]),
+    )
     assert (more.needed, more.idle + more.harmful) == (15, 2)
 
 

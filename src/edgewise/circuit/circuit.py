@@ -25,13 +25,12 @@ from edgewise.errors import (
     shortened,
     unknown_name,
 )
-from edgewise.graph import Edge, Graph, HasShape, Node, Port, Sender
+from edgewise.graph import Edge, Graph, HasShape, Node
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from edgewise.circuit.scores import EdgeScores
-
 
 _FORMAT = "edgewise-circuit"
 
@@ -54,20 +53,18 @@ class Circuit:
     keep: Bool[Tensor, "sender receiver"]
 
     def __post_init__(self) -> None:
-        expected = (len(self.graph.senders), len(self.graph.receivers))
-        if tuple(self.keep.shape) != expected:
+        keep, exists = self.keep.detach().cpu(), self.graph.exists
+        if keep.shape != exists.shape or keep.dtype != torch.bool:
             raise SettingError(
-                f"keep has shape {tuple(self.keep.shape)}, the graph needs {expected}."
+                f"keep is {keep.dtype} of shape {tuple(keep.shape)}; the graph needs torch.bool of "
+                f"{tuple(exists.shape)}."
             )
-        if self.keep.dtype != torch.bool:
-            raise SettingError(f"keep holds {self.keep.dtype}; it must hold torch.bool.")
-        stray = self.keep.cpu() > self.graph.exists
-        if stray.any():
-            row, column = stray.nonzero()[0].tolist()
+        if (keep & ~exists).any():
+            row, column = (keep & ~exists).nonzero()[0].tolist()
             sender, receiver = self.graph.senders[row], self.graph.receivers[column]
             raise SettingError(f"keep marks {sender}->{receiver}, an edge that does not exist.")
         # A private copy: the caller may go on writing to the mask it passed.
-        object.__setattr__(self, "keep", self.keep.detach().cpu().clone())
+        object.__setattr__(self, "keep", keep.clone())
 
     # --- making circuits
 
@@ -102,18 +99,17 @@ class Circuit:
         >>> Circuit.of_nodes(Graph.build(2, 2), ["m0"]).n_edges  # input->m0, m0->logits, around it
         3
         """
-        known = {node.name: node for node in graph.nodes}
-        kept = {node for node in graph.nodes if node.layer is None}
+        inside = {node for node in graph.nodes if node.layer is None}
         for node in nodes:
             node = Node.parse(node) if isinstance(node, str) else node
-            for copy in (node,) if node.span else graph.at_spans(node):
-                if copy.name not in known:
-                    hint = f"This graph has {graph.describe()}."
-                    raise unknown_name("node", node.name, known, hint=hint)
-                kept.add(copy)
-        rows = torch.tensor([node in kept for node in graph.senders])
+            inside.update((node,) if node.span else graph.at_spans(node))
+        for stranger in inside.difference(graph.nodes):
+            names = [node.name for node in graph.nodes]
+            hint = f"This graph has {graph.describe()}."
+            raise unknown_name("node", stranger.name, names, hint=hint)
+        rows = torch.tensor([node in inside for node in graph.senders])
         columns = torch.tensor(
-            [not kept.isdisjoint((p.node, *graph.group(p.node))) for p in graph.receivers]
+            [not inside.isdisjoint((p.node, *graph.group(p.node))) for p in graph.receivers]
         )
         return cls(graph, graph.exists & rows[:, None] & columns[None, :])
 
@@ -142,28 +138,23 @@ class Circuit:
         >>> Circuit.full(whole_layers).weighted_edge_count  # as many as with heads apart
         32491.0
         """
-        heads = 1 if self.graph.split_heads else self.graph.n_heads
-        slots = 1 if self.graph.split_qkv else 3
-        group = self.graph.n_heads // (self.graph.kv_heads or self.graph.n_heads)
-        senders = [
-            {"attention": heads, "tok_embed": 0.5, "pos_embed": 0.5}.get(node.kind, 1.0)
-            for node in self.graph.senders
-        ]
-        receivers = [
-            {"head": slots, "attention": heads * slots, "kv": group}.get(port.node.kind, 1)
-            for port in self.graph.receivers
-        ]
-        counted = (self.keep & ~self.graph.is_switch).double() / len(self.graph.spans or [None])
-        weights = torch.tensor(senders)[:, None] * torch.tensor(receivers)[None, :]
-        return float((counted * weights).sum())
+        graph = self.graph
+        heads, slots = (1 if graph.split_heads else graph.n_heads), (1 if graph.split_qkv else 3)
+        out = {"attention": heads, "tok_embed": 0.5, "pos_embed": 0.5}
+        into = {"head": slots, "attention": heads * slots}
+        into["kv"] = graph.n_heads // (graph.kv_heads or graph.n_heads)
+        rows = torch.tensor([float(out.get(node.kind, 1)) for node in graph.senders])
+        columns = torch.tensor([into.get(port.node.kind, 1) for port in graph.receivers])
+        counted = (self.keep & ~graph.is_switch).double() / len(graph.spans or "1")
+        return float((counted * rows[:, None] * columns[None, :]).sum())
 
     @cached_property
     def nodes(self) -> tuple[Node, ...]:
         """The nodes that a kept edge touches, in canonical order."""
         # Not by way of `edges`: a large graph has millions of them.
-        rows, columns = self.keep.any(dim=1).tolist(), self.keep.any(dim=0).tolist()
-        touched: set[Node] = {s for s, kept in zip(self.graph.senders, rows, strict=True) if kept}
-        touched |= {p.node for p, kept in zip(self.graph.receivers, columns, strict=True) if kept}
+        senders, receivers = self.graph.senders, self.graph.receivers
+        touched: set[Node] = {senders[row] for row in _marked(self.keep.any(dim=1))}
+        touched |= {receivers[column].node for column in _marked(self.keep.any(dim=0))}
         return tuple(node for node in self.graph.nodes if node in touched)
 
     @property
@@ -197,19 +188,12 @@ class Circuit:
 
     # --- new circuits from old
 
-    def with_edge(self, *edges: Edge | str) -> Circuit:
-        """This circuit with these edges kept as well."""
-        return self._changed(edges, kept=True)
-
     def without(self, *edges: Edge | str) -> Circuit:
         """This circuit with these edges removed."""
-        return self._changed(edges, kept=False)
-
-    def _changed(self, edges: Iterable[Edge | str], *, kept: bool) -> Circuit:
         keep = self.keep.clone()
         for edge in edges:
-            keep[self.graph.index(edge)] = kept
-        return type(self)(self.graph, keep)
+            keep[self.graph.index(edge)] = False
+        return Circuit(self.graph, keep)
 
     def __and__(self, other: Found) -> Circuit:
         return self._combined(other, "&", lambda a, b: a & b)
@@ -220,10 +204,6 @@ class Circuit:
     def __sub__(self, other: Found) -> Circuit:
         return self._combined(other, "-", lambda a, b: a & ~b)
 
-    def complement(self) -> Circuit:
-        """The edges of the graph that this circuit does not keep."""
-        return type(self)(self.graph, self.graph.exists & ~self.keep)
-
     def _combined(
         self, other: Found, sign: str, rule: Callable[[Tensor, Tensor], Tensor]
     ) -> Circuit:
@@ -233,26 +213,37 @@ class Circuit:
                 f"circuit {sign} circuit needs one graph, but they have\n"
                 f"  {self.graph.describe()}\n  {other.graph.describe()}"
             )
-        return type(self)(self.graph, rule(self.keep, other.keep))
+        return Circuit(self.graph, rule(self.keep, other.keep))
+
+    def complement(self) -> Circuit:
+        """The edges of the graph that this circuit does not keep."""
+        return Circuit(self.graph, self.graph.exists & ~self.keep)
+
+    def for_model(self, model: HasShape) -> Circuit:
+        """This circuit on a model whose heads share a norm, which files of others do not know of.
+
+        For any other model the same circuit.
+        """
+        mixed = model.config.mixes_heads and self.graph.split_heads
+        return Circuit(replace(self.graph, mixed_heads=mixed), self.keep)
 
     def pruned(self) -> Circuit:
         """Without the edges that lie on no path from an embedding to the logits.
 
         With a corrupted-prompt ablation this changes no logit: a node that no live input reaches
-        emits its ablation value. With a zero or mean ablation such a node still computes
-        something from the constant biases, so pruning there is a change of circuit (spec section
-        2.3).
+        emits its ablation value. With a zero or mean ablation such a node still computes something
+        from the constant biases, so pruning there is a change of circuit.
         """
-        active = self._live_from_inputs()
-        useful = self._useful_to_logits()
-        rows = torch.tensor([node in active for node in self.graph.senders])
-        columns = torch.tensor([port in useful for port in self.graph.receivers])
-        keep = self.keep & rows[:, None] & columns[None, :]
-        if self.graph.switches:
-            # A port reached by no live edge passes on nothing, so its switch goes too.
-            fed = (keep & ~self.graph.is_switch).any(dim=0)
-            keep = keep & (fed[None, :] | ~self.graph.is_switch)
-        return type(self)(self.graph, keep)
+        graph, additive = self.graph, self.keep & ~self.graph.is_switch
+        active = torch.tensor([node.layer is None for node in graph.senders])
+        is_open = self._is_open()
+        for column, port in enumerate(graph.receivers):  # in the order they are computed
+            if is_open[column] and (additive[:, column] & active).any():
+                active[[graph.row[node] for node in graph.fed_by(port)]] = True
+        keep = self.without_unread().keep & active[:, None]
+        # A port reached by no live edge passes on nothing, so its switch goes too.
+        is_fed = (keep & ~graph.is_switch).any(dim=0)
+        return Circuit(graph, keep & (is_fed[None, :] | ~graph.is_switch))
 
     def without_unread(self) -> Circuit:
         """Without the edges that do not lead on to the logits. Changes no logit, ever.
@@ -260,40 +251,21 @@ class Circuit:
         What such an edge feeds is read by nothing that gets through to the output. Nodes that no
         live input reaches stay: with a zero or mean ablation they still compute something.
         """
-        useful = self._useful_to_logits()
-        columns = torch.tensor([port in useful for port in self.graph.receivers])
-        return type(self)(self.graph, self.keep & columns[None, :])
+        graph, is_open = self.graph, self._is_open()
+        keep, is_read = torch.zeros_like(self.keep), torch.zeros(len(graph.senders)).bool()
+        for column in reversed(range(len(graph.receivers))):
+            port = graph.receivers[column]
+            rows = [graph.row[node] for node in graph.fed_by(port)]
+            if is_open[column] and (port.node.kind == "logits" or is_read[rows].any()):
+                keep[:, column] = self.keep[:, column]
+                is_read |= keep[:, column]
+        return Circuit(graph, keep)
 
-    def _open(self, column: int) -> bool:
+    def _is_open(self) -> Bool[Tensor, "receiver"]:
         """Whether what a port reads gets through to its node: its switch, if any, is kept."""
-        switch = self.graph.is_switch[:, column]
-        return bool((~switch | self.keep[:, column]).all())
+        return (self.keep | ~self.graph.is_switch).all(dim=0)
 
-    def _live_from_inputs(self) -> set[Sender]:
-        active = {node for node in self.graph.senders if node.layer is None}
-        additive = self.keep & ~self.graph.is_switch
-        for column, port in enumerate(self.graph.receivers):  # in the order they are computed
-            if port.node.kind == "logits" or not self._open(column):
-                continue
-            rows = additive[:, column].nonzero().flatten().tolist()
-            if any(self.graph.senders[row] in active for row in rows):
-                active |= set(self.graph.fed_by(port))
-        return active
-
-    def _useful_to_logits(self) -> set[Port]:
-        useful_nodes: set[Sender] = set()
-        useful: set[Port] = set()
-        for column in range(len(self.graph.receivers) - 1, -1, -1):
-            port = self.graph.receivers[column]
-            used = not useful_nodes.isdisjoint(self.graph.fed_by(port))
-            if not (used or port.node.kind == "logits") or not self._open(column):
-                continue
-            useful.add(port)
-            rows = self.keep[:, column].nonzero().flatten().tolist()
-            useful_nodes |= {self.graph.senders[row] for row in rows}
-        return useful
-
-    # --- files
+    # --- files and other forms
 
     def to_json(self) -> dict[str, Any]:
         """A JSON document with a format number, the graph and the kept edges by name."""
@@ -308,10 +280,10 @@ class Circuit:
             return cls(theirs.graph, theirs.kept())
         document = imported(document, source, kind=_FORMAT, version=1)
         complaint = f"{source}: not a complete circuit file"
-        fields = decoded(_CircuitFile, document, complaint)
-        graph = Graph.from_json(fields["graph"], source=f"{complaint}: graph")
+        file = decoded(_CircuitFile, document, complaint)
+        graph = Graph.from_json(file["graph"], source=f"{complaint}: graph")
         try:
-            return cls.of(graph, fields["edges"])
+            return cls.of(graph, file["edges"])
         except EdgewiseError as reason:
             raise FormatError(f"{source}: {shortened(str(reason), 240)}") from reason
 
@@ -340,14 +312,6 @@ class Circuit:
         values = None if scores is None else scores.values
         return foreign.write(Path(path), self.graph, keep=self.keep, scores=values, d_model=d_model)
 
-    def for_model(self, model: HasShape) -> Circuit:
-        """This circuit on a model whose heads share a norm, which files of others do not know of.
-
-        For any other model the same circuit.
-        """
-        mixed = model.config.mixes_heads and self.graph.split_heads
-        return Circuit(replace(self.graph, mixed_heads=mixed), self.keep)
-
     def to_pandas(self) -> pd.DataFrame:
         """A row for each kept edge, in canonical order: edge, sender, receiver and slot by name.
 
@@ -365,17 +329,19 @@ class Circuit:
         """
         result = nx.MultiDiGraph(graph=self.graph.to_json())
         for node in self.nodes:
-            result.add_node(
-                node.name, kind=node.kind, layer=node.layer, head=node.head, switches=[]
-            )
+            facts = {"kind": node.kind, "layer": node.layer, "head": node.head}
+            result.add_node(node.name, **facts, switches=[])
         for edge in self.edges:
-            slot = edge.receiver.slot or ""
+            sender, slot = edge.sender.name, edge.receiver.slot or ""
             if edge.is_switch:
-                result.nodes[edge.sender.name]["switches"].append(slot)
+                result.nodes[sender]["switches"].append(slot)
             else:
-                into = edge.receiver.node.name
-                result.add_edge(edge.sender.name, into, key=slot, name=edge.name)
+                result.add_edge(sender, edge.receiver.node.name, key=slot, name=edge.name)
         return result
+
+
+def _marked(mask: Bool[Tensor, "entry"]) -> list[int]:
+    return mask.nonzero().flatten().tolist()
 
 
 @runtime_checkable

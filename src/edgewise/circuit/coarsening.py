@@ -10,7 +10,7 @@ import torch
 
 from edgewise.circuit.circuit import Circuit
 from edgewise.errors import SettingError
-from edgewise.graph import Graph, Node, Port, Sender
+from edgewise.graph import Graph, Sender
 
 # What a graph may tell apart, or leave together; all else must be equal.
 _GRAIN = ("split_qkv", "split_heads", "split_embed", "switches")
@@ -26,13 +26,13 @@ def common_graph(graphs: Sequence[Graph]) -> Graph:
     '2 layers of 2 heads, MLPs, joined q/k/v, heads as nodes'
     """
     grain: dict[str, Any] = {n: all(getattr(graph, n) for graph in graphs) for n in _GRAIN}
-    grain["spans"] = graphs[0].spans if len({graph.spans for graph in graphs}) == 1 else None
     grouped = {graph.kv_heads for graph in graphs if graph.kv_heads is not None}
-    if grouped and not (grain["split_qkv"] or not grain["split_heads"]):
+    if grouped and grain["split_heads"] and not grain["split_qkv"]:
         raise SettingError(
             "a circuit whose heads share key/value ports and one whose heads read through one port "
             "each have no common graph. Find one of them again, with ungroup_heads=True."
         )
+    grain["spans"] = graphs[0].spans if len({graph.spans for graph in graphs}) == 1 else None
     grain["kv_heads"] = max(grouped, default=None) if grain["split_heads"] else None
     grain["switches"] = grain["switches"] and not grouped
     grain["mixed_heads"] = graphs[0].mixed_heads and grain["split_heads"]
@@ -55,29 +55,10 @@ def coarsened(circuit: Circuit, graph: Graph) -> Circuit:
     if circuit.graph == graph:
         return circuit
     fine = circuit.graph
-    rows = torch.tensor([graph.row[Sender(_node(node, graph))] for node in fine.senders])
-    columns = torch.tensor([graph.column[_port(port, graph)] for port in fine.receivers])
+    rows = torch.tensor([graph.row[Sender(graph.node_around(node))] for node in fine.senders])
+    columns = torch.tensor([graph.column[graph.port_around(port)] for port in fine.receivers])
     kept = circuit.keep if graph.switches else circuit.keep & ~fine.is_switch
     entries = kept.nonzero()
     keep = torch.zeros_like(graph.exists)
     keep[rows[entries[:, 0]], columns[entries[:, 1]]] = True
     return Circuit(graph, keep)
-
-
-def _node(node: Node, graph: Graph) -> Node:
-    if graph.spans is None:
-        node = replace(node, span=None)
-    if node.kind in ("head", "kv") and not graph.split_heads:
-        return replace(node, kind="attention", head=None)
-    if node.kind in ("tok_embed", "pos_embed") and not graph.split_embed:
-        return replace(node, kind="input")
-    return node
-
-
-def _port(port: Port, graph: Graph) -> Port:
-    node = port.node
-    if graph.kv_heads is not None and node.kind == "head" and port.slot in ("k", "v"):
-        assert node.head is not None  # heads have an index
-        group = graph.n_heads // graph.kv_heads
-        return replace(port, node=replace(node, kind="kv", head=node.head // group))
-    return replace(port, node=_node(port.node, graph), slot=port.slot if graph.split_qkv else None)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import heapq
 import math
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from edgewise.circuit import foreign
@@ -30,15 +31,14 @@ class EdgeScores:
     meaning: str
 
     def __post_init__(self) -> None:
-        expected = (len(self.graph.senders), len(self.graph.receivers))
-        if tuple(self.values.shape) != expected:
-            raise SettingError(f"scores of shape {tuple(self.values.shape)}, expected {expected}.")
-        values = self.values.detach().cpu().double()
-        if not values[self.graph.exists].isfinite().all():
-            row, column = (~values.isfinite() & self.graph.exists).nonzero()[0].tolist()
+        values, exists = self.values.detach().cpu().double(), self.graph.exists
+        if values.shape != exists.shape:
+            shapes = f"{tuple(values.shape)}, expected {tuple(exists.shape)}"
+            raise SettingError(f"scores of shape {shapes}.")
+        for row, column in (~values.isfinite() & exists).nonzero()[:1].tolist():
             edge = Edge(self.graph.senders[row], self.graph.receivers[column])
             raise ScoreError(edge.name, values[row, column].item())
-        object.__setattr__(self, "values", values.where(self.graph.exists, 0.0))
+        object.__setattr__(self, "values", values.where(exists, 0.0))
 
     @classmethod
     def load(cls, path: str | Path) -> EdgeScores:
@@ -70,71 +70,6 @@ class EdgeScores:
         """The score of one edge."""
         return float(self.values[self.graph.index(edge)])
 
-    def ranked(self, *, absolute: bool = False) -> tuple[Edge, ...]:
-        """Every edge, highest score first (or highest magnitude); ties in canonical order."""
-        edges = self.graph.edges
-        return tuple(edges[i] for i in self._order(absolute).tolist())
-
-    def top(self, n: int, *, absolute: bool = False) -> Circuit:
-        """The circuit of the n highest-scored edges."""
-        self._check_size(n)
-        # By positions, not by names: a sweep over sizes of a large graph would wait for those.
-        entries = self.graph.exists.T.nonzero()[self._order(absolute)[:n]]
-        keep = torch.zeros_like(self.graph.exists)
-        keep[entries[:, 1], entries[:, 0]] = True
-        return Circuit(self.graph, keep)
-
-    def above(self, threshold: float, *, absolute: bool = False) -> Circuit:
-        """The circuit of the edges that score at least `threshold`."""
-        if math.isnan(threshold):
-            raise SettingError("the threshold is nan; it must be a number.")
-        values = self.values.abs() if absolute else self.values
-        return Circuit(self.graph, (values >= threshold) & self.graph.exists)
-
-    def greedy(self, n: int, *, absolute: bool = False) -> Circuit:
-        """Grow a circuit of n edges from the logits: always the best edge into a node already in
-        it.
-
-        Every edge chosen lies on a path to the logits (EAP-IG's greedy selection).
-        """
-        self._check_size(n)
-        values = self.values.abs() if absolute else self.values
-        columns_of: dict[object, list[int]] = {}
-        for column, port in enumerate(self.graph.receivers):
-            for node in self.graph.fed_by(port) or (port.node,):
-                columns_of.setdefault(node, []).append(column)
-        heap: list[tuple[float, int, int]] = []
-        seen, offered = set(), set()
-
-        additive = self.graph.exists & ~self.graph.is_switch
-
-        def offer(column: int, mask: Tensor) -> None:
-            for row in mask[:, column].nonzero().flatten().tolist():
-                heapq.heappush(heap, (-float(values[row, column]), column, row))
-
-        def reach(node: object) -> None:
-            if node in seen:
-                return
-            seen.add(node)
-            for column in columns_of.get(node, ()):
-                if column in offered:
-                    continue  # keys and values serve a head at every span
-                offered.add(column)
-                # A port with a switch passes nothing on until the switch is chosen.
-                has_switch = bool(self.graph.is_switch[:, column].any())
-                offer(column, self.graph.is_switch if has_switch else additive)
-
-        for output in self.graph.at_spans(self.graph.whole.receivers[-1].node):
-            reach(output)
-        keep = torch.zeros_like(self.graph.exists)
-        for _ in range(n):
-            _, column, row = heapq.heappop(heap)
-            keep[row, column] = True
-            if self.graph.is_switch[row, column]:
-                offer(column, additive)
-            reach(self.graph.senders[row])
-        return Circuit(self.graph, keep)
-
     def of_nodes(self, *, absolute: bool = False) -> dict[Node, float]:
         """Every head's (or attention layer's) and MLP's score: the sum over the edges out of it.
 
@@ -142,10 +77,31 @@ class EdgeScores:
         of magnitudes, in which a node that helps here and hurts there counts. Switches, which lie
         inside a node, are left out.
         """
-        values = self.values.where(~self.graph.is_switch, 0.0)
-        sums = (values.abs() if absolute else values).sum(dim=1).tolist()
+        sums = self._sizes(absolute).where(~self.graph.is_switch, 0.0).sum(dim=1).tolist()
         nodes = zip(self.graph.senders, sums, strict=True)
         return {node: total for node, total in nodes if node.layer is not None}
+
+    # --- selections
+
+    def ranked(self, *, absolute: bool = False) -> tuple[Edge, ...]:
+        """Every edge, highest score first (or highest magnitude); ties in canonical order."""
+        senders, receivers = self.graph.senders, self.graph.receivers
+        pairs = self._best_first(absolute).tolist()
+        return tuple(Edge(senders[row], receivers[column]) for column, row in pairs)
+
+    def top(self, n: int, *, absolute: bool = False) -> Circuit:
+        """The circuit of the n highest-scored edges."""
+        self._check_size(n)
+        columns, rows = self._best_first(absolute)[:n].T
+        keep = torch.zeros_like(self.graph.exists)
+        keep[rows, columns] = True
+        return Circuit(self.graph, keep)
+
+    def above(self, threshold: float, *, absolute: bool = False) -> Circuit:
+        """The circuit of the edges that score at least `threshold`."""
+        if math.isnan(threshold):
+            raise SettingError("the threshold is nan; it must be a number.")
+        return Circuit(self.graph, (self._sizes(absolute) >= threshold) & self.graph.exists)
 
     def top_nodes(self, n: int, *, absolute: bool = False) -> Circuit:
         """The circuit of the n best heads and MLPs: every edge between them, embeddings and output.
@@ -160,11 +116,51 @@ class EdgeScores:
         best = sorted(scores, key=lambda node: -scores[node])  # stable
         return Circuit.of_nodes(self.graph, best[:n])
 
-    def _order(self, absolute: bool) -> Tensor:
-        """Canonical positions of the edges, best first."""
-        values = self.values.T[self.graph.exists.T]
-        values = values.abs() if absolute else values
-        return torch.sort(values, descending=True, stable=True).indices
+    def greedy(self, n: int, *, absolute: bool = False) -> Circuit:
+        """Grow a circuit of n edges from the logits: always the best edge into a node in it.
+
+        Every edge chosen lies on a path to the logits (EAP-IG's greedy selection). A port with a
+        switch passes nothing on until the switch is chosen.
+        """
+        self._check_size(n)
+        graph, losses = self.graph, -self._sizes(absolute)
+        additive, keep = graph.exists & ~graph.is_switch, torch.zeros_like(graph.exists)
+        columns_of: dict[Node, set[int]] = defaultdict(set)
+        for column, port in enumerate(graph.receivers):
+            for node in graph.fed_by(port) or (port.node,):
+                columns_of[node].add(column)
+        candidates: list[tuple[float, int, int]] = []  # a heap; ties in canonical order
+
+        def offer(column: int, mask: Bool[Tensor, "sender receiver"]) -> None:
+            for row in mask[:, column].nonzero().flatten().tolist():
+                heapq.heappush(candidates, (float(losses[row, column]), column, row))
+
+        def reach(node: Node) -> None:
+            for column in columns_of.pop(node, ()):
+                if column not in offered:  # keys and values serve a head at every span
+                    offered.add(column)
+                    has_switch = bool(graph.is_switch[:, column].any())
+                    offer(column, graph.is_switch if has_switch else additive)
+
+        offered: set[int] = set()
+        for output in graph.at_spans(Node(None, "logits")):
+            reach(output)
+        for _ in range(n):
+            _, column, row = heapq.heappop(candidates)
+            keep[row, column] = True
+            if graph.is_switch[row, column]:
+                offer(column, additive)
+            reach(graph.senders[row])
+        return Circuit(graph, keep)
+
+    def _sizes(self, absolute: bool) -> Float[Tensor, "sender receiver"]:
+        return self.values.abs() if absolute else self.values
+
+    def _best_first(self, absolute: bool) -> Tensor:
+        """(column, row) of the edges, best first. No names: a large graph has millions of edges."""
+        values = self._sizes(absolute).T[self.graph.exists.T]
+        order = torch.sort(values, descending=True, stable=True).indices
+        return self.graph.exists.T.nonzero()[order]
 
     def _check_size(self, n: int) -> None:
         if not 0 <= n <= self.graph.n_edges:

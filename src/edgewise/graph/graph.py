@@ -268,6 +268,24 @@ class Graph:
         heads = self.attention_nodes[node.layer][node.head * size : (node.head + 1) * size]
         return tuple(replace(head, span=node.span) for head in heads)
 
+    # --- finer graphs
+
+    def node_around(self, node: Node) -> Node:
+        """The node of this graph that a node of a finer one lies in."""
+        if node.kind in ("head", "kv") and not self.split_heads:
+            node = replace(node, kind="attention", head=None)
+        if node.kind in ("tok_embed", "pos_embed") and not self.split_embed:
+            node = replace(node, kind="input")
+        return node if self.spans is not None else replace(node, span=None)
+
+    def port_around(self, port: Port) -> Port:
+        """The port of this graph that a port of a finer one lies in."""
+        node = port.node
+        grouped = self.kv_heads is not None and node.kind == "head" and port.slot in ("k", "v")
+        if grouped and node.head is not None and self.kv_heads is not None:
+            node = replace(node, kind="kv", head=node.head * self.kv_heads // self.n_heads)
+        return Port(self.node_around(node), port.slot if self.split_qkv else None)
+
     # --- edges
 
     @cached_property
@@ -299,7 +317,7 @@ class Graph:
             total += len(ports) * (n_written + has_switches)
         return total * len(self.spans or "1")
 
-    def check_size(self, most: int = _MOST_PAIRS) -> None:
+    def check_size(self, most: int) -> None:
         """Raise `SettingError` for a graph whose masks would fill the memory."""
         heads = self.n_heads if self.split_heads else 1
         ports = heads + 2 * (self.kv_heads or heads) if self.split_qkv else heads
@@ -420,13 +438,13 @@ class Graph:
         return {name: value for name, value in values.items() if value or name not in _NEWER}
 
     @classmethod
-    def from_json(cls, document: Any, *, source: str = "graph") -> Graph:
+    def from_json(cls, document: Any, *, source: str = "graph", most: int | None = None) -> Graph:
         """The graph of `to_json`. Raises `FormatError`, also for one too large to be worked on."""
         graph = decoded(cls, document, source)
         if unknown := set(document) - set(cls.__dataclass_fields__):
             raise FormatError(f"{source}: a graph has no {shortened(min(unknown))!r}.")
         try:
-            graph.check_size()
+            graph.check_size(most or _MOST_PAIRS)
         except SettingError as reason:
             raise FormatError(f"{source}: {shortened(str(reason), 240)}") from reason
         return graph
