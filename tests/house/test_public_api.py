@@ -100,7 +100,7 @@ def test_every_public_name_exists_and_is_documented(name):
 @pytest.mark.parametrize(
     ("owner", "names"),
     [
-        ("Circuit", "full empty of of_nodes edges n_edges nodes with_edge without pruned to_json "
+        ("Circuit", "full empty of of_nodes edges n_edges nodes without pruned to_json "
                     "from_json to_networkx weighted_edge_count save load complement id"),
         ("EdgeScores", "top above greedy top_nodes ranked of of_nodes"),
         ("Graph", "build of edges exists senders receivers index n_edges"),
