@@ -24,7 +24,7 @@ from typing import Any
 import torch
 
 import edgewise as ew
-from edgewise.sweeps import VOLATILE
+from edgewise.sweep_folder import VOLATILE
 from edgewise.work.store import environment
 from results import FOLDER, write
 

@@ -42,7 +42,6 @@ BEFORE = {
 ROOMS = (
     "errors",
     "plugins",
-    "blame",
     "documents",
     "tables",
     "display",
@@ -62,6 +61,9 @@ ROOMS = (
     "tasks",
     "run",
     "functions",
+    "sweep_folder",
+    "sweep_tables",
+    "points",
     "sweeps",
     "reporting",
     "recipes",

@@ -37,8 +37,7 @@ _NAMES = {
     "recipes": "Leaderboard leaderboard",
     "reporting": "report",
     "run": "Run discover",
-    "sweeps": "Sweep discover_each sweep_grid",
-    "sweeps.runs": "sweep",
+    "sweeps": "Sweep discover_each sweep sweep_grid",
     "tasks": "Task list_tasks load_task load_variants structural_truth",
 }
 _HOME = {name: room for room, names in _NAMES.items() for name in names.split()}
@@ -46,7 +45,7 @@ _HOME |= {method.function_name: "functions" for method in _METHODS.values()}
 _HOME["ACDCSettings"] = "methods.settings"
 
 # Rooms that can be reached as attributes: `edgewise.tasks.published_circuit("tracr-reverse")`.
-_ROOMS = {*_NAMES, "documents", "methods"} - {"problem"}
+_ROOMS = {*_NAMES, "documents", "points", "sweep_folder"} - {"problem"}
 
 __all__ = [*sorted(_HOME), "__version__"]
 

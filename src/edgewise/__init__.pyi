@@ -61,9 +61,9 @@ from edgewise.reporting import report as report
 from edgewise.run import Run as Run
 from edgewise.run import discover as discover
 from edgewise.sweeps import Sweep as Sweep
+from edgewise.sweeps import discover_each as discover_each
+from edgewise.sweeps import sweep as sweep
 from edgewise.sweeps import sweep_grid as sweep_grid
-from edgewise.sweeps.runs import discover_each as discover_each
-from edgewise.sweeps.runs import sweep as sweep
 from edgewise.tasks import Task as Task
 from edgewise.tasks import list_tasks as list_tasks
 from edgewise.tasks import load_task as load_task

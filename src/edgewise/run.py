@@ -10,11 +10,12 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict
+from typing import Any, Required, TypedDict
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
@@ -26,14 +27,14 @@ from edgewise.errors import FormatError, shortened
 from edgewise.evaluation import Curve, Evaluation, Faithfulness, Recovery, faithfulness
 from edgewise.evaluation.records import Record, read_tensor
 from edgewise.graph import Graph
-from edgewise.methods import METHODS, AnyMethod, OnProgress, ignore_progress, method_of
-from edgewise.methods.execution import run_method
+from edgewise.methods import METHODS, AnyMethod, Method, OnProgress, ignore_progress, method_of
+from edgewise.methods.execution import run_method, run_together
 from edgewise.methods.method_result import Decision, MethodResult
 from edgewise.methods.run_journal import FileJournal, read_trace
 from edgewise.methods.trace import threshold_interval
 from edgewise.problem import Problem, check_is_problem
 from edgewise.work import store
-from edgewise.work.identity import Identity
+from edgewise.work.identity import of_problem
 from edgewise.work.store import environment, peak_memory_bytes, write_folder
 
 FORMAT = "edgewise-run"
@@ -152,11 +153,8 @@ class Run:
         request: Mapping[str, Any] | None = None,
     ) -> Run:
         """This run with more measurements, or with the request that led to it."""
-        return replace(
-            self,
-            measurements={**self.measurements, **(measurements or {})},
-            request={**self.request, **(request or {})},
-        )
+        measured = {**self.measurements, **(measurements or {})}
+        return replace(self, measurements=measured, request={**self.request, **(request or {})})
 
     def show(self) -> None:
         """Print what was found, at what cost and how surely, with the kept edges."""
@@ -171,10 +169,8 @@ class Run:
 
         With `overwrite` it may replace another run, which is removed once this one is written.
         """
-        folder = Path(folder)
-        check_output_folder(folder, overwrite=overwrite)
-        write_folder(folder, lambda partial: _write(self, partial))
-        return folder
+        check_output_folder(Path(folder), overwrite=overwrite)
+        return write_folder(Path(folder), partial(_write, self))
 
     @classmethod
     def load(cls, folder: str | Path) -> Run:
@@ -215,98 +211,92 @@ def discover(
     """
     check_is_problem(problem, "discover")
     chosen = method_of(method)
-    resolved = chosen.resolve(settings)
-    clock = Clock(problem)
-    problem.baselines()  # a metric that fails on the empty circuit fails now, not after hours
-    work = chosen.identity(problem, resolved)
-    taken_over = 0
-    if journal is None:
-        result = run_method(chosen, problem, resolved, on_progress=on_progress)
-    else:
-        folder = FileJournal(journal, work)
-        with folder:
-            taken_over = len(folder.records)
-            result = run_method(chosen, problem, resolved, on_progress=on_progress, journal=folder)
-    given = {name: getattr(resolved, name) for name in settings}
-    return finished_run(
-        problem, result, clock, work=work, given=given, settings=resolved, taken_over=taken_over
-    )
+    together = partial(discover_together, given=list(settings), on_progress=on_progress)
+    return together(problem, chosen, [chosen.resolve(settings)], journal=journal)[0]
 
 
-class Clock:
-    """The time of day, and seconds and passes since then, until it is stopped."""
-
-    def __init__(self, problem: Problem) -> None:
-        self._problem, self._passes = problem, problem.passes()
-        self.started = datetime.now(UTC).isoformat(timespec="seconds")
-        self._start = time.perf_counter()
-        self._stopped: tuple[float, int, int] | None = None
-
-    def stop(self) -> tuple[float, int, int]:
-        """Seconds, forward and backward passes until the first call."""
-        if self._stopped is None:
-            seconds = time.perf_counter() - self._start
-            forward, backward = self._problem.passes()
-            self._stopped = seconds, forward - self._passes[0], backward - self._passes[1]
-        return self._stopped
-
-
-def finished_run(
+def discover_together(
     problem: Problem,
-    result: MethodResult,
-    clock: Clock,
+    method: Method,
+    choices: Sequence[Any],
     *,
-    work: Identity,
-    given: dict[str, Any],
-    settings: Any,
-    taken_over: int = 0,
-) -> Run:
-    """The run of a result, with its circuit's faithfulness. Stops the clock.
+    given: Sequence[str],
+    on_progress: OnProgress = ignore_progress,
+    journal: str | Path | None = None,
+) -> list[Run]:
+    """A run for each choice of a method's settings; the work that several share is done once.
 
-    `work` is its method's `identity`. Raises `ModelChanged` if the model changed meanwhile.
+    Several differ only in what `Method.shares_work` names; the cost in each run is that of all.
+    `given` names the settings that were given. Only a choice alone has a `journal`. Raises as
+    `discover` does, and `ModelChanged` if the model changed meanwhile.
     """
-    seconds, forward, backward = clock.stop()
-    accuracy = problem.accuracy()
+    started, start = datetime.now(UTC).isoformat(timespec="seconds"), time.perf_counter()
+    before, n_kept = problem.passes(), 0
+    problem.baselines()  # a metric that fails on the empty circuit fails now, not after hours
+    about = of_problem(problem)
+    works = [{**about, **method.with_settings(settings)} for settings in choices]
+    if len(choices) > 1:
+        results = run_together(method, problem, choices, on_progress=on_progress)
+    elif journal is None:
+        results = [run_method(method, problem, choices[0], on_progress=on_progress)]
+    else:
+        kept = FileJournal(journal, works[0])
+        with kept:
+            n_kept = len(kept.records)
+            results = [
+                run_method(method, problem, choices[0], on_progress=on_progress, journal=kept)
+            ]
+    forward, backward = (now - then for now, then in zip(problem.passes(), before, strict=True))
+    cost = Cost(
+        seconds=time.perf_counter() - start,
+        forward_passes=forward,
+        backward_passes=backward,
+        edge_tests=0,
+        edges_skipped=0,
+        peak_memory_bytes=peak_memory_bytes(problem.model.device),
+        taken_over=n_kept,
+    )
+    return [
+        _run_of(
+            problem,
+            result,
+            cost,
+            method=method.name,
+            settings_given={name: getattr(settings, name) for name in given},
+            settings=asdict(settings),
+            started=started,
+            work=work,
+        )
+        for settings, work, result in zip(choices, works, results, strict=True)
+    ]
+
+
+def _run_of(problem: Problem, result: MethodResult, cost: Cost, **about: Any) -> Run:
+    """The run of a result, with its circuit's faithfulness and what to know before trusting it."""
     measurements = {"faithfulness": faithfulness(problem, result.circuit).to_json()}
-    notes = result.notes
+    notes = [*problem.pairs.notes, *result.notes]
+    accuracy = problem.accuracy()
     if accuracy is not None:
         measurements["accuracy"] = accuracy.to_json()
-        notes += (f"On these prompts {accuracy}",) if accuracy.low else ()
+        notes += [f"On these prompts {accuracy}"] if accuracy.low else []
+    if result.scores.graph.n_edges and not result.scores.values.any():
+        notes.append(
+            f"No edge changed {problem.metric.name!r}: every score is exactly 0. The metric may be "
+            "constant on these prompts, so this circuit says nothing about the model."
+        )
+    counts = {name: getattr(result, name) for name in ("edge_tests", "edges_skipped", "variants")}
     return Run(
-        method=work["method"],
-        settings_given=given,
-        settings=asdict(settings),
+        **about,
         problem=ProblemSummary.of(problem),
         circuit=result.circuit,
         scores=result.scores,
         trace=result.trace,
-        cost=Cost(
-            seconds=seconds,
-            forward_passes=forward,
-            backward_passes=backward,
-            edge_tests=result.edge_tests,
-            edges_skipped=result.edges_skipped,
-            peak_memory_bytes=peak_memory_bytes(problem.model.device),
-            variants=result.variants,
-            taken_over=taken_over,
-        ),
+        cost=replace(cost, **counts),
         environment=environment(problem.model),
-        started=clock.started,
         margin=result.margin,
         measurements=measurements,
         request=request_of(problem),
-        notes=(*problem.pairs.notes, *notes, *_note_without_effects(problem, result)),
-        work=work,
-    )
-
-
-def _note_without_effects(problem: Problem, result: MethodResult) -> tuple[str, ...]:
-    """A note if no edge had an effect on the metric."""
-    if result.scores.values.any() or not result.scores.graph.n_edges:
-        return ()
-    return (
-        f"No edge changed {problem.metric.name!r}: every score is exactly 0. The metric may be "
-        "constant on these prompts, so this circuit says nothing about the model.",
+        notes=tuple(notes),
     )
 
 
@@ -345,22 +335,22 @@ def check_output_folder(folder: Path, *, overwrite: bool = False) -> None:
 def _write(run: Run, folder: Path) -> None:
     (folder / "run.json").write_text(json.dumps(_document(run), indent=1) + "\n", encoding="utf-8")
     run.circuit.save(folder / "circuit.json")
-    scores = save({"values": run.scores.values.contiguous()})
-    (folder / "scores.safetensors").write_bytes(scores)
-    lines = [json.dumps(decision.to_json()) for decision in run.trace]
-    (folder / "trace.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    values = save({"values": run.scores.values.contiguous()})
+    (folder / "scores.safetensors").write_bytes(values)
+    lines = "".join(json.dumps(decision.to_json()) + "\n" for decision in run.trace)
+    (folder / "trace.jsonl").write_text(lines, encoding="utf-8")
 
 
-class _Head(TypedDict):
-    head: str
-    attention: NotRequired[Finite | None]
-    effect: NotRequired[Finite | None]
+class _Head(TypedDict, total=False):
+    head: Required[str]
+    attention: Finite | None
+    effect: Finite | None
 
 
-class _Groups(TypedDict):
-    groups: dict[str, list[str]]
-    source: NotRequired[str]
-    heads: NotRequired[list[_Head]]
+class _Groups(TypedDict, total=False):
+    groups: Required[dict[str, list[str]]]
+    source: str
+    heads: list[_Head]
 
 
 @dataclass(frozen=True, eq=False)
@@ -408,8 +398,8 @@ def _document(run: Run) -> dict[str, Any]:
     parts: dict[str, Any] = {part.name: getattr(run, part.name, None) for part in fields(_Document)}
     parts["circuit_id"] = run.circuit.id
     parts["scores"] = _Scores(run.scores.method, run.scores.meaning)
-    document = asdict(_Document(**parts))
-    return {"format": FORMAT, "version": VERSION, "n_edges": run.circuit.n_edges, **document}
+    head = {"format": FORMAT, "version": VERSION, "n_edges": run.circuit.n_edges}
+    return head | asdict(_Document(**parts))
 
 
 def _read(folder: Path) -> Run:

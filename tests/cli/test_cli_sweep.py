@@ -13,7 +13,7 @@ import pytest
 import edgewise as ew
 from commands import edgewise, ok
 from edgewise.cli.values import parse_values
-from edgewise.sweeps import VOLATILE
+from edgewise.sweep_folder import VOLATILE
 
 GATES = ("sweep", "--task", "or-gate,and-gate")
 

@@ -14,8 +14,8 @@ from commands import TASK, edgewise, refused
 from edgewise.cli.main import app
 from edgewise.documents import write_text
 from edgewise.errors import FormatError, ModelError, OutputError
-from edgewise.sweeps.folder import SweepFolder, read_rows
-from edgewise.sweeps.runs import run_folders
+from edgewise.sweep_folder import SweepFolder, read_rows
+from edgewise.sweeps import run_folders
 from edgewise.work.journal import line_of
 from edgewise.work.store import remove_unfinished
 

@@ -11,7 +11,7 @@ import torch
 
 import edgewise as ew
 from edgewise.recipes import reproduce
-from edgewise.sweeps import VOLATILE
+from edgewise.sweep_folder import VOLATILE
 
 KILLS = 13  # of each kind
 

@@ -202,7 +202,7 @@ def _find_and_compare(
 
     Everything that can be refused is refused before the first run starts.
     """
-    from edgewise.sweeps.runs import run_folders
+    from edgewise.sweeps import run_folders
 
     settings = seeded(method, settings, options)
     method_of(method).resolve(settings)

@@ -122,7 +122,7 @@ def explained(error: Exception) -> tuple[str, int]:
         return " ".join([str(error), *getattr(error, "__notes__", ())]), 2
     if hasattr(error, "format_message"):  # a wrong option or word: typer's to describe
         return " ".join(str(error.format_message()).split()), 2
-    from edgewise.blame import users_place
+    from edgewise.plugins import users_place
 
     what = f"{type(error).__name__}: {shortened(' '.join(str(error).split()), 300)}"
     if place := users_place(error):

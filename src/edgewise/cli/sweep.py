@@ -113,19 +113,19 @@ def _parse(problems: ProblemValues, typed: SettingValues, methods: Sequence[str]
         name: parse_values(option_name(name), texts, options[name]) for name, texts in typed.items()
     }
     for name in settings:
-        if name not in ew.sweeps.setting_names(names):
+        if name not in ew.points.setting_names(names):
             raise unknown_name(
-                f"setting of {', '.join(names)}", name, ew.sweeps.setting_names(names)
+                f"setting of {', '.join(names)}", name, ew.points.setting_names(names)
             )
     per_method = {
-        name: {k: v for k, v in settings.items() if k in ew.sweeps.setting_names([name])}
+        name: {k: v for k, v in settings.items() if k in ew.points.setting_names([name])}
         for name in dict.fromkeys(names)
     }
     seeds = over.get("seed", [])
     for name, given in per_method.items():
-        if len(seeds) == 1 and "seed" in ew.sweeps.setting_names([name]):
+        if len(seeds) == 1 and "seed" in ew.points.setting_names([name]):
             given.setdefault("seed", seeds)
-    ew.sweeps.grid(over, per_method)
+    ew.points.grid(over, per_method)
     return _Points(over, per_method)
 
 
@@ -146,10 +146,10 @@ def _load(source: str, **how: Any) -> ew.Model:
 def _list_points(points: _Points, out: Path | None, *, json: bool) -> None:
     """Print the points of a sweep, and how many there are, without running it."""
     with console.spinner("loading", quiet=json):
-        planned = ew.sweeps.plan(ew.sweeps.grid(points.over, points.methods), load_options)
+        planned = ew.points.plan(ew.points.grid(points.over, points.methods), load_options)
     there = {}
-    if out is not None and ew.sweeps.folder.is_sweep(out):
-        there = {row["key"]: row["status"] for row in ew.sweeps.folder.read_rows(out)}
+    if out is not None and ew.sweep_folder.is_sweep(out):
+        there = {row["key"]: row["status"] for row in ew.sweep_folder.read_rows(out)}
     rows = [{**point.row, "status": there.get(point.key, "to do")} for point in planned]
     counts = Counter(row["status"] for row in rows)
     if json:
@@ -157,8 +157,8 @@ def _list_points(points: _Points, out: Path | None, *, json: bool) -> None:
         return
     varying = [name for name in rows[0] if len({row.get(name) for row in rows}) > 1]
     names = dict.fromkeys(["status", "task", "method", *varying])
-    shown = [n for n in names if n in _VARIED or n.startswith(ew.sweeps.SETTING)]
-    heads = tuple(Column(n.removeprefix(ew.sweeps.SETTING).replace("_", " ")) for n in shown)
+    shown = [n for n in names if n in _VARIED or n.startswith(ew.sweep_folder.SETTING)]
+    heads = tuple(Column(n.removeprefix(ew.sweep_folder.SETTING).replace("_", " ")) for n in shown)
     cells = tuple(tuple(row.get(name) for name in shown) for row in rows)
     console.show_table(Table("Points", heads, cells))
     summary = ", ".join(f"{n} {status}" for status, n in counts.items())
@@ -169,7 +169,7 @@ def _run(points: _Points, out: Path, report: Path | None, *, json: bool, **how: 
     """Run a sweep, print what came of it, and return how many of its points failed."""
 
     def kept() -> str:
-        n = len(ew.sweeps.folder.read_rows(out)) if ew.sweeps.folder.is_sweep(out) else 0
+        n = len(ew.sweep_folder.read_rows(out)) if ew.sweep_folder.is_sweep(out) else 0
         return (
             f"stopped. {count(n, 'point')} finished in {out}; run the same command again to resume."
         )

@@ -20,10 +20,10 @@ from edgewise.graph import Graph
 from edgewise.methods import METHODS, OnProgress, Progress, ignore_progress
 from edgewise.methods.node_masks import masked_activations
 from edgewise.model import Model, load_model, reset_network
+from edgewise.points import content_of
 from edgewise.problem import Problem
 from edgewise.recipes.paper import Experiment, Subject, thinned
-from edgewise.sweeps import content_of
-from edgewise.sweeps.runs import sweep
+from edgewise.sweeps import sweep
 from edgewise.tasks import PUBLISHED, Task, load_task, published_groups
 from edgewise.work.identity import Identity
 

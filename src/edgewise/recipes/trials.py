@@ -13,7 +13,6 @@ from typing import Any, Literal
 
 import torch
 
-from edgewise.blame import explained
 from edgewise.circuit import Circuit, EdgeScores
 from edgewise.documents import Finite
 from edgewise.errors import EdgewiseError, FormatError, OutputError, SettingError, quoted
@@ -23,8 +22,9 @@ from edgewise.methods.execution import check_answer
 from edgewise.methods.settings import By
 from edgewise.model import PROGRAMS
 from edgewise.patching import Ablation
+from edgewise.plugins import explained
+from edgewise.points import content_of, named_task
 from edgewise.recipes.contestants import Contestant
-from edgewise.sweeps import content_of, named_task
 from edgewise.tasks import Task
 from edgewise.work.identity import hashed
 

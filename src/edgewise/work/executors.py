@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -29,6 +29,14 @@ R = TypeVar("R")
 _SHARE_OF_MEMORY = 0.8  # of what is free, for all processes together
 
 
+def grouped(items: Iterable[J], key: Callable[[J], Hashable]) -> list[tuple[J, ...]]:
+    """Items of equal key together, in the order of the first of each."""
+    groups: dict[Hashable, list[J]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return [tuple(group) for group in groups.values()]
+
+
 @dataclass
 class _Worker:
     process: BaseProcess
@@ -42,7 +50,7 @@ def in_processes(
     *,
     n: int,
     died: Callable[[J, str], R],
-) -> Iterator[tuple[J, R]]:
+) -> Generator[tuple[J, R], None, None]:
     """Every job with its result, from `n` processes, each of which calls `make` once.
 
     The job of a process that dies (out of memory, most often) has the result that `died` makes of

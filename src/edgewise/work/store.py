@@ -73,7 +73,7 @@ def _is_of(folder: Path, kind: str) -> bool:
         return False
 
 
-def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
+def write_folder(folder: Path, write: Callable[[Path], None]) -> Path:
     """Fill a folder by `write`, all of it or nothing; one that is there is replaced by then.
 
     Raises `OutputError`.
@@ -96,6 +96,7 @@ def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
             raise OutputError(f"cannot write the run to {folder}: {why}") from reason
         raise
     shutil.rmtree(old, ignore_errors=True)
+    return folder
 
 
 # --- work that has not finished
