@@ -49,7 +49,7 @@ def parsed(text: str | bytes, complaint: str) -> Any:
     try:
         text = text if isinstance(text, str) else text.decode()
         whole = _whole if _MANY_DIGITS.search(text) else None
-        value = json.loads(text, object_pairs_hook=_unique, parse_int=whole)
+        value = json.loads(text, object_pairs_hook=unique, parse_int=whole)
         if _HALF_CHARACTER.search(text):
             json.dumps(value, ensure_ascii=False).encode()
         _check_depth(value)
@@ -79,7 +79,7 @@ def decoded(
         raise FormatError(f"{source}: {fault}") from reason
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """An object, none of whose keys may be lost to a second one of the same name."""
     result = dict(pairs)
     if len(result) < len(pairs):

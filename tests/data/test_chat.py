@@ -62,7 +62,7 @@ def test_a_reply_begins_a_line_without_a_space():
 
 
 def test_what_cannot_be_asked_as_a_chat(tmp_path):
-    with pytest.raises(ProblemError, match="no chat template; models tuned to chat have one"):
+    with pytest.raises(ProblemError, match="has no chat template"):
         PromptPairs.from_text(["Ann"], tokenizer=tiny("byte-level"), chat=True)
     with pytest.raises(ProblemError, match="SpacedWordTokenizer.* has no chat template"):
         ew.load_task("ioi", n=3, chat=True)

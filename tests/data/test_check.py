@@ -9,13 +9,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import edgewise as ew
-from commands import edgewise, ok
-from edgewise.cli.main import main
+from commands import edgewise, ok, refused
 
 PAIR = '{"clean": "BOS 1 2 3", "corrupted": "BOS 3 1 2", "answer": "3", "wrong": "2"}'
 IDS = '{"clean": [3, 0, 1], "corrupted": [3, 1, 0], "answer": 0, "wrong": 1}'
 HEAD = "clean,corrupted,answer,wrong\n"
 CELLS = "BOS 1 2 3,BOS 3 1 2,3,2\n"
+CHECK = ("tasks", "check")
+REVERSE = ("--model", "tracr-reverse")
 
 
 def lines(*rows: str) -> str:
@@ -26,169 +27,152 @@ def ids(**changes) -> str:
     return "\n".join([IDS, json.dumps({**json.loads(IDS), **changes})])
 
 
-def spans(*each: str) -> str:
-    rows = [PAIR[:-1] + f', "spans": {text}}}' for text in each]
-    return "\n".join(rows)
+def spans(*texts: str) -> str:
+    return "\n".join(PAIR[:-1] + f', "spans": {text}}}' for text in texts)
 
 
-# Name of the file, what it holds, the place that is named, and a part of what is said of it.
-MALFORMED = [
-    # not JSON
-    ("x.jsonl", "", "", "there are no prompts"),
-    ("x.jsonl", "  \n\n", "", "there are no prompts"),
-    ("x.jsonl", lines('{"clean": "BOS 1",}'), "line 2", "not JSON: "),
-    ("x.jsonl", lines("", "{'clean': 'BOS 1'}"), "line 3", "not JSON: Expecting prop"),
-    ("x.jsonl", lines('{"clean": "BOS 1"'), "line 2", "not JSON: Expecting ','"),
-    ("x.jsonl", lines('{"clean": "BOS 1'), "line 2", "not JSON: Unterminated string"),
-    ("x.jsonl", lines(PAIR + PAIR), "line 2", "not JSON: Extra data"),
-    ("x.jsonl", lines("BOS 1 2 3"), "line 2", "not JSON: Expecting value"),
-    ("x.jsonl", lines('["BOS 1"]'), "line 2", 'expected an object like {"clean": …}'),
-    ("x.jsonl", lines("null"), "line 2", "expected an object like"),
-    ("x.jsonl", lines('{"clean": "BOS 1", "clean": "BOS 2"}'), "line 2", "'clean' is there twice"),
-    ("x.jsonl", lines("[" * 9999), "line 2", "cannot be read"),
-    ("x.jsonl", lines('{"clean": ' + "9" * 5000 + "}"), "line 2", "cannot be read"),
-    ("x.json", "[" + PAIR + ",\n{]", "line 2", "not JSON: Expecting property"),
-    ("x.json", "[" + PAIR + ",\n]", "line 2", "not JSON: Expecting value"),
-    ("x.json", "[" + PAIR + "\n" + PAIR + "]", "line 2", "not JSON: Expecting ','"),
-    ("x.json", "[" + PAIR + ",\n5]", "item 2", "expected an object like"),
-    ("x.json", "[" + PAIR, "line 1", "not JSON: Expecting ','"),
-    ("x.json", '{\n"data": []}', "line 1", "it has no 'clean'; its columns are 'data'"),
-    ("x.json", "[]", "", "there are no prompts"),
-    ("x.json", '"BOS 1"', "line 1", "expected an object like"),
-    # not CSV
-    ("x.csv", HEAD + CELLS + "BOS 1,BOS 2\n", "line 3", "it has 2 cells; the header has 4"),
-    ("x.csv", HEAD + CELLS + '"BOS 1,BOS 2,3,2\n', "line 3", "not CSV: unexpected end of data"),
-    ("x.csv", HEAD + '"a"b,c,d,e\n', "line 2", "not CSV: "),
-    ("x.csv", HEAD, "", "there are no prompts"),
-    ("x.csv", "clean,clean,answer,wrong\n" + CELLS, "line 1", "'clean' is there twice"),
-    ("x.csv", CELLS + CELLS, "line 2", "it has no 'clean'; its columns are 'BOS 1 2 3'"),
+# The place that is named, a part of what is said of it, and what the file holds.
+JSON = [
+    ("", "there are no prompts", "  \n\n"),
+    ("", "there are no prompts", "[]"),
+    ("line 2", "not JSON: ", lines('{"clean": "BOS 1",}')),
+    ("line 3", "not JSON: Expecting prop", lines("", "{'clean': 'BOS 1'}")),
+    ("line 2", "not JSON: Expecting ','", lines('{"clean": "BOS 1"')),
+    ("line 2", "not JSON: Unterminated string", lines('{"clean": "BOS 1')),
+    ("line 2", "not JSON: Extra data", lines(PAIR + PAIR)),
+    ("line 2", 'expected an object like {"clean": …}', lines('["BOS 1"]')),
+    ("line 1", "expected an object like", '"BOS 1"'),
+    ("line 2", "'clean' is there twice", lines('{"clean": "BOS 1", "clean": "BOS 2"}')),
+    ("line 2", "cannot be read", lines("[" * 9999)),
+    ("line 2", "cannot be read", lines('{"clean": ' + "9" * 5000 + "}")),
+    ("line 2", "not JSON: Expecting property", "[" + PAIR + ",\n{]"),
+    ("item 2", "expected an object like", "[" + PAIR + ",\n5]"),
+    ("line 1", "it has no 'clean'; its columns are 'data'", '{\n"data": []}'),
     # columns
-    ("x.jsonl", '{"prompt": "BOS 1"}', "line 1", "Say which it is: columns="),
-    ("x.jsonl", lines('{"clean": "BOS 1 2 3"}'), "line 2", "it has no 'corrupted'"),
-    ("x.jsonl", PAIR.replace("corrupted", "corupted"), "line 1", "Did you mean 'corrupted'?"),
-    ("x.jsonl", lines(PAIR.replace('"3"', "null")), "line 2", "it has no 'answers'"),
-    ("x.jsonl", lines(PAIR[:-1] + ', "answers": "3"}'), "line 2", "'answers' and 'answer' both"),
-    ("x.csv", HEAD + CELLS + "BOS 1 2 3,BOS 3 1 2,,2\n", "line 3", "it has no 'answers'"),
+    ("line 1", "Say which it is: columns=", '{"prompt": "BOS 1"}'),
+    ("line 2", "it has no 'corrupted'", lines('{"clean": "BOS 1 2 3"}')),
+    ("line 1", "Did you mean 'corrupted'?", PAIR.replace("corrupted", "corupted")),
+    ("line 2", "it has no 'answers'", lines(PAIR.replace('"3"', "null"))),
+    ("line 2", "'answer' and 'answers' both", lines(PAIR[:-1] + ', "answers": "3"}')),
     # prompts
-    ("x.jsonl", lines(PAIR.replace("BOS 1 2 3", "")), "line 2", "the clean prompt is empty"),
-    ("x.jsonl", lines(PAIR.replace("BOS 3 1 2", "BOS 3")), "line 2", "clean has 4 tokens, corrup"),
-    ("x.jsonl", lines(PAIR.replace("1 2 3", "1 2 7")), "line 2", "the model has no token '7'"),
-    ("x.jsonl", lines(IDS), "line 2", "some prompts are text and some are token ids"),
-    ("x.jsonl", lines(PAIR.replace('"BOS 3 1 2"', "[3, 1]")), "line 2", "must be text, as the cl"),
-    ("x.jsonl", ids(clean=[3, 0.5, 1]), "line 2", "clean has 0.5, which is not a token id"),
-    ("x.jsonl", ids(clean=[3, 99, 1]), "line 2", "token id 99; the model knows 0 to 4"),
-    ("x.jsonl", ids(corrupted=[3, -1, 1]), "line 2", "token id -1; the model knows 0 to 4"),
-    ("x.jsonl", ids(clean=[3] * 9, corrupted=[3] * 9), "line 2", "at most 6"),
-    ("x.jsonl", ids(clean=[10**30, 1, 2]), "line 2", "which is not a token id"),
-    ("x.jsonl", PAIR.replace("BOS 3 1 2", "BOS 1 2 3"), "", "every corrupted prompt equals"),
+    ("line 2", "the clean prompt is empty", lines(PAIR.replace("BOS 1 2 3", ""))),
+    ("line 2", "clean has 4 tokens, corrup", lines(PAIR.replace("BOS 3 1 2", "BOS 3"))),
+    ("line 2", "the model has no token '7'", lines(PAIR.replace("1 2 3", "1 2 7"))),
+    ("line 2", "most prompts are text", lines(IDS)),
+    ("line 2", "most prompts are text", lines(PAIR.replace('"BOS 3 1 2"', "[3, 1]"))),
+    ("line 2", "clean has 0.5, which is not a token id", ids(clean=[3, 0.5, 1])),
+    ("line 2", "token id 99; the model knows 0 to 4", ids(clean=[3, 99, 1])),
+    ("line 2", "token id -1; the model knows 0 to 4", ids(corrupted=[3, -1, 1])),
+    ("line 2", "at most 6", ids(clean=[3] * 9, corrupted=[3] * 9)),
+    ("line 2", "which is not a token id", ids(clean=[10**30, 1, 2])),
+    ("", "every corrupted prompt equals", PAIR.replace("BOS 3 1 2", "BOS 1 2 3")),
     # answers
-    ("x.jsonl", lines(PAIR.replace('"3"', '"3 9"')), "line 2", "the model has no token '9'"),
-    ("x.jsonl", lines(PAIR.replace('"3"', '""')), "line 2", "the answer '' is no token"),
-    ("x.jsonl", lines(PAIR.replace('"3"', '"three"')), "line 2", "the model has no token 'three'"),
-    ("x.jsonl", lines(PAIR.replace('"3"', "[]")), "line 2", "answers is empty"),
-    ("x.jsonl", lines(PAIR.replace('"2"}', "{}}")), "line 2", "'wrong' must be text or token ids"),
-    ("x.jsonl", lines(PAIR.replace('"3"', "[[0, 1]]")), "line 2", "has a list in a list"),
-    ("x.jsonl", ids(answer=3), "line 2", "token id 3; the model knows 0 to 2"),
-    ("x.csv", "clean,answer_ids\nBOS 1,x\n", "line 2", "'answer_ids' has 'x', which is not"),
-    ("x.csv", "clean,correct_idx\nBOS 1,1\n", "line 2", "'1' is not the last two digits of a year"),
-    ("x.jsonl", lines(PAIR[:-1] + ', "answer_positions": 1}'), "line 1", "no 'answer_positions'"),
-    ("x.jsonl", PAIR[:-1] + ', "answer_positions": 9}', "line 1", "answer position 9 is outside"),
-    ("x.jsonl", PAIR[:-1] + ', "answer_positions": []}', "line 1", "it has no answer position"),
-    ("x.csv", "clean,answer_positions\nBOS 1,here\n", "line 2", "'here', which cannot be read"),
+    ("line 2", "the model has no token 'three'", lines(PAIR.replace('"3"', '"three"'))),
+    ("line 2", "'' is no token", lines(PAIR.replace('"3"', '""'))),
+    ("line 2", "answers is empty", lines(PAIR.replace('"3"', "[]"))),
+    ("line 2", "neither text nor a token id", lines(PAIR.replace('"2"}', "{}}"))),
+    ("line 2", "has a list in a list", lines(PAIR.replace('"3"', "[[0, 1]]"))),
+    ("line 2", "token id 3; the model knows 0 to 2", ids(answer=3)),
+    ("line 1", "no 'answer_positions'", lines(PAIR[:-1] + ', "answer_positions": 1}')),
+    ("line 1", "9 is no answer position", PAIR[:-1] + ', "answer_positions": 9}'),
+    ("line 1", "it has no answer position", PAIR[:-1] + ', "answer_positions": []}'),
     # spans
-    ("x.jsonl", '{"clean": [3, 9], "spans": {"a": "1"}}', "line 1", "no text for its ids"),
-    ("x.jsonl", spans('{"a": 9}'), "line 1", "position 9 of span 'a' is outside its 4 tokens"),
-    ("x.jsonl", spans('{"a": "7"}'), "line 1", "the clean prompt does not have '7'"),
-    ("x.jsonl", spans('{"a": ["1", 2]}'), "line 1", "'1' is there 1 times, not 2"),
-    ("x.jsonl", spans('{"a": ["1", "x"]}'), "line 1", "must say which occurrence"),
-    ("x.jsonl", spans('{"a": 1, "b": "1"}'), "line 1", "position 1 is in spans 'a' and 'b'"),
-    ("x.jsonl", spans('{"a": 1}', '{"b": 1}'), "line 2", "it has no span 'a'; 1 of 2 prompts"),
-    ("x.jsonl", spans('{"a": 1}', '{"a": []}'), "line 2", "it has no position of span 'a'"),
-    ("x.jsonl", spans('{"a": 1}', '["a"]'), "line 2", "'spans' must map names to positions"),
-    ("x.jsonl", spans('{"a": null}'), "line 1", "'spans' must map names"),
-    ("x.json", '{"word_idxs": 3, "prompts": [' + PAIR + "]}", "", "'word_idxs' must map names"),
+    ("line 1", "no text for its ids", '{"clean": [3, 9], "spans": {"a": "1"}}'),
+    ("line 1", "span 'a': 9 is no position of its 4 tokens", spans('{"a": 9}')),
+    ("line 1", "the clean prompt has '7' 0 times", spans('{"a": "7"}')),
+    ("line 1", "'1' 1 times; none is 2", spans('{"a": ["1", 2]}')),
+    ("line 1", "none is 'x'", spans('{"a": ["1", "x"]}')),
+    ("line 1", "position 1 is in spans 'a' and 'b'", spans('{"a": 1, "b": "1"}')),
+    ("line 2", "it has no span 'a'; 1 of 2 prompts", spans('{"a": 1}', '{"b": 1}')),
+    ("line 2", "span 'a': it has no position", spans('{"a": 1}', '{"a": []}')),
+    ("line 2", "'spans' must map names to positions", spans('{"a": 1}', '["a"]')),
+    ("line 1", "'spans' must map names", spans('{"a": null}')),
+    ("item 1", "'word_idxs' must map names", '{"word_idxs": 3, "prompts": [' + PAIR + "]}"),
     # other packages
-    ("x.jsonl", '{"clean": "BOS 1<predict>2"}', "line 1", "<predict> has no </predict> after it"),
+    ("line 1", "<predict> has no </predict> after it", '{"clean": "BOS 1<predict>2"}'),
 ]
+CSV = [
+    ("line 3", "it has 2 cells; the header has 4", HEAD + CELLS + "BOS 1,BOS 2\n"),
+    ("line 3", "not CSV: unexpected end of data", HEAD + CELLS + '"BOS 1,BOS 2,3,2\n'),
+    ("line 2", "not CSV: ", HEAD + '"a"b,c,d,e\n'),
+    ("", "there are no prompts", HEAD),
+    ("line 1", "'clean' is there twice", "clean,clean,answer,wrong\n" + CELLS),
+    ("line 2", "it has no 'clean'; its columns are 'BOS 1 2 3'", CELLS + CELLS),
+    ("line 3", "it has no 'answers'", HEAD + CELLS + "BOS 1 2 3,BOS 3 1 2,,2\n"),
+    ("line 2", "'answer_ids' has 'x', which is not", "clean,answer_ids\nBOS 1,x\n"),
+    ("line 2", "'1' is not the last two digits of a year", "clean,correct_idx\nBOS 1,1\n"),
+    ("line 2", "'here' is no answer position", "clean,answer_positions\nBOS 1,here\n"),
+]
+MALFORMED = [("x.jsonl", *case) for case in JSON] + [("x.csv", *case) for case in CSV]
 
 
-@pytest.mark.parametrize(("name", "text"), [case[:2] for case in MALFORMED[::6]])
-def test_nothing_runs_on_a_malformed_file(capsys, tmp_path, name, text):
-    file, out, report = tmp_path / name, tmp_path / "run", tmp_path / "report.html"
-    file.write_text(text)
-    arguments = ("--pairs", file, "--model", "tracr-reverse", "--metric", "l2", "--threshold", "1")
-    code, printed, err = edgewise(capsys, "discover", *arguments, "--out", out, "--report", report)
-    assert code == 2
-    assert "Traceback" not in err
-    assert printed == ""
-    assert sorted(p.name for p in tmp_path.iterdir()) == [name]
-
-
-@pytest.mark.parametrize(("name", "text", "where", "message"), MALFORMED)
-def test_a_malformed_file_is_told_where(capsys, tmp_path, name, text, where, message):
+@pytest.mark.parametrize(("name", "where", "message", "text"), MALFORMED)
+def test_a_malformed_file_is_told_where(capsys, tmp_path, name, where, message, text):
     file = tmp_path / name
     file.write_text(text)
-    code, printed, _ = edgewise(
-        capsys, "tasks", "check", file, "--model", "tracr-reverse", "--json"
-    )
-    assert code == 2
+    code, printed, _ = edgewise(capsys, *CHECK, file, *REVERSE, "--json")
     found = json.loads(printed)
-    assert not found["usable"]
-    places = {fault["where"] or "": fault["message"] for fault in found["faults"]}
-    assert where in places
+    assert (code, found["usable"]) == (2, False)
     assert any(message in f["message"] for f in found["faults"] if (f["where"] or "") == where)
 
 
-def test_bos_is_not_put_twice(capsys, tmp_path):
+@pytest.mark.parametrize(("name", "text"), [(case[0], case[3]) for case in MALFORMED[::12]])
+def test_nothing_runs_on_a_malformed_file(capsys, tmp_path, name, text):
+    file, report = tmp_path / name, tmp_path / "report.html"
+    file.write_text(text)
+    arguments = ("--pairs", file, *REVERSE, "--metric", "l2", "--threshold", "1")
+    refused(capsys, "discover", *arguments, "--out", tmp_path / "run", "--report", report)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [name]
+
+
+def test_every_fault_at_once_in_order(capsys, tmp_path):
     file = tmp_path / "x.jsonl"
-    file.write_text(lines(PAIR.replace("BOS 3", "3 3")))
-    code, printed, _ = edgewise(
-        capsys, "tasks", "check", file, "--model", "tracr-reverse", "--bos", "--json"
-    )
+    bad = {"clean": "BOS 1 2 3", "corrupted": "BOS 3", "answer": "9"}
+    file.write_text(lines("{", json.dumps(bad), PAIR, PAIR.replace("1 2 3", "7")))
+    code, out, _ = edgewise(capsys, *CHECK, file, *REVERSE)
+    places = [line.split(":")[0].strip() for line in out.splitlines()[2:7]]
     assert code == 2
-    messages = [(f["line"], f["column"], f["message"]) for f in json.loads(printed)["faults"]]
-    text = "the text begins with the BOS token already; drop bos."
-    assert messages[:3] == [(1, "clean", text), (1, "corrupted", text), (2, "clean", text)]
+    assert places == ["line 2", "line 3", "line 3", "line 3, answers", "line 5, clean"]
 
 
 # --- what is not a fault
 
 
-def check(capsys, tmp_path, text, *more, model="tracr-reverse"):
+def check(capsys, tmp_path, *rows, more=()):
     file = tmp_path / "x.jsonl"
-    file.write_text(text)
-    return json.loads(ok(capsys, "tasks", "check", file, "--model", model, "--json", *more))
+    file.write_text("\n".join(map(json.dumps, rows)))
+    return json.loads(ok(capsys, *CHECK, file, *REVERSE, "--json", *more))
+
+
+GOOD = {"clean": "BOS 1 2 3", "corrupted": "BOS 2 3 1", "answer": "1", "wrong": "2"}
 
 
 def test_a_good_file(capsys, tmp_path):
-    rows = [
-        {"clean": "BOS 1 2 3", "corrupted": "BOS 2 3 1", "answer": "1", "wrong": "2"},
-        {"clean": "BOS 2 1 3", "corrupted": "BOS 3 1 2", "answer": "2", "wrong": ["1", "3"]},
-    ]
-    found = check(capsys, tmp_path, "\n".join(map(json.dumps, rows)))
+    more = {"clean": "BOS 2 1 3", "corrupted": "BOS 3 1 2", "answer": "2", "wrong": ["1", "3"]}
+    found = check(capsys, tmp_path, GOOD, more)
     assert (found["usable"], found["pairs"]) == (True, 2)
     assert (found["faults"], found["warnings"]) == ([], [])
     assert found["answers"]["clean"] == pytest.approx(
         {"accuracy": 1, "prefers_right": 1, "logit_diff": 1}, abs=1e-4
     )
     assert found["answers"]["corrupted"]["accuracy"] == 0
-    out = ok(capsys, "tasks", "check", tmp_path / "x.jsonl", "--model", "tracr-reverse")
+    out = ok(capsys, *CHECK, tmp_path / "x.jsonl", *REVERSE)
     assert "2 pairs can be used." in out
     assert "accuracy 1; the right answer beats the wrong one on 100%; logit difference 1." in out
 
 
-def test_doubts_are_no_faults(capsys, tmp_path):
-    rows = [
-        {"clean": "BOS 1 2 3", "corrupted": "BOS 2 3 1", "answer": "1", "wrong": "2"},
-        {"clean": "BOS 1 2 3", "corrupted": "BOS 2 3 1", "answer": "1", "wrong": "2"},
-        {"clean": "BOS 1 2 3", "corrupted": "BOS 1 2 3", "answer": "1", "wrong": "2"},
-        {"clean": "BOS 1 2 3", "corrupted": "2 1 2 3", "answer": "2", "wrong": "1"},
+def test_warnings_are_no_faults(capsys, tmp_path):
+    found = check(
+        capsys,
+        tmp_path,
+        GOOD,
+        GOOD,
+        {**GOOD, "corrupted": "BOS 1 2 3"},
+        {**GOOD, "corrupted": "2 1 2 3", "answer": "2", "wrong": "1"},
         {"clean": "BOS BOS 1 2", "corrupted": "BOS BOS 2 1", "answer": "1", "wrong": ["1", "2"]},
-    ]
-    found = check(capsys, tmp_path, "\n".join(map(json.dumps, rows)))
+    )
     assert found["usable"]
-    warned = [(w["line"], w["column"], w["message"][:28]) for w in found["warnings"]]
-    assert warned[:7] == [
+    assert [(w["line"], w["column"], w["message"][:28]) for w in found["warnings"]][:7] == [
         (2, "clean", "it is line 1 again, and coun"),
         (3, "corrupted", "it equals the clean prompt, "),
         (4, "corrupted", "only one of clean and corrup"),
@@ -199,58 +183,33 @@ def test_doubts_are_no_faults(capsys, tmp_path):
     ]
 
 
-def test_a_behaviour_that_the_model_does_not_show(capsys, tmp_path):
-    row = {"clean": "BOS 1 2 3", "corrupted": "BOS 2 3 1", "answer": "3"}
-    found = check(capsys, tmp_path, json.dumps(row))
+def test_a_behaviour_that_the_model_does_not_show_and_no_answers(capsys, tmp_path):
+    found = check(capsys, tmp_path, {"clean": "BOS 1 2 3", "corrupted": "BOS 2 3 1", "answer": "3"})
     assert "right on 0% of 1 prompts (the most likely" in found["warnings"][-1]["message"]
     assert found["answers"]["clean"]["logit_diff"] is None
-
-
-def test_without_answers_or_model(capsys, tmp_path):
-    assert check(capsys, tmp_path, '{"clean": "BOS 1 2"}')["answers"] is None
+    assert check(capsys, tmp_path, {"clean": "BOS 1 2"})["answers"] is None
     file = tmp_path / "x.jsonl"
     file.write_text(IDS)
-    assert json.loads(ok(capsys, "tasks", "check", file, "--json"))["model"] is None
+    assert json.loads(ok(capsys, *CHECK, file, "--json"))["model"] is None
     file.write_text(PAIR)
-    code, _, err = edgewise(capsys, "tasks", "check", file)
-    assert (code, "its prompts are text; pass the model" in err) == (2, True)
-
-
-def test_every_fault_at_once_in_order(capsys, tmp_path):
-    file = tmp_path / "x.jsonl"
-    bad = {"clean": "BOS 1 2 3", "corrupted": "BOS 3", "answer": "9"}
-    file.write_text(lines("{", json.dumps(bad), PAIR, PAIR.replace("1 2 3", "7")))
-    code, out, _ = edgewise(capsys, "tasks", "check", file, "--model", "tracr-reverse")
-    assert code == 2
-    assert [line.split(":")[0].strip() for line in out.splitlines()[2:7]] == [
-        "line 2",
-        "line 3",
-        "line 3",
-        "line 3, answers",
-        "line 5, clean",
-    ]
+    assert "its prompts are text; pass the model" in refused(capsys, *CHECK, file)
 
 
 # --- the command line's options for files
 
 
-def discovered(capsys, file, out, *more):
-    arguments = ("--pairs", file, "--model", "tracr-reverse", "--metric", "l2", *more)
-    found = ok(capsys, "discover", *arguments, "--threshold", "0.01", "--json", "--out", out)
-    return json.loads(found)
-
-
-def test_columns_and_corruptions_are_kept_with_the_run(capsys, tmp_path):
-    file = tmp_path / "x.csv"
+@pytest.mark.parametrize("how", ["shuffle", "random"])
+def test_columns_and_corruptions_are_kept_with_the_run(capsys, tmp_path, how):
+    file, out = tmp_path / "x.csv", tmp_path / "run"
     file.write_text("prompt,foil\nBOS 1 2 3,x\nBOS 2 3 1,x\nBOS 2 1 1,x\n")
-    for i, how in enumerate(("shuffle", "random")):
-        out = tmp_path / f"run{i}"
-        more = ("--columns", "clean=prompt,corrupted=", "--corrupt", how, "--seed", "3")
-        assert discovered(capsys, file, out, *more)["n_edges"] > 0
-        run = ew.Run.load(out)
-        assert run.request["columns"] == "clean=prompt,corrupted="
-        assert (run.request["corrupt"], run.request["seed"]) == (how, 3)
-        ok(capsys, "evaluate", out)  # made again from the record: the same prompts
+    more = ("--columns", "clean=prompt,corrupted=", "--corrupt", how, "--seed", "3")
+    arguments = ("--pairs", file, *REVERSE, "--metric", "l2", "--threshold", "0.01", *more)
+    ok(capsys, "discover", *arguments, "--out", out)
+    run = ew.Run.load(out)
+    assert run.circuit.n_edges > 0
+    assert run.request["columns"] == "clean=prompt,corrupted="
+    assert (run.request["corrupt"], run.request["seed"]) == (how, 3)
+    ok(capsys, "evaluate", out)  # made again from the record: the same prompts
 
 
 @pytest.mark.parametrize(
@@ -267,22 +226,11 @@ def test_columns_and_corruptions_are_kept_with_the_run(capsys, tmp_path):
 def test_options_that_do_not_fit(capsys, tmp_path, more, message):
     file = tmp_path / "x.jsonl"
     file.write_text(PAIR)
-    arguments = ("--pairs", file, "--model", "tracr-reverse", "--threshold", "1")
-    code, _, err = edgewise(capsys, "discover", *arguments, *more)
-    assert code == 2
-    assert message in " ".join(err.split())
-    code, _, err = edgewise(capsys, "discover", "--task", "or-gate", "--threshold", "1", *more[:2])
-    assert code == 2 or more[0] == "--seed"
+    arguments = ("--pairs", file, *REVERSE, "--threshold", "1")
+    assert message in refused(capsys, "discover", *arguments, *more)
 
 
 # --- any file at all
-
-
-def run_check(file) -> int:
-    with pytest.raises(SystemExit) as stop:
-        main(["tasks", "check", str(file), "--model", "tracr-reverse", "--json"])
-    return stop.value.code or 0
-
 
 WORDS = st.lists(st.sampled_from(["BOS", "1", "2", "3", "7", '"', "[", ","]), max_size=5)
 VALUE = (
@@ -298,22 +246,18 @@ NAMES = (
     *("clean", "corrupted", "corrupt", "answer", "answers", "wrong", "spans", "answer_positions"),
     *("correct_idx", "incorrect_idx", "label", "corr_text", "text", "prefix", "corr_prefix", "x"),
 )
-NAME = st.sampled_from(NAMES)
-ROWS = st.lists(st.dictionaries(NAME, VALUE, max_size=6), max_size=4)
+ROWS = st.lists(st.dictionaries(st.sampled_from(NAMES), VALUE, max_size=6), max_size=4)
 
 
 def _csv_of(rows) -> str:
-    names = sorted({name for row in rows for name in row})
     file = io.StringIO()
-    writer = csv.DictWriter(file, names)
+    writer = csv.DictWriter(file, sorted({name for row in rows for name in row}))
     writer.writeheader()
     writer.writerows(rows)
     return file.getvalue()
 
 
-def _damaged(text: str, at: float, put: str) -> str:
-    place = int(at * len(text))
-    return text[:place] + put + text[place + 1 :]
+WRITERS = {".json": json.dumps, ".jsonl": lambda r: "\n".join(map(json.dumps, r)), ".csv": _csv_of}
 
 
 @settings(
@@ -324,23 +268,22 @@ def _damaged(text: str, at: float, put: str) -> str:
 )
 @given(
     ROWS,
-    st.sampled_from([".json", ".jsonl", ".csv"]),
+    st.sampled_from(sorted(WRITERS)),
     st.none() | st.tuples(st.floats(0, 1), st.sampled_from(["", "}", '"', "\n", ",", "\x00", "é"])),
 )
 def test_any_file_is_used_whole_or_refused_with_reasons(tmp_path, capsys, rows, suffix, damage):
-    file = tmp_path / f"x{suffix}"
-    text = {".json": json.dumps, ".jsonl": lambda r: "\n".join(map(json.dumps, r)), ".csv": _csv_of}
-    written = text[suffix](rows)
-    file.write_bytes((_damaged(written, *damage) if damage else written).encode())
-    code = run_check(file)
-    printed = json.loads(capsys.readouterr().out)
-    model = ew.load_model("tracr-reverse")
-    if "error" in printed:
-        assert code == 2
+    file, text = tmp_path / f"x{suffix}", WRITERS[suffix](rows)
+    if damage:
+        place = int(damage[0] * len(text))
+        text = text[:place] + damage[1] + text[place + 1 :]
+    file.write_bytes(text.encode())
+    code, printed, _ = edgewise(capsys, *CHECK, file, *REVERSE, "--json")
+    found = json.loads(printed)
+    assert (code == 0) == found.get("usable", False)
+    if code == 2:
+        assert "error" in found or all(fault["message"] for fault in found["faults"])
         return
-    assert printed["usable"] == (code == 0)
-    assert all(fault["message"] for fault in printed["faults"])
-    if code == 0:
-        pairs = ew.PromptPairs.from_file(file, tokenizer=model)
-        assert len(pairs) == printed["pairs"]
-        ew.Problem(model, pairs, "l2", "zero")
+    model = ew.load_model("tracr-reverse")
+    pairs = ew.PromptPairs.from_file(file, tokenizer=model)
+    assert len(pairs) == found["pairs"]
+    ew.Problem(model, pairs, "l2", "zero")

@@ -1,130 +1,183 @@
-"""Named spans of positions: masks per prompt, disjoint, in every prompt; faults by prompt."""
-
-import dataclasses
+"""Named spans of positions: by index, mask or phrase, under every kind of tokenizer."""
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from words import Growing, positions
 
-from edgewise.data import PromptPairs
+from edgewise.data import PromptPairs, swap_entities
+from edgewise.data.phrases import occurrences
 from edgewise.errors import ProblemError
+from language_models import LongestWord
+from tiny_tokenizers import KINDS, tiny
 
 ROWS = [[1, 2, 3, 4], [5, 6, 7]]
+ONES = torch.ones(2, 4, dtype=torch.bool)
 
 
-def places(pairs: PromptPairs, name: str) -> list[list[int]]:
-    return [row.nonzero().flatten().tolist() for row in pairs.spans[name]]
-
-
-def faults_of(spans, rows=ROWS, **how) -> list[str]:
-    with pytest.raises(ProblemError) as caught:
-        PromptPairs.from_tokens(rows, spans=spans, **how)
-    return list(caught.value.faults)
-
-
-def test_an_index_for_all_one_for_each_or_several():
-    pairs = PromptPairs.from_tokens(ROWS, spans={"start": 0, "S2": [2, 1], "end": [[-1], [-1]]})
-    assert places(pairs, "start") == [[0], [0]]
-    assert places(pairs, "S2") == [[2], [1]]
-    assert places(pairs, "end") == [[3], [2]]
-    assert list(pairs.spans) == ["start", "S2", "end"]
-    pairs = PromptPairs.from_tokens(ROWS, spans={"names": [[0, 2], (1,)]}, padding="left")
-    assert places(pairs, "names") == [[0, 2], [2]]
-
-
-def test_masks_of_torch_and_numpy():
+def test_an_index_for_all_one_for_each_several_or_a_mask():
     mask = np.array([[True, False, True, False], [False, True, False, False]])
+    spans = {"start": 0, "S2": [2, 1], "end": [[-1], [-1]]}
+    pairs = PromptPairs.from_tokens(ROWS, spans=spans)
+    assert list(pairs.spans) == list(spans)
+    assert [positions(pairs, name) for name in spans] == [[[0], [0]], [[2], [1]], [[3], [2]]]
+    left = PromptPairs.from_tokens(ROWS, spans={"names": [[0, 2], (1,)]}, padding="left")
+    assert positions(left, "names") == [[0, 2], [2]]
     for given_mask in (mask, torch.from_numpy(mask)):
         pairs = PromptPairs.from_tokens(ROWS, spans={"a": given_mask})
-        assert places(pairs, "a") == [[0, 2], [1]]
-    given_mask.zero_()
-    assert places(pairs, "a") == [[0, 2], [1]]
-
-
-def test_subsets_and_batches_keep_them():
-    pairs = PromptPairs.from_tokens(ROWS, spans={"a": [2, 1], "b": 0})
-    assert places(pairs.subset(1, 2), "a") == [[1]]
-    joined = torch.cat([batch.spans["a"] for batch in pairs.batches(1)])
-    assert torch.equal(joined, pairs.spans["a"])
-    assert places(dataclasses.replace(pairs, source="other"), "b") == [[0], [0]]
-
-
-def test_they_do_not_change():
-    pairs = PromptPairs.from_tokens(ROWS, spans={"a": 0})
-    with pytest.raises(TypeError):
-        pairs.spans["b"] = pairs.spans["a"]
-
-
-def test_they_are_content():
-    make = PromptPairs.from_tokens
-    every = [
-        make(ROWS),
-        make(ROWS, spans={"a": 0}),
-        make(ROWS, spans={"b": 0}),
-        make(ROWS, spans={"a": 1}),
-        make(ROWS, spans={"a": [0, 1]}),
-        make(ROWS, spans={"a": [[0, 1], 0]}),
-        make(ROWS, spans={"a": 0, "b": 1}),
-    ]
-    assert len({pairs.sha256 for pairs in every}) == len(every)
-    same = make(ROWS, spans={"b": [-3, -2], "a": 0}, padding="left")
-    assert same.sha256 == every[-1].sha256
-
-
-@settings(derandomize=True, deadline=None, max_examples=60)
-@given(st.lists(st.integers(1, 5), min_size=1, max_size=4), st.data())
-def test_padding_does_not_move_them(sizes, data):
-    rows = [list(range(size)) for size in sizes]
-    at = [data.draw(st.sets(st.integers(0, size - 1), min_size=1)) for size in sizes]
-    spans = {"a": [sorted(one) for one in at]}
-    right = PromptPairs.from_tokens(rows, spans=spans)
-    left = PromptPairs.from_tokens(rows, spans=spans, padding="left")
-    assert right.sha256 == left.sha256
-    for pairs in (right, left):
-        found = [set(pairs.clean[i][pairs.spans["a"][i]].tolist()) for i in range(len(rows))]
-        assert found == at
+        assert positions(pairs, "a") == [[0, 2], [1]]
 
 
 @pytest.mark.parametrize(
     ("spans", "message"),
     [
-        ({"a": 3}, "pair 1: position 3 of span 'a' is outside its 3 tokens."),
-        ({"a": [0, -4]}, "pair 1: position -4 of span 'a' is outside its 3 tokens."),
-        ({"a": [0, []]}, "pair 1: it has no position of span 'a'; every prompt must"),
-        ({"a": [0, "x"]}, "pair 1: span 'a' is the text 'x'; pass the model"),
-        ({"a": [0, 1.5]}, "pair 1: 1.5 is no position of span 'a'"),
-        ({"a": [0, True]}, "pair 1: True is no position of span 'a'"),
+        ({"a": 3}, "pair 1: span 'a': 3 is no position of its 3 tokens."),
+        ({"a": [0, -4]}, "pair 1: span 'a': -4 is no position"),
+        ({"a": [0, []]}, "pair 1: span 'a': it has no position; every prompt must"),
+        ({"a": [0, "x"]}, "pair 1: span 'a': it is the text 'x'; pass the model"),
+        ({"a": [0, 1.5]}, "1.5 is no position"),
+        ({"a": [0, True]}, "True is no position"),
         ({"a": [0]}, "there are 1 span 'a' for 2 prompts"),
-        ({"a": "b"}, "span 'a' is the text 'b'; pass the model's tokenizer"),
+        ({"a": "b"}, "span 'a': it is the text 'b'; pass the model's tokenizer"),
         ({"a": None}, "span 'a' is None; it must be a list"),
         ({"a": 0, "b": [0, 1]}, "pair 0: position 0 is in spans 'a' and 'b'; spans must not"),
-        (
-            {"a": torch.ones(2, 3, dtype=torch.bool)},
-            "positions of span 'a' has 3 entries for 4",
-        ),
-        (
-            {"a": torch.ones(2, 4, dtype=torch.bool)},
-            "pair 1: a padded place is no position",
-        ),
-        ({"a": torch.zeros(2, 4, dtype=torch.bool)}, "pair 0: it has no position of span 'a'"),
+        ({"a": ONES[:, :3]}, "positions has 3 entries for 4"),
+        ({"a": ONES}, "pair 1: span 'a': padding is no position"),
+        ({"a": ~ONES}, "pair 0: span 'a': it has no position"),
         ({}, "spans is {}; it must map names to positions, or be left out"),
         ({"": 0}, "a span is named ''; a name must be text."),
         ({"a[b]": 0}, "the span name 'a[b]' has '[', which names of edges cannot hold."),
-        ({"a->b": 0}, "the span name 'a->b' has '>'"),
-        ({" a": 0}, "has white space at its ends"),
-        ({"a\n": 0}, "has an unprintable character"),
     ],
 )
 def test_each_fault_says_where_and_what(spans, message):
-    assert any(message in fault for fault in faults_of(spans))
+    with pytest.raises(ProblemError) as caught:
+        PromptPairs.from_tokens(ROWS, spans=spans)
+    assert any(message in fault for fault in caught.value.faults)
 
 
 def test_every_fault_is_reported_at_once():
-    assert faults_of({"a": [9, []], "b@": 0, "c": 1}, answers=[1]) == [
-        "there are 1 answers for 2 prompts.",
-        "the span name 'b@' has '@', which names of edges cannot hold.",
-        "pair 0: position 9 of span 'a' is outside its 4 tokens.",
-        "pair 1: it has no position of span 'a'; every prompt must have one.",
+    with pytest.raises(ProblemError) as caught:
+        PromptPairs.from_tokens(ROWS, spans={"a": [9, []], "b@": 0, "c": 1}, answers=[1])
+    places = [(fault.where, fault.column) for fault in caught.value.faults]
+    assert places == [("", ""), ("", "spans"), ("pair 0", "spans"), ("pair 1", "spans")]
+
+
+# --- phrases
+
+ZH, JA, TH = "王丽和李强去了公园，李强把花给了", "京都は古い町です", "นกกินแมลงและแมวกิน"
+
+
+@pytest.mark.parametrize(
+    ("text", "phrase", "found"),
+    [
+        ("Anna saw Ann's Ann", "Ann", ["Ann", "Ann"]),
+        (ZH, "李强", ["李强", "李强"]),
+        (JA, "古い", ["古い"]),
+        (TH, "กิน", ["กิน", "กิน"]),
+        (TH, "ก", ["ก"]),  # elsewhere a vowel sign makes it another character
+        ("철수는 영희를 철수가", "철수", ["철수", "철수"]),
+        ("सीता घर गई", "घर", ["घर"]),
+        ("सीता घर गई", "घ", []),
+        ("قرأ سالم الكتاب", "سالم", ["سالم"]),
+        ("Ann은 Bob", "Ann", ["Ann"]),
+        ("Rene\u0301e and Rene", "Rene", ["Rene"]),
+        ("Rene\u0301e and Rene", "Renée", ["Rene\u0301e"]),
+        ("👨‍👩‍👧 or 👨", "👨", ["👨"]),
+        ("👍🏽 or 👍", "👍", ["👍"]),
+        ("🇫🇷🇮🇹", "🇮🇹", ["🇮🇹"]),
+        ("🇫🇷🇮🇹", "🇷🇮", []),
+        ("it is 3.5 (or 35)", "3", ["3"]),
+        ("a_b b", "b", ["b"]),
+    ],
+)
+def test_whole_words_and_whole_characters(text, phrase, found):
+    assert [text[start:stop] for start, stop, _ in occurrences(text, phrase)] == found
+
+
+def test_swaps_where_words_stand_side_by_side():
+    assert swap_entities([ZH], ("王丽", "李强")) == ["李强和王丽去了公园，王丽把花给了"]
+    assert swap_entities(["小李和小李子"], ("小李", "小李子")) == ["小李子和小李"]
+    with pytest.raises(ProblemError, match="it does not have '小李'"):
+        swap_entities(["小李子"], ("小李", "小李子"))
+
+
+def span_of(tokenizer, text, phrase, **options) -> tuple[list[int], list[int]]:
+    pairs = PromptPairs.from_text([text], tokenizer=tokenizer, spans={"S": [phrase]}, **options)
+    return positions(pairs, "S")[0], pairs.clean[0].tolist()
+
+
+def test_spans_by_position_or_phrase_in_rows():
+    row = {
+        "clean": "Mary and Jeffrey went. Jeffrey gave it to Mary, to",
+        "spans": {
+            "S1": ["Jeffrey", 1], "S2": ["Jeffrey", 2], "IO": ["Mary", -1], "gave": "gave it",
+            "end": -1, "names": [0, 1],
+        },
+    }  # fmt: skip
+    for bos in (0, 1):
+        pairs = PromptPairs.from_dataset([row], tokenizer=Growing(), bos=bool(bos))
+        found = {name: positions(pairs, name)[0] for name in pairs.spans}
+        assert found == {
+            "S1": [2 + bos], "S2": [5 + bos], "IO": [9 + bos], "gave": [6 + bos, 7 + bos],
+            "end": [11 + bos], "names": [0, 1],  # indices count BOS
+        }  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("bos", [False, True])
+@pytest.mark.parametrize(
+    ("text", "phrase"),
+    [
+        ("The dog saw Ann, and Ann saw it", ("Ann", 2)),
+        ("THE CAT saw Zoë", "CAT"),
+        (ZH, "王丽"),
+        (ZH, ("李强", -1)),
+        (JA, "古い"),
+        (TH, ("กิน", 2)),
+        ("Zoë drank 🍊 with 🍋.", "🍋"),
+        ("in Ａｔｈｅｎｓ with José", "Ａｔｈｅｎｓ"),
+        ("  Ann saw", "Ann"),
+    ],
+)
+def test_a_span_is_every_token_with_a_character_of_it(kind, bos, text, phrase):
+    tokenizer = tiny(kind, bos=bos)
+    places, ids = span_of(tokenizer, text, phrase)
+    whole = tokenizer(text, add_special_tokens=True, return_offsets_mapping=True)
+    assert whole["input_ids"] == ids
+    word = phrase if isinstance(phrase, str) else phrase[0]
+    start = text.rindex(word)
+    own_space = [tokenizer.decode([i]).strip() == "" and i != tokenizer.bos_token_id for i in ids]
+    assert places == [
+        k
+        for k, (low, high) in enumerate(whole["offset_mapping"])
+        if low < start + len(word) and high > start and not own_space[k]
     ]
+    covered = [whole["offset_mapping"][k] for k in places]
+    assert min(low for low, _ in covered) <= start
+    assert max(high for _, high in covered) >= start + len(word)
+
+
+def test_tokens_that_hold_a_part_belong_to_the_span_and_two_spans_share_none():
+    tokenizer = tiny("byte-level")
+    ids = tokenizer.encode(ZH)
+    crossing = next(k for k, i in enumerate(ids) if tokenizer.decode([i]) == "王丽\ufffd")
+    assert span_of(tokenizer, ZH, "王丽")[0] == [crossing]
+    assert span_of(tokenizer, ZH, "和")[0][0] == crossing
+    with pytest.raises(ProblemError, match="is in spans 'A' and 'B'; spans must not overlap"):
+        PromptPairs.from_text([ZH], tokenizer=tokenizer, spans={"A": ["王丽"], "B": ["和"]})
+
+
+def test_tokenizers_without_offsets_are_read_by_what_their_tokens_decode_to():
+    class Bytes:
+        bos = None
+
+        def encode(self, text):
+            return list(text.encode())
+
+        def decode(self, ids):
+            return bytes(ids).decode(errors="replace")
+
+    tokenizer = LongestWord(["王丽", "和", "李强", " saw", "Ann"])
+    assert span_of(tokenizer, "王丽和李强", "李强", bos=True) == ([3], [0, 1, 2, 3])
+    assert span_of(tokenizer, "Ann saw", "saw") == ([1], [5, 4])
+    assert span_of(Bytes(), "é à b", "à")[0] == [3, 4]

@@ -122,5 +122,5 @@ def test_a_bos_that_is_written_is_read():
 
 def test_an_unknown_word_is_named_with_what_is_near():
     tokenizer = SpacedWordTokenizer(["A", " Mary"])
-    with pytest.raises(ValueError, match=r"no token for 'Mary'; .* Near 'Mary': ' Mary'"):
+    with pytest.raises(ValueError, match=r"no token 'Mary'; .* Near 'Mary': ' Mary'"):
         tokenizer.encode("Mary")

@@ -99,16 +99,15 @@ class _Checked:
 
 def _check_file(file: Path, options: ProblemOptions, *, quiet: bool) -> _Checked:
     """Raises `EdgewiseError` if the file cannot be read at all, or the model loaded."""
-    columns = ew.data.column_names.parse_columns(options.columns) if options.columns else None
-    table = ew.data.rows.table_of_file(file)
+    columns = ew.data.columns.parse_columns(options.columns) if options.columns else None
+    table = ew.data.files.table_of_file(file)
     with console.spinner("loading", quiet=quiet):
         model = None
         if options.model is not None:
             model = ew.load_model(options.model, device=options.device)
     tokenizer = None if model is None else model.tokenizer
-    reading = ew.data.reading.read_table(
-        table, tokenizer, bos=options.bos, chat=options.chat, columns=columns
-    )
+    how = ew.data.reading.ReadingOptions(tokenizer, options.bos, options.chat, columns)
+    reading = ew.data.reading.read_table(table, how)
     left_out = [f for f in reading.faults if options.skip_faulty and not f.whole and reading.labels]
     faults = [fault for fault in reading.faults if fault not in left_out]
     pairs = None

@@ -186,7 +186,7 @@ def _pairs_task(
         if getattr(options, name) is not None:
             raise SettingError(f"--{name} is for tasks; --pairs takes the prompts of its file.")
     columns = (
-        ew.data.column_names.parse_columns(options.columns) if options.columns is not None else None
+        ew.data.columns.parse_columns(options.columns) if options.columns is not None else None
     )
     model = _model(options, options.model, load)
     pairs = ew.PromptPairs.from_file(

@@ -17,11 +17,10 @@ from torch import Tensor
 
 from edgewise.arguments import check_seed
 from edgewise.data.pairs import PromptPairs
-from edgewise.data.phrases import occurrences, swapped
+from edgewise.data.phrases import occurrences
 from edgewise.data.tokenizers import Tokenizer
 from edgewise.errors import Fault, ProblemError, SettingError
 
-Entity = TypeVar("Entity", str, int)
 Prompt = TypeVar("Prompt")
 CORRUPTIONS = ("shuffle", "random")
 
@@ -38,10 +37,16 @@ def swap_entities(
     >>> swap_entities(["Ann and Bob met. Bob left"], ("Ann", "Bob"))
     ['Bob and Ann met. Ann left']
     """
-    both = _with_both(
-        prompts, entities, lambda pair, text: {pair[k] for *_, k in occurrences(text, *pair)}
-    )
-    return [swapped(text, a, b) for text, (a, b) in both]
+
+    def swap(text: str, pair: tuple[str, str]) -> tuple[str, set[str]]:
+        parts, at, present = [], 0, set()
+        for start, stop, which in occurrences(text, *pair):
+            parts += [text[at:start], pair[1 - which]]
+            present.add(pair[which])
+            at = stop
+        return "".join([*parts, text[at:]]), present
+
+    return _swapped(prompts, entities, swap)
 
 
 def swap_tokens(
@@ -55,31 +60,34 @@ def swap_tokens(
     >>> swap_tokens([[0, 5, 7, 5]], (5, 7))
     [[0, 7, 5, 7]]
     """
-    return [
-        [b if token == a else a if token == b else token for token in row]
-        for row, (a, b) in _with_both(prompts, entities, lambda pair, row: {*pair} & {*row})
-    ]
+
+    def swap(row: Sequence[int], pair: tuple[int, int]) -> tuple[list[int], set[int]]:
+        partner = dict(zip(pair, reversed(pair), strict=True))
+        return [partner.get(token, token) for token in row], {*pair} & {*row}
+
+    return _swapped(prompts, entities, swap)
 
 
-def _with_both(
-    prompts: Sequence[Prompt],
-    entities: Sequence[tuple[Entity, Entity]] | tuple[Entity, Entity],
-    present: Callable[[tuple[Entity, Entity], Prompt], set[Entity]],
-) -> list[tuple[Prompt, tuple[Entity, Entity]]]:
-    """Each prompt with its two entities, both of which it has."""
+def _swapped(
+    prompts: Sequence[Any],
+    entities: Sequence[Any],
+    swap: Callable[[Any, Any], tuple[Prompt, set[Any]]],
+) -> list[Prompt]:
+    """Each prompt with its two entities swapped, both of which it must have."""
     is_shared = len(entities) == 2 and not isinstance(entities[0], tuple | list)
-    pairs: list[Any] = [entities] * len(prompts) if is_shared else list(entities)
+    pairs = [entities] * len(prompts) if is_shared else entities
     if len(pairs) != len(prompts):
         raise ProblemError("swap", [f"there are {len(pairs)} pairs for {len(prompts)} prompts."])
+    both = list(zip(pairs, map(swap, prompts, pairs), strict=True))
     faults = [
         Fault(f"it does not have {entity!r}.", where=f"prompt {i}")
-        for i, (prompt, pair) in enumerate(zip(prompts, pairs, strict=True))
+        for i, (pair, (_, present)) in enumerate(both)
         for entity in pair
-        if entity not in present(pair, prompt)
+        if entity not in present
     ]
     if faults:
         raise ProblemError("swap", faults)
-    return list(zip(prompts, pairs, strict=True))
+    return [prompt for _, (prompt, _) in both]
 
 
 def shuffled(pairs: PromptPairs, *, seed: int = 0) -> PromptPairs:
@@ -93,7 +101,7 @@ def shuffled(pairs: PromptPairs, *, seed: int = 0) -> PromptPairs:
             f"whole answers stand behind the prompts of {pairs.source}; those of another prompt "
             "would take their place. Give corrupted prompts, or use random tokens."
         )
-    generator = _generator(seed)
+    generator = torch.Generator().manual_seed(check_seed(seed))
     corrupted = pairs.clean.clone()
     faults: list[Fault] = []
     for length in pairs.lengths.unique().tolist():
@@ -144,7 +152,7 @@ def random_tokens(
         raise ProblemError(
             f"random tokens for {pairs.source}", [Fault(text, where=f"pair {i}") for i in nothing]
         )
-    generator = _generator(seed)
+    generator = torch.Generator().manual_seed(check_seed(seed))
     own = torch.searchsorted(drawn, pairs.clean).clamp(max=len(drawn) - 1)
     among = drawn[own] == pairs.clean  # the clean token is one of those to draw
     draws = torch.randint(len(drawn) - 1, pairs.clean.shape, generator=generator)
@@ -180,14 +188,11 @@ def special_ids(tokenizer: Tokenizer | None) -> tuple[int, ...]:
     """The ids of a tokenizer that are no part of text: BOS, and others if it says so."""
     if tokenizer is None:
         return ()
-    named = getattr(tokenizer, "special_ids", None)
-    ids = {*(() if named is None else named), *(() if tokenizer.bos is None else (tokenizer.bos,))}
-    return tuple(sorted(ids))
+    ids = {*getattr(tokenizer, "special_ids", ()), tokenizer.bos}
+    return tuple(sorted(i for i in ids if i is not None))
 
 
 def _positions(pairs: PromptPairs, at: str | Tensor | None) -> Tensor:
-    if at is None:
-        return pairs.real
     if isinstance(at, Tensor):
         if at.shape != pairs.clean.shape or at.dtype != torch.bool:
             raise SettingError(
@@ -196,11 +201,7 @@ def _positions(pairs: PromptPairs, at: str | Tensor | None) -> Tensor:
             )
         return at
     spans = pairs.spans or {}
-    if at not in spans:
-        known = ", ".join(repr(name) for name in spans) or "none"
-        raise SettingError(f"no span named {at!r}; {pairs.source} has {known}.")
-    return spans[at]
-
-
-def _generator(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(check_seed(seed))
+    if at is not None and at not in spans:
+        listed = ", ".join(map(repr, spans)) or "none"
+        raise SettingError(f"no span named {at!r}; {pairs.source} has {listed}.")
+    return pairs.real if at is None else spans[at]

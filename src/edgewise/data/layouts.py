@@ -1,97 +1,111 @@
-"""Which columns of a file are read as what: one layout for the whole file.
+"""The fields of a row, and which columns of other packages' files are read as which field.
 
-Edgewise's own names, and the layouts of other packages' files. EAP-IG (github.com/hannamw/EAP-IG)
-writes CSV with token ids in columns such as `correct_idx`; without `incorrect_idx` beside it, it is
-a Greater-Than file, and the number is the last two digits of a year. Edge Pruning
-(github.com/princeton-nlp/Edge-Pruning) marks what is predicted with <predict>…</predict>, or has
-`prefix` and `corr_prefix` with a pronoun or the digits of a year, or whole sentences. Feature
-Circuits (github.com/saprmarks/feature-circuits) has `clean_prefix` and `patch_prefix`. AutoCircuit
-(github.com/UFO-101/auto-circuit) writes an object with `prompts`, and names positions in
-`word_idxs`, or all of them in `seq_labels`, counted without BOS.
+EAP-IG (github.com/hannamw/EAP-IG) writes CSV with token ids in columns such as `correct_idx`;
+without `incorrect_idx` beside it, it is a Greater-Than file, and the number is the last two digits
+of a year. Edge Pruning (github.com/princeton-nlp/Edge-Pruning) marks what is predicted with
+<predict>…</predict>, or has `prefix` and `corr_prefix` with a pronoun or the digits of a year, or
+whole sentences. Feature Circuits (github.com/saprmarks/feature-circuits) has `clean_prefix` and
+`patch_prefix`. AutoCircuit has our names; what its file says of all prompts is read in `files`.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from edgewise.data.rows import RowFault, whole
+from edgewise.data.rows import RowFault
 from edgewise.errors import shortened
-from edgewise.graph import name_fault
 
-SPELLINGS = {  # our name for a column: the spellings it is read from
-    "clean": ("clean",),
-    "corrupted": ("corrupted", "corrupt"),
-    "answers": ("answers", "answer", "answer_ids"),
-    "wrong": ("wrong", "wrong_answers", "wrong_answer", "wrong_ids"),
-    "answer_positions": ("answer_positions", "answer_position"),
-    "spans": ("spans",),
+Values = dict[str, Any]  # of a row, by field
+
+
+@dataclass(frozen=True)
+class Field:
+    """A column of ours: its other names, what it holds, and which value of a prompt it gives.
+
+    The table in docs/data.md says the same (a test holds it).
+    """
+
+    other_names: tuple[str, ...]
+    holds: str
+    value: str
+
+
+FIELDS = {
+    "clean": Field((), "the prompt: text, or a list of token ids", "clean"),
+    "corrupted": Field(("corrupt",), "the corrupted prompt, as many tokens long", "corrupted"),
+    "answers": Field(
+        ("answer",), "the right answer or several: text beside text, ids beside ids", "answers"
+    ),
+    "answer_ids": Field((), "the same as token ids, whatever the prompts are", "answers"),
+    "wrong": Field(("wrong_answers", "wrong_answer"), "wrong answers, likewise", "wrong"),
+    "wrong_ids": Field((), "the same as token ids", "wrong"),
+    "answer_positions": Field(
+        ("answer_position",),
+        "where the answer is read: an index or several; default: the last token",
+        "answer_positions",
+    ),
+    "spans": Field((), "named positions, see below", "spans"),
 }
-ID_SPELLINGS = ("answer_ids", "wrong_ids")  # of token ids, whatever the prompts are
-Values = dict[str, Any]  # of a row, under our names
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The columns that each of our names is read from, and what is done with a row then.
+    """The columns that each field is read from, and what is done with a row then.
 
-    `ids` are our columns that hold token ids whatever the prompts are. `finish` makes the columns
-    in `makes`, or raises `RowFault`; a layout that `fits` is taken if any row does. `over` are our
-    own names that the layout may stand beside. `spans` and `n_positions` hold for every prompt.
+    `finish` makes the values in `makes`, or raises `RowFault`; a layout that `fits` is taken if any
+    row does. `over` is a value of ours that the layout may stand beside; those in `without` are
+    left out; columns in `unread` mean nothing to us.
     """
 
     name: str
     columns: Mapping[str, tuple[str, ...]]
-    ids: frozenset[str] = frozenset()
     finish: Callable[[Values], Values] | None = None
-    makes: frozenset[str] = frozenset()
+    makes: tuple[str, ...] = ()
     fits: Callable[[Values], bool] | None = None
-    over: frozenset[str] = frozenset()
-    without: frozenset[str] = frozenset()  # our names that are left out
-    spans: Mapping[str, list[int]] = field(default_factory=dict)
-    n_positions: int = 0  # 0: not known
-    unread: tuple[str, ...] = ()  # columns that mean nothing to us
+    over: str = ""
+    without: frozenset[str] = frozenset()
+    unread: tuple[str, ...] = ()
+
+    @property
+    def values(self) -> set[str]:
+        """The values of a row that the layout gives."""
+        return {FIELDS[field].value for field in self.columns} | {*self.makes}
 
     @property
     def sentence(self) -> str:
         """What the layout is called, and which columns it reads."""
         read = []
-        for name, columns in self.columns.items():
+        for field, columns in self.columns.items():
             theirs = [shortened(column, 40) for column in columns]
-            read.append(name if theirs == [name] else f"{name} from {', '.join(theirs)}")
-        read += ["spans of all prompts"] if self.spans else []
+            read.append(field if theirs == [field] else f"{field} from {', '.join(theirs)}")
         text = f"layout: {self.name} ({'; '.join(read)})"
         others = ", ".join(shortened(column, 40) for column in self.unread[:8])
         return f"{text}; not read: {others}{', …' if self.unread[8:] else ''}" if others else text
 
 
-OWN = Layout("Edgewise", {})
-
-
 # --- Edge Pruning
-
-_OPEN, _CLOSE = "<predict>", "</predict>"
 
 
 def _is_marked(row: Values) -> bool:
-    return isinstance(row.get("clean"), str) and _OPEN in row["clean"]
+    return isinstance(row.get("clean"), str) and "<predict>" in row["clean"]
 
 
 def _predicted(row: Values) -> Values:
     """The prompt up to what is predicted, and that; nothing after it can be read before it."""
     if "answers" in row:
-        raise RowFault(f"{_OPEN} and a column both say what 'answers' is. Keep one.", "answers")
+        raise RowFault("<predict> and a column both say what 'answers' is. Keep one.", "answers")
     if not _is_marked(row):
-        raise RowFault(f"it has no {_OPEN}, which other prompts have.", "clean")
-    before, _, rest = row["clean"].partition(_OPEN)
-    word, close, _ = rest.partition(_CLOSE)
+        raise RowFault("it has no <predict>, which other prompts have.", "clean")
+    before, _, rest = row["clean"].partition("<predict>")
+    word, close, _ = rest.partition("</predict>")
     if not close:
-        raise RowFault(f"{_OPEN} has no {_CLOSE} after it.", "clean")
+        raise RowFault("<predict> has no </predict> after it.", "clean")
     row |= {"clean": before, "answers": word}
     if isinstance(row.get("corrupted"), str):
-        row["corrupted"] = row["corrupted"].partition(_OPEN)[0]
+        row["corrupted"] = row["corrupted"].partition("<predict>")[0]
     return row
 
 
@@ -111,114 +125,62 @@ def _with_spaces(row: Values) -> Values:
 # --- Greater-Than: the last two digits of a year stand for all years after it, and up to it
 
 
-def _digits(value: Any) -> int | None:
-    if isinstance(value, str):
-        return int(value) if value.isdecimal() and len(value) < 3 else None
-    number = whole(value)
-    return number if number is not None and 0 <= number < 100 else None
+def _has_ids(row: Values) -> bool:
+    return isinstance(row.get("clean"), list)
 
 
 def _asks_for_year(row: Values) -> bool:
     """Whether a prompt ends in the century of a year that it has, with the row's two digits."""
-    clean, digits = row.get("clean"), _digits(row.get("answers"))
-    if not isinstance(clean, str) or digits is None:
+    clean, digits = row.get("clean"), row.get("answers")
+    if not (isinstance(clean, str) and isinstance(digits, str)):
         return False
     century = re.search(r"(?<!\d)\d\d$", clean.rstrip())
     years = re.findall(r"(?<!\d)\d{4}(?!\d)", clean)
-    return century is not None and f"{century[0]}{digits:02d}" in years
-
-
-def _is_text(row: Values) -> bool:
-    return isinstance(row.get("clean"), str)
+    return century is not None and century[0] + digits.zfill(2) in years
 
 
 def _with_years(row: Values) -> Values:
     """Answers are the two digits of later years of the century, as text; wrong, all others."""
-    digits = _digits(row.get("answers"))
-    if digits is None or not _asks_for_year(row):
-        text = (
+    if not _asks_for_year(row):
+        raise RowFault(
             f"{row.get('answers')!r:.60} is not the last two digits of a year in the prompt whose "
             "century the prompt ends in, as in a Greater-Than file of EAP-IG. If it is a token id: "
-            "--columns answer_ids=NAME."
+            "--columns answer_ids=NAME.",
+            "answers",
         )
-        raise RowFault(text, "answers")
+    years, digits = [f"{year:02d}" for year in range(100)], int(row["answers"])
     if digits == 99:
         raise RowFault("no year of its century is after 99, so no answer is right.", "answers")
-    years = [f"{year:02d}" for year in range(100)]
     return row | {"answers": years[digits + 1 :], "wrong": years[: digits + 1]}
 
 
-def _of_ids(right: str, wrong: str, *over: str) -> Layout:
-    columns = {"answers": (right,), "wrong": (wrong,)}
-    return Layout("EAP-IG", columns, ids=frozenset(columns), over=frozenset(over))
+def _of(package: str, columns: Mapping[str, str], **more: Any) -> Layout:
+    return Layout(package, {field: (column,) for field, column in columns.items()}, **more)
 
 
-def _sentences(clean: str) -> Layout:
-    columns = {"clean": (clean,), "corrupted": (f"corr_{clean}",)}
-    return Layout("Edge Pruning", columns, finish=_without_last_word, makes=frozenset({"answers"}))
-
-
-_PREFIXES = {"clean": ("prefix",), "corrupted": ("corr_prefix",)}
-_PRONOUNS = {"answers": ("pronoun",), "wrong": ("corr_pronoun",)}
-_PATCHES = {"clean": ("clean_prefix",), "corrupted": ("patch_prefix",)}
-_ANSWERS, _BOTH = frozenset({"answers"}), frozenset({"answers", "wrong"})
+_YEARS: Mapping[str, Any] = {"finish": _with_years, "makes": ("answers", "wrong")}
+_LAST: Mapping[str, Any] = {"finish": _without_last_word, "makes": ("answers",)}
+_MARKED: Mapping[str, Any] = {"finish": _predicted, "makes": ("answers",), "fits": _is_marked}
+_PREFIXES = {"clean": "prefix", "corrupted": "corr_prefix"}
+_PRONOUNS = {**_PREFIXES, "answers": "pronoun", "wrong": "corr_pronoun"}
+_PATCHES = {"clean": "clean_prefix", "corrupted": "patch_prefix"}
 FOREIGN = (  # the first that is there as a whole is taken
-    _of_ids("correct_idx", "incorrect_idx"),
-    _of_ids("answers_idx", "corrupted_answers_idx", "answers"),  # words without their spaces
-    _of_ids("clean_answer_idx", "corrupted_answer_idx"),
-    _of_ids("country_idx", "corrupted_country_idx"),
-    *(
-        Layout("EAP-IG Greater-Than", {"answers": (name,)}, finish=_with_years, makes=_BOTH, fits=f)
-        for name, f in (("correct_idx", _is_text), ("label", _asks_for_year))
+    _of("EAP-IG", {"answer_ids": "correct_idx", "wrong_ids": "incorrect_idx"}),
+    _of(  # its words lack their spaces
+        "EAP-IG",
+        {"answer_ids": "answers_idx", "wrong_ids": "corrupted_answers_idx"},
+        over="answers",
     ),
-    Layout("EAP-IG", {"answers": ("correct_idx",)}, ids=_ANSWERS),
-    Layout("Edge Pruning", {**_PREFIXES, **_PRONOUNS}, finish=_with_spaces),
-    Layout("Edge Pruning", {**_PREFIXES, "answers": ("digits",)}, finish=_with_years, makes=_BOTH),
-    Layout("Edge Pruning", _PREFIXES),
-    _sentences("text"),
-    _sentences("ioi_sentences"),
-    Layout("Edge Pruning", {}, finish=_predicted, makes=_ANSWERS, fits=_is_marked, over=_ANSWERS),
-    Layout(
-        "Feature Circuits",
-        {**_PATCHES, "answers": ("clean_answer",), "wrong": ("patch_answer",)},
-    ),
+    _of("EAP-IG", {"answer_ids": "clean_answer_idx", "wrong_ids": "corrupted_answer_idx"}),
+    _of("EAP-IG", {"answer_ids": "country_idx", "wrong_ids": "corrupted_country_idx"}),
+    _of("EAP-IG", {"answer_ids": "correct_idx"}, fits=_has_ids),
+    _of("EAP-IG Greater-Than", {"answers": "correct_idx"}, **_YEARS),
+    _of("EAP-IG Greater-Than", {"answers": "label"}, **_YEARS, fits=_asks_for_year),
+    _of("Edge Pruning", _PRONOUNS, finish=_with_spaces),
+    _of("Edge Pruning", {**_PREFIXES, "answers": "digits"}, **_YEARS),
+    _of("Edge Pruning", _PREFIXES),
+    _of("Edge Pruning", {"clean": "text", "corrupted": "corr_text"}, **_LAST),
+    _of("Edge Pruning", {"clean": "ioi_sentences", "corrupted": "corr_ioi_sentences"}, **_LAST),
+    _of("Edge Pruning", {}, **_MARKED, over="answers"),
+    _of("Feature Circuits", {**_PATCHES, "answers": "clean_answer", "wrong": "patch_answer"}),
 )
-
-
-# --- AutoCircuit: positions that hold for every prompt
-
-
-def shared_spans(facts: Mapping[str, Any]) -> tuple[dict[str, list[int]], int]:
-    """Spans by `word_idxs`, or else `seq_labels`, and how many tokens they were counted in.
-
-    Names of the same position become one, joined with "=". Raises `RowFault`.
-    """
-    words, labels = facts.get("word_idxs"), facts.get("seq_labels")
-    if labels is not None and not _are_texts(labels):
-        raise RowFault("'seq_labels' must be a list of texts.", "seq_labels")
-    if words is not None and not (
-        isinstance(words, dict) and all(whole(v) is not None for v in words.values())
-    ):
-        raise RowFault("'word_idxs' must map names to positions.", "word_idxs")
-    named: dict[int, list[str]] = {}
-    for position, name in enumerate(labels or ()) if words is None else _turned(words):
-        named.setdefault(position, []).append(_name(name, position))
-    spans: dict[str, list[int]] = {}
-    for position, names in named.items():
-        spans.setdefault("=".join(names), []).append(position)
-    end = next((place + 1 for place, name in _turned(words or {}) if name.lower() == "end"), 0)
-    return spans, len(labels) if labels else end
-
-
-def _turned(words: Mapping[str, int]) -> list[tuple[int, str]]:
-    return [(position, name) for name, position in words.items()]
-
-
-def _are_texts(labels: Any) -> bool:
-    return isinstance(labels, list) and all(isinstance(label, str) for label in labels)
-
-
-def _name(name: str, position: int) -> str:
-    """A name that edges can hold."""
-    clean = re.sub(r"->|[\[\]<>@|,:]|[^\S ]", "_", name.strip())
-    return clean if clean and name_fault(clean) is None else f"position{position}"

@@ -15,10 +15,17 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from edgewise.data.column_names import Columns
-from edgewise.data.reading import NO_ANSWER, Padding, ReadingResult, read_columns, read_table
-from edgewise.data.rows import table_of_file, table_of_rows
-from edgewise.data.texts import TextReader
+from edgewise.data.columns import Columns
+from edgewise.data.files import table_of_file
+from edgewise.data.reading import (
+    NO_ANSWER,
+    Padding,
+    ReadingOptions,
+    ReadingResult,
+    read_rows,
+    read_table,
+)
+from edgewise.data.rows import table_of_columns, table_of_rows
 from edgewise.data.tokenizers import as_tokenizer
 from edgewise.errors import Fault, ProblemError, SettingError, kinds_of
 from edgewise.graph import REST
@@ -84,11 +91,11 @@ class PromptPairs:
         one index for all prompts, a list with an index or several for each, or a [batch pos] mask.
         Raises `ProblemError` with every fault.
         """
-        columns: dict[str, Any] = {"clean": clean, "corrupted": corrupted, "answers": answers}
-        columns |= {"wrong": wrong, "answer_positions": answer_positions, "spans": spans}
-        reader = TextReader(None, source, bos=None)
-        reading = read_columns(columns, reader, lengths=lengths, padding=padding)
-        return cls._of(reading, source=source, padding=padding)
+        columns: dict[str, Any] = {"clean": clean, "corrupted": corrupted, "lengths": lengths}
+        columns |= {"answers": answers, "wrong": wrong, "answer_positions": answer_positions}
+        options = ReadingOptions(padding=padding)
+        table = table_of_columns(source, columns, spans, right=padding == "right")
+        return cls._of(read_rows(table, options, is_text=False), options, source)
 
     @classmethod
     def from_text(
@@ -117,13 +124,13 @@ class PromptPairs:
         An answer of several tokens is scored by its first, unless a wrong one begins alike: then
         as a whole (`notes` says which). Raises `ProblemError` with every fault.
         """
-        reader = TextReader(as_tokenizer(tokenizer), source, bos=bos, chat=chat)
-        if reader.tokenizer is None:
+        options = ReadingOptions(as_tokenizer(tokenizer), bos, chat, padding=padding)
+        if options.tokenizer is None:
             raise ProblemError(source, ["prompts of text need a tokenizer; pass the model."])
         columns: dict[str, Any] = {"clean": clean, "corrupted": corrupted, "answers": answers}
-        columns |= {"wrong": wrong, "answer_positions": answer_positions, "spans": spans}
-        reading = read_columns(columns, reader, padding=padding)
-        return cls._of(reading, source=source, padding=padding)
+        columns |= {"wrong": wrong, "answer_positions": answer_positions}
+        table = table_of_columns(source, columns, spans, right=padding == "right")
+        return cls._of(read_rows(table, options, is_text=True), options, source)
 
     @classmethod
     def from_file(
@@ -149,9 +156,9 @@ class PromptPairs:
         `ProblemError` with every fault and its line; `faulty="skip"` leaves out rows with faults,
         which `left_out` lists, and raises it if none is left.
         """
-        table, adapted = table_of_file(Path(path)), as_tokenizer(tokenizer)
-        reading = read_table(table, adapted, columns=columns, bos=bos, chat=chat, padding=padding)
-        return cls._of(reading, source=table.source, padding=padding, faulty=faulty)
+        options = ReadingOptions(as_tokenizer(tokenizer), bos, chat, columns, padding, faulty)
+        table = table_of_file(Path(path))
+        return cls._of(read_table(table, options), options, table.source)
 
     @classmethod
     def from_dataset(
@@ -170,21 +177,16 @@ class PromptPairs:
 
         Rows, `columns` and faults are those of `from_file`; a fault names its row, from 0.
         """
-        table, adapted = table_of_rows(dataset, source), as_tokenizer(tokenizer)
-        reading = read_table(table, adapted, columns=columns, bos=bos, chat=chat, padding=padding)
-        return cls._of(reading, source=source, padding=padding, faulty=faulty)
+        options = ReadingOptions(as_tokenizer(tokenizer), bos, chat, columns, padding, faulty)
+        return cls._of(read_table(table_of_rows(dataset, source), options), options, source)
 
     @classmethod
-    def _of(
-        cls, reading: ReadingResult, *, source: str, padding: Padding, faulty: str = "refuse"
-    ) -> PromptPairs:
-        if faulty not in ("refuse", "skip"):
-            raise SettingError(f"faulty is {faulty!r:.60}; it must be 'refuse' or 'skip'.")
+    def _of(cls, reading: ReadingResult, options: ReadingOptions, source: str) -> PromptPairs:
         faults = reading.faults
-        refused = bool(faults) and (faulty == "refuse" or any(fault.whole for fault in faults))
-        if reading.fields is None or refused:
+        is_skipping = options.faulty == "skip" and not any(fault.whole for fault in faults)
+        if reading.fields is None or (faults and not is_skipping):
             raise ProblemError(source, faults)
-        return cls(**reading.fields, padding=padding, source=source, left_out=faults)
+        return cls(**reading.fields, source=source, left_out=faults)
 
     # --- looking
 
@@ -260,14 +262,10 @@ class PromptPairs:
         """
         if names is None:
             return self.real[None]
-        known = self.spans or {}
-        masks = [known.get(name, torch.zeros_like(self.real)) for name in names]
-        if REST in names:
-            masks[names.index(REST)] = self.real & ~torch.stack(
-                [mask for name, mask in zip(names, masks, strict=True) if name != REST]
-                or [torch.zeros_like(self.real)]
-            ).any(dim=0)
-        return torch.stack(masks)
+        nowhere = torch.zeros_like(self.real)
+        masks = {name: (self.spans or {}).get(name, nowhere) for name in names if name != REST}
+        taken = torch.stack([nowhere, *masks.values()]).any(dim=0)
+        return torch.stack([masks.get(name, self.real & ~taken) for name in names])
 
     # --- new pairs from old
 
@@ -281,10 +279,8 @@ class PromptPairs:
         Raises `SettingError` for no rows, or one that is not there.
         """
         chosen = [int(row) for row in rows]
-        outside = [row for row in chosen if not 0 <= row < len(self)]
-        if outside or not chosen:
-            place = f"row {outside[0]}" if outside else "no rows"
-            raise SettingError(f"asked for {place}; there are rows 0 to {len(self) - 1}.")
+        if not chosen or not {*chosen} <= {*range(len(self))}:
+            raise SettingError(f"asked for {chosen!s:.60}; there are rows 0 to {len(self) - 1}.")
         return self._rows(chosen)
 
     def by_position(self) -> PromptPairs:
@@ -297,21 +293,16 @@ class PromptPairs:
         single[torch.arange(len(prompt)), position] = True
         return replace(rows, answer_at=single, answers=self.answers_in_order, whole_answers=False)
 
-    def _rows(self, rows: slice | list[int]) -> PromptPairs:
-        return replace(
-            self,
-            clean=self.clean[rows],
-            corrupted=None if self.corrupted is None else self.corrupted[rows],
-            lengths=self.lengths[rows],
-            answer_at=self.answer_at[rows],
-            answers=None if self.answers is None else self.answers[rows],
-            wrong=None if self.wrong is None else self.wrong[rows],
-            spans=None if self.spans is None else {k: m[rows] for k, m in self.spans.items()},
-        )
-
     def batches(self, size: int | None) -> tuple[PromptPairs, ...]:
         """These pairs in micro-batches of at most `size` prompts; None means one batch."""
         if size is not None and size < 1:
             raise SettingError(f"a batch of {size} prompts; it must be at least 1, or None.")
         step = len(self) if size is None else size
         return tuple(self.subset(i, min(i + step, len(self))) for i in range(0, len(self), step))
+
+    def _rows(self, rows: slice | list[int]) -> PromptPairs:
+        names = ("clean", "corrupted", "lengths", "answer_at", "answers", "wrong")
+        values = {name: getattr(self, name) for name in names}
+        chosen: dict[str, Any] = {k: v if v is None else v[rows] for k, v in values.items()}
+        spans = None if self.spans is None else {k: mask[rows] for k, mask in self.spans.items()}
+        return replace(self, **chosen, spans=spans)

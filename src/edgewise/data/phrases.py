@@ -83,12 +83,3 @@ def token_ranges(tokenizer: Tokenizer, text: str, ids: Sequence[int]) -> tuple[s
 def tokens_at(ranges: Offsets, start: int, stop: int) -> list[int]:
     """Which tokens have a character of a range."""
     return [k for k, (low, high) in enumerate(ranges) if low < stop and high > start and low < high]
-
-
-def swapped(text: str, a: str, b: str) -> str:
-    """The text in which two phrases change places."""
-    parts, at = [], 0
-    for start, stop, which in occurrences(text, a, b):
-        parts += [text[at:start], (b, a)[which]]
-        at = stop
-    return "".join([*parts, text[at:]])

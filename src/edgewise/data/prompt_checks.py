@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from torch import Tensor
+from collections.abc import Iterator, Sequence
 
 from edgewise.data.pairs import PromptPairs
 from edgewise.data.reading import NO_ANSWER
@@ -19,29 +17,27 @@ def cautions(
     faults = [Fault(note, column="answers") for note in pairs.notes]
     first: dict[object, str] = {}
     bos = None if tokenizer is None else tokenizer.bos
-    for i, where in enumerate(labels):
-        real = pairs.real[i]
-        clean = tuple(pairs.clean[i][real].tolist())
-        corrupted = None if pairs.corrupted is None else tuple(pairs.corrupted[i][real].tolist())
-        right, wrong = _ids(pairs.answers, i), _ids(pairs.wrong, i)
+    for where, ids in zip(labels, _token_ids(pairs), strict=True):
+        clean, corrupted = ids["clean"], ids.get("corrupted")
+
+        def warn(column: str, text: str, where: str = where) -> None:
+            faults.append(Fault(text, where=where, column=column))
+
         if corrupted == clean:
-            text = "it equals the clean prompt, so no edge can matter for it."
-            faults.append(Fault(text, where=where, column="corrupted"))
-        same = first.setdefault((clean, corrupted, right, wrong), where)
+            warn("corrupted", "it equals the clean prompt, so no edge can matter for it.")
+        same = first.setdefault(tuple(sorted(ids.items())), where)
         if same != where:
-            text = f"it is {same} again, and counts twice."
-            faults.append(Fault(text, where=where, column="clean"))
-        for both in sorted(set(right) & set(wrong)):
-            text = f"the token {_token(both, tokenizer)} is among the right answers too."
-            faults.append(Fault(text, where=where, column="wrong"))
-        for column, ids in (("clean", clean), ("corrupted", corrupted or clean)):
-            if bos is not None and ids[:2] == (bos, bos):
-                faults.append(
-                    Fault("it begins with the BOS token twice.", where=where, column=column)
-                )
-        if corrupted is not None and bos is not None and (clean[0] == bos) != (corrupted[0] == bos):
-            text = "only one of clean and corrupted begins with the BOS token."
-            faults.append(Fault(text, where=where, column="corrupted"))
+            warn("clean", f"it is {same} again, and counts twice.")
+        for token in sorted({*ids.get("answers", ())} & {*ids.get("wrong", ())}):
+            name = str(token) if tokenizer is None else repr(tokenizer.decode([token]))
+            warn("wrong", f"the token {name} is among the right answers too.")
+        if bos is None:
+            continue
+        for column in ("clean", "corrupted"):
+            if ids.get(column, ())[:2] == (bos, bos):
+                warn(column, "it begins with the BOS token twice.")
+        if corrupted is not None and (clean[0] == bos) != (corrupted[0] == bos):
+            warn("corrupted", "only one of clean and corrupted begins with the BOS token.")
     return faults
 
 
@@ -50,30 +46,27 @@ def misfits(
 ) -> list[Fault]:
     """Prompts that a model cannot take: ids that it does not have, more tokens than positions."""
     faults: list[Fault] = []
-    for i, where in enumerate(labels):
-        real = pairs.real[i]
-        length = int(pairs.lengths[i])
+    sizes = {"clean": n_tokens, "corrupted": n_tokens, "answers": n_outputs, "wrong": n_outputs}
+    for where, columns in zip(labels, _token_ids(pairs), strict=True):
+        length = len(columns["clean"])
         if length > n_ctx:
             text = f"it has {length} tokens; the model takes at most {n_ctx}."
             faults.append(Fault(text, where=where, column="clean"))
-        prompts = [("clean", pairs.clean)]
-        prompts += [] if pairs.corrupted is None else [("corrupted", pairs.corrupted)]
-        columns = [(name, rows[i][real].tolist(), n_tokens) for name, rows in prompts]
-        columns += [
-            ("answers", list(_ids(pairs.answers, i)), n_outputs),
-            ("wrong", list(_ids(pairs.wrong, i)), n_outputs),
-        ]
-        for name, ids, n in columns:
-            outside = [token for token in ids if not 0 <= token < n]
+        for column, ids in columns.items():
+            outside = [token for token in ids if not 0 <= token < sizes[column]]
             if outside:
-                text = f"it has the token id {outside[0]}; the model knows 0 to {n - 1}."
-                faults.append(Fault(text, where=where, column=name))
+                text = f"the token id {outside[0]}; the model knows 0 to {sizes[column] - 1}."
+                faults.append(Fault(f"it has {text}", where=where, column=column))
     return faults
 
 
-def _ids(rows: Tensor | None, i: int) -> tuple[int, ...]:
-    return () if rows is None else tuple(v for v in rows[i].tolist() if v != NO_ANSWER)
-
-
-def _token(token: int, tokenizer: Tokenizer | None) -> str:
-    return str(token) if tokenizer is None else repr(tokenizer.decode([token]))
+def _token_ids(pairs: PromptPairs) -> Iterator[dict[str, tuple[int, ...]]]:
+    """Each pair's token ids by column, without padding; columns that there are."""
+    for i in range(len(pairs)):
+        ids: dict[str, tuple[int, ...]] = {}
+        for column in ("clean", "corrupted", "answers", "wrong"):
+            rows = getattr(pairs, column)
+            if rows is not None:
+                real = pairs.real[i] if column in ("clean", "corrupted") else rows[i] != NO_ANSWER
+                ids[column] = tuple(rows[i][real].tolist())
+        yield ids

@@ -17,16 +17,51 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from edgewise.data.column_names import Columns, layout_of, named_rows
-from edgewise.data.layouts import OWN, Layout
-from edgewise.data.rows import Mask, Row, RowFault, RowTable, in_order, rows_of_columns, whole
+from edgewise.data.columns import Columns, layout_of, named_rows
+from edgewise.data.files import SharedSpans
+from edgewise.data.layouts import Layout
+from edgewise.data.rows import Mask, Row, RowFault, RowTable, in_order, whole
 from edgewise.data.texts import AnswerTokens, Prompt, TextReader
 from edgewise.data.tokenizers import Tokenizer
-from edgewise.errors import Fault, ProblemError
+from edgewise.errors import Fault, ProblemError, SettingError
 from edgewise.graph import name_fault
 
 Padding = Literal["right", "left"]
 NO_ANSWER = -1  # fills the rows of prompts that have fewer answers than others
+
+
+@dataclass(frozen=True)
+class ReadingOptions:
+    """How prompts are read: by which tokenizer, begun how, from which columns.
+
+    `faulty` says what is done with rows that have faults: "refuse" them all, or "skip" these.
+    """
+
+    tokenizer: Tokenizer | None = None
+    bos: bool | None = None
+    chat: bool = False
+    columns: Columns | None = None
+    padding: Padding = "right"
+    faulty: str = "refuse"
+
+    def __post_init__(self) -> None:
+        for name, choices in (("padding", ("right", "left")), ("faulty", ("refuse", "skip"))):
+            if getattr(self, name) not in choices:
+                text = f"{name} is {getattr(self, name)!r:.60}; it must be"
+                raise SettingError(f"{text} {' or '.join(map(repr, choices))}.")
+
+
+@dataclass(frozen=True)
+class ReadingResult:
+    """What rows gave: the fields of `PromptPairs` of the good ones, and all faults.
+
+    `labels` says where each good row stands; `fields` is None if there is no good row.
+    """
+
+    fields: dict[str, Any] | None
+    labels: tuple[str, ...]
+    faults: tuple[Fault, ...]
+    layout: Layout
 
 
 @dataclass(frozen=True)
@@ -69,221 +104,187 @@ class PromptPair:
         )
 
 
-@dataclass(frozen=True)
-class ReadingResult:
-    """What rows gave: the fields of `PromptPairs` of the good ones, and all faults.
-
-    `labels` says where each good row stands; `fields` is None if there is no good row.
-    """
-
-    fields: dict[str, Any] | None
-    labels: tuple[str, ...]
-    faults: tuple[Fault, ...]
-    layout: Layout
-
-
-def read_table(
-    table: RowTable,
-    tokenizer: Tokenizer | None,
-    *,
-    bos: bool | None = None,
-    chat: bool = False,
-    columns: Columns | None = None,
-    padding: Padding = "right",
-) -> ReadingResult:
+def read_table(table: RowTable, options: ReadingOptions) -> ReadingResult:
     """Read a file or a dataset. Raises `SettingError` for a column map that makes no sense."""
-    faults = list(table.faults)
-    layout = layout_of(table, columns, faults)
-    rows = named_rows(table, layout, faults)
+    layout = layout_of(table, options.columns)
+    rows, faults = named_rows(table, layout)
     is_text = 2 * sum(isinstance(row.values["clean"], str) for row in rows) >= len(rows)
     refusal = ""
-    if rows and is_text and tokenizer is None:
+    if rows and is_text and options.tokenizer is None:
         refusal = "its prompts are text; pass the model's tokenizer."
-    elif rows and not is_text and (bos or chat):
-        refusal = f"its prompts are token ids; {'bos' if bos else 'chat'} is for text. Drop it."
+    elif rows and not is_text and (options.bos or options.chat):
+        refusal = f"its prompts are token ids; {'bos' if options.bos else 'chat'} is for text."
     if refusal:
         raise ProblemError(table.source, [refusal, *faults])
-    reader = TextReader(tokenizer, table.source, bos=bos, chat=chat)
-    return PairReader(reader, faults, is_text=is_text, padding=padding, layout=layout).read(rows)
+    named = replace(table, rows=tuple(rows), faults=tuple(faults))
+    return read_rows(named, options, is_text=is_text, layout=layout)
 
 
-def read_columns(
-    columns: Mapping[str, Any],
-    reader: TextReader,
-    *,
-    lengths: Any = None,
-    padding: Padding = "right",
+def read_rows(
+    table: RowTable, options: ReadingOptions, *, is_text: bool, layout: Layout | None = None
 ) -> ReadingResult:
-    """Read columns, an entry for each prompt: of text if the reader has a tokenizer, else ids."""
-    if padding not in ("right", "left"):
-        fault = Fault(f"padding is {padding!r}; it must be 'right' or 'left'.")
-        return ReadingResult(None, (), (fault,), OWN)
-    faults: list[Fault] = []
-    rows, width = rows_of_columns(columns, faults, lengths=lengths, right=padding == "right")
-    is_text = reader.tokenizer is not None
-    return PairReader(reader, faults, is_text=is_text, padding=padding, width=width).read(rows)
+    """Read rows under our names, whose prompts are text, or else token ids."""
+    reader = _PairReader(table, options, is_text)
+    good = reader.good_pairs(table.rows)
+    fields = None
+    if good:
+        whole_answers = any(pair.begins_as_wrong for pair in good)
+        notes = _notes(good)
+        if whole_answers:
+            good = [pair.with_whole_answer() for pair in good]
+        width = max([0 if whole_answers else table.width, *(len(pair.clean) for pair in good)])
+        right = options.padding == "right"
+        fields = _stacked(good, width, right=right, whole_answers=whole_answers) | {"notes": notes}
+    if fields is not None and is_text:
+        texts = reader.texts
+        begins = options.chat and good[0].clean[:1] == [texts.tokenizer and texts.tokenizer.bos]
+        fields |= {"bos": bool(texts.start) or begins, "chat": options.chat}
+        fields["notes"] = (*texts.notes, *fields["notes"])
+    labels = tuple(pair.where for pair in good)
+    faults = tuple(in_order(reader.faults))
+    return ReadingResult(fields, labels, faults, layout or Layout("Edgewise", {}))
 
 
-class PairReader:
-    """Reads rows, whose values are under our names, into pairs; `faults` collects what is wrong."""
+class _PairReader:
+    """Reads rows into pairs; `faults` collects what is wrong."""
 
-    def __init__(
-        self,
-        reader: TextReader,
-        faults: list[Fault],
-        *,
-        is_text: bool,
-        padding: Padding,
-        width: int = 0,
-        layout: Layout = OWN,
-    ) -> None:
-        self._reader, self._faults = reader, faults
-        self._is_text, self._padding = is_text, padding
-        self._least_width = width  # a batch padded by the user keeps its width, and positions in it
-        self._width = width
-        self._layout = layout
-        self._n_positions = self._layout.n_positions
+    def __init__(self, table: RowTable, options: ReadingOptions, is_text: bool) -> None:
+        self.texts = TextReader(options.tokenizer, table.source, bos=options.bos, chat=options.chat)
+        self.faults = list(table.faults)
+        self._is_text, self._right = is_text, options.padding == "right"
+        self._width = table.width
+        self._counted = 0  # tokens in which a file counts its spans
         self._where = ""
 
-    def read(self, rows: Sequence[Row]) -> ReadingResult:
-        """Read all rows; those with faults are left out of the fields."""
+    def good_pairs(self, rows: Sequence[Row]) -> list[PromptPair]:
+        """The pairs of the rows that have no fault."""
         prompts = [self._prompt("clean", row) for row in rows]
         self._width = max([self._width, *(len(prompt.ids) for prompt in prompts if prompt)])
         pairs = [self._pair(row, prompt) for row, prompt in zip(rows, prompts, strict=True)]
         self._check_span_names(pairs)
-        if any(pair.begins_as_wrong for pair in self._good(pairs)):
-            self._check_whole_answers(rows, self._good(pairs))
-        good = self._good(pairs)
-        fields = None
-        if good:
-            fields = _fields(good, self._padding, self._least_width)
-        if fields is not None and self._is_text:
-            fields["bos"] = self._reader.begins_with_bos(good[0].clean)
-            fields["chat"] = self._reader.chat
-            fields["notes"] = (*self._reader.notes, *fields["notes"])
-        labels = tuple(pair.where for pair in good)
-        return ReadingResult(fields, labels, tuple(in_order(self._faults)), self._layout)
+        alike = next((pair.where for pair in self._good(pairs) if pair.begins_as_wrong), None)
+        if alike is not None:
+            have_positions = any("answer_positions" in row.values for row in rows)
+            self._check_whole_answers(self._good(pairs), alike, have_positions)
+        return self._good(pairs)
 
     def _good(self, pairs: Sequence[PromptPair]) -> list[PromptPair]:
-        bad = {fault.where for fault in self._faults}
+        bad = {fault.where for fault in self.faults}
         return [pair for pair in pairs if pair.where not in bad]
 
     def _add_fault(self, text: str, column: str) -> None:
-        self._faults.append(Fault(text, where=self._where, column=column))
+        self.faults.append(Fault(text, where=self._where, column=column))
 
     @contextmanager
-    def _collecting(self, column: str) -> Iterator[None]:
+    def _collecting(self, column: str, prefix: str = "") -> Iterator[None]:
         """Add a `RowFault` of the block to the faults, and continue after the block."""
         try:
             yield
         except RowFault as reason:
-            self._add_fault(reason.text, column)
+            self._add_fault(prefix + reason.text, column)
 
     # --- one row
 
     def _prompt(self, column: str, row: Row) -> Prompt | None:
-        self._where = row.where
+        self._where, value = row.where, row.values[column]
         with self._collecting(column):
-            return self._prompt_of(column, row.values[column])
+            if self._is_text and isinstance(value, str):
+                prompt = self.texts.prompt(value)
+            elif not self._is_text and isinstance(value, list):
+                odd = [entry for entry in value if whole(entry) is None]
+                if odd:
+                    raise RowFault(f"{column} has {odd[0]!r:.60}, which is not a token id.")
+                prompt = Prompt(value)
+            else:
+                kind = "text" if self._is_text else "token ids"
+                raise RowFault(f"{column!r} is {value!r:.60}; most prompts are {kind}.")
+            if not prompt.ids:
+                raise RowFault(f"the {column} prompt is empty.")
+            return prompt
         return None
-
-    def _prompt_of(self, column: str, value: Any) -> Prompt:
-        if self._is_text and isinstance(value, str):
-            prompt = self._reader.prompt(value)
-        elif not self._is_text and isinstance(value, list):
-            odd = [v for v in value if whole(v) is None]
-            if odd:
-                raise RowFault(f"{column} has {odd[0]!r:.60}, which is not a token id.")
-            prompt = Prompt(value)
-        else:
-            kind = "text" if self._is_text else "token ids"
-            if column == "clean" and isinstance(value, str | list):
-                raise RowFault(f"some prompts are text and some are token ids; most are {kind}.")
-            raise RowFault(
-                f"{column!r} must be {kind}, as the clean prompts are, not {value!r:.60}."
-            )
-        if column == "clean" and not prompt.ids:
-            raise RowFault("the clean prompt is empty.")
-        return prompt
 
     def _pair(self, row: Row, clean: Prompt | None) -> PromptPair:
         """A row in token ids, as far as it can be read."""
-        corrupted = self._prompt("corrupted", row) if "corrupted" in row.values else None
+        values = row.values
+        corrupted = self._prompt("corrupted", row) if "corrupted" in values else None
         self._where = row.where
         prompt = clean or Prompt([])
-        ids, n = prompt.ids, len(prompt.ids)
+        n = len(prompt.ids)
         if clean and corrupted and n != len(corrupted.ids):
             text = f"clean has {n} tokens, corrupted {len(corrupted.ids)}."
             self._add_fault(f"{text} Pairs must have equal length.", "corrupted")
         answer_at: list[int] = []
-        if clean is not None:
+        spans = None
+        if clean:
             with self._collecting("answer_positions"):
-                positions = row.values.get("answer_positions", -1)
-                answer_at = self._positions(positions, n, "answer position")
+                at = values.get("answer_positions", -1)
+                answer_at = self._positions(at, n, "answer position")
+            with self._collecting("spans"):
+                spans = self._spans(values["spans"], prompt) if "spans" in values else None
         return PromptPair(
             where=row.where,
-            clean=ids,
+            clean=prompt.ids,
             corrupted=None if corrupted is None else corrupted.ids,
             answers=self._answers("answers", row, prompt),
             wrong=self._answers("wrong", row, prompt),
             answer_at=answer_at,
-            spans=self._spans(row, clean),
+            spans=spans,
         )
 
     def _answers(self, column: str, row: Row, prompt: Prompt) -> list[AnswerTokens] | None:
         if column not in row.values:
             return None
-        value = row.values[column]
-        several = value if isinstance(value, list) else [value]
-        answers, n_faults = [], len(self._faults)
-        for entry in several:
+        answers, n_faults = [], len(self.faults)
+        for entry in _listed(row.values[column]):
             with self._collecting(column):
-                answers.append(self._reader.answer(entry, prompt, column))
+                answers.append(self.texts.answer(entry, prompt))
         answers = [answer for answer in answers if answer != (NO_ANSWER,)]
-        if not answers and len(self._faults) == n_faults:
+        if not answers and len(self.faults) == n_faults:
             self._add_fault(f"{column} is empty.", column)
         return answers
 
-    def _positions(self, value: Any, n: int, noun: str, of: str = "") -> list[int]:
+    def _positions(self, value: Any, n: int, noun: str) -> list[int]:
         """Positions among a prompt's own `n` tokens: indices, from either end, or a mask."""
-        positions: list[int] = []
         if isinstance(value, Mask):
-            start = 0 if self._padding == "right" else self._width - n
-            positions = [k - start for k, chosen in enumerate(value) if chosen]
             if len(value) != self._width:
-                raise RowFault(
-                    f"the mask of {noun}s{of} has {len(value)} entries for {self._width} positions."
-                )
-            if any(not 0 <= position < n for position in positions):
-                raise RowFault(f"a padded place is no {noun}{of}.")
-        for entry in [] if isinstance(value, Mask) else _listed(value):
+                text = f"the mask of {noun}s has {len(value)} entries for {self._width} positions."
+                raise RowFault(text)
+            start = 0 if self._right else self._width - n
+            value = [k - start for k, chosen in enumerate(value) if chosen]
+            if any(not 0 <= position < n for position in value):
+                raise RowFault(f"padding is no {noun}.")
+        positions = set()
+        for entry in _listed(value):
             position = whole(entry)
-            if position is None:
-                raise RowFault(
-                    f"{entry!r:.60} is no {noun}{of}; give indices, or a [batch pos] mask."
-                )
-            if not -n <= position < n:
-                raise RowFault(f"{noun} {position}{of} is outside its {n} tokens.")
-            positions.append(position % n)
+            if position is None or not -n <= position < n:
+                raise RowFault(f"{entry!r:.60} is no {noun} of its {n} tokens.")
+            positions.add(position % n)
         if not positions:
-            raise RowFault(f"it has no {noun}{of}{'; every prompt must have one' if of else ''}.")
-        return sorted(set(positions))
+            raise RowFault(f"it has no {noun}; every prompt must have one.")
+        return sorted(positions)
 
-    def _spans(self, row: Row, prompt: Prompt | None) -> dict[str, list[int]] | None:
-        if self._layout.spans and prompt is not None:
-            return self._shared_spans(prompt)
-        if "spans" not in row.values:
-            return None
-        value = row.values["spans"]
+    def _spans(self, value: Any, prompt: Prompt) -> Mapping[str, list[int]]:
+        if isinstance(value, SharedSpans):
+            return self._shared_spans(value, prompt)
         # Arrow has None for a name that only other rows have.
-        named = (
-            {k: v for k, v in value.items() if v is not None} if isinstance(value, Mapping) else {}
-        )
+        entries = value.items() if isinstance(value, Mapping) else ()
+        named = {name: entry for name, entry in entries if entry is not None}
         if not named:
-            self._add_fault(f"'spans' must map names to positions, not {value!r:.60}.", "spans")
-        if prompt is None:
-            return None
-        spans = {name: self._span(name, entry, prompt) for name, entry in named.items()}
+            raise RowFault(f"'spans' must map names to positions, not {value!r:.60}.")
+        spans: dict[str, list[int]] = {}
+        for name, entry in named.items():
+            fault = name_fault(name)
+            if fault:
+                self.faults += [] if fault in self.faults else [Fault(fault, column="spans")]
+                continue
+            spans[name] = []
+            with self._collecting("spans", f"span {name!r:.60}: "):
+                is_nth = isinstance(entry, list | tuple) and len(entry) == 2
+                phrase, nth = entry if is_nth else (entry, None)
+                if isinstance(phrase, str):
+                    spans[name] = self.texts.phrase(phrase, prompt, nth)
+                else:
+                    spans[name] = self._positions(entry, len(prompt.ids), "position")
         claimed = Counter(position for positions in spans.values() for position in positions)
         for position in sorted(position for position, n in claimed.items() if n > 1):
             both = " and ".join(repr(name) for name, at in spans.items() if position in at)
@@ -291,65 +292,50 @@ class PairReader:
             self._add_fault(text, "spans")
         return spans
 
-    def _span(self, name: str, value: Any, prompt: Prompt) -> list[int]:
-        fault = name_fault(name)
-        if fault:
-            self._faults += [] if fault in self._faults else [Fault(fault, column="spans")]
-            return []
-        phrase, nth = value if _is_nth(value) else (value, None)
-        with self._collecting("spans"):
-            if isinstance(phrase, str):
-                return self._reader.phrase(phrase, prompt, name=name, nth=nth)
-            return self._positions(value, len(prompt.ids), "position", f" of span {name!r}")
-        return []
-
-    def _shared_spans(self, prompt: Prompt) -> dict[str, list[int]]:
+    def _shared_spans(self, shared: SharedSpans, prompt: Prompt) -> Mapping[str, list[int]]:
         """Positions that AutoCircuit counted, without BOS, in prompts of one length."""
-        if self._reader.chat:
-            text = "its spans are positions of the bare prompt; leave out chat or the spans."
-            self._add_fault(text, "spans")
         n = len(prompt.ids) - prompt.n_before
-        self._n_positions = self._n_positions or n
-        if n != self._n_positions:
-            text = (
-                f"it has {n} tokens; its file counts positions in {self._n_positions}, as another "
+        self._counted = self._counted or shared.n_tokens or n
+        if not shared.positions:
+            raise RowFault("'word_idxs' must map names to positions, or 'seq_labels' list names.")
+        if self.texts.chat:
+            raise RowFault(
+                "its spans are positions of the bare prompt; leave out chat or the spans."
+            )
+        if n != self._counted:
+            raise RowFault(
+                f"it has {n} tokens; its file counts positions in {self._counted}, as another "
                 'tokenizer does. Leave them out: columns={"spans": None}, --columns spans=.'
             )
-            self._add_fault(text, "spans")
-        shared = self._layout.spans
-        return {name: [k + prompt.n_before for k in places] for name, places in shared.items()}
+        positions = shared.positions.items()
+        return {name: [k + prompt.n_before for k in indices] for name, indices in positions}
 
     # --- the rows together
 
     def _check_span_names(self, pairs: Sequence[PromptPair]) -> None:
         """Every prompt has the spans that most have."""
-        having = [pair for pair in pairs if pair.spans]
-        names = Counter(tuple(sorted(pair.spans or ())) for pair in having).most_common(1)
-        for pair in having:
+        names = Counter(tuple(sorted(pair.spans)) for pair in pairs if pair.spans)
+        for pair in pairs:
             self._where = pair.where
-            ((usual, n),) = names
-            for name in sorted({*usual} ^ {*(pair.spans or ())}):
+            ((usual, n),) = names.most_common(1) or (((), 0),)
+            for name in sorted({*usual} ^ {*(pair.spans or usual)}):
                 has, have = ("no", "one") if name in usual else ("a", "other spans")
                 text = f"it has {has} span {name!r:.60}; {n} of {len(pairs)} prompts have {have}."
                 self._add_fault(text, "spans")
 
-    def _check_whole_answers(self, rows: Sequence[Row], pairs: Sequence[PromptPair]) -> None:
+    def _check_whole_answers(
+        self, pairs: Sequence[PromptPair], first: str, have_positions: bool
+    ) -> None:
         """Whole answers are scored where a wrong one begins alike: one answer, at the end."""
-        first = next(pair.where for pair in pairs if pair.begins_as_wrong)
-        if any("answer_positions" in row.values for row in rows):
-            text = (
-                "answers that begin with the same token as a wrong one are scored as a whole, at "
-                "the prompt's end; leave answer_positions out."
-            )
-            self._faults.append(Fault(text))
+        why = f"{first} has an answer that begins with the same token as a wrong one, so whole"
+        if have_positions:
+            text = f"{why} answers are scored, at the prompt's end; leave answer_positions out."
+            self.faults.append(Fault(text))
         for pair in pairs:
-            self._where = pair.where
-            if len(pair.answers or ()) > 1:
-                text = (
-                    f"it has {len(pair.answers or ())} right answers; as {first} has one that "
-                    "begins with the same token as a wrong one, whole answers are scored, one for "
-                    "a prompt."
-                )
+            n = len(pair.answers or ())
+            if n > 1:
+                self._where = pair.where
+                text = f"it has {n} right answers. As {why} answers are scored, one for a prompt."
                 self._add_fault(text, "answers")
 
 
@@ -357,37 +343,29 @@ def _listed(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
-def _is_nth(value: Any) -> bool:
-    """Whether a span is a phrase and which of its occurrences is meant."""
-    return isinstance(value, list | tuple) and len(value) == 2 and isinstance(value[0], str)
-
-
-def _fields(pairs: Sequence[PromptPair], padding: Padding, width: int) -> dict[str, Any]:
-    """The fields of `PromptPairs` of pairs that have no fault."""
-    n_alike = sum(pair.begins_as_wrong for pair in pairs)
-    notes = _notes(pairs, n_alike)
-    if n_alike:
-        pairs, width = [pair.with_whole_answer() for pair in pairs], 0
-    width = max([width, *(len(pair.clean) for pair in pairs)])
+def _stacked(
+    pairs: Sequence[PromptPair], width: int, *, right: bool, whole_answers: bool
+) -> dict[str, Any]:
+    """The tensors of `PromptPairs` of pairs that have no fault."""
 
     def padded(rows: Sequence[list[int]]) -> Tensor:
         pads = [[0] * (width - len(row)) for row in rows]  # any legal id: it is never read
         both = zip(rows, pads, strict=True)
-        return torch.tensor([r + p if padding == "right" else p + r for r, p in both])
+        return torch.tensor([row + pad if right else pad + row for row, pad in both])
 
-    def mask(positions: Sequence[Sequence[int]]) -> Tensor:
-        rows = [[0] * len(pair.clean) for pair in pairs]
-        for row, chosen in zip(rows, positions, strict=True):
-            for position in chosen:
-                row[position] = 1
-        return padded(rows).bool()
+    def mask(positions: Sequence[list[int]]) -> Tensor:
+        sizes = [len(pair.clean) for pair in pairs]
+        rows = zip(positions, sizes, strict=True)
+        return padded([[int(k in at) for k in range(n)] for at, n in rows]).bool()
 
-    def answers(rows: Sequence[Sequence[AnswerTokens]]) -> Tensor:
-        firsts = [[answer[0] for answer in row] for row in rows]
-        # An answer given twice would count twice.
-        kept = firsts if n_alike else [list(dict.fromkeys(row)) for row in firsts]
-        most = max(map(len, kept))
-        return torch.tensor([row + [NO_ANSWER] * (most - len(row)) for row in kept])
+    def answers(column: str) -> Tensor | None:
+        if getattr(pairs[0], column) is None:
+            return None
+        rows = [[answer[0] for answer in getattr(pair, column)] for pair in pairs]
+        if not whole_answers:  # an answer given twice would count twice
+            rows = [list(dict.fromkeys(row)) for row in rows]
+        most = max(map(len, rows))
+        return torch.tensor([row + [NO_ANSWER] * (most - len(row)) for row in rows])
 
     first = pairs[0]
     return {
@@ -395,17 +373,18 @@ def _fields(pairs: Sequence[PromptPair], padding: Padding, width: int) -> dict[s
         "corrupted": first.corrupted and padded([pair.corrupted or [] for pair in pairs]),
         "lengths": torch.tensor([len(pair.clean) for pair in pairs]),
         "answer_at": mask([pair.answer_at for pair in pairs]),
-        "answers": first.answers and answers([pair.answers or [] for pair in pairs]),
-        "wrong": first.wrong and answers([pair.wrong or [] for pair in pairs]),
+        "answers": answers("answers"),
+        "wrong": answers("wrong"),
         "spans": first.spans
         and {name: mask([(pair.spans or {})[name] for pair in pairs]) for name in first.spans},
-        "notes": notes,
-        "whole_answers": bool(n_alike),
+        "padding": "right" if right else "left",
+        "whole_answers": whole_answers,
     }
 
 
-def _notes(pairs: Sequence[PromptPair], n_alike: int) -> tuple[str, ...]:
+def _notes(pairs: Sequence[PromptPair]) -> tuple[str, ...]:
     """What to know of answers with several tokens."""
+    n_alike = sum(pair.begins_as_wrong for pair in pairs)
     if n_alike:
         prompts = "1 prompt has" if n_alike == 1 else f"{n_alike} prompts have"
         return (
@@ -413,13 +392,8 @@ def _notes(pairs: Sequence[PromptPair], n_alike: int) -> tuple[str, ...]:
             "answers are scored, by the mean log-probability of their tokens, and wrong answers "
             "are left out.",
         )
-    rows = [
-        row
-        for column in ("answers", "wrong")
-        for pair in pairs
-        for row in getattr(pair, column) or ()
-    ]
-    several = [answer for answer in rows if len(answer) > 1]
+    answers = [answer for pair in pairs for answer in (*(pair.answers or ()), *(pair.wrong or ()))]
+    several = [answer for answer in answers if len(answer) > 1]
     if not several:
         return ()
     example = f" (such as {several[0].text!r:.60})" if several[0].text else ""

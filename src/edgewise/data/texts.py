@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,6 @@ from edgewise.data.rows import RowFault, whole
 from edgewise.data.tokenizers import Tokenizer, adds_bos
 from edgewise.errors import ProblemError
 
-_ANSWER_NAMES = {"answers": "answer", "wrong": "wrong answer"}
 _MARK = "\ue000"  # stands for the user's text in a chat; private use, so no template has it
 
 
@@ -44,7 +43,7 @@ class Prompt:
 class TextReader:
     """Texts as one tokenizer reads them: begun with BOS or not, in a chat template or not.
 
-    What cannot be read raises `RowFault`.
+    Without a tokenizer it reads token ids only. What cannot be read raises `RowFault`.
     """
 
     def __init__(
@@ -52,26 +51,30 @@ class TextReader:
     ) -> None:
         """Raises `ProblemError` if there is no such token, or no such template."""
         self.tokenizer, self.bos, self.chat = tokenizer, bos, chat
-        self._start: list[int] = []
+        self.start: list[int] = []  # of a prompt, where it does not begin so itself
         self._known: dict[str, list[int] | None] = {}
         self._run_on: dict[str, str] = {}  # answer that runs into the last word -> respaced
         if tokenizer is None:
             return
-        fault = _chat_fault(tokenizer, bos) if chat else ""
-        if bos and tokenizer.bos is None and not chat:
-            fault = "bos is asked for, but the tokenizer has no BOS token."
-        if fault:
+        if chat and not getattr(tokenizer, "chat_template", None):
+            name = getattr(tokenizer, "name", type(tokenizer).__name__)
+            fault = f"the tokenizer ({name}) has no chat template, as of an -Instruct model has."
+            raise ProblemError(source, [f"chat is asked for, but {fault} Drop chat."])
+        if chat and bos is not None:
+            fault = "chat and bos are both asked for; a chat template says where BOS is. Drop bos."
             raise ProblemError(source, [fault])
+        if bos and tokenizer.bos is None:
+            raise ProblemError(source, ["bos is asked for, but the tokenizer has no BOS token."])
         own = [] if tokenizer.bos is None else [tokenizer.bos]
         if bos:
-            self._start = own
+            self.start = own
         elif bos is None and adds_bos(tokenizer) and not chat:
-            self._start = list(getattr(tokenizer, "prefix", own))
+            self.start = list(getattr(tokenizer, "prefix", own))
 
     def prompt(self, text: str) -> Prompt:
         """A text's tokens, after BOS or inside the template; one that has BOS keeps its own."""
         around, at = self._in_template(text) if self.chat else (text, 0)
-        ids, start = self._encode(around), self._start
+        ids, start = self._encode(around), self.start
         if start and ids[: len(start)] == start:
             if self.bos:
                 raise RowFault("the text begins with the BOS token already; drop bos.")
@@ -80,10 +83,9 @@ class TextReader:
 
     def _in_template(self, text: str) -> tuple[str, int]:
         """A text as the user's turn of a chat, and where it begins there; templates may trim it."""
-        assert self.tokenizer is not None
+        in_chat = self.tokenizer.in_chat  # type: ignore[union-attr]  # it has a template
         try:
-            around = self.tokenizer.in_chat(text)  # type: ignore[attr-defined]  # it has a template
-            at = self.tokenizer.in_chat(_MARK).find(_MARK)  # type: ignore[attr-defined]
+            around, at = in_chat(text), in_chat(_MARK).find(_MARK)
         except Exception as reason:  # whatever a template raises
             fault = f"the chat template refuses it: {type(reason).__name__}: {reason}"
             raise RowFault(fault) from reason
@@ -93,64 +95,55 @@ class TextReader:
             raise RowFault("the chat template does not leave the text as it is.")
         return around, at - (len(text) - len(text.lstrip()))
 
-    def begins_with_bos(self, first: Sequence[int]) -> bool:
-        """Whether prompts are begun with BOS, by us or by the template; `first` is one of them."""
-        bos = None if self.tokenizer is None else self.tokenizer.bos
-        return bool(self._start) or (self.chat and list(first[:1]) == [bos])
-
     # --- answers
 
-    def answer(self, value: Any, prompt: Prompt, column: str) -> AnswerTokens:
-        """The tokens of an answer, a token id or a text."""
-        name = _ANSWER_NAMES[column]
-        if isinstance(value, str) and self.tokenizer is not None:
-            return self._answer_text(value, prompt, name)
-        if isinstance(value, str):
-            raise RowFault(
-                f"the {name} {value!r:.60} is text; pass the model's tokenizer, or token ids."
-            )
+    def answer(self, value: Any, prompt: Prompt) -> AnswerTokens:
+        """The tokens of an answer: a token id, or a text as it stands behind its prompt.
+
+        A text is read alone where it would run into the prompt's last word. A reply begins a line
+        of a chat: no space stands before it.
+        """
+        token = whole(value)
+        if token is not None:
+            return AnswerTokens([token])
         if isinstance(value, list | tuple):
             raise RowFault(
-                f"{column!r} has a list in a list. If it has an answer for each position: pairs "
-                f'cannot hold that; leave it out (columns={{"{column}": None}}, --columns '
-                f"{column}=) and use kl."
+                "it has a list in a list. Pairs cannot hold an answer for each position; leave the "
+                "column out (--columns answers=) and use kl."
             )
-        known = whole(value)
-        if known is None:
-            raise RowFault(f"{column!r} must be text or token ids, not {value!r:.60}.")
-        return AnswerTokens([known])
-
-    def _answer_text(self, text: str, prompt: Prompt, name: str) -> AnswerTokens:
-        """An answer as it stands behind its prompt; alone, where it would run into its last word.
-
-        A reply begins a line of a chat: no space stands before it.
-        """
-        text = text.lstrip(" ") if self.chat and prompt.text[-1:].isspace() else text
+        if not isinstance(value, str):
+            raise RowFault(f"{value!r:.60} is neither text nor a token id.")
+        if self.tokenizer is None:
+            raise RowFault(f"{value!r:.60} is text; pass the model's tokenizer, or token ids.")
+        if prompt.ids and not prompt.text and value.strip().isdecimal():
+            raise RowFault(f"{value!r:.60} is text, beside token ids. Is it one? Say answer_ids=.")
+        text = value.lstrip(" ") if self.chat and prompt.text[-1:].isspace() else value
         alone, behind = self._encode(text), self._behind(prompt, text)
         ids = behind if behind and (len(alone) != 1 or len(behind) == 1) else alone
         if not ids:
-            raise RowFault(f"the {name} {text!r} is no token.")
+            raise RowFault(f"{text!r} is no token.")
+        if not behind:
+            self._check_space(text, ids, prompt)
+        return AnswerTokens(ids, text if len(ids) > 1 else "")
+
+    def _check_space(self, text: str, ids: list[int], prompt: Prompt) -> None:
+        """Refuse several tokens where another leading space gives one; note it if both do."""
+        assert self.tokenizer is not None
         respaced = text[1:] if text.startswith(" ") else f" {text}"
-        single = None if behind else self._single(respaced, prompt)
-        if len(ids) > 1 and single is not None:
-            assert self.tokenizer is not None
+        readings = (self._behind(prompt, respaced), self._ids(respaced))
+        single = next((found for found in readings if found and len(found) == 1), None)
+        if single is None:
+            return
+        if len(ids) > 1:
             pieces = [self.tokenizer.decode([i]) for i in ids]
             how = "without its" if text.startswith(" ") else "with a"
             raise RowFault(
-                f"the {name} {text!r:.60} is {len(ids)} tokens {pieces}; "
-                f"{how} leading space it is a single one: {respaced!r:.60}."
+                f"{text!r:.60} is {len(ids)} tokens {pieces}; {how} leading space it is a single "
+                f"one: {respaced!r:.60}."
             )
-        number = prompt.text[-1:].isdecimal() and text[:1].isdecimal()  # of several tokens
-        if prompt.text and not number and single not in (None, *ids):
+        is_number = prompt.text[-1:].isdecimal() and text[:1].isdecimal()  # of several tokens
+        if prompt.text and not is_number and single != ids:
             self._run_on[text] = respaced
-        return AnswerTokens(ids, text if len(ids) > 1 else "")
-
-    def _single(self, text: str, prompt: Prompt) -> int | None:
-        """The one token that an answer is, behind its prompt or alone; None if it is several."""
-        for ids in (self._behind(prompt, text), self._ids(text)):
-            if ids is not None and len(ids) == 1:
-                return ids[0]
-        return None
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -169,8 +162,8 @@ class TextReader:
         """The tokens of a text as it goes on after a prompt; None where it would run into it."""
         words = prompt.text.rstrip().rpartition(" ")[0]
         last = prompt.text[len(words) :]  # no tokenizer looks further back than a word
-        numbers = last[-1:].isdecimal() and text[:1].isdecimal()
-        if not last or (divides(last + text, len(last)) and not numbers):
+        is_number = last[-1:].isdecimal() and text[:1].isdecimal()
+        if not last or (divides(last + text, len(last)) and not is_number):
             return None
         before, both = self._ids(last), self._ids(last + text)
         if before is None or both is None or both[: len(before)] != before:
@@ -179,48 +172,27 @@ class TextReader:
 
     # --- spans
 
-    def phrase(self, phrase: str, prompt: Prompt, *, name: str, nth: Any) -> list[int]:
-        """The positions of a phrase: every token of its only occurrence, or of the nth, from 1."""
-        which = whole(nth)
-        if nth is not None and not which:
-            raise RowFault(
-                f"span {name!r} is {(phrase, nth)!r}; the second part must say which occurrence, "
-                "from 1."
-            )
-        if self.tokenizer is None:
-            raise RowFault(f"span {name!r} is the text {phrase!r:.60}; pass the model's tokenizer.")
-        if not phrase.strip():
-            raise RowFault(f"span {name!r} is an empty text.")
-        places = self._phrase_positions(phrase.strip(), prompt)
-        n = len(places)
-        if n == 0:
-            raise RowFault(f"span {name!r}: the clean prompt does not have {phrase!r:.60}.")
-        if which is None and n > 1:
-            raise RowFault(
-                f"span {name!r}: {phrase!r:.60} is there {n} times. "
-                f'["{phrase}", 2] takes the second; there are also positions.'
-            )
-        if which is not None and abs(which) > n:
-            raise RowFault(f"span {name!r}: {phrase!r:.60} is there {n} times, not {abs(which)}.")
-        return places[0 if which is None else which - (which > 0)]
-
-    def _phrase_positions(self, phrase: str, prompt: Prompt) -> list[list[int]]:
-        """The positions of every occurrence of a phrase in a prompt: every token of it.
+    def phrase(self, phrase: str, prompt: Prompt, nth: Any = None) -> list[int]:
+        """The positions of a phrase: every token of its only occurrence, or of the nth, from 1.
 
         It is found in the text that was given, where the tokenizer says which characters a token
         is; else in what the tokens decode to.
         """
-        assert self.tokenizer is not None
+        if self.tokenizer is None:
+            raise RowFault(f"it is the text {phrase!r:.60}; pass the model's tokenizer.")
         n_before = prompt.n_before
         try:
             text, ranges = token_ranges(self.tokenizer, prompt.text, prompt.ids[n_before:])
         except (IndexError, KeyError, OverflowError, TypeError, ValueError) as reason:
             raise RowFault(f"the tokenizer has no text for its ids: {reason}.") from reason
         at, own = (prompt.at, prompt.own) if text == prompt.text else (0, text)
-        return [
-            [n_before + k for k in tokens_at(ranges, at + start, at + stop)]
-            for start, stop, _ in occurrences(own, phrase)
-        ]
+        found = occurrences(own, phrase.strip())
+        which = whole(nth) if nth is not None else 1 if len(found) == 1 else None
+        if not which or not 0 < abs(which) <= len(found):
+            hint = f'["{phrase}", 2] takes the second' if nth is None else f"none is {nth!r:.60}"
+            raise RowFault(f"the clean prompt has {phrase!r:.60} {len(found)} times; {hint}.")
+        start, stop, _ = found[which - (which > 0)]
+        return [n_before + k for k in tokens_at(ranges, at + start, at + stop)]
 
     # --- tokens
 
@@ -239,15 +211,3 @@ class TextReader:
             except RowFault:
                 self._known[text] = None
         return self._known[text]
-
-
-def _chat_fault(tokenizer: Tokenizer, bos: bool | None) -> str:
-    if not getattr(tokenizer, "chat_template", None):
-        name = getattr(tokenizer, "name", type(tokenizer).__name__)
-        return (
-            f"chat is asked for, but the tokenizer ({name}) has no chat template; models tuned to "
-            "chat have one (…-Instruct, -Chat, -it). Drop chat, or give the tokenizer a template."
-        )
-    if bos is not None:
-        return "chat and bos are both asked for; a chat template says where BOS is. Drop bos."
-    return ""

@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import Sequence
 from functools import cached_property
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any, Protocol, runtime_checkable
 
 _SAMPLE = "The"
@@ -39,52 +39,7 @@ class Tokenizer(Protocol):
         ...
 
 
-class _WordList:
-    """A fixed list of words, a token for each."""
-
-    def __init__(self, words: Sequence[str], bos: int | None = None) -> None:
-        self.words = tuple(words)
-        self._ids = {word: i for i, word in enumerate(self.words)}
-        self._bos = bos
-
-    @property
-    def bos(self) -> int | None:
-        return self._bos
-
-
-class WordTokenizer(_WordList):
-    """Texts are words between spaces. For compiled programs.
-
-    A program with BOS was compiled to read it first; its texts say it, as the first word.
-    """
-
-    adds_bos = False
-
-    @property
-    def special_ids(self) -> tuple[int, ...]:
-        """BOS, and the padding that compiled programs have."""
-        return tuple(
-            i for i, word in enumerate(self.words) if i == self._bos or word == "compiler_pad"
-        )
-
-    def encode(self, text: str) -> list[int]:
-        """Raises `ValueError` for a word that is not in the list."""
-        for word in text.split():
-            if word not in self._ids:
-                raise ValueError(
-                    f"the model has no token {word!r}; it has {', '.join(self.words)}."
-                )
-        return [self._ids[word] for word in text.split()]
-
-    def offsets(self, text: str) -> Offsets:
-        """Which characters of a text each word is."""
-        return [match.span() for match in re.finditer(r"\S+", text)]
-
-    def decode(self, ids: Sequence[int]) -> str:
-        return " ".join(self.words[i] for i in ids)
-
-
-class SpacedWordTokenizer(_WordList):
+class SpacedWordTokenizer:
     """A token for each word of a list, with the space that stands before it, cut as GPT-2 cuts.
 
     The bundled models read half of their training texts with BOS, half without.
@@ -96,43 +51,64 @@ class SpacedWordTokenizer(_WordList):
     'Then, Mary'
     """
 
-    adds_bos = None
+    adds_bos: bool | None = None
+
+    def __init__(self, words: Sequence[str], bos: int | None = None) -> None:
+        self.words, self.bos = tuple(words), bos
+        self._ids = {word: i for i, word in enumerate(self.words)}
 
     def encode(self, text: str) -> list[int]:
         """Raises `ValueError` for words that are not in the list."""
         words = self._cut(text)
         unknown = [word for word in dict.fromkeys(words) if word not in self._ids]
         if unknown:
-            raise ValueError(self._no_token(unknown))
+            shown = ", ".join(map(repr, unknown[:5])) + (" …" if unknown[5:] else "")
+            first = unknown[0]
+            respaced = first[1:] if first.startswith(" ") else f" {first}"
+            near = [respaced] if respaced in self._ids else []
+            near += difflib.get_close_matches(first, self.words, n=3 - len(near))
+            hint = f" Near {first!r}: {', '.join(map(repr, near))}." if near else ""
+            raise ValueError(f"the model has no token {shown}; it has {len(self.words)}.{hint}")
         return [self._ids[word] for word in words]
-
-    def offsets(self, text: str) -> Offsets:
-        """Which characters of a text each word is, its space among them."""
-        ends = [0]
-        for word in self._cut(text):
-            ends.append(ends[-1] + len(word))
-        return list(pairwise(ends))
 
     def decode(self, ids: Sequence[int]) -> str:
         return "".join(self.words[i] for i in ids)
 
+    def offsets(self, text: str) -> Offsets:
+        """Which characters of a text each word is, its space among them."""
+        return list(pairwise(accumulate(map(len, self._cut(text)), initial=0)))
+
     def _cut(self, text: str) -> tuple[str, ...]:
-        bos = "" if self._bos is None else self.words[self._bos]
+        bos = "" if self.bos is None else self.words[self.bos]
         if bos and text.startswith(bos):
             return (bos, *self._cut(text.removeprefix(bos)))
         return spaced_words(text)
 
-    def _no_token(self, unknown: Sequence[str]) -> str:
-        shown = ", ".join(repr(word) for word in unknown[:5]) + (" …" if len(unknown) > 5 else "")
-        first = unknown[0]
-        respaced = first[1:] if first.startswith(" ") else f" {first}"
-        near = [respaced] if respaced in self._ids else []
-        near += difflib.get_close_matches(first, self.words, n=3 - len(near))
-        hint = f" Near {first!r}: {', '.join(map(repr, near))}." if near else ""
-        return (
-            f"the model has no token for {shown}; it knows {len(self.words)} words, each with the "
-            f"space before it.{hint}"
+
+class WordTokenizer(SpacedWordTokenizer):
+    """Texts are words between spaces. For compiled programs.
+
+    A program with BOS was compiled to read it first; its texts say it, as the first word.
+    """
+
+    adds_bos = False
+
+    @property
+    def special_ids(self) -> tuple[int, ...]:
+        """BOS, and the padding that compiled programs have."""
+        return tuple(
+            i for i, word in enumerate(self.words) if i == self.bos or word == "compiler_pad"
         )
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return " ".join(self.words[i] for i in ids)
+
+    def offsets(self, text: str) -> Offsets:
+        """Which characters of a text each word is."""
+        return [match.span() for match in re.finditer(r"\S+", text)]
+
+    def _cut(self, text: str) -> tuple[str, ...]:
+        return tuple(text.split())
 
 
 class HuggingFaceTokenizer:
