@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
+from hypothesis import settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 import edgewise as ew
@@ -72,3 +76,21 @@ SHAPES: dict[str, dict[str, object]] = {
     "parallel": {"parallel": True},
     "several outputs": {"d_vocab_out": 3},
 }
+
+# Graphs of every granularity: plain, with positions apart, and with grouped keys and values.
+fixed = settings(derandomize=True, deadline=None, max_examples=40)
+FLAG, SEEDS = st.booleans(), st.integers(0, 10**6)
+GRAPHS = st.builds(ew.Graph, st.integers(1, 3), st.integers(1, 3), *[FLAG] * 6)
+SPANS = st.lists(st.sampled_from(["S2", "B", "rest"]), min_size=1, unique=True).map(tuple)
+SPANNED = st.builds(lambda graph, spans: replace(graph, spans=spans), GRAPHS, SPANS)
+GROUPED = st.builds(
+    ew.Graph.build,
+    st.integers(1, 3),
+    st.just(4),
+    mlps=FLAG,
+    parallel=FLAG,
+    split_embed=FLAG,
+    mixed_heads=FLAG,
+    kv_heads=st.sampled_from([1, 2]),
+    spans=st.none() | SPANS,
+)

@@ -1,19 +1,10 @@
 """Everything Edgewise raises on purpose.
 
 EdgewiseError
-├── UnknownName        a name (task, model, method, metric, node, edge …) that we do not have
-├── SettingError       a setting outside its range
-│   └── ScoreError         a score that is not a finite number; names the edge, and the prompt
-├── ProblemError       model, prompts, metric and ablation do not fit; lists every fault
-├── MetricError        a metric returned something that is not a finite number
-├── FormatError        a file that is broken, of another kind, or from a newer version
-├── VerificationFailed  a fast result that the slow way does not confirm
-├── OutputError        a place that cannot be written, or that holds another run already
-└── ModelError         a model that cannot be used
-    ├── UnsupportedModel   a family or feature that the runtime does not compute
-    ├── ProofFailed        loaded, but its logits are not the source model's
-    ├── ModelChanged       its tensors are not those that a problem was built with
-    └── ModelUnavailable   not on disk, and the hub cannot be reached
+├── UnknownName, SettingError (with ScoreError), ProblemError, MetricError, FormatError: ValueErrors
+├── VerificationFailed, OutputError
+└── ModelError
+    └── UnsupportedModel, ProofFailed, ModelChanged, ModelUnavailable
 
 A message says what was asked, what was found and what would work. The command line prints it as one
 line and exits with code 2. Errors that also mean "bad value" are ValueErrors, so callers who do not
@@ -39,7 +30,7 @@ class EdgewiseError(Exception):
 
 
 class UnknownName(EdgewiseError, ValueError):
-    """A name that Edgewise does not know; the message suggests the nearest ones."""
+    """A name (of a task, model, method, node, edge …) that we do not have; the nearest are said."""
 
 
 class SettingError(EdgewiseError, ValueError):
@@ -51,100 +42,11 @@ class ScoreError(SettingError):
 
     def __init__(self, edge: str, value: float, *, prompt: int | None = None) -> None:
         self.edge, self.value, self.prompt = edge, value, prompt
-        message = f"the score of {edge} is {value}; it must be finite."
-        if prompt is not None:
-            message = (
-                f"the score of {edge} is {value} on prompt {prompt}; it must be finite. Check the "
-                "prompt, its answers, the metric's gradient and the model's dtype."
-            )
-        super().__init__(message)
-
-
-class Fault(str):
-    """What is wrong, as a sentence; `where` names the prompt (its line), `column` the field.
-
-    `whole`: it concerns all prompts, so that none can be used. `where` is where it was seen, if
-    anywhere.
-    """
-
-    where: str
-    column: str
-    whole: bool
-
-    def __new__(cls, text: str, *, where: str = "", column: str = "", whole: bool = False) -> Fault:
-        fault = super().__new__(cls, f"{where}: {text}" if where else text)
-        fault.where, fault.column, fault.whole = where, column, whole or not where
-        return fault
-
-    @property
-    def text(self) -> str:
-        """The sentence without the place."""
-        return self.removeprefix(f"{self.where}: ") if self.where else str(self)
-
-
-class ProblemError(EdgewiseError, ValueError):
-    """Parts of a problem that do not fit each other.
-
-    `faults` lists every one of them; the message has a line for each kind, and is short.
-    """
-
-    def __init__(self, subject: str, faults: Sequence[str]) -> None:
-        self.faults = tuple(faults)
-        kinds = kinds_of(self.faults)
-        message = f"{shortened(subject, 120)}: "
-        if len(kinds) == 1:
-            super().__init__(message + shortened(kinds[0], LIMIT - len(message)))
-            return
-        message += f"{len(faults)} faults"
-        message += f" of {len(kinds)} kinds" if len(kinds) < len(faults) else ""
-        for i, kind in enumerate(kinds):
-            room = LIMIT - 30 - len(message)
-            if i and room < 80:
-                message += f"\n  … and {len(kinds) - i} more kinds."
-                break
-            message += f"\n  {i + 1}. {shortened(kind, min(room, 180))}"
-        super().__init__(message)
-
-
-def kinds_of(faults: Iterable[str]) -> list[str]:
-    """A sentence for each kind of fault: its first, how many are like it, and the next places.
-
-    Faults are of a kind if they differ in nothing but numbers, quoted texts and places.
-    """
-    kinds: dict[tuple[str, str], list[Fault]] = {}
-    for fault in faults:
-        known = fault if isinstance(fault, Fault) else Fault(fault)
-        pattern = re.sub(r"'[^']*'|\"[^\"]*\"|\[.*\]|-?\d+", "…", known.text)
-        pattern = re.sub("…(, …)+", "…", pattern)
-        kinds.setdefault((known.column, pattern), []).append(known)
-    sentences = []
-    for first, *more in kinds.values():
-        others = list(dict.fromkeys(f.where for f in more if f.where not in ("", first.where)))
-        places = f": {', '.join([*others[:3], *(['…'] if others[3:] else [])])}" if others else ""
-        like = f"and {len(more)} like it{places}" if more else ""
-        column = "" if first.column.rstrip("s") in first.text else first.column
-        place = ", ".join(filter(None, [first.where, column]))
-        where = " ".join(filter(None, [place, f"({like})" if like else ""]))
-        sentences.append(f"{where}: {first.text}" if where else str(first))
-    return sentences
-
-
-def shortened(text: str, limit: int = 80) -> str:
-    """A text of at most `limit` characters, cut out of its middle: it may end in advice."""
-    if len(text) <= limit:
-        return text
-    end = (limit - 3) // 2
-    return f"{text[: limit - 3 - end]} … {text[-end:]}"
-
-
-def quoted(value: object) -> str:
-    """A value from outside in quotes, or as Python writes it, shortened."""
-    if isinstance(value, str):
-        return repr(shortened(value))
-    try:
-        return shortened(repr(value))
-    except (ValueError, RecursionError):  # a whole number of more digits than Python writes
-        return f"a {type(value).__name__}"
+        where = "" if prompt is None else f" on prompt {prompt}"
+        super().__init__(
+            f"the score of {edge} is {value}{where}; it must be finite. Check the prompts, their "
+            "answers, the metric's gradient and the model's dtype."
+        )
 
 
 class MetricError(EdgewiseError, ValueError):
@@ -185,18 +87,97 @@ class ModelUnavailable(ModelError):
     """A model that is neither bundled nor on disk, while the hub cannot be reached."""
 
 
+class Fault(str):
+    """What is wrong, as a sentence; `where` names the prompt (its line), `column` the field.
+
+    `whole`: it concerns all prompts, so that none can be used. `text` is without the place.
+    """
+
+    where: str
+    column: str
+    whole: bool
+    text: str
+
+    def __new__(cls, text: str, *, where: str = "", column: str = "", whole: bool = False) -> Fault:
+        fault = super().__new__(cls, f"{where}: {text}" if where else text)
+        fault.where, fault.column, fault.whole = where, column, whole or not where
+        fault.text = text
+        return fault
+
+
+class ProblemError(EdgewiseError, ValueError):
+    """Parts of a problem that do not fit each other.
+
+    `faults` lists every one of them; the message has a line for each kind, and is short.
+    """
+
+    def __init__(self, subject: str, faults: Sequence[str]) -> None:
+        self.faults = tuple(faults)
+        kinds, message = kinds_of(faults), f"{shortened(subject, 120)}: "
+        if len(kinds) == 1:
+            super().__init__(message + shortened(kinds[0], LIMIT - len(message)))
+            return
+        of_kinds = f" of {len(kinds)} kinds" if len(kinds) < len(faults) else ""
+        message += f"{len(faults)} faults{of_kinds}"
+        for i, kind in enumerate(kinds):
+            room = LIMIT - 30 - len(message)
+            if i and room < 80:
+                message += f"\n  … and {len(kinds) - i} more kinds."
+                break
+            message += f"\n  {i + 1}. {shortened(kind, min(room, 180))}"
+        super().__init__(message)
+
+
+def kinds_of(faults: Iterable[str]) -> list[str]:
+    """A sentence for each kind of fault: its first, how many are like it, and the next places.
+
+    Faults are of a kind if they differ in nothing but numbers, quoted texts and places.
+    """
+    kinds: dict[tuple[str, str], list[Fault]] = {}
+    for fault in faults:
+        fault = fault if isinstance(fault, Fault) else Fault(fault)
+        pattern = re.sub(r"'[^']*'|\"[^\"]*\"|\[.*\]|-?\d+", "…", fault.text)
+        pattern = re.sub("…(, …)+", "…", pattern)
+        kinds.setdefault((fault.column, pattern), []).append(fault)
+    sentences = []
+    for first, *more in kinds.values():
+        places = list(dict.fromkeys(f.where for f in more if f.where not in ("", first.where)))
+        listed = ", ".join([*places[:3], *(["…"] if places[3:] else [])])
+        like = f"(and {len(more)} like it{listed and ': '}{listed})" if more else ""
+        column = "" if first.column.rstrip("s") in first.text else first.column
+        place = ", ".join(filter(None, [first.where, column]))
+        where = " ".join(filter(None, [place, like]))
+        sentences.append(f"{where}: {first.text}" if where else first.text)
+    return sentences
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str], *, hint: str = "") -> UnknownName:
     """The error for a name that is not in `known`: near misses first, else the first few names."""
     names = list(known)
     near = difflib.get_close_matches(name[:200], names, n=3, cutoff=0.5)
+    few = ", ".join(map(quoted, near or names[: 20 if len(names) <= 20 else 3]))
     if near:
-        advice = f"Did you mean {_listed(near)}?"
-    elif len(names) <= 20:
-        advice = f"Known: {_listed(names)}." if names else "" if hint else "There are none."
+        advice = f"Did you mean {few}?"
+    elif few:
+        advice = f"Known: {few}." if len(names) <= 20 else f"There are {len(names)}, such as {few}."
     else:
-        advice = f"There are {len(names)}, such as {_listed(names[:3])}."
+        advice = "" if hint else "There are none."
     return UnknownName(" ".join(filter(None, [f"no {kind} named {quoted(name)}.", advice, hint])))
 
 
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(map(quoted, names))
+def shortened(text: str, limit: int = 80) -> str:
+    """A text of at most `limit` characters, cut out of its middle: it may end in advice."""
+    if len(text) <= limit:
+        return text
+    end = (limit - 3) // 2
+    return f"{text[: limit - 3 - end]} … {text[-end:]}"
+
+
+def quoted(value: object) -> str:
+    """A value from outside in quotes, or as Python writes it, shortened."""
+    if isinstance(value, str):
+        return repr(shortened(value))
+    try:
+        return shortened(repr(value))
+    except (ValueError, RecursionError):  # a whole number of more digits than Python writes
+        return f"a {type(value).__name__}"

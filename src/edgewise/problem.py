@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any
 
@@ -29,10 +29,9 @@ class Problem:
     (default: `model.graph`); `batch_size` bounds the memory of a run by running that many prompts
     at a time (ablated values are kept for all of them). `target` is another model whose logits
     `kl`, `l2` and `match-nll` compare with, such as the trained model of a reset network; by
-    default it is the full model itself. `origin` says how a task or the command
-    line made the problem, for records.
-    Raises `ProblemError`, which lists every part that does not fit. A model whose tensors change
-    afterwards is refused with `ModelChanged`.
+    default it is the full model itself. `origin` says how a task or the command line made the
+    problem, for records. Raises `ProblemError`, which lists every part that does not fit. A model
+    whose tensors change afterwards is refused with `ModelChanged`.
     """
 
     model: Model
@@ -59,26 +58,21 @@ class Problem:
         target: Model | None = None,
         origin: Mapping[str, Any] | None = None,
     ) -> None:
-        _check_kinds(model, pairs, batch_size, target)
-        values = {
-            "model": model,
-            "pairs": pairs,
-            "metric": metric_named(metric),
-            "ablation": ablation_named(ablation),
-            "graph": model.graph if graph is None else graph,
-            "batch_size": batch_size,
-            "target": None if target is model else target,
-            "origin": dict(origin or {}),
-            "_evaluators": {},
-            "_baselines": {},
-            "_watches": {
-                watched: Watch(watched) for watched in (model, target) if watched is not None
-            },
-        }
-        for name, value in values.items():
-            object.__setattr__(self, name, value)
-        faults = _faults(self)
-        if faults:
+        _check_kinds(model=model, pairs=pairs, batch_size=batch_size, target=target)
+        vars(self).update(  # frozen afterwards
+            model=model,
+            pairs=pairs,
+            metric=metric_named(metric),
+            ablation=ablation_named(ablation),
+            graph=model.graph if graph is None else graph,
+            batch_size=batch_size,
+            target=None if target is model else target,
+            origin=dict(origin or {}),
+            _evaluators={},
+            _baselines={},
+            _watches={watched: Watch(watched) for watched in (model, target) if watched},
+        )
+        if faults := list(_faults(self)):
             raise ProblemError(f"problem of {pairs.source} on {model.name}", faults)
 
     def __repr__(self) -> str:
@@ -131,10 +125,10 @@ class Problem:
     @cached_property
     def _accuracy(self) -> Accuracy | None:
         evaluator = self._evaluators.get(self.graph)
-        kept = None
-        if self.target is None and evaluator is not None and "batches" in vars(evaluator):
-            kept = [(batch.pairs, batch.rows) for batch in evaluator.batches]
-        return accuracy_of(self.model, self.pairs, kept)
+        if self.target is not None or evaluator is None or "batches" not in vars(evaluator):
+            return accuracy_of(self.model, self.pairs)
+        rows = [(batch.pairs, batch.rows) for batch in evaluator.batches]
+        return accuracy_of(self.model, self.pairs, rows)  # without another forward pass
 
     def evaluator(self, graph: Graph) -> Evaluator:
         """The plain evaluator for circuits of `graph`; made once.
@@ -143,20 +137,12 @@ class Problem:
         """
         self._look()
         if graph not in self._evaluators:
-            fault = _graph_fault(self.model, graph) or "".join(_span_faults(self.pairs, graph))
-            if fault:
+            for fault in _graph_faults(self.model, self.pairs, graph):
                 raise SettingError(fault)
             for watch in self._watches.values():
                 watch.start()  # from here on values are kept
-            self._evaluators[graph] = Evaluator(
-                self.model,
-                self.pairs,
-                self.metric,
-                self.ablation,
-                graph,
-                self.batch_size,
-                self.target,
-            )
+            parts = self.model, self.pairs, self.metric, self.ablation
+            self._evaluators[graph] = Evaluator(*parts, graph, self.batch_size, self.target)
         return self._evaluators[graph]
 
     def check_unchanged(self) -> None:
@@ -179,20 +165,15 @@ class Problem:
 
     def with_(self, **changes: Any) -> Problem:
         """This problem with some parts changed, checked anew: `problem.with_(ablation="zero")`."""
-        known = (
-            *("model", "pairs", "metric", "ablation"),
-            *("graph", "batch_size", "target", "origin"),
-        )
+        parts = {f.name: getattr(self, f.name) for f in fields(self) if f.name[0] != "_"}
         for name in changes:
-            if name not in known:
-                raise SettingError(f"a problem has no {name!r}; it has {', '.join(known)}.")
-        parts = {name: getattr(self, name) for name in known}
+            if name not in parts:
+                raise SettingError(f"a problem has no {name!r}; it has {', '.join(parts)}.")
         if {"model", "pairs", "target"} & set(changes):
             parts["origin"] = None  # no longer the task's prompts on the task's model
         changed = type(self)(**parts | changes)
         # Not a way around a changed model; and checksums are known of those that stay.
-        kept = {model: self._watches.get(model, new) for model, new in changed._watches.items()}
-        object.__setattr__(changed, "_watches", kept)
+        changed._watches.update({m: w for m, w in self._watches.items() if m in changed._watches})
         return changed
 
 
@@ -201,8 +182,8 @@ def run_circuit(problem: Problem, circuit: Found) -> Float[Tensor, "batch pos vo
 
     Every removed edge carries the problem's ablation. Logits at padding mean nothing.
     """
-    kept = problem_and_circuit(problem, circuit, "run_circuit")
-    return problem.evaluator(kept.graph).logits(kept)
+    circuit = problem_and_circuit(problem, circuit, "run_circuit")
+    return problem.evaluator(circuit.graph).logits(circuit)
 
 
 def check_is_problem(problem: object, caller: str) -> None:
@@ -220,169 +201,144 @@ def problem_and_circuit(problem: object, circuit: object, caller: str) -> Circui
     return circuit_of(circuit, f"the circuit of {caller}")
 
 
-def _check_kinds(model: object, pairs: object, batch_size: object, target: object) -> None:
+def _check_kinds(*, model: object, pairs: object, batch_size: object, target: object) -> None:
     """Refuse arguments of another kind, with what would work. Raises `SettingError`."""
-    if not isinstance(model, Model):
-        raise SettingError(
-            f"model is a {type(model).__name__}; pass the Model that edgewise.load_model returns."
-        )
-    if target is not None and not isinstance(target, Model):
-        raise SettingError(f"target is a {type(target).__name__}; pass a Model, or None.")
-    if not isinstance(pairs, PromptPairs):
-        raise SettingError(
-            f"pairs is a {type(pairs).__name__}; make them with PromptPairs.from_tokens, from_text "
-            "or from_file."
-        )
-    if batch_size is not None and (not isinstance(batch_size, int) or isinstance(batch_size, bool)):
-        raise SettingError(f"batch_size is {batch_size!r}; it must be a whole number, or None.")
+    is_size = batch_size is None or (isinstance(batch_size, int) and batch_size is not True)
+    for name, value, fits, advice in (
+        ("model", model, isinstance(model, Model), "pass what edgewise.load_model returns"),
+        (
+            "pairs",
+            pairs,
+            isinstance(pairs, PromptPairs),
+            "make them with PromptPairs.from_tokens, from_text or from_file",
+        ),
+        ("target", target, target is None or isinstance(target, Model), "pass a Model, or None"),
+        ("batch_size", batch_size, is_size, "pass a whole number, or None"),
+    ):
+        if not fits:
+            raise SettingError(f"{name} is a {type(value).__name__}; {advice}.")
 
 
-def _faults(problem: Problem) -> list[str]:
+# --- what does not fit, a sentence each
+
+
+def _faults(problem: Problem) -> Iterator[str]:
     model, pairs, config = problem.model, problem.pairs, problem.model.config
-    faults = []
-    if pairs.n_positions > config.n_ctx:
-        faults.append(
-            f"prompts of up to {pairs.n_positions} tokens; "
-            f"{model.name} takes at most {config.n_ctx}."
-        )
-    for what, ids in (("clean", pairs.clean), ("corrupted", pairs.corrupted)):
-        faults += _id_faults(ids, pairs.real, what, config.d_vocab)
-    for what, ids in (("answers", pairs.answers), ("wrong", pairs.wrong)):
+    yield from _length_faults("prompts", pairs, model)
+    for what, ids, counted, n_tokens in (
+        ("clean", pairs.clean, pairs.real, config.d_vocab),
+        ("corrupted", pairs.corrupted, pairs.real, config.d_vocab),
+        ("answers", pairs.answers, None, config.d_vocab_out),
+        ("wrong", pairs.wrong, None, config.d_vocab_out),
+    ):
         if ids is not None:
-            faults += _id_faults(ids, ids != NO_ANSWER, what, config.d_vocab_out)
-    for need in problem.metric.needs:
+            counted = ids != NO_ANSWER if counted is None else counted
+            yield from _id_faults(what, ids, counted, n_tokens)
+    yield from _metric_faults(problem)
+    yield from _ablation_faults(problem)
+    if problem.target is not None:
+        yield from _target_faults(model, problem.target, pairs)
+    yield from _graph_faults(model, pairs, problem.graph)
+    if problem.batch_size is not None and problem.batch_size < 1:
+        yield f"batch_size is {problem.batch_size}; it must be at least 1, or None."
+
+
+def _length_faults(what: str, prompts: PromptPairs, model: Model) -> Iterator[str]:
+    if prompts.n_positions > model.config.n_ctx:
+        yield (
+            f"{what} of up to {prompts.n_positions} tokens; {model.name} takes at most "
+            f"{model.config.n_ctx}."
+        )
+
+
+def _id_faults(what: str, ids: Tensor, counted: Tensor, n_tokens: int) -> Iterator[str]:
+    outside = ((ids < 0) | (ids >= n_tokens)) & counted
+    for i in outside.any(dim=1).nonzero().flatten().tolist():
+        token = ids[i][outside[i]][0].item()
+        yield f"pair {i}: {what} has token id {token}; the model knows 0 to {n_tokens - 1}."
+
+
+def _metric_faults(problem: Problem) -> Iterator[str]:
+    metric, pairs = problem.metric, problem.pairs
+    for need in metric.needs:
         if getattr(pairs, need) is None:
             whole = " as whole answers are scored; use nll, match-nll, accuracy or kl"
             why = whole if need == "wrong" and pairs.whole_answers else ""
-            faults.append(
-                f"metric {problem.metric.name!r} needs {need}, and the pairs have none{why}."
-            )
-    faults += _answer_faults(problem)
-    if problem.metric.name == "kl" and config.d_vocab_out == 1:
-        faults.append("metric 'kl' is always 0 for a model with one output; use 'l2'.")
-    faults += _ablation_faults(problem)
-    faults += _target_faults(problem)
-    mismatch = _graph_fault(model, problem.graph)
-    if mismatch:
-        faults.append(mismatch)
-    faults += _span_faults(pairs, problem.graph)
-    if problem.batch_size is not None and problem.batch_size < 1:
-        faults.append(f"batch_size is {problem.batch_size}; it must be at least 1, or None.")
-    return faults
-
-
-def _answer_faults(problem: Problem) -> list[str]:
-    """Tokens that are a right and a wrong answer at once, for metrics that compare the two."""
-    answers, wrong = problem.pairs.answers, problem.pairs.wrong
-    if answers is None or wrong is None or "wrong" not in problem.metric.needs:
-        return []
+            yield f"metric {metric.name!r} needs {need}, and the pairs have none{why}."
+    if metric.name == "kl" and problem.model.config.d_vocab_out == 1:
+        yield "metric 'kl' is always 0 for a model with one output; use 'l2'."
+    answers, wrong = pairs.answers, pairs.wrong
+    if answers is None or wrong is None or "wrong" not in metric.needs:
+        return
     both = (answers[:, :, None] == wrong[:, None, :]) & (answers != NO_ANSWER)[:, :, None]
-    if not both.any():
-        return []
-    prompt, answer, _ = both.nonzero()[0].tolist()
-    return [
-        f"pair {prompt}: token id {answers[prompt, answer].item()} is an answer and a wrong answer "
-        f"at once ({int(both.any(dim=(1, 2)).sum())} of {len(both)} pairs are like this)."
-    ]
+    for prompt, answer, _ in both.nonzero()[:1].tolist():
+        token, n_like = answers[prompt, answer].item(), int(both.any(dim=(1, 2)).sum())
+        yield (
+            f"pair {prompt}: token id {token} is an answer and a wrong answer at once ({n_like} of "
+            f"{len(both)} pairs are like this)."
+        )
 
 
-def _target_faults(problem: Problem) -> list[str]:
-    if problem.target is None:
-        return []
-    own, theirs = problem.model.config, problem.target.config
+def _ablation_faults(problem: Problem) -> Iterator[str]:
+    ablation, pairs, model = problem.ablation, problem.pairs, problem.model
+    if (prompts := ablation.prompts) is not None:
+        yield from _id_faults("ablation prompt", prompts.clean, prompts.real, model.config.d_vocab)
+        yield from _length_faults("ablation prompts", prompts, model)
+        longest, averaged = int(pairs.lengths.max()), int(prompts.lengths.max())
+        if ablation.kind == "mean-positional" and longest > averaged:
+            yield f"prompts of {longest} tokens, but the ablation prompts have at most {averaged}."
+    if ablation.kind != "corrupted":
+        return
+    if pairs.corrupted is None:
+        yield "ablation 'corrupted' needs corrupted prompts, and the pairs have none."
+        return
+    order = ablation.position_permutation
+    if order is None:
+        if torch.equal(pairs.clean[pairs.real], pairs.corrupted[pairs.real]):
+            yield "every corrupted prompt equals its clean one, so no edge can matter."
+        return
+    if not pairs.n_positions <= len(order) <= model.config.n_ctx:
+        yield (
+            f"position_permutation has {len(order)} places for {pairs.n_positions} positions; "
+            f"{model.name} has {model.config.n_ctx}."
+        )
+    if model.config.positions == "none":
+        yield f"position_permutation moves nothing: {model.name} has no positions."
+
+
+def _target_faults(model: Model, target: Model, pairs: PromptPairs) -> Iterator[str]:
+    own, theirs = model.config, target.config
     if (own.d_vocab, own.d_vocab_out) != (theirs.d_vocab, theirs.d_vocab_out):
-        return [
-            f"the target {problem.target.name} maps {theirs.d_vocab} tokens to "
-            f"{theirs.d_vocab_out} outputs, {problem.model.name} maps {own.d_vocab} to "
-            f"{own.d_vocab_out}."
-        ]
-    if problem.pairs.n_positions > theirs.n_ctx:
-        return [
-            f"prompts of up to {problem.pairs.n_positions} tokens; the target "
-            f"{problem.target.name} takes at most {theirs.n_ctx}."
-        ]
-    return []
+        yield (
+            f"the target {target.name} maps {theirs.d_vocab} tokens to {theirs.d_vocab_out} "
+            f"outputs, {model.name} maps {own.d_vocab} to {own.d_vocab_out}."
+        )
+    yield from _length_faults("prompts", pairs, target)
 
 
-def _id_faults(ids: Tensor | None, counted: Tensor, what: str, n: int) -> list[str]:
-    if ids is None:
-        return []
-    outside = ((ids < 0) | (ids >= n)) & counted
-    return [
-        f"pair {i}: {what} has token id {ids[i][outside[i]][0].item()}; "
-        f"the model knows 0 to {n - 1}."
-        for i in outside.any(dim=1).nonzero().flatten().tolist()
-    ]
-
-
-def _ablation_faults(problem: Problem) -> list[str]:
-    ablation, pairs, config = problem.ablation, problem.pairs, problem.model.config
-    faults = []
-    if ablation.prompts is not None:
-        prompts = ablation.prompts
-        faults += _id_faults(prompts.clean, prompts.real, "ablation prompt", config.d_vocab)
-        if prompts.n_positions > config.n_ctx:
-            faults.append(
-                f"ablation prompts of up to {prompts.n_positions} tokens; "
-                f"{problem.model.name} takes at most {config.n_ctx}."
-            )
-    if ablation.kind == "corrupted":
-        if pairs.corrupted is None:
-            faults.append("ablation 'corrupted' needs corrupted prompts, and the pairs have none.")
-            return faults
-        order = ablation.position_permutation
-        if order is not None and not pairs.n_positions <= len(order) <= config.n_ctx:
-            faults.append(
-                f"position_permutation has {len(order)} places for {pairs.n_positions} positions; "
-                f"{problem.model.name} has {config.n_ctx}."
-            )
-        if order is not None and config.positions == "none":
-            faults.append(
-                f"position_permutation moves nothing: {problem.model.name} has no positions."
-            )
-        same = torch.equal(pairs.clean[pairs.real], pairs.corrupted[pairs.real])
-        if same and order is None:
-            faults.append("every corrupted prompt equals its clean one, so no edge can matter.")
-    if ablation.kind == "mean-positional" and ablation.prompts is not None:
-        longest, known = int(pairs.lengths.max()), int(ablation.prompts.lengths.max())
-        if longest > known:
-            faults.append(
-                f"prompts of {longest} tokens, but the ablation prompts have at most {known}."
-            )
-    return faults
-
-
-def _span_faults(pairs: PromptPairs, graph: Graph) -> list[str]:
-    """Spans of the graph that the prompts do not have, and positions that are in none of it."""
-    if graph.spans is None:
-        return []
-    known = pairs.spans or {}
-    missing = [name for name in graph.spans if name not in known and name != REST]
-    if missing:
-        has = ", ".join(map(repr, known)) or "no spans"
-        return [f"the graph has a span {missing[0]!r}; {pairs.source} has {has}."]
-    lost = pairs.real & ~pairs.at_spans(graph.spans).any(dim=0)
-    if lost.any():
-        at, position = lost.nonzero()[0].tolist()
-        return [
-            f"pair {at}: position {position} is in none of the graph's spans. "
-            f"Graph.of(model, spans=…) adds {REST!r} for such positions."
-        ]
-    return []
-
-
-def _graph_fault(model: Model, graph: Graph) -> str | None:
+def _graph_faults(model: Model, pairs: PromptPairs, graph: Graph) -> Iterator[str]:
     config = model.config
     own = (config.n_layers, config.n_heads, config.has_mlps, config.parallel)
+    shape = (graph.n_layers, graph.n_heads, graph.mlps, graph.parallel)
     mixed = config.mixes_heads and graph.split_heads
-    if own != (graph.n_layers, graph.n_heads, graph.mlps, graph.parallel) or graph.kv_heads not in (
-        None,
-        config.n_kv_heads,
-    ):
-        return f"the graph has {graph.describe()}; {model.name} has {model.graph.describe()}."
-    if graph.mixed_heads != mixed:
+    if own != shape or graph.kv_heads not in (None, config.n_kv_heads):
+        yield f"the graph has {graph.describe()}; {model.name} has {model.graph.describe()}."
+    elif graph.mixed_heads != mixed:
         share = "share a norm" if mixed else "share no norm"
-        return f"{model.name}'s heads {share}, unlike this graph's; use circuit.for_model(model)."
-    if graph.split_embed and not config.adds_positions:
-        return f"the graph has a 'pos_embed' sender; {model.name} adds no position embeddings."
-    return None
+        yield f"{model.name}'s heads {share}, unlike this graph's; use circuit.for_model(model)."
+    elif graph.split_embed and not config.adds_positions:
+        yield f"the graph has a 'pos_embed' sender; {model.name} adds no position embeddings."
+    if graph.spans is None:
+        return
+    named = [*(pairs.spans or {}), REST]
+    missing = [name for name in graph.spans if name not in named]
+    if missing:
+        has = ", ".join(map(repr, named[:-1])) or "no spans"
+        yield f"the graph has a span {missing[0]!r}; {pairs.source} has {has}."
+        return
+    lost = pairs.real & ~pairs.at_spans(graph.spans).any(dim=0)
+    for at, position in lost.nonzero()[:1].tolist():
+        yield (
+            f"pair {at}: position {position} is in none of the graph's spans. "
+            f"Graph.of(model, spans=…) adds {REST!r} for such positions."
+        )

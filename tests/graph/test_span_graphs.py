@@ -4,13 +4,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import edgewise as ew
 import oracle
-from edgewise.errors import ProblemError, SettingError, UnknownName
-from edgewise.graph import Edge, Graph
+from edgewise.errors import ProblemError, SettingError
+from edgewise.graph import Graph
 from edgewise.methods.edge_masks import EdgeMasking
 from edgewise.model.runtime import logits_of, run
 from models import SHAPES, random_circuit, random_model, random_pairs
@@ -33,72 +31,6 @@ def spanned_problem(seed=0, shape="gpt2", ablation="corrupted", metric="kl", **g
 def everywhere(circuit: ew.Circuit, graph: Graph) -> ew.Circuit:
     """A circuit of all positions together, on a graph with spans."""
     return ew.Circuit(graph, graph.of_spans(circuit.keep.repeat(len(graph.spans), 1, 1)))
-
-
-# --- the graph
-
-
-def test_every_edge_comes_once_for_each_span():
-    whole, graph = Graph.build(2, 2), Graph.build(2, 2, spans=["S2", "rest"])
-    assert graph.n_edges == 2 * whole.n_edges
-    assert {edge.name for edge in graph.edges} == {
-        f"{edge.name}@{span}" for edge in whole.edges for span in ("S2", "rest")
-    }
-    assert [node.name for node in graph.senders[:3]] == ["input@S2", "input@rest", "a0.h0@S2"]
-    assert graph.whole == whole
-    assert whole.whole is whole
-    assert graph.describe().endswith("spans S2, rest")
-
-
-@settings(derandomize=True, deadline=None, max_examples=30)
-@given(
-    st.integers(1, 2),
-    st.integers(1, 2),
-    *[st.booleans()] * 6,
-    st.lists(st.sampled_from("ABC"), min_size=1, unique=True),
-)
-def test_names_parse_back_and_matrices_split(layers, heads, m, p, q, h, e, s, spans):
-    graph = Graph(layers, heads, m, p, q, h, e, s, tuple(spans))
-    for edge in graph.edges:
-        assert edge == Edge.parse(edge.name)
-        assert Edge.parse(f"{edge.sender}->{edge.receiver}") == edge or edge.is_switch
-    values = torch.rand(graph.exists.shape).where(graph.exists, torch.tensor(0.0))
-    assert torch.equal(graph.of_spans(graph.by_span(values)), values)
-    for span, part in zip(spans, graph.by_span(graph.exists), strict=True):
-        assert torch.equal(part, graph.whole.exists), span
-    circuit = random_circuit(graph, layers)
-    assert ew.Circuit.from_json(circuit.to_json()) == circuit
-
-
-def test_what_is_no_edge_is_explained():
-    graph = Graph.build(1, 1, spans=["S2", "rest"])
-    with pytest.raises(UnknownName, match="both ends in one span"):
-        graph.index("input@S2->m0@rest")
-    with pytest.raises(UnknownName, match=r"no edge named 'input->m0'\. .*spans S2, rest"):
-        graph.index("input->m0")
-    with pytest.raises(UnknownName, match="no span behind its '@'"):
-        graph.index("input->m0@")
-
-
-@pytest.mark.parametrize(
-    ("spans", "message"),
-    [
-        ("S2", "must be a list of names"),
-        ([], "must be a list of names"),
-        (["a", "a"], "named twice"),
-        (["a->b"], "cannot hold"),
-        ([""], "must be text"),
-    ],
-)
-def test_spans_that_are_none(spans, message):
-    with pytest.raises(SettingError, match=message):
-        Graph.build(1, 1, spans=spans)
-
-
-def test_spans_of_prompts_without():
-    model = random_model()
-    with pytest.raises(SettingError, match="name no spans"):
-        Graph.of(model, spans=random_pairs(model))
 
 
 def test_a_problem_checks_the_graphs_spans():
@@ -149,7 +81,7 @@ def oracle_logits(hf, kept, pairs, ablation):
 
 
 @pytest.mark.parametrize("ablation", ["corrupted", "zero"])
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_circuits_answer_as_hugging_face_does(seed, ablation):
     hf = oracle.random_gpt2(seed)
     model = ew.load_model(hf)
@@ -178,7 +110,7 @@ def test_a_circuit_that_is_the_same_at_every_span_is_that_circuit(shape, ablatio
 
 
 @pytest.mark.parametrize("switches", [False, True])
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(2))
 def test_pruning_changes_no_answer(seed, switches):
     problem = spanned_problem(seed, switches=switches)
     circuit = random_circuit(problem.graph, seed, 0.5)
@@ -192,23 +124,19 @@ def test_pruning_changes_no_answer(seed, switches):
 # --- methods
 
 
-@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("shape", SHAPES)
-def test_incremental_acdc_decides_as_from_scratch(shape, seed):
-    for ablation in [ABLATIONS[(len(shape) + seed) % 4]]:
-        grain = {"switches": seed == 1, "split_qkv": (seed + len(shape)) % 3 > 0}
-        metric = ["kl", "logit-diff"][seed]
-        problem = spanned_problem(seed, shape, ablation, metric, **grain)
-        effects = ew.exact(problem).scores.values[problem.graph.exists].abs()
-        threshold = effects.quantile(0.6).item()
-        fast = ew.acdc(problem, threshold=threshold)
-        slow = ew.acdc(problem, threshold=threshold, engine="plain")
-        assert [d.edge for d in fast.trace] == [d.edge for d in slow.trace]
-        assert [d.kept for d in fast.trace] == [d.kept for d in slow.trace]
-        found, expected = ([d.delta for d in r.trace] for r in (fast, slow))
-        assert found == pytest.approx(expected, rel=1e-7, abs=1e-9)
-        assert 0 < fast.circuit.n_edges < problem.graph.n_edges
-        assert fast.cost.edge_tests + fast.cost.edges_skipped == problem.graph.n_edges
+def test_incremental_acdc_decides_as_from_scratch(shape):
+    ablation, split_qkv = ABLATIONS[len(shape) % 4], len(shape) % 3 > 0
+    problem = spanned_problem(1, shape, ablation, "logit-diff", switches=True, split_qkv=split_qkv)
+    effects = ew.exact(problem).scores.values[problem.graph.exists].abs()
+    threshold = effects.quantile(0.6).item()
+    fast = ew.acdc(problem, threshold=threshold)
+    slow = ew.acdc(problem, threshold=threshold, engine="plain")
+    assert [(d.edge, d.kept) for d in fast.trace] == [(d.edge, d.kept) for d in slow.trace]
+    deltas = [d.delta for d in slow.trace]
+    assert [d.delta for d in fast.trace] == pytest.approx(deltas, rel=1e-7, abs=1e-9)
+    assert 0 < fast.circuit.n_edges < problem.graph.n_edges
+    assert fast.cost.edge_tests + fast.cost.edges_skipped == problem.graph.n_edges
 
 
 @pytest.mark.parametrize("method", ["eap", "eap-ig", "clean-corrupted"])
@@ -234,42 +162,16 @@ def test_a_span_is_attributed_by_its_own_positions():
         assert max(abs(v) for e, v in first.items() if e.sender.span == "S2") > 1e-3, method
 
 
-@pytest.mark.parametrize("ablation", ["corrupted", "zero"])
 @pytest.mark.parametrize("switches", [False, True])
-def test_edge_masks_of_0_and_1_are_the_circuit_and_their_gradients_are_right(switches, ablation):
-    problem = spanned_problem(6, ablation=ablation, switches=switches)
-    graph, masking = problem.graph, EdgeMasking(problem)
+def test_edge_masks_of_0_and_1_are_the_circuit(switches):
+    problem = spanned_problem(6, switches=switches)
+    graph, masking, pairs = problem.graph, EdgeMasking(problem), problem.pairs
     circuit = random_circuit(graph, 3)
-    masks = circuit.keep[graph.exists].double()
-
-    def logits(masks):
-        reader, outputs = masking.at(0, masks)
-        pairs = problem.pairs
-        final, _ = run(
-            problem.model, pairs.clean, pairs.real, graph=graph, reader=reader, outputs=outputs
-        )
-        return logits_of(problem.model, final[pairs.answer_at])
-
-    expected = ew.run_circuit(problem, circuit)[problem.pairs.answer_at]
-    torch.testing.assert_close(logits(masks), expected, **close)
-    point = torch.rand(masks.shape, generator=torch.Generator().manual_seed(0)).double()
-    point.requires_grad_()
-    logits(point).square().sum().backward()
-    for index in range(0, len(point), 17):
-        step = torch.zeros_like(point)
-        step[index] = 1e-5
-        with torch.no_grad():
-            rise = logits(point + step).square().sum() - logits(point - step).square().sum()
-        assert float(point.grad[index]) == pytest.approx(float(rise) / 2e-5, rel=1e-5, abs=1e-6)
-    assert masking.name(0) == graph.senders[0].part + "->" + graph.receivers[0].name
-
-
-NEEDED = {
-    "threshold": 0.05,
-    "regularisation": 0.1,
-    "sparsity": 0.5,
-    "steps": 3,
-}
+    reader, outputs = masking.at(0, circuit.keep[graph.exists].double())
+    parts = {"graph": graph, "reader": reader, "outputs": outputs}
+    final, _ = run(problem.model, pairs.clean, pairs.real, **parts)
+    expected = ew.run_circuit(problem, circuit)[pairs.answer_at]
+    torch.testing.assert_close(logits_of(problem.model, final[pairs.answer_at]), expected, **close)
 
 
 def test_circuits_with_and_without_spans_compare_on_what_both_tell_apart():
@@ -288,6 +190,5 @@ def test_greedy_selection_reaches_the_output():
     for n in (1, 10, 40):
         circuit = scores.greedy(n, absolute=True)
         assert circuit.n_edges == n
-        useful = circuit._useful_to_logits()
-        assert all(edge.receiver in useful for edge in circuit.edges)
+        assert circuit.without_unread() == circuit
     assert scores.greedy(problem.graph.n_edges).n_edges == problem.graph.n_edges

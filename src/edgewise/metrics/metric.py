@@ -2,7 +2,7 @@
 
 A metric says whether higher is better; `Metric.loss_sign` turns it into the lower-is-better number
 that methods minimise, and is applied in `Problem.loss` and nowhere else. Definitions follow
-spec section 5 (Conmy et al., appendices): where the paper's code negates a metric, ours does not.
+Conmy et al. (appendices): where the paper's code negates a metric, ours does not.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ class AnswerRows:
 
 
 RowFunction = Callable[[Float[Tensor, "row vocab"], AnswerRows], Float[Tensor, "row"]]
+METRICS: dict[str, Metric] = {}  # those below, by name
 
 
 @dataclass(frozen=True)
@@ -66,14 +67,14 @@ class Metric:
         if logits.dtype in (torch.float16, torch.bfloat16):
             logits = logits.float()
         values = self.function(logits, rows)
-        if not isinstance(values, Tensor) or values.shape != rows.prompt.shape:
-            returned = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
+        is_tensor, n = isinstance(values, Tensor), len(rows.prompt)
+        if not is_tensor or values.shape != (n,) or values.is_complex():
+            returned = tuple(values.shape) if is_tensor else type(values).__name__
+            kind = "complex numbers, " if is_tensor and values.is_complex() else ""
             raise MetricError(
-                f"metric {self.name!r} returned {returned}; it must return one number for each of "
-                f"the {len(rows.prompt)} answer positions: a tensor of shape ({len(rows.prompt)},)."
+                f"metric {self.name!r} returned {kind}{returned}; it must return one number for "
+                f"each of the {n} answer positions: a real tensor of shape ({n},)."
             )
-        if values.is_complex():
-            raise MetricError(f"metric {self.name!r} returned complex numbers; return real ones.")
         finite = logits.isfinite().all(dim=-1) & rows.clean_logits.isfinite().all(dim=-1)
         values = values.to(logits.dtype).where(finite, torch.nan)
         total = values.new_zeros(n_prompts).index_add(0, rows.prompt, values)
@@ -106,6 +107,19 @@ def check_finite(name: str, values: Float[Tensor, "batch"]) -> None:
         )
 
 
+def _listed(unit: str, *needs: str, higher: bool) -> Callable[[RowFunction], RowFunction]:
+    """Add a function to `METRICS`, under its name and the first line of its docstring."""
+
+    def add(function: RowFunction) -> RowFunction:
+        name = function.__name__.replace("_", "-")
+        summary = (function.__doc__ or "").strip().splitlines()[0]
+        METRICS[name] = Metric(name, unit, higher, function, summary, needs)
+        return function
+
+    return add
+
+
+@_listed("nats", higher=False)
 def kl(logits: Float[Tensor, "row vocab"], rows: AnswerRows) -> Float[Tensor, "row"]:
     """KL(full model || circuit): sum of p_full (log p_full - log p_circuit) over the vocabulary."""
     full = rows.clean_logits.to(logits.dtype).log_softmax(dim=-1)
@@ -115,22 +129,26 @@ def kl(logits: Float[Tensor, "row vocab"], rows: AnswerRows) -> Float[Tensor, "r
     return terms.sum(dim=-1)
 
 
+@_listed("logits", "answers", "wrong", higher=True)
 def logit_diff(logits: Float[Tensor, "row vocab"], rows: AnswerRows) -> Float[Tensor, "row"]:
     """Mean logit of the right answers minus mean logit of the wrong ones."""
     return _mean_of(logits, rows.answers) - _mean_of(logits, rows.wrong)
 
 
+@_listed("logits", "answers", "wrong", higher=True)
 def logit_margin(logits: Float[Tensor, "row vocab"], rows: AnswerRows) -> Float[Tensor, "row"]:
     """Highest logit of a right answer minus the highest of a wrong one (Docstring)."""
     return _max_of(logits, rows.answers) - _max_of(logits, rows.wrong)
 
 
+@_listed("probability", "answers", "wrong", higher=True)
 def prob_diff(logits: Float[Tensor, "row vocab"], rows: AnswerRows) -> Float[Tensor, "row"]:
     """Summed probability of the right answers minus that of the wrong ones (Greater-Than)."""
     probabilities = logits.softmax(dim=-1)
     return _sum_of(probabilities, rows.answers) - _sum_of(probabilities, rows.wrong)
 
 
+@_listed("nats", "answers", higher=False)
 def nll(logits: Float[Tensor, "row vocab"], rows: AnswerRows) -> Float[Tensor, "row"]:
     """-log of the summed probability of the right answers."""
     ids, present = _ids(rows.answers)
@@ -138,22 +156,26 @@ def nll(logits: Float[Tensor, "row vocab"], rows: AnswerRows) -> Float[Tensor, "
     return -logs.logsumexp(dim=-1)
 
 
+@_listed("nats", "answers", higher=False)
 def match_nll(logits: Float[Tensor, "row vocab"], rows: AnswerRows) -> Float[Tensor, "row"]:
     """How much larger the negative log-likelihood is than the full model's."""
     return nll(logits, rows) - nll(rows.clean_logits.to(logits.dtype), rows)
 
 
+@_listed("fraction", "answers", higher=True)
 def accuracy(logits: Float[Tensor, "row vocab"], rows: AnswerRows) -> Float[Tensor, "row"]:
     """1 where the most likely token is a right answer, else 0."""
     assert rows.answers is not None
     return (logits.argmax(dim=-1, keepdim=True) == rows.answers).any(dim=-1).to(logits.dtype)
 
 
+@_listed("fraction", "answers", "wrong", higher=True)
 def fraction_correct(logits: Float[Tensor, "row vocab"], rows: AnswerRows) -> Float[Tensor, "row"]:
     """1 where the best right answer has a higher logit than the best wrong one, else 0."""
     return (_max_of(logits, rows.answers) > _max_of(logits, rows.wrong)).to(logits.dtype)
 
 
+@_listed("squared output", higher=False)
 def l2(logits: Float[Tensor, "row vocab"], rows: AnswerRows) -> Float[Tensor, "row"]:
     """Mean squared difference from the full model's outputs over the output channels."""
     return (logits - rows.clean_logits.to(logits.dtype)).square().mean(dim=-1)
@@ -180,32 +202,6 @@ def _max_of(values: Tensor, ids: Tensor | None) -> Tensor:
     return values.gather(-1, index).masked_fill(~present, -torch.inf).amax(dim=-1)
 
 
-_BOTH = ("answers", "wrong")
-
-
-def _make(
-    name: str, unit: str, higher: bool, function: RowFunction, needs: tuple[str, ...] = ()
-) -> Metric:
-    summary = (function.__doc__ or "").strip().splitlines()[0]
-    return Metric(name, unit, higher, function, summary, needs)
-
-
-METRICS: dict[str, Metric] = {
-    metric.name: metric
-    for metric in (
-        _make("kl", "nats", False, kl),
-        _make("logit-diff", "logits", True, logit_diff, _BOTH),
-        _make("logit-margin", "logits", True, logit_margin, _BOTH),
-        _make("prob-diff", "probability", True, prob_diff, _BOTH),
-        _make("nll", "nats", False, nll, ("answers",)),
-        _make("match-nll", "nats", False, match_nll, ("answers",)),
-        _make("accuracy", "fraction", True, accuracy, ("answers",)),
-        _make("fraction-correct", "fraction", True, fraction_correct, _BOTH),
-        _make("l2", "squared output", False, l2),
-    )
-}
-
-
 def metric_named(metric: str | Metric | RowFunction) -> Metric:
     """The metric of a name, or the metric itself.
 
@@ -217,7 +213,7 @@ def metric_named(metric: str | Metric | RowFunction) -> Metric:
     if callable(metric):
         name = getattr(metric, "__name__", type(metric).__name__)
         return Metric(name, "own unit", False, metric, "A function of the user's own.")
-    known = metric.replace("_", "-").lower()
-    if known not in METRICS:
+    name = metric.replace("_", "-").lower()
+    if name not in METRICS:
         raise unknown_name("metric", metric, METRICS)
-    return METRICS[known]
+    return METRICS[name]
