@@ -48,11 +48,10 @@ class Bytes:
         return b"".join(pieces).decode(errors="replace")
 
 
-def read_pairs(path: Path) -> None:
-    ew.PromptPairs.from_file(path, tokenizer=Bytes(), faulty="skip")
-    ew.PromptPairs.from_file(path, tokenizer=Bytes())
-
-
 @pytest.mark.parametrize("n", [200, pytest.param(2000, marks=pytest.mark.slow)])
 def test_mutated_files_of_pairs_are_answered(tmp_path, n):
+    def read_pairs(path: Path) -> None:
+        for faulty in ("skip", "refuse"):
+            ew.PromptPairs.from_file(path, tokenizer=Bytes(), faulty=faulty)
+
     assert_answers(read_pairs, {k: v.encode() for k, v in PAIRS.items()}, tmp_path, n=n, seed=n)

@@ -37,19 +37,16 @@ def model_reading(source: str) -> ew.Model:
 @pytest.mark.parametrize("source", ["small-lm", pytest.param(GPT2, marks=network)])
 def test_the_papers_places(source):
     model = model_reading(source)
-    places = {"IO": 2, "S1": 4, "S1+1": 5, "place": 8, "S2": 10, "object": 13, "END": 14}
-    pairs = ew.load_task("ioi", model, n=60).problem.pairs
-    assert {k: v.nonzero()[:, 1].unique().tolist() for k, v in pairs.spans.items()} == {
-        name: [at] for name, at in places.items()
+    places = {
+        "ioi": {"IO": 2, "S1": 4, "S1+1": 5, "place": 8, "S2": 10, "object": 13, "END": 14},
+        "greater-than": {"noun": 1, "XX1": 6, "YY": 7, "END": 9},
     }
-    pairs = ew.load_task("greater-than", model, n=60).problem.pairs
-    assert {k: v.nonzero()[:, 1].unique().tolist() for k, v in pairs.spans.items()} == {
-        "noun": [1], "XX1": [6], "YY": [7], "END": [9]
-    }  # fmt: skip
-    changed = pairs.clean != pairs.corrupted
-    assert changed.nonzero()[:, 1].unique().tolist() == [7]
-    said = {model.tokenizer.decode([k]) for k in pairs.corrupted[:, 7].tolist()}
-    assert said == {"01"}
+    for name, positions in places.items():
+        pairs = ew.load_task(name, model, n=60).problem.pairs
+        found = {k: v.nonzero()[:, 1].unique().tolist() for k, v in pairs.spans.items()}
+        assert found == {span: [at] for span, at in positions.items()}
+    assert (pairs.clean != pairs.corrupted).nonzero()[:, 1].unique().tolist() == [7]
+    assert {model.tokenizer.decode([k]) for k in pairs.corrupted[:, 7].tolist()} == {"01"}
 
 
 @network
@@ -77,14 +74,9 @@ def test_names_and_years_are_those_that_gpt2_says_in_one_and_two_tokens():
 
 
 @network
-def test_docstring_has_41_tokens_for_its_papers_tokenizer():
-    pairs = ew.load_task("docstring", model_reading(DIGITS), n=100).problem.pairs
-    assert pairs.lengths.unique().tolist() == [41]
-
-
-@network
-def test_docstring_works_with_gpt2_too():
+@pytest.mark.parametrize(("source", "n_tokens"), [(DIGITS, 41), (GPT2, 53)])
+def test_docstring_has_41_tokens_for_its_papers_tokenizer(source, n_tokens):
     """GPT-2 cuts an indent into its spaces: 53 tokens with BOS, the same answers."""
-    pairs = ew.load_task("docstring", model_reading(GPT2), n=40).problem.pairs
-    assert pairs.lengths.unique().tolist() == [53]
+    pairs = ew.load_task("docstring", model_reading(source), n=40).problem.pairs
+    assert pairs.lengths.unique().tolist() == [n_tokens]
     assert {"A_def", "B_def", "C_def", "END"} <= set(pairs.spans)

@@ -11,7 +11,7 @@ from dataclasses import asdict
 import pytest
 
 import edgewise as ew
-from edgewise.documents import decoded, parsed
+from edgewise.documents import decoded
 from edgewise.errors import FormatError
 from edgewise.methods import METHODS
 from edgewise.work.journal import line_of
@@ -50,39 +50,27 @@ def saved_leaderboard(folder):
     ew.leaderboard(["eap-ig"], programs=["tracr-reverse"], ablations=["zero"], seeds=1, out=folder)
 
 
-def read_run(folder):
-    run = ew.Run.load(folder)
-    ew.report(run, folder / "report.html")
+def reported(result, folder):
+    ew.report(result, folder / "report.html")
+    return result
 
 
 def read_sweep(folder):
-    sweep = ew.Sweep.load(folder)
-    ew.report(sweep, folder / "report.html")
+    sweep = reported(ew.Sweep.load(folder), folder)
     [sweep.circuit(row) for row in sweep.done]
 
 
-def read_stability(folder):
-    found = ew.Stability.load(folder / "stability.json")
-    ew.report(found, folder / "report.html")
-
-
 def read_certified(folder):
-    found = ew.Certified.load(folder / "certified.json")
-    found.kept(1), found.table
-
-
-def read_leaderboard(folder):
-    ew.report(ew.Leaderboard.load(folder), folder / "report.html")
-    document = parsed((folder / "leaderboard.json").read_bytes(), "leaderboard.json")
-    ew.Leaderboard.from_json(document)
+    certified = ew.Certified.load(folder / "certified.json")
+    certified.kept(1), certified.table
 
 
 KINDS = {
-    "run": (saved_run, read_run),
+    "run": (saved_run, lambda f: reported(ew.Run.load(f), f)),
     "sweep": (saved_sweep, read_sweep),
-    "stability": (saved_stability, read_stability),
+    "stability": (saved_stability, lambda f: reported(ew.Stability.load(f / "stability.json"), f)),
     "certified": (saved_certified, read_certified),
-    "leaderboard": (saved_leaderboard, read_leaderboard),
+    "leaderboard": (saved_leaderboard, lambda f: reported(ew.Leaderboard.load(f), f)),
 }
 READ = (".json", ".jsonl", ".safetensors")
 
@@ -132,50 +120,42 @@ def assert_folders_answer(valid, read, folder, *, n: int, seed: int) -> None:
     assert not complaints, f"{len(complaints)} of {n}\n" + "\n".join(complaints[:5])
 
 
+@pytest.mark.parametrize("n", [200, pytest.param(2000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", KINDS)
-def test_mutated_files_are_answered(kind, saved, tmp_path):
+def test_mutated_files_are_answered(kind, n, saved, tmp_path):
     KINDS[kind][1](saved(kind))
-    assert_folders_answer(saved(kind), KINDS[kind][1], tmp_path / "mutant", n=200, seed=0)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
-def test_many_mutated_files_are_answered(kind, saved, tmp_path):
-    assert_folders_answer(saved(kind), KINDS[kind][1], tmp_path / "mutant", n=2000, seed=1)
+    assert_folders_answer(saved(kind), KINDS[kind][1], tmp_path / "mutant", n=n, seed=n)
 
 
 FAULTS = {
-    "settings": ({"settings": "fast"}, r"settings: expected 'object', got 'str'"),
-    "a setting": ({"settings": {"threshold": "0.1"}}, r"settings: threshold: expected 'float"),
-    "a cost": ({"cost": {"seconds": 1}}, "cost: object missing required field 'forward_passes'"),
-    "a unit": ({"problem.unit": float("inf")}, r"problem\.unit: expected 'str', got 'float'"),
-    "a count": ({"cost.backward_passes": "1e400"}, r"cost\.backward_passes: expected 'int'"),
-    "not finite": ({"margin": float("nan")}, "margin: expected a finite number"),
+    "settings": (("settings", "fast"), r"settings: expected 'object', got 'str'"),
+    "a setting": (("settings", {"threshold": "0.1"}), r"settings: threshold: expected 'float"),
+    "a cost": (("cost", {"seconds": 1}), "cost: object missing required field 'forward_passes'"),
+    "a unit": (("problem.unit", float("inf")), r"problem\.unit: expected 'str', got 'float'"),
+    "a count": (("cost.backward_passes", "1e400"), r"cost\.backward_passes: expected 'int'"),
+    "not finite": (("margin", float("nan")), "margin: expected a finite number"),
     "a measurement": (
-        {"measurements.recovery.points": [{"n_edges": 1}]},
+        ("measurements.recovery.points", [{"n_edges": 1}]),
         r"measurements\.recovery\.points\[0\]: object missing required field 'edges'",
     ),
-    "half a character": ({"method": "\ud800"}, "run.json: not a run file"),
-    "a large number": ({"cost.edge_tests": 10**30}, "31 digits, is too large"),
-    "deep": ({"environment": json.loads("[" * 90 + "]" * 90)}, "nested more than 64 deep"),
+    "half a character": (("method", "\ud800"), "not a run file"),
+    "a large number": (("cost.edge_tests", 10**30), "31 digits, is too large"),
+    "deep": (("environment", json.loads("[" * 90 + "]" * 90)), "nested more than 64 deep"),
 }
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_the_field_of_a_run_is_named(fault, saved, tmp_path):
-    changes, message = FAULTS[fault]
+    (place, value), message = FAULTS[fault]
     folder = shutil.copytree(saved("run"), tmp_path / "run")
-    document = json.loads((folder / "run.json").read_text())
-    for path, value in changes.items():
-        *parents, name = path.split(".")
-        holder = document
-        for parent in parents:
-            holder = holder[parent]
-        holder[name] = value
+    document = holder = json.loads((folder / "run.json").read_text())
+    *parents, name = place.split(".")
+    for parent in parents:
+        holder = holder[parent]
+    holder[name] = value
     (folder / "run.json").write_text(json.dumps(document))
-    with pytest.raises(FormatError, match=message) as caught:
+    with pytest.raises(FormatError, match=rf"(?s)run\.json.*{message}"):
         ew.Run.load(folder)
-    assert "run.json" in str(caught.value)
 
 
 def test_a_request_is_typed_when_it_is_asked_again(saved, tmp_path):

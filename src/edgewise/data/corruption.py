@@ -156,7 +156,8 @@ def random_tokens(
     own = torch.searchsorted(drawn, pairs.clean).clamp(max=len(drawn) - 1)
     among = drawn[own] == pairs.clean  # the clean token is one of those to draw
     draws = torch.randint(len(drawn) - 1, pairs.clean.shape, generator=generator)
-    draws = draws + (among & (draws >= own))  # skip the clean token itself
+    anything = torch.randint(len(drawn), pairs.clean.shape, generator=generator)
+    draws = torch.where(among, draws + (draws >= own), anything)  # skip the clean token itself
     return replace(pairs, corrupted=torch.where(chosen, drawn[draws], pairs.clean))
 
 
