@@ -20,6 +20,7 @@ from edgewise.errors import ModelUnavailable, SettingError, UnsupportedModel
 from edgewise.model.bundled import BUNDLED
 from edgewise.model.families import check_model_type
 from edgewise.model.gguf import gguf_file, unpacked
+from edgewise.model.proof import first_line
 
 _SAMPLE = "When Mary and John went to the store, John gave a drink to 1234 others; 'why?' {x}\n"
 
@@ -175,9 +176,3 @@ def _unavailable(source: str, is_local: bool, reason: Exception) -> ModelUnavail
         f"give it ({first_line(reason)}). Without a network, use a bundled one, such as small-lm; "
         "`edgewise models` lists them."
     )
-
-
-def first_line(reason: Exception) -> str:
-    """The first line of an error's message, or its kind."""
-    line = next(iter(str(reason).strip().splitlines()), type(reason).__name__)
-    return line if len(line) <= 200 else f"{line[:199]}…"

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 
 from edgewise.data.tokenizers import as_tokenizer
 from edgewise.errors import SettingError, UnsupportedModel, unknown_name
-from edgewise.model import bridges
+from edgewise.model import lens
 from edgewise.model.bundled import BUNDLED, bundled_model
-from edgewise.model.checkpoints import check_tokenizer, first_line, from_pretrained
+from edgewise.model.checkpoints import check_tokenizer, from_pretrained
+from edgewise.model.config import ModelConfig
 from edgewise.model.families import family_of
 from edgewise.model.model import Model
 from edgewise.model.processing import process, steps_that_are_exact
@@ -21,6 +22,7 @@ from edgewise.model.proof import (
     TOLERANCES,
     UNPROVEN,
     Source,
+    first_line,
     huggingface_source,
     probed,
     prove,
@@ -28,7 +30,6 @@ from edgewise.model.proof import (
 )
 from edgewise.model.weights import check_finite, gathered, moved
 
-_FLOATING = tuple(TOLERANCES)  # dtypes that can be computed in
 # Where a package keeps modules whose weights are packed. (Those of transformers' own integrations
 # are all of this kind.)
 _PACKING = (
@@ -64,33 +65,26 @@ def load_model(
     >>> load_model("tracr-reverse").config.n_layers
     4
     """
-    dtype, devices = _dtype(dtype), _devices(source, device)
-    if processing not in ("none", "transformer-lens"):
-        raise unknown_name("processing", str(processing), ("none", "transformer-lens"))
-    if bridges.is_bridge(source):
-        model = _from_bridge(source, tokenizer)
-    elif isinstance(source, Mapping) or hasattr(source, "cfg"):
-        model = _from_state(source, tokenizer)
-    elif not isinstance(source, str | Path):
-        module = unwrapped(source)
-        model = _from_module(module, type(module).__name__, tokenizer)
-    elif str(source) in BUNDLED:
-        model = bundled_model(str(source))
-        if tokenizer is not None:
-            model = replace(model, tokenizer=as_tokenizer(tokenizer))
+    wide = _dtype(dtype)
+    is_checkpoint = isinstance(source, str | Path) and str(source) not in BUNDLED
+    everywhere = device == "auto"
+    if everywhere and not is_checkpoint:
+        raise SettingError(
+            "device='auto' places checkpoints, by hub name or folder. For a model in memory or a "
+            "bundled one name the devices, such as ['cuda:0', 'cuda:1']."
+        )
+    devices = [] if everywhere or device is None else _devices(device)
+    if processing not in get_args(Processing):
+        raise unknown_name("processing", str(processing), get_args(Processing))
+    if is_checkpoint:
+        model = _from_checkpoint(str(source), wide, devices, tokenizer, everywhere=everywhere)
     else:
-        module, own_tokenizer = from_pretrained(str(source), dtype, everywhere=devices == "auto")
-        tokenizer = tokenizer or own_tokenizer
-        model = _from_module(module, str(source), tokenizer)
-        if len(devices) == 1 and devices[0] != model.device:
-            device, expected = devices[0], probed(model)
-            del model  # the module moves in place: a second copy may not fit
-            model = _from_module(module.to(device), str(source), tokenizer)
-            model = proved_again(model, expected)
-    model = _placed(model, dtype, devices)
-    if processing == "none":
-        return model
-    return process(model, **steps_that_are_exact(model))
+        model = _from_memory(source, tokenizer)
+    if wide is not None or len(devices) == 1:
+        model = model.to(dtype=wide, device=devices[0] if len(devices) == 1 else None)
+    if len(devices) > 1:
+        model = model.spread(devices)
+    return model if processing == "none" else process(model, **steps_that_are_exact(model))
 
 
 def _dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
@@ -104,42 +98,86 @@ def _dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
     return names[name]
 
 
-def _devices(source: Any, device: Any) -> list[torch.device] | Literal["auto"]:
-    """The devices asked for: none for the source's own. Raises `SettingError`."""
-    if device == "auto":
-        if not isinstance(source, str | Path) or str(source) in BUNDLED:
-            raise SettingError(
-                "device='auto' places checkpoints, by hub name or folder. For a model in memory "
-                "or a bundled one name the devices, such as ['cuda:0', 'cuda:1']."
-            )
-        return "auto"
+def _devices(device: Any) -> list[torch.device]:
+    """Devices that this machine has, from one, several, or their names. Raises `SettingError`."""
     if isinstance(device, str):
         device = device.split(",")
-    several = device if isinstance(device, Sequence) else [device]
-    return [place for place in map(_device, several) if place is not None]
+    devices = []
+    for name in device if isinstance(device, Sequence) else [device]:
+        try:
+            devices.append(torch.empty(0, device=name).device)
+        except (RuntimeError, AssertionError, TypeError, NotImplementedError) as reason:
+            raise SettingError(
+                f"device {str(name)!r} cannot be used here ({first_line(reason)}). "
+                "'cpu' always can; 'cuda' and 'mps' need their hardware and a torch built for it."
+            ) from reason
+    return devices
 
 
-def _placed(
-    model: Model, dtype: torch.dtype | None, devices: list[torch.device] | Literal["auto"]
+# --- from each kind of source
+
+
+def _from_checkpoint(
+    source: str,
+    dtype: torch.dtype | None,
+    devices: Sequence[torch.device],
+    tokenizer: Any,
+    *,
+    everywhere: bool,
 ) -> Model:
-    if len(devices) == 1 or devices == "auto":
-        device = None if devices == "auto" else devices[0]
-        return model if dtype is None and device is None else model.to(dtype=dtype, device=device)
-    model = model if dtype is None else model.to(dtype=dtype)
-    return model.spread(devices) if devices else model
+    """From a hub name, a folder or a GGUF file."""
+    module, own_tokenizer = from_pretrained(source, dtype, everywhere=everywhere)
+    tokenizer = tokenizer or own_tokenizer
+    model = _from_module(module, source, tokenizer)
+    if len(devices) == 1 and devices[0] != model.device:
+        expected = probed(model)
+        del model  # the module moves in place: a second copy may not fit
+        model = proved_again(_from_module(module.to(devices[0]), source, tokenizer), expected)
+    return model
 
 
-def _device(device: torch.device | str | None) -> torch.device | None:
-    """A device that this machine has. Raises `SettingError`."""
-    if device is None:
-        return None
-    try:
-        return torch.empty(0, device=device).device
-    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as reason:
-        raise SettingError(
-            f"device {str(device)!r} cannot be used here ({first_line(reason)}). "
-            "'cpu' always can; 'cuda' and 'mps' need their hardware and a torch built for it."
-        ) from reason
+def _from_memory(source: Any, tokenizer: Any) -> Model:
+    """From a bundled model's name, or an object that holds a model."""
+    if isinstance(source, str | Path):
+        model = bundled_model(str(source))
+        return model if tokenizer is None else replace(model, tokenizer=as_tokenizer(tokenizer))
+    if isinstance(source, Mapping):
+        if "model_args" not in source or "model" not in source:
+            raise UnsupportedModel(
+                "a dictionary is read as a nanoGPT checkpoint, with 'model_args' and 'model'; this "
+                f"one has {', '.join(map(str, list(source)[:6])) or 'nothing'}. For tensors of "
+                "your own use Model.from_torch."
+            )
+        config, state = source["model_args"], source["model"]
+        return Model.from_torch(config, state, name="nanoGPT", tokenizer=tokenizer)
+    if not hasattr(source, "cfg"):
+        module = unwrapped(source)
+        return _from_module(module, type(module).__name__, tokenizer)
+    name = getattr(source.cfg, "model_name", None) or type(source).__name__
+    tokenizer = tokenizer or getattr(source, "tokenizer", None)
+    lens.refuse_hooks(source, name)
+    if lens.is_bridge(source):
+        return _from_bridge(source, name, tokenizer)
+    state = source.state_dict() if isinstance(source, torch.nn.Module) else {}
+    if "embed.W_E" not in state:
+        raise UnsupportedModel(
+            f"{type(source).__name__} keeps its tensors in another layout than TransformerLens's "
+            "HookedTransformer. Load the same model by its Hugging Face name."
+        )
+    config = vars(source.cfg)
+    return Model.from_torch(config, state, source=source, name=name, tokenizer=tokenizer)
+
+
+def _from_bridge(bridge: Any, name: str, tokenizer: Any) -> Model:
+    """From a TransformerBridge of TransformerLens 3 or 4."""
+    plain = lens.without_wrappers(bridge.original_model)
+    check_plain(plain, name)
+    config, weights, final_norm = lens.read_bridge(bridge, plain)
+    forward = lens.bridge_forward(bridge, name)
+    source = huggingface_source(bridge.original_model, final_norm, forward=forward)
+    model = _proved(config, weights, source, name=name, tokenizer=tokenizer)
+    is_processed = getattr(bridge, "_weights_processed", False)
+    return replace(model, processing="by TransformerLens") if is_processed else model
 
 
 def _from_module(module: Any, name: str, tokenizer: Any) -> Model:
@@ -150,9 +188,8 @@ def _from_module(module: Any, name: str, tokenizer: Any) -> Model:
     n_layers = getattr(module.config, "num_hidden_layers", 1)
     if n_layers < 1:
         raise UnsupportedModel(f"{name} has {n_layers} layers; a model needs at least 1.")
-    config, weights = family.read(module)
-    model = Model(config, gathered(weights), name=name, tokenizer=as_tokenizer(tokenizer))
-    model = _proved(model, huggingface_source(module, family.final_norm(module)))
+    source = huggingface_source(module, family.final_norm(module))
+    model = _proved(*family.read(module), source, name=name, tokenizer=tokenizer)
     if model.device.type not in UNPROVEN:
         return model
     # It came as it is, and its source computes there too: what both get wrong, only a CPU shows.
@@ -160,54 +197,18 @@ def _from_module(module: Any, name: str, tokenizer: Any) -> Model:
     return proved_again(model, probed(home))
 
 
-def _from_bridge(bridge: Any, tokenizer: Any) -> Model:
-    """From a TransformerBridge of TransformerLens 3 or 4."""
-    name = getattr(bridge.cfg, "model_name", None) or type(bridge).__name__
-    plain = bridges.unwrapped(bridge.original_model)
-    bridges.refuse_hooks(bridge, name)
-    check_plain(plain, name)
-    config, weights, final_norm = bridges.read(bridge, plain)
-    wrapped = as_tokenizer(tokenizer or getattr(bridge, "tokenizer", None))
-    model = Model(config, gathered(weights), name=name, tokenizer=wrapped)
-    if getattr(bridge, "_weights_processed", False):
-        model = replace(model, processing="by TransformerLens")
-    forward = bridges.forward(bridge, name)
-    return _proved(model, huggingface_source(bridge.original_model, final_norm, forward=forward))
-
-
-def _proved(model: Model, source: Source) -> Model:
-    """The model, if its tokenizer fits and it computes what its source does."""
-    check_tokenizer(model.tokenizer, model.config.d_vocab, model.name)
+def _proved(
+    config: ModelConfig,
+    weights: Mapping[str, torch.Tensor],
+    source: Source,
+    *,
+    name: str,
+    tokenizer: Any,
+) -> Model:
+    """A model, if its tokenizer fits and it computes what its source does."""
+    model = Model(config, gathered(weights), name=name, tokenizer=as_tokenizer(tokenizer))
+    check_tokenizer(model.tokenizer, config.d_vocab, name)
     return replace(model, proof=prove(model, source))
-
-
-def _from_state(source: Any, tokenizer: Any) -> Model:
-    """From TransformerLens, or a nanoGPT checkpoint."""
-    if isinstance(source, Mapping):
-        if "model_args" not in source or "model" not in source:
-            raise UnsupportedModel(
-                "a dictionary is read as a nanoGPT checkpoint, with 'model_args' and 'model'; this "
-                f"one has {', '.join(map(str, list(source)[:6])) or 'nothing'}. For tensors of "
-                "your own use Model.from_torch."
-            )
-        return Model.from_torch(
-            source["model_args"], source["model"], name="nanoGPT", tokenizer=tokenizer
-        )
-    name = getattr(source.cfg, "model_name", None) or type(source).__name__
-    bridges.refuse_hooks(source, name)
-    state = source.state_dict() if isinstance(source, torch.nn.Module) else {}
-    if "embed.W_E" not in state:
-        raise UnsupportedModel(
-            f"{type(source).__name__} keeps its tensors in another layout than TransformerLens's "
-            "HookedTransformer. Load the same model by its Hugging Face name."
-        )
-    return Model.from_torch(
-        vars(source.cfg),
-        state,
-        source=source,
-        name=name,
-        tokenizer=tokenizer or getattr(source, "tokenizer", None),
-    )
 
 
 # --- modules inside others: unwrapped where that is exact, else named, with what would work
@@ -237,9 +238,8 @@ def check_plain(module: torch.nn.Module, name: str) -> None:
                 "its weights first: load_model(model.merge_and_unload())."
             )
         if where.startswith(_PACKING):
-            raise _packed(
-                name, f"{key or 'the module'} is a {kind} of {'.'.join(where.split('.')[:2])}"
-            )
+            package = ".".join(where.split(".")[:2])
+            raise _packed(name, f"{key or 'the module'} is a {kind} of {package}")
         if kind == "FullyShardedDataParallel":
             raise UnsupportedModel(f"{name}: {key} is sharded by FSDP. Load the whole module.")
     for key, parameter in module.named_parameters():
@@ -249,7 +249,7 @@ def check_plain(module: torch.nn.Module, name: str) -> None:
                 "whole, not offloaded."
             )
         data = parameter.data
-        if parameter.dtype not in _FLOATING or hasattr(data, "__tensor_flatten__"):
+        if parameter.dtype not in TOLERANCES or hasattr(data, "__tensor_flatten__"):
             kind = type(data).__name__
             raise _packed(name, f"{key} is {'of ' + str(data.dtype) if kind == 'Tensor' else kind}")
     check_finite(dict(module.named_parameters()), name)

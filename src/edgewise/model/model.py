@@ -18,9 +18,9 @@ from edgewise.errors import SettingError
 from edgewise.graph import Graph
 from edgewise.model.blocks import Block, Norm
 from edgewise.model.config import NORMS, ModelConfig
+from edgewise.model.lens import translated
 from edgewise.model.proof import probed, prove_logits, proved_again
 from edgewise.model.runtime import CleanReader, logits_of, run
-from edgewise.model.state_dicts import translated
 from edgewise.model.weights import check_finite, check_weights, layers_in_turn, moved, part_of
 
 

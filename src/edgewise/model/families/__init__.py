@@ -1,6 +1,6 @@
 """Model families of Hugging Face transformers, as facts: a row each.
 
-To add one, write its table of names in naming.py and its row below, named by the module's
+To add one, write its table in names.toml and its row below, named by the module's
 `config.model_type`; what its configuration says that others do not goes into hub_facts.py. What the
 runtime lacks goes into `edgewise/model/blocks.py`. Then a random model in `tests/hf.py`, and
 `python scripts/prove_families.py`. Loading proves every model against its source, so a wrong fact
@@ -18,8 +18,8 @@ from typing import Any
 
 from edgewise.errors import UnsupportedModel
 from edgewise.model.config import ModelConfig, QKNorm
-from edgewise.model.families import hub_facts, naming
-from edgewise.model.families.naming import Naming, Weights
+from edgewise.model.families import hub_facts
+from edgewise.model.families.naming import Weights, naming
 
 Faults = Mapping[str, Callable[[Any, Any], bool]]  # of a module's config and its blocks
 
@@ -35,7 +35,7 @@ class Family:
 
     model_type: str
     summary: str
-    naming: Naming
+    names: str  # a table of names.toml
     norm: str = "layernorm"
     parallel: str | bool = False
     facts: Callable[[Any, Any], dict[str, Any]] | None = None
@@ -43,7 +43,7 @@ class Family:
 
     def read(self, module: Any) -> tuple[ModelConfig, Weights]:
         """Configuration and weights of a module. Raises `UnsupportedModel`."""
-        c, names = module.config, self.naming
+        c, names = module.config, naming(self.names)
         layers = self._checked_blocks(module)
         core = _submodule(module, names.blocks.rpartition(".")[0])
         fields = hub_facts.general_facts(c, core, layers)
@@ -69,18 +69,18 @@ class Family:
 
     def final_norm(self, module: Any) -> Any:
         """The submodule whose input is the final residual stream."""
-        return _submodule(module, self.naming.outer["ln_final"])
+        return _submodule(module, naming(self.names).outer["ln_final"])
 
     def _checked_blocks(self, module: Any) -> Any:
         """The blocks of a module that we can read. Raises `UnsupportedModel`."""
-        outer = self.naming.outer
-        for name in (self.naming.blocks, outer["embed.E"], outer["unembed.U"]):
+        names = naming(self.names)
+        for name in (names.blocks, names.outer["embed.E"], names.outer["unembed.U"]):
             if _submodule(module, name) is None:
                 raise UnsupportedModel(
                     f"{type(module).__name__} has no language-model head or another layout (no "
                     f"{name!r}); load it as a causal language model."
                 )
-        layers = _submodule(module, self.naming.blocks)
+        layers = _submodule(module, names.blocks)
         faults = [fault for fault, holds in self.refused.items() if holds(module.config, layers)]
         if faults:
             raise UnsupportedModel(
@@ -140,7 +140,7 @@ _FALCON_REFUSED: Faults = {
 }
 
 
-def _like_llama(model_type: str, summary: str, names: Naming = naming.LLAMA) -> Family:
+def _like_llama(model_type: str, summary: str, names: str = "llama") -> Family:
     norm = "rmsnorm-offset" if model_type.startswith("gemma") else "rmsnorm"
     facts, refused = hub_facts.llama_facts, _LLAMA_REFUSED
     return Family(model_type, summary, names, norm=norm, facts=facts, refused=refused)
@@ -150,7 +150,7 @@ _ROWS = (
     Family(
         "gpt2",
         "GPT-2 (all sizes, DistilGPT-2, GPT-2 shaped models)",
-        naming.GPT2,
+        "gpt2",
         facts=hub_facts.gpt2_facts,
         refused={
             "cross-attention has inputs that are not in the graph": (
@@ -164,23 +164,23 @@ _ROWS = (
     _like_llama("qwen3", "Qwen 3"),
     _like_llama("smollm3", "SmolLM 3"),
     _like_llama("gemma", "Gemma 1"),
-    _like_llama("gemma2", "Gemma 2", naming.GEMMA2),
-    _like_llama("gemma3_text", "Gemma 3, text", naming.GEMMA2),
-    _like_llama("olmo2", "OLMo 2", naming.OLMO2),
+    _like_llama("gemma2", "Gemma 2", "gemma2"),
+    _like_llama("gemma3_text", "Gemma 3, text", "gemma2"),
+    _like_llama("olmo2", "OLMo 2", "olmo2"),
     _like_llama("mixtral", "Mixtral; its mixture of experts is one MLP node"),
     _like_llama("qwen2_moe", "Qwen 1.5 and 2 with experts as one MLP node"),
     _like_llama("qwen3_moe", "Qwen 3 with experts as one MLP node"),
     _like_llama("olmoe", "OLMoE, its experts as one MLP node"),
-    Family("gpt_neox", "GPT-NeoX and Pythia", naming.GPT_NEOX, parallel="use_parallel_residual"),
-    Family("gptj", "GPT-J", naming.GPTJ, parallel=True, facts=hub_facts.gptj_facts),
-    Family("gpt_neo", "GPT-Neo and TinyStories", naming.GPT_NEO, facts=hub_facts.gpt_neo_facts),
-    Family("opt", "OPT (not 350M)", naming.OPT, refused=_OPT_REFUSED),
-    Family("phi", "Phi 1, 1.5 and 2", naming.LLAMA, parallel=True),
-    Family("stablelm", "StableLM", naming.LLAMA, parallel="use_parallel_residual"),
+    Family("gpt_neox", "GPT-NeoX and Pythia", "gpt_neox", parallel="use_parallel_residual"),
+    Family("gptj", "GPT-J", "gptj", parallel=True, facts=hub_facts.gptj_facts),
+    Family("gpt_neo", "GPT-Neo and TinyStories", "gpt_neo", facts=hub_facts.gpt_neo_facts),
+    Family("opt", "OPT (not 350M)", "opt", refused=_OPT_REFUSED),
+    Family("phi", "Phi 1, 1.5 and 2", "llama", parallel=True),
+    Family("stablelm", "StableLM", "llama", parallel="use_parallel_residual"),
     Family(
         "falcon",
         "Falcon, rotary or ALiBi",
-        naming.FALCON,
+        "falcon",
         parallel="parallel_attn",
         facts=hub_facts.falcon_facts,
         refused=_FALCON_REFUSED,

@@ -1,14 +1,17 @@
 """Where a package keeps a transformer's tensors, as a table of names, and the tensors by ours.
 
 Modules of Hugging Face, checkpoints of nanoGPT and TransformerLens's own small transformer are all
-read by such a table. Tensors are views of theirs wherever the layout permits.
+read by such a table; names.toml has them. Tensors are views of theirs wherever the layout permits.
 """
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -35,11 +38,6 @@ class Naming:
     out_by_in: bool = True
     fused: Literal["thirds", "groups"] = "thirds"
     first_position: int = 0  # rows of the position embeddings before that of the first token
-
-    def with_inner(self, **names: str) -> Naming:
-        """The layout with other names in each block; an empty one takes it out."""
-        changed = {**self.inner, **names}
-        return replace(self, inner={ours: name for ours, name in changed.items() if name})
 
     def weights(self, tensors: Mapping[str, Tensor], n_layers: int, heads: Heads) -> Weights:
         """Tensors by our names, of which no gradient is kept."""
@@ -70,10 +68,8 @@ class Naming:
         present = set(tensors) | {name.rpartition(".")[0] for name in tensors}
         present |= {name.removesuffix(".norms.0.weight") for name in tensors}
         prefixes = [(f"blocks.{i}.", f"{self.blocks}.{i}.") for i in range(n_layers)]
-        for ours, theirs, names in (
-            ("", "", self.outer),
-            *((ours, theirs, self.inner) for ours, theirs in prefixes),
-        ):
+        tables = [("", "", self.outer), *((*prefix, self.inner) for prefix in prefixes)]
+        for ours, theirs, names in tables:
             for name, alternatives in names.items():
                 modules = [f"{theirs}{module}" for module in alternatives.split("|")]
                 module = next((module for module in modules if module in present), None)
@@ -114,147 +110,18 @@ def converted(name: str, weight: Tensor, bias: Tensor | None, *, heads: Heads) -
     return {weight_name: weight} | ({} if bias is None else {bias_name: bias})
 
 
-def _each(name: str) -> dict[str, str]:
-    """Queries, keys and values apart."""
-    return {f"attn.{letter}": name.format(letter.lower()) for letter in "QKV"}
+@cache
+def naming(name: str) -> Naming:
+    """A table of names.toml; one that is `like` another has its names, but for those it changes."""
+    table = dict(_tables()[name])
+    base = vars(naming(table.pop("like"))) if "like" in table else {"outer": {}, "inner": {}}
+    for part in ("outer", "inner"):
+        names = {**base[part], **table.get(part, {})}
+        table[part] = {ours: theirs for ours, theirs in names.items() if theirs}
+    return Naming(**{**base, **table})
 
 
-GPT2 = Naming(
-    "transformer.h",
-    {
-        "embed.E": "transformer.wte",
-        "pos_embed.pos": "transformer.wpe",
-        "ln_final": "transformer.ln_f",
-        "unembed.U": "lm_head",
-    },
-    {
-        "attn.QKV": "attn.c_attn",
-        "attn.O": "attn.c_proj",
-        "ln1": "ln_1",
-        "ln2": "ln_2",
-        "mlp.in": "mlp.c_fc",
-        "mlp.out": "mlp.c_proj",
-    },
-    out_by_in=False,
-)
-NANOGPT = replace(
-    GPT2, out_by_in=True, outer={**GPT2.outer, "unembed.U": "lm_head|transformer.wte"}
-)
-GPT_NEO = replace(
-    GPT2,
-    out_by_in=True,
-    inner={
-        **_each("attn.attention.{}_proj"),
-        "attn.O": "attn.attention.out_proj",
-        "ln1": "ln_1",
-        "ln2": "ln_2",
-        "mlp.in": "mlp.c_fc",
-        "mlp.out": "mlp.c_proj",
-    },
-)
-GPTJ = Naming(
-    "transformer.h",
-    {"embed.E": "transformer.wte", "ln_final": "transformer.ln_f", "unembed.U": "lm_head"},
-    {
-        **_each("attn.{}_proj"),
-        "attn.O": "attn.out_proj",
-        "ln1": "ln_1",
-        "ln2": "ln_1",  # the MLP reads behind the same norm
-        "mlp.in": "mlp.fc_in",
-        "mlp.out": "mlp.fc_out",
-    },
-)
-GPT_NEOX = Naming(
-    "gpt_neox.layers",
-    {
-        "embed.E": "gpt_neox.embed_in",
-        "ln_final": "gpt_neox.final_layer_norm",
-        "unembed.U": "lm_head|embed_out",
-    },
-    {
-        "attn.QKV": "attention.query_key_value",
-        "attn.O": "attention.dense",
-        "ln1": "input_layernorm",
-        "ln2": "post_attention_layernorm",
-        "mlp.in": "mlp.dense_h_to_4h",
-        "mlp.out": "mlp.dense_4h_to_h",
-    },
-    fused="groups",
-)
-LLAMA = Naming(
-    "model.layers",
-    {
-        "embed.E": "model.embed_tokens",
-        "ln_final": "model.norm|model.final_layernorm",
-        "unembed.U": "lm_head",
-    },
-    {
-        **_each("self_attn.{}_proj"),
-        "attn.norm_Q": "self_attn.q_norm|self_attn.q_layernorm",
-        "attn.norm_K": "self_attn.k_norm|self_attn.k_layernorm",
-        "attn.O": "self_attn.o_proj|self_attn.dense",
-        "ln1": "input_layernorm",
-        "ln2": "post_attention_layernorm|input_layernorm",  # one norm where blocks are parallel
-        "mlp.gate": "mlp.gate_proj",
-        "mlp.in": "mlp.up_proj|mlp.fc1",
-        "mlp.out": "mlp.down_proj|mlp.fc2",
-        "mlp.router": "mlp.gate",
-        "mlp.experts.gate_up": "mlp.experts.gate_up_proj",
-        "mlp.experts.down": "mlp.experts.down_proj",
-        "mlp.shared.gate": "mlp.shared_expert.gate_proj",
-        "mlp.shared.in": "mlp.shared_expert.up_proj",
-        "mlp.shared.out": "mlp.shared_expert.down_proj",
-        "mlp.shared.share": "mlp.shared_expert_gate",
-    },
-)
-_POST_NORMS = {"ln1_post": "post_attention_layernorm", "ln2_post": "post_feedforward_layernorm"}
-GEMMA2 = LLAMA.with_inner(ln2="pre_feedforward_layernorm", **_POST_NORMS)
-OLMO2 = LLAMA.with_inner(ln1="", ln2="", **_POST_NORMS)
-OPT = Naming(
-    "model.decoder.layers",
-    {
-        "embed.E": "model.decoder.embed_tokens",
-        "pos_embed.pos": "model.decoder.embed_positions",
-        "ln_final": "model.decoder.final_layer_norm",
-        "unembed.U": "lm_head",
-    },
-    {
-        **_each("self_attn.{}_proj"),
-        "attn.O": "self_attn.out_proj",
-        "ln1": "self_attn_layer_norm",
-        "ln2": "final_layer_norm",
-        "mlp.in": "fc1",
-        "mlp.out": "fc2",
-    },
-    first_position=2,
-)
-FALCON = Naming(
-    "transformer.h",
-    {
-        "embed.E": "transformer.word_embeddings",
-        "ln_final": "transformer.ln_f",
-        "unembed.U": "lm_head",
-    },
-    {
-        "attn.QKV": "self_attention.query_key_value",
-        "attn.O": "self_attention.dense",
-        "ln1": "ln_attn|input_layernorm",
-        "ln2": "ln_mlp|post_attention_layernorm|input_layernorm",
-        "mlp.in": "mlp.dense_h_to_4h",
-        "mlp.out": "mlp.dense_4h_to_h",
-    },
-    fused="groups",
-)
-LENS_NATIVE = Naming(  # TransformerLens's own small transformer, for models not from the hub
-    "layers",
-    {"embed.E": "tok_embed", "pos_embed.pos": "pos", "ln_final": "ln_out", "unembed.U": "head"},
-    {
-        **_each("attn.{}"),
-        "attn.O": "attn.o",
-        "ln1": "ln1",
-        "ln2": "ln2",
-        "mlp.gate": "mlp.gate",
-        "mlp.in": "mlp.in|mlp.fc_in",
-        "mlp.out": "mlp.out|mlp.fc_out",
-    },
-)
+@cache
+def _tables() -> dict[str, Any]:
+    text = (files("edgewise.model.families") / "names.toml").read_text(encoding="utf-8")
+    return tomllib.loads(text)
