@@ -4,8 +4,7 @@ from edgewise.model.bundled import BUNDLED, PROGRAMS, list_models
 from edgewise.model.config import ModelConfig
 from edgewise.model.loading import load_model
 from edgewise.model.model import Model
-from edgewise.model.processing import process
-from edgewise.model.reset import reset_network
+from edgewise.model.processing import process, reset_network
 
 __all__ = [
     "BUNDLED",

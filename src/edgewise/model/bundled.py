@@ -118,18 +118,28 @@ def bundled_model(name: str) -> Model:
     """
     known = about(name)
     if isinstance(known, Program):
-        weights = load((_FOLDER / "programs" / f"{name}.safetensors").read_bytes())
         # Biases that are zero are left out: a reader of the weights should see what is there.
-        weights = {k: tensor for k, tensor in weights.items() if ".b_" not in k or tensor.any()}
+        stored = _stored("programs", name).items()
+        weights = {key: tensor for key, tensor in stored if ".b_" not in key or tensor.any()}
         words = WordTokenizer(known.vocab, known.bos)
         return Model(known.config, weights, name=name, tokenizer=words)
     if name in UNTRAINED:
         weights = initial_weights(known.config, known.seed)
     else:
-        stored = load((_FOLDER / "trained" / f"{name}.safetensors").read_bytes())
-        weights = tied({key: tensor.float() for key, tensor in stored.items()})
+        weights = tied({key: tensor.float() for key, tensor in _stored("trained", name).items()})
     tokenizer = SpacedWordTokenizer(known.vocab, bos=0)
     return Model(known.config, weights, name=name, tokenizer=tokenizer)
+
+
+def _stored(kind: str, name: str) -> dict[str, Tensor]:
+    return load((_FOLDER / kind / f"{name}.safetensors").read_bytes())
+
+
+# --- training begins here
+
+# Root mean squares, chosen by how soon induction forms.
+_EMBEDDING = 0.1
+_WRITTEN = 0.2
 
 
 def initial_weights(config: ModelConfig, seed: int) -> dict[str, Tensor]:
@@ -140,6 +150,7 @@ def initial_weights(config: ModelConfig, seed: int) -> dict[str, Tensor]:
     same rotation everywhere. The unembedding is the embedding.
     """
     generator = torch.Generator().manual_seed(seed)
+    written = _WRITTEN / math.sqrt(config.n_layers)
     weights = {}
     for name, expected in schema(config).items():
         kind = name.rpartition(".")[2]
@@ -151,16 +162,10 @@ def initial_weights(config: ModelConfig, seed: int) -> dict[str, Tensor]:
             weights[name] = _waves(*expected.shape) * _EMBEDDING
         elif kind != "W_U":
             inputs = config.d_mlp if kind == "W_out" else config.d_model
-            written = _WRITTEN / math.sqrt(config.n_layers)
-            std = written if kind in ("W_O", "W_out") else 1.0
-            std = _EMBEDDING if kind == "W_E" else std * inputs**-0.5
+            std = (written if kind in ("W_O", "W_out") else 1.0) * inputs**-0.5
+            std = _EMBEDDING if kind == "W_E" else std
             weights[name] = torch.randn(expected.shape, generator=generator) * std
     return tied(weights)
-
-
-# Root mean squares, chosen by how soon induction forms.
-_EMBEDDING = 0.1
-_WRITTEN = 0.2
 
 
 def _waves(n_ctx: int, d_model: int) -> Tensor:

@@ -19,7 +19,7 @@ from edgewise.data import Tokenizer
 from edgewise.errors import ModelUnavailable, SettingError, UnsupportedModel
 from edgewise.model.bundled import BUNDLED
 from edgewise.model.families import check_model_type
-from edgewise.model.gguf import gguf_file, unpacked
+from edgewise.model.gguf import gguf_file
 from edgewise.model.proof import first_line
 
 _SAMPLE = "When Mary and John went to the store, John gave a drink to 1234 others; 'why?' {x}\n"
@@ -34,38 +34,41 @@ def from_pretrained(
     `SettingError`.
     """
     # transformers takes seconds to import, and bundled models do not need it.
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    import transformers
 
     is_local, file = Path(source).exists(), gguf_file(source)
-    offline = {"trust_remote_code": False}  # else it asks whether to run code beside the weights
+    options: dict[str, Any] = {"trust_remote_code": False}  # else it asks whether to run code
     if is_local or not _hub_answers():
-        offline["local_files_only"] = True
-    folder, options = source, dict[str, Any](offline)
+        options["local_files_only"] = True
+    at, tokenizer_options = source, dict(options)
     if file is not None:
-        folder, options["gguf_file"] = str(file.path.parent), file.path.name
+        at, options["gguf_file"] = str(file.path.parent), file.path.name
     try:
-        config = AutoConfig.from_pretrained(folder, **options)
+        config = transformers.AutoConfig.from_pretrained(at, **options)
     except ValueError as reason:
-        raise UnsupportedModel(
-            f"cannot read the model {source!r}: {first_line(reason)}"
-        ) from reason
+        message = f"cannot read the model {source!r}: {first_line(reason)}"
+        raise UnsupportedModel(message) from reason
     except Exception as reason:  # the hub client raises OSError, HTTP and its own errors
         raise _unavailable(source, is_local, reason) from reason
     check_model_type(config.model_type)
+    _check_not_quantised(source, config)
+    if everywhere:
+        if find_spec("accelerate") is None:
+            raise SettingError("device='auto' needs accelerate: pip install 'edgewise[cards]'.")
+        options["device_map"] = "auto"
     if file is not None:
         file.correct(config)
-    _check_not_quantised(source, config)
-    if everywhere and find_spec("accelerate") is None:
-        raise SettingError("device='auto' needs accelerate: pip install 'edgewise[cards]'.")
+        options["config"] = config
+        packed = getattr(transformers, "GgufConfig", None)  # earlier versions always dequantise
+        if packed is not None:
+            options["quantization_config"] = packed(dequantize=True)
     try:
         with _quiet():  # what is missing or misshapen is an error below
-            module, report = AutoModelForCausalLM.from_pretrained(
-                folder,
+            module, report = transformers.AutoModelForCausalLM.from_pretrained(
+                at,
                 dtype=dtype or ("auto" if file is None else torch.float32),
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,
-                **({"device_map": "auto"} if everywhere else {}),
-                **({} if file is None else {"config": config, **unpacked()}),
                 **options,
             )
     except Exception as reason:
@@ -76,7 +79,7 @@ def from_pretrained(
     try:
         if file is not None:
             return module, file.tokenizer()
-        tokenizer = AutoTokenizer.from_pretrained(source, **offline)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(source, **tokenizer_options)
     except Exception:  # a folder may hold a model alone; text prompts then say what is missing
         return module, None
     # For a folder without tokenizer files transformers makes an empty tokenizer, without a word.
@@ -102,9 +105,10 @@ def _quiet() -> Iterator[None]:
 
 def _check_not_quantised(source: str, config: Any) -> None:
     """Raise `UnsupportedModel` for a checkpoint whose matrices are packed."""
-    how = getattr(config, "quantization_config", None)
-    if how is not None:
-        method = how.get("quant_method") if isinstance(how, dict) else how.quant_method
+    packing = getattr(config, "quantization_config", None)
+    if packing is not None:
+        is_dict = isinstance(packing, dict)
+        method = packing.get("quant_method") if is_dict else packing.quant_method
         raise UnsupportedModel(
             f"the checkpoint {source!r} is quantised ({getattr(method, 'value', method)}), and "
             "packed matrices cannot be split into heads. Load the unquantised one, with "
@@ -132,15 +136,14 @@ def check_tokenizer(tokenizer: Tokenizer | None, d_vocab: int, name: str) -> Non
     if tokenizer is None:
         return
     try:
-        ids = tokenizer.encode(_SAMPLE)
+        largest = max(tokenizer.encode(_SAMPLE), default=0)
     except ValueError:  # it has few words, and none of these
-        ids = []
+        return
     except Exception as reason:  # transformers takes any value for its settings
         raise UnsupportedModel(
             f"{name}'s tokenizer cannot encode a sentence; are its files as they were? "
             f"({first_line(reason)})"
         ) from reason
-    largest = max(ids, default=0)
     if largest >= d_vocab:
         raise UnsupportedModel(
             f"{name} embeds {d_vocab:,} tokens, but its tokenizer gives the id {largest:,}: it is "

@@ -26,17 +26,11 @@ def checksum(tensor: Tensor) -> int:
         return total
     rows = len(plain)
     if not plain.is_contiguous() or plain.device.type != "cpu":
-        rows = max(16, _BLOCK_BYTES * rows // max(1, plain.numel() * plain.element_size()))
+        rows = max(16, _BLOCK_BYTES * rows // max(1, plain.nbytes))
     for block in plain.split(rows):
         values = block.cpu().contiguous().reshape(-1).view(torch.uint8)
         total = zlib.crc32(values.numpy(), total)
     return total
-
-
-def _in_memory(tensor: Tensor) -> Tensor:
-    """The tensor with its dimensions as they lie in memory: nothing to copy for its checksum."""
-    strides = tensor.stride()
-    return tensor.permute(sorted(range(tensor.ndim), key=lambda d: -strides[d]))
 
 
 class Watch:
@@ -64,18 +58,17 @@ class Watch:
 
     def look(self) -> None:
         """Raise `ModelChanged` if a tensor was written to."""
-        versions = _versions(self._model)
-        if versions != self._versions:
+        if _versions(self._model) != self._versions:
             self.check()
 
     def check(self) -> None:
         """Raise `ModelChanged` unless every tensor holds what it held."""
         versions = _versions(self._model)
-        if self._memory is None:
-            self._refuse_difference(versions, self._versions)
         weights = self._model.weights.items()
         memory = {name: checksum(_in_memory(tensor)) for name, tensor in weights}
-        if self._memory is not None:
+        if self._memory is None:
+            self._refuse_difference(versions, self._versions)
+        else:
             self._refuse_difference(memory, self._memory)
         self._versions, self._memory = versions, memory
 
@@ -88,6 +81,12 @@ class Watch:
                 "when the model is trained further. Its results would mix two models: build the "
                 "Problem again, or load the model anew."
             )
+
+
+def _in_memory(tensor: Tensor) -> Tensor:
+    """The tensor with its dimensions as they lie in memory: nothing to copy for its checksum."""
+    strides = tensor.stride()
+    return tensor.permute(sorted(range(tensor.ndim), key=lambda d: -strides[d]))
 
 
 def _versions(model: Model) -> dict[str, int]:

@@ -57,21 +57,12 @@ def gguf_file(source: str) -> GGUFFile | None:
                 f"{str(path)!r} is not a GGUF file: it does not begin with GGUF. A model is a GGUF "
                 "file, or a folder or hub name of transformers."
             )
-    missing = [name for name in ("gguf", "accelerate") if find_spec(name) is None]
-    if missing:
+    if not (find_spec("gguf") and find_spec("accelerate")):
         raise ModelUnavailable(
-            f"to read {str(path)!r}, {' and '.join(missing)} must be there: "
+            f"to read {str(path)!r}, gguf and accelerate must be there: "
             "pip install 'edgewise[gguf]'."
         )
     return GGUFFile(path)
-
-
-def unpacked() -> dict[str, Any]:
-    """What transformers' `from_pretrained` needs to dequantise a file on every device."""
-    import transformers
-
-    packed = getattr(transformers, "GgufConfig", None)  # earlier versions always do
-    return {} if packed is None else {"quantization_config": packed(dequantize=True)}
 
 
 class GGUFFile:
@@ -121,23 +112,22 @@ class GGUFFile:
         factors = self._tensors.pop("rope_freqs.weight", None)
         if factors is not None:  # Llama 3.1 and later: how much slower each pair of numbers turns
             module.model.rotary_emb.inv_freq /= torch.tensor(factors.data)
+        faults = []
         for key, name in _COMPUTED.items():
-            stated, done = self._of_family(key), getattr(module.config, name, None)
-            if stated in (None, "none", 0, done) or (key.endswith("factor") and stated == 1):
+            stated, used = self._of_family(key), getattr(module.config, name, None)
+            if stated in (None, "none", 0, used) or (key.endswith("factor") and stated == 1):
                 continue
-            raise self._left_out(
-                f"says {key} = {stated}, and transformers computes "
-                f"{'without it' if done is None else f'with {done}'}"
-            )
+            computes = "without it" if used is None else f"with {used}"
+            faults.append(f"says {key} = {stated}, and transformers computes {computes}")
         held = sum(int(tensor.n_elements) for tensor in self._tensors.values())
         read = sum(parameter.numel() for parameter in module.parameters())
         if held != read:
-            raise self._left_out(f"holds {held:,} weights, and transformers reads {read:,}")
-
-    def _left_out(self, what: str) -> UnsupportedModel:
-        return UnsupportedModel(
-            f"{str(self.path)!r} {what}. Load the same model as a checkpoint of transformers."
-        )
+            faults.append(f"holds {held:,} weights, and transformers reads {read:,}")
+        if faults:
+            raise UnsupportedModel(
+                f"{str(self.path)!r} {'; '.join(faults)}. Load the same model as a checkpoint of "
+                "transformers."
+            )
 
     def tokenizer(self) -> Any:
         """The tokenizer in it, cutting words and putting BOS as llama.cpp does; None without one.
@@ -157,18 +147,14 @@ class GGUFFile:
         tokenizer.add_bos_token = self._get("tokenizer.ggml.add_bos_token", by_default)
         backend = tokenizer.backend_tokenizer
         if cut in _CUTS_WITH_DIGITS:
-            backend.pre_tokenizer = pre_tokenizers.Sequence(
-                [
-                    pre_tokenizers.Digits(individual_digits=True),
-                    pre_tokenizers.ByteLevel(add_prefix_space=False),
-                ]
-            )
+            digits = pre_tokenizers.Digits(individual_digits=True)
+            letters = pre_tokenizers.ByteLevel(add_prefix_space=False)
+            backend.pre_tokenizer = pre_tokenizers.Sequence([digits, letters])
         prefix = self._get("tokenizer.ggml.add_space_prefix", True)
         if isinstance(backend.pre_tokenizer, pre_tokenizers.Metaspace) and not prefix:
             backend.pre_tokenizer = pre_tokenizers.Metaspace(
                 "▁", prepend_scheme="never", split=False
             )
-            backend.decoder = decoders.Sequence(
-                [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
-            )
+            steps = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+            backend.decoder = decoders.Sequence(steps)
         return tokenizer

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
+from itertools import groupby
 
 import torch
 from jaxtyping import Float
@@ -33,22 +35,18 @@ class Heads:
 
     def dense(self) -> Float[Tensor, "sender batch pos d_model"]:
         """Every sender, in the size it has on the stream."""
-        if self.apart:
-            batch, pos = self.z.shape[1:3]
-            z = self.z.to(self.weight.device).flatten(1, 2)
-            return (z @ self.weight).unflatten(1, (batch, pos)).to(self.z.device)
-        return self.total()[None]
+        if not self.apart:
+            return self.sum()[None]
+        z = self.z.to(self.weight.device).flatten(1, 2)
+        return (z @ self.weight).unflatten(1, self.z.shape[1:3]).to(self.z.device)
 
-    def total(self) -> Float[Tensor, "batch pos d_model"]:
-        """The sum of the senders."""
+    def sum(self, dim: int = 0) -> Float[Tensor, "batch pos d_model"]:
+        """The sum of the senders, in one product."""
         return mixed_heads(self.z.to(self.weight.device), self.weight).to(self.z.device)
 
-    def rows(self, indices: Sequence[int]) -> Heads:
+    def __getitem__(self, rows: slice | list[int]) -> Heads:
         """The senders of these rows."""
-        if not self.apart:
-            return self
-        at = _index(indices)
-        return replace(self, z=self.z[at], weight=self.weight[at])
+        return replace(self, z=self.z[rows], weight=self.weight[rows]) if self.apart else self
 
 
 def mixed_heads(
@@ -74,17 +72,22 @@ class SenderOutputs:
 
     def plus(self, other: SenderOutputs) -> SenderOutputs:
         """These and others, written by the same senders. Batch and pos of either may be 1."""
-        return SenderOutputs(
-            [_joined(torch.add, *p) for p in zip(self.parts, other.parts, strict=True)]
-        )
+        return self._joined(torch.add, other)
 
     def minus(self, other: SenderOutputs | None) -> SenderOutputs:
         """These less others, written by the same senders; None is zero for all of them."""
-        if other is None:
-            return self
-        return SenderOutputs(
-            [_joined(torch.sub, *p) for p in zip(self.parts, other.parts, strict=True)]
-        )
+        return self if other is None else self._joined(torch.sub, other)
+
+    def _joined(
+        self, function: Callable[[Tensor, Tensor], Tensor], other: SenderOutputs
+    ) -> SenderOutputs:
+        parts: list[Part] = []
+        for left, right in zip(self.parts, other.parts, strict=True):
+            if isinstance(left, Heads) and isinstance(right, Heads):
+                parts.append(replace(left, z=function(left.z, right.z)))
+            else:
+                parts.append(function(_dense(left), _dense(right)))
+        return SenderOutputs(parts)
 
     def mapped(self, function: Callable[[Tensor], Tensor]) -> SenderOutputs:
         """With a function applied that leaves channels and their order alone."""
@@ -100,7 +103,7 @@ class SenderOutputs:
         rows = range(len(self)) if rows is None else rows
         parts = list(self._chosen(rows))
         if torch.is_grad_enabled():
-            return torch.cat([part.dense() if isinstance(part, Heads) else part for part in parts])
+            return torch.cat([_dense(part) for part in parts])
         values = [part.z if isinstance(part, Heads) else part for part in parts]
         shape = torch.broadcast_shapes(*(value.shape[1:3] for value in values))
         d_model = (parts[0].weight if isinstance(parts[0], Heads) else parts[0]).shape[-1]
@@ -110,57 +113,36 @@ class SenderOutputs:
 
     def total(self, rows: Sequence[int]) -> Float[Tensor, "batch pos d_model"]:
         """The sum of some senders, in one product per layer."""
-        result: Tensor | None = None
-        for part in self._chosen(rows):
-            term = part.total() if isinstance(part, Heads) else part.sum(dim=0)
-            result = term if result is None else result + term
-        assert result is not None  # nobody asks for the sum of nothing
-        return result
+        return reduce(torch.add, (part.sum(dim=0) for part in self._chosen(rows)))
 
     def into(self, out: Float[Tensor, "row _ _ d_model"], rows: Sequence[int]) -> None:
         """Write some senders, in this order, to `out`."""
-        done = 0
+        start = 0
         for part in self._chosen(rows):
-            target = out[done : done + len(part)]
-            if not isinstance(part, Heads):
-                target.copy_(part)
-            elif part.apart and _may_be_filled(target, part):
+            target = out[start : start + len(part)]
+            if isinstance(part, Heads) and part.apart and _fits(target, part):
                 torch.bmm(part.z.flatten(1, 2), part.weight, out=target.flatten(1, 2))
             else:
-                target.copy_(part.dense())
-            done += len(part)
+                target.copy_(_dense(part))
+            start += len(part)
 
     def _chosen(self, rows: Sequence[int]) -> Iterator[Part]:
         """The parts of these rows, in their order: neighbours of one part together."""
-        start = 0
-        while start < len(rows):
-            at, _ = self._part_of_row[rows[start]]
-            stop = start
-            while stop < len(rows) and self._part_of_row[rows[stop]][0] == at:
-                stop += 1
-            indices, part = [self._part_of_row[row][1] for row in rows[start:stop]], self.parts[at]
-            yield part.rows(indices) if isinstance(part, Heads) else part[_index(indices)]
-            start = stop
+        for part, group in groupby(rows, key=lambda row: self._part_of_row[row][0]):
+            indices = [self._part_of_row[row][1] for row in group]
+            first, adjoining = indices[0], slice(indices[0], indices[0] + len(indices))
+            is_run = indices == list(range(first, first + len(indices)))
+            yield self.parts[part][adjoining if is_run else indices]  # a slice copies nothing
 
 
-def _joined(function: Callable[[Tensor, Tensor], Tensor], left: Part, right: Part) -> Part:
-    if isinstance(left, Heads) and isinstance(right, Heads):
-        return replace(left, z=function(left.z, right.z))
-    dense = [part.dense() if isinstance(part, Heads) else part for part in (left, right)]
-    return function(*dense)
+def _dense(part: Part) -> Float[Tensor, "sender _ _ d_model"]:
+    return part.dense() if isinstance(part, Heads) else part
 
 
-def _may_be_filled(target: Tensor, part: Heads) -> bool:
+def _fits(target: Tensor, part: Heads) -> bool:
     """Whether the product can be written straight into `target`."""
     fits = part.z.shape[1:3] == target.shape[1:3] and part.weight.device == target.device
     return fits and target.is_contiguous()
-
-
-def _index(indices: Sequence[int]) -> slice | list[int]:
-    """A slice, which copies nothing, if they adjoin."""
-    if list(indices) == list(range(indices[0], indices[0] + len(indices))):
-        return slice(indices[0], indices[-1] + 1)
-    return list(indices)
 
 
 class Outputs:
@@ -224,7 +206,7 @@ class Outputs:
     def residual(self) -> Float[Tensor, "batch pos d_model"]:
         """The plain residual stream: the sum of everything written, and the constants."""
         for part in self.parts[self._n_summed :]:
-            total = part.total() if isinstance(part, Heads) else part.sum(dim=0)
+            total = part.sum(dim=0)
             self._residual = total if self._residual is None else self._residual + total
         self._n_summed = len(self.parts)
         assert self._residual is not None  # embeddings are written before anything reads

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from edgewise.errors import ModelUnavailable, SettingError, UnsupportedModel
-from edgewise.model.config import NORMS, ModelConfig
+from edgewise.model.config import NORMS, Experts, ModelConfig
 
 Device = torch.device | str | None
 
@@ -31,55 +31,61 @@ class Expected:
 def schema(config: ModelConfig) -> dict[str, Expected]:
     """Every tensor that a model of this configuration has or may have."""
     c = config
-    has_affine = NORMS[c.norm].affine
-
-    def norm(name: str) -> dict[str, Expected]:
-        if not has_affine:
-            return {}
-        return {f"{name}.w": Expected((c.d_model,)), f"{name}.b": Expected((c.d_model,), True)}
-
     tensors = {"embed.W_E": Expected((c.d_vocab, c.d_model))}
     if c.positions != "none":
         tensors["pos_embed.W_pos"] = Expected((c.n_ctx, c.d_model))
     for layer in range(c.n_layers):
-        at = f"blocks.{layer}"
-        if c.pre_norm:
-            tensors |= norm(f"{at}.ln1")
-        for letter in "QKV":
-            heads = c.n_heads if letter == "Q" else c.n_kv_heads
-            tensors[f"{at}.attn.W_{letter}"] = Expected((heads, c.d_model, c.d_head))
-            tensors[f"{at}.attn.b_{letter}"] = Expected((heads, c.d_head), True)
-            if letter != "V" and c.qk_norm != "none":
-                width = (c.d_head,) if c.qk_norm == "head" else (heads, c.d_head)
-                tensors[f"{at}.attn.norm_{letter}.w"] = Expected(width)
-                if NORMS[c.norm].form == "layer":
-                    tensors[f"{at}.attn.norm_{letter}.b"] = Expected(width, True)
-        tensors[f"{at}.attn.W_O"] = Expected((c.n_heads, c.d_head, c.d_model))
-        if not c.post_norm:
-            tensors[f"{at}.attn.b_O"] = Expected((c.d_model,), True)
+        block = (_norm(c, "ln1") if c.pre_norm else {}) | _attention(c)
         if c.has_mlps:
-            tensors |= norm(f"{at}.ln2") if c.pre_norm else {}
-            tensors |= {f"{at}.mlp.{name}": e for name, e in _mlp(c, layer).items()}
+            experts = c.experts[layer] if c.experts else None
+            mlp = _dense(c) if experts is None else _mixture(c, experts)
+            block |= _norm(c, "ln2") if c.pre_norm else {}
+            block |= {f"mlp.{name}": expected for name, expected in mlp.items()}
         if c.post_norm:
-            tensors[f"{at}.ln1_post.w"] = Expected((c.d_model,))
-            tensors |= {f"{at}.ln2_post.w": Expected((c.d_model,))} if c.has_mlps else {}
-    tensors |= norm("ln_final")
+            names = ("ln1_post.w", "ln2_post.w") if c.has_mlps else ("ln1_post.w",)
+            block |= dict.fromkeys(names, Expected((c.d_model,)))
+        tensors |= {f"blocks.{layer}.{name}": expected for name, expected in block.items()}
+    tensors |= _norm(c, "ln_final")
     tensors["unembed.W_U"] = Expected((c.d_model, c.d_vocab_out))
     tensors["unembed.b_U"] = Expected((c.d_vocab_out,), True)
     return tensors
 
 
-def _mlp(c: ModelConfig, layer: int) -> dict[str, Expected]:
-    """The tensors of a layer's MLP. Those of experts lie as Hugging Face has them, out by in."""
-    experts = c.experts[layer] if c.experts else None
-    if experts is None:
-        gate = {"W_gate": Expected((c.d_model, c.d_mlp)), "b_gate": Expected((c.d_mlp,), True)}
-        return (gate if c.gated else {}) | {
-            "W_in": Expected((c.d_model, c.d_mlp)),
-            "b_in": Expected((c.d_mlp,), True),
-            "W_out": Expected((c.d_mlp, c.d_model)),
-            "b_out": Expected((c.d_model,), True),
-        }
+def _norm(c: ModelConfig, name: str) -> dict[str, Expected]:
+    if not NORMS[c.norm].affine:
+        return {}
+    return {f"{name}.w": Expected((c.d_model,)), f"{name}.b": Expected((c.d_model,), True)}
+
+
+def _attention(c: ModelConfig) -> dict[str, Expected]:
+    tensors = {}
+    for letter in "QKV":
+        heads = c.n_heads if letter == "Q" else c.n_kv_heads
+        tensors[f"attn.W_{letter}"] = Expected((heads, c.d_model, c.d_head))
+        tensors[f"attn.b_{letter}"] = Expected((heads, c.d_head), True)
+        if letter != "V" and c.qk_norm != "none":
+            width = (c.d_head,) if c.qk_norm == "head" else (heads, c.d_head)
+            tensors[f"attn.norm_{letter}.w"] = Expected(width)
+            if NORMS[c.norm].form == "layer":
+                tensors[f"attn.norm_{letter}.b"] = Expected(width, True)
+    tensors["attn.W_O"] = Expected((c.n_heads, c.d_head, c.d_model))
+    if not c.post_norm:
+        tensors["attn.b_O"] = Expected((c.d_model,), True)
+    return tensors
+
+
+def _dense(c: ModelConfig) -> dict[str, Expected]:
+    gate = {"W_gate": Expected((c.d_model, c.d_mlp)), "b_gate": Expected((c.d_mlp,), True)}
+    return (gate if c.gated else {}) | {
+        "W_in": Expected((c.d_model, c.d_mlp)),
+        "b_in": Expected((c.d_mlp,), True),
+        "W_out": Expected((c.d_mlp, c.d_model)),
+        "b_out": Expected((c.d_model,), True),
+    }
+
+
+def _mixture(c: ModelConfig, experts: Experts) -> dict[str, Expected]:
+    """The tensors of experts, which lie as Hugging Face has them, out by in."""
     n, width, shared = experts.n_experts, experts.d_expert, experts.d_shared
     tensors = {
         "router": Expected((n, c.d_model)),
@@ -126,9 +132,10 @@ def _faults(expected: Mapping[str, Expected], weights: Mapping[str, Tensor]) -> 
     for name, e in expected.items():
         if not e.optional and name not in weights:
             yield f"{name} is missing, expected {e.shape}"
+    missing = [name for name in expected if name not in weights]
     for name, tensor in weights.items():
         if name not in expected:
-            near = difflib.get_close_matches(name, [e for e in expected if e not in weights], n=1)
+            near = difflib.get_close_matches(name, missing, n=1)
             hint = f" (did you mean {near[0]}?)" if near else ""
             yield f"{name} is not a tensor of this architecture{hint}"
             continue
@@ -147,8 +154,7 @@ def heads_that_read(
     Of a fused layer [q, k and v, d_model], split its chunks: `weight.chunk(3)`.
     Raises `SettingError`.
     """
-    _check_heads(weight, n_heads, 0)
-    return weight.unflatten(0, (n_heads, -1)).transpose(1, 2)
+    return _split(weight, n_heads, "rows").transpose(1, 2)
 
 
 def heads_that_write(
@@ -158,36 +164,30 @@ def heads_that_write(
 
     Raises `SettingError`.
     """
-    _check_heads(weight, n_heads, 1)
-    return weight.T.unflatten(0, (n_heads, -1))
+    return _split(weight.T, n_heads, "columns")
 
 
-def _check_heads(weight: Tensor, n_heads: int, dim: int) -> None:
-    size = weight.shape[dim]
-    if n_heads < 1 or size % n_heads:
-        what = ("rows", "columns")[dim]
+def _split(weight: Tensor, n_heads: int, what: str) -> Tensor:
+    if n_heads < 1 or len(weight) % n_heads:
         raise SettingError(
-            f"a matrix {tuple(weight.shape)} cannot be split into {n_heads} heads: it has {size} "
-            f"{what}. A linear layer of torch is [out, in]."
+            f"a matrix cannot be split into {n_heads} heads: it has {len(weight)} {what}. A linear "
+            "layer of torch is [out, in]."
         )
+    return weight.unflatten(0, (n_heads, -1))
 
 
 def check_finite(weights: Mapping[str, Tensor], name: str) -> None:
     """Raise `ModelUnavailable` that names the first weights that hold NaN or infinity."""
-    faults = []
     for key, weight in weights.items():
         values = weight.detach()
         if values.sum(dtype=torch.promote_types(values.dtype, torch.float32)).isfinite():
             continue  # a sum is cheap, and shows every number that is not finite
-        counts = {"NaN": int(values.isnan().sum()), "infinite": int(values.isinf().sum())}
-        if any(counts.values()):
-            faults.append(
-                f"{key} holds {' and '.join(f'{n:,} {k}' for k, n in counts.items() if n)}"
-            )
-    if faults:
-        more = f", and {len(faults) - 1} more tensors are like it" if len(faults) > 1 else ""
+        nans, infinite = int(values.isnan().sum()), int(values.isinf().sum())
+        if not nans and not infinite:
+            continue
+        kinds = f"{nans:,} NaN" if nans else f"{infinite:,} infinite numbers"
         raise ModelUnavailable(
-            f"{name}: the tensor {faults[0]}{more}. Every output that meets them is no number. "
+            f"{name}: the tensor {key} holds {kinds}. Every output that meets them is no number. "
             "The file is damaged, its training diverged, or its numbers were too large for "
             "float16: take the original, in bfloat16 or float32."
         )
@@ -233,23 +233,20 @@ def layers_in_turn(
     What is not a layer, "the stream", lies on the first, and counts there.
     """
     sizes: dict[str, int] = {}
-    seen: set[int] = set()
+    counted: set[int] = set()
     for name, tensor in weights.items():
-        if tensor.data_ptr() not in seen:  # a tied unembedding is no second copy
-            seen.add(tensor.data_ptr())
-            part = part_of(name)
-            sizes[part] = sizes.get(part, 0) + tensor.numel() * tensor.element_size()
-    layers = sorted((p for p in sizes if p.startswith("blocks.")), key=lambda p: int(p[7:]))
-    placed: dict[str, torch.device] = {"the stream": devices[0]}
-    left = sum(sizes.values())
-    filled = sum(size for part, size in sizes.items() if part not in layers)
-    at = 0
+        if tensor.data_ptr() not in counted:  # a tied unembedding is no second copy
+            counted.add(tensor.data_ptr())
+            sizes[part_of(name)] = sizes.get(part_of(name), 0) + tensor.nbytes
+    filled = sizes.pop("the stream")
+    layers = sorted(sizes, key=lambda part: int(part.removeprefix("blocks.")))
+    devices_of = {"the stream": devices[0]}
+    left, at = filled + sum(sizes.values()), 0
     for n, layer in enumerate(layers):
         waiting = len(devices) - at - 1  # devices that have nothing yet
         is_full = filled + sizes[layer] / 2 > left / (waiting + 1)
-        must = len(layers) - n <= waiting
-        if waiting and (must or (is_full and filled)) and n:
+        if waiting and n and (is_full or len(layers) - n <= waiting):
             left, filled, at = left - filled, 0, at + 1
-        placed[layer] = devices[at]
+        devices_of[layer] = devices[at]
         filled += sizes[layer]
-    return placed
+    return devices_of

@@ -1,7 +1,7 @@
-"""Model families of Hugging Face transformers, as facts: a row each.
+"""Model families of Hugging Face transformers, as facts: a row of families.toml each.
 
-To add one, write its table in names.toml and its row below, named by the module's
-`config.model_type`; what its configuration says that others do not goes into hub_facts.py. What the
+To add one, write its names and its row there, named by the module's `config.model_type`; what its
+configuration says that others do not goes into hub_facts.py and the tables below. What the
 runtime lacks goes into `edgewise/model/blocks.py`. Then a random model in `tests/hf.py`, and
 `python scripts/prove_families.py`. Loading proves every model against its source, so a wrong fact
 cannot pass.
@@ -10,8 +10,8 @@ cannot pass.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -19,27 +19,21 @@ from typing import Any
 from edgewise.errors import UnsupportedModel
 from edgewise.model.config import ModelConfig, QKNorm
 from edgewise.model.families import hub_facts
-from edgewise.model.families.naming import Weights, naming
+from edgewise.model.families.naming import Weights, naming, tables
 
 Faults = Mapping[str, Callable[[Any, Any], bool]]  # of a module's config and its blocks
 
 
 @dataclass(frozen=True)
 class Family:
-    """How to read a module of one family.
-
-    `parallel` is the field of its configuration that says whether attention and MLP stand side by
-    side, or always so. `facts` are fields of ours from its configuration and blocks, and `refused`
-    what the runtime does not compute.
-    """
+    """How to read a module of one family: a row of families.toml."""
 
     model_type: str
     summary: str
-    names: str  # a table of names.toml
+    names: str
+    facts: str = ""
     norm: str = "layernorm"
     parallel: str | bool = False
-    facts: Callable[[Any, Any], dict[str, Any]] | None = None
-    refused: Faults = field(default_factory=dict)
 
     def read(self, module: Any) -> tuple[ModelConfig, Weights]:
         """Configuration and weights of a module. Raises `UnsupportedModel`."""
@@ -47,7 +41,7 @@ class Family:
         layers = self._checked_blocks(module)
         core = _submodule(module, names.blocks.rpartition(".")[0])
         fields = hub_facts.general_facts(c, core, layers)
-        fields |= {} if self.facts is None else self.facts(c, layers)
+        fields |= _FACTS[self.facts](c, layers) if self.facts in _FACTS else {}
         heads, shared = fields["n_heads"], fields["n_kv_heads"] or fields["n_heads"]
         split = {"Q": heads, "K": shared, "V": shared, "O": heads}
         tensors = dict(module.named_parameters(remove_duplicate=False))
@@ -81,7 +75,8 @@ class Family:
                     f"{name!r}); load it as a causal language model."
                 )
         layers = _submodule(module, names.blocks)
-        faults = [fault for fault, holds in self.refused.items() if holds(module.config, layers)]
+        refused = _REFUSED.get(self.facts, {})
+        faults = [fault for fault, holds in refused.items() if holds(module.config, layers)]
         if faults:
             raise UnsupportedModel(
                 f"{type(module).__name__}: {'; '.join(faults)}. The runtime does not compute this. "
@@ -111,82 +106,69 @@ def _qk_norm(weights: Weights, norm: str) -> QKNorm:
     return "layer" if norm.startswith("rms") else "own-head"
 
 
-_LLAMA_REFUSED: Faults = {
-    "queries, keys and values are clipped": lambda c, _: getattr(c, "clip_qkv", None) is not None,
-    "attention looks ahead": lambda c, _: bool(getattr(c, "use_bidirectional_attention", False)),
-    "products are cut into pieces": lambda c, _: getattr(c, "pretraining_tp", 1) not in (None, 1),
-    "a bias lies before an output norm": lambda _, layers: (
-        hasattr(layers[0], "post_feedforward_layernorm")
-        and layers[0].self_attn.o_proj.bias is not None
-    ),
-}
-_OPT_REFUSED: Faults = {
-    "norms stand after the parts, in the residual stream": lambda c, _: not c.do_layer_norm_before,
-    "there is no final norm": lambda c, _: getattr(c, "_remove_final_layer_norm", False),
-    "embeddings are projected to another width": lambda c, _: (
-        c.word_embed_proj_dim != c.hidden_size
-    ),
-}
-_FALCON_REFUSED: Faults = {
-    "blocks are neither old nor new": lambda c, _: (
-        c.new_decoder_architecture and not c.parallel_attn
-    ),
-    "one of two norms is not used": lambda c, layers: (
-        not c.new_decoder_architecture and hasattr(layers[0], "ln_mlp")
-    ),
-    "eager attention of transformers adds ALiBi twice (pass attn_implementation='sdpa')": (
-        lambda c, _: c.alibi and c._attn_implementation == "eager"
-    ),
-}
-
-
-def _like_llama(model_type: str, summary: str, names: str = "llama") -> Family:
-    norm = "rmsnorm-offset" if model_type.startswith("gemma") else "rmsnorm"
-    facts, refused = hub_facts.llama_facts, _LLAMA_REFUSED
-    return Family(model_type, summary, names, norm=norm, facts=facts, refused=refused)
-
-
-_ROWS = (
-    Family(
-        "gpt2",
-        "GPT-2 (all sizes, DistilGPT-2, GPT-2 shaped models)",
-        "gpt2",
-        facts=hub_facts.gpt2_facts,
-        refused={
-            "cross-attention has inputs that are not in the graph": (
-                lambda c, _: getattr(c, "add_cross_attention", False)
+_REFUSED: dict[str, Faults] = {
+    "gpt2": {
+        "cross-attention has inputs that are not in the graph": (
+            lambda c, _: getattr(c, "add_cross_attention", False)
+        ),
+    },
+    "llama": {
+        "queries, keys and values are clipped": (
+            lambda c, _: getattr(c, "clip_qkv", None) is not None
+        ),
+        "attention looks ahead": lambda c, _: getattr(c, "use_bidirectional_attention", False),
+        "products are cut into pieces": (
+            lambda c, _: getattr(c, "pretraining_tp", 1) not in (None, 1)
+        ),
+        "a bias lies before an output norm": (
+            lambda _, layers: (
+                hasattr(layers[0], "post_feedforward_layernorm")
+                and layers[0].self_attn.o_proj.bias is not None
             )
-        },
-    ),
-    _like_llama("llama", "Llama 1 to 3, SmolLM 1 and 2, TinyLlama and others of this shape"),
-    _like_llama("mistral", "Mistral"),
-    _like_llama("qwen2", "Qwen 1.5, 2 and 2.5"),
-    _like_llama("qwen3", "Qwen 3"),
-    _like_llama("smollm3", "SmolLM 3"),
-    _like_llama("gemma", "Gemma 1"),
-    _like_llama("gemma2", "Gemma 2", "gemma2"),
-    _like_llama("gemma3_text", "Gemma 3, text", "gemma2"),
-    _like_llama("olmo2", "OLMo 2", "olmo2"),
-    _like_llama("mixtral", "Mixtral; its mixture of experts is one MLP node"),
-    _like_llama("qwen2_moe", "Qwen 1.5 and 2 with experts as one MLP node"),
-    _like_llama("qwen3_moe", "Qwen 3 with experts as one MLP node"),
-    _like_llama("olmoe", "OLMoE, its experts as one MLP node"),
-    Family("gpt_neox", "GPT-NeoX and Pythia", "gpt_neox", parallel="use_parallel_residual"),
-    Family("gptj", "GPT-J", "gptj", parallel=True, facts=hub_facts.gptj_facts),
-    Family("gpt_neo", "GPT-Neo and TinyStories", "gpt_neo", facts=hub_facts.gpt_neo_facts),
-    Family("opt", "OPT (not 350M)", "opt", refused=_OPT_REFUSED),
-    Family("phi", "Phi 1, 1.5 and 2", "llama", parallel=True),
-    Family("stablelm", "StableLM", "llama", parallel="use_parallel_residual"),
-    Family(
-        "falcon",
-        "Falcon, rotary or ALiBi",
-        "falcon",
-        parallel="parallel_attn",
-        facts=hub_facts.falcon_facts,
-        refused=_FALCON_REFUSED,
-    ),
-)
-FAMILIES: dict[str, Family] = {family.model_type: family for family in _ROWS}
+        ),
+    },
+    "opt": {
+        "norms stand after the parts, in the residual stream": (
+            lambda c, _: not c.do_layer_norm_before
+        ),
+        "there is no final norm": lambda c, _: getattr(c, "_remove_final_layer_norm", False),
+        "embeddings are projected to another width": (
+            lambda c, _: c.word_embed_proj_dim != c.hidden_size
+        ),
+    },
+    "falcon": {
+        "blocks are neither old nor new": (
+            lambda c, _: c.new_decoder_architecture and not c.parallel_attn
+        ),
+        "one of two norms is not used": (
+            lambda c, layers: not c.new_decoder_architecture and hasattr(layers[0], "ln_mlp")
+        ),
+        "eager attention of transformers adds ALiBi twice (pass attn_implementation='sdpa')": (
+            lambda c, _: c.alibi and c._attn_implementation == "eager"
+        ),
+    },
+}
+# Fields of a `ModelConfig` that a family's configuration and blocks say in their own way, and what
+# the runtime does not compute.
+_FACTS: dict[str, Callable[[Any, Any], dict[str, Any]]] = {
+    "gpt2": hub_facts.gpt2_facts,
+    "gptj": hub_facts.gptj_facts,
+    "gpt_neo": hub_facts.gpt_neo_facts,
+    "llama": hub_facts.llama_facts,
+    "falcon": hub_facts.falcon_facts,
+}
+
+
+def _families() -> Iterator[Family]:
+    rows = tables()["family"]
+    for model_type, row in rows.items():
+        fields = dict(row)
+        while "like" in fields:
+            fields = {**rows[fields.pop("like")], **fields}
+        yield Family(model_type, **fields)
+
+
+FAMILIES: dict[str, Family] = {family.model_type: family for family in _families()}
 
 
 def family_of(module: Any) -> Family:

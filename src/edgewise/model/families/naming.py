@@ -1,7 +1,7 @@
 """Where a package keeps a transformer's tensors, as a table of names, and the tensors by ours.
 
 Modules of Hugging Face, checkpoints of nanoGPT and TransformerLens's own small transformer are all
-read by such a table; names.toml has them. Tensors are views of theirs wherever the layout permits.
+read by such a table, in families.toml. Tensors are views of theirs wherever the layout permits.
 """
 
 from __future__ import annotations
@@ -112,8 +112,8 @@ def converted(name: str, weight: Tensor, bias: Tensor | None, *, heads: Heads) -
 
 @cache
 def naming(name: str) -> Naming:
-    """A table of names.toml; one that is `like` another has its names, but for those it changes."""
-    table = dict(_tables()[name])
+    """A table of names in families.toml; one that is `like` another changes some of its names."""
+    table = dict(tables()["names"][name])
     base = vars(naming(table.pop("like"))) if "like" in table else {"outer": {}, "inner": {}}
     for part in ("outer", "inner"):
         names = {**base[part], **table.get(part, {})}
@@ -122,6 +122,7 @@ def naming(name: str) -> Naming:
 
 
 @cache
-def _tables() -> dict[str, Any]:
-    text = (files("edgewise.model.families") / "names.toml").read_text(encoding="utf-8")
+def tables() -> dict[str, Any]:
+    """What is in families.toml."""
+    text = (files("edgewise.model.families") / "families.toml").read_text(encoding="utf-8")
     return tomllib.loads(text)
