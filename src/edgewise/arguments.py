@@ -17,60 +17,56 @@ def number(value: Any) -> float:
         return math.nan
 
 
+def _required(holds: bool, name: str, value: Any, must: str) -> None:
+    if not holds:
+        raise SettingError(f"{name} is {quoted(value)}; it must be {must}.")
+
+
 def positive(name: str, value: Any, unit: str = "in the loss's unit") -> float:
     """A positive, finite number. Raises `SettingError`."""
     converted = number(value)
-    if not (math.isfinite(converted) and converted > 0):
-        raise SettingError(f"{name} is {quoted(value)}; it must be a positive number, {unit}.")
+    _required(0 < converted < math.inf, name, value, f"a positive number, {unit}")
     return converted
 
 
 def not_negative(name: str, value: Any) -> float:
     """A finite number of at least 0. Raises `SettingError`."""
     converted = number(value)
-    if not (math.isfinite(converted) and converted >= 0):
-        raise SettingError(f"{name} is {quoted(value)}; it must be a number of at least 0.")
+    _required(0 <= converted < math.inf, name, value, "a number of at least 0")
     return converted
 
 
 def share(name: str, value: Any) -> float:
     """A number between 0 and 1. Raises `SettingError`."""
     converted = number(value)
-    if not 0 <= converted <= 1:
-        raise SettingError(f"{name} is {quoted(value)}; it must be between 0 and 1.")
+    _required(0 <= converted <= 1, name, value, "between 0 and 1")
     return converted
 
 
 def chance(name: str, value: Any) -> float:
     """A probability that leaves both open: above 0, below 1. Raises `SettingError`."""
     converted = number(value)
-    if not 0 < converted < 1:
-        raise SettingError(f"{name} is {quoted(value)}; it must be above 0 and below 1.")
+    _required(0 < converted < 1, name, value, "above 0 and below 1")
     return converted
 
 
 def whole(name: str, value: Any, least: int) -> int:
     """A whole number of at least `least`. Raises `SettingError`."""
     converted = number(value)
-    if not (converted == converted // 1 and converted >= least):
-        raise SettingError(
-            f"{name} is {quoted(value)}; it must be a whole number of at least {least}."
-        )
-    # Floats lose digits of large numbers.
-    return int(value) if isinstance(value, int) else int(converted)
+    holds = converted == converted // 1 and converted >= least
+    _required(holds, name, value, f"a whole number of at least {least}")
+    return int(value) if isinstance(value, int) else int(converted)  # floats lose digits
 
 
 def check_seed(seed: Any, name: str = "seed") -> int:
     """A seed that every generator takes. Raises `SettingError`."""
-    if not 0 <= number(seed) < 2**63:
-        raise SettingError(f"{name} is {quoted(seed)}; it must be between 0 and 2**63 - 1.")
+    _required(0 <= number(seed) < 2**63, name, seed, "between 0 and 2**63 - 1")
     return whole(name, seed, 0)
 
 
 def check_flag(name: str, value: object) -> None:
     """Raise `SettingError` unless the value is True or False."""
-    if not isinstance(value, bool):
-        raise SettingError(f"{name} is {quoted(value)}; it must be True or False.")
+    _required(isinstance(value, bool), name, value, "True or False")
 
 
 def check_choice(what: str, value: object, choices: Iterable[str]) -> None:

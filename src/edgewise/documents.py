@@ -16,8 +16,8 @@ import secrets
 import stat
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -142,6 +142,16 @@ def renamed(value: Any) -> Any:
 # --- files
 
 
+@contextmanager
+def writing(path: str | Path) -> Iterator[None]:
+    """What is written inside; an `OSError` becomes an `OutputError` that names the path."""
+    try:
+        yield
+    except OSError as reason:
+        where = shortened(str(path))
+        raise OutputError(f"cannot write to {where}: {reason.strerror}.") from reason
+
+
 def read_json(path: Path, what: str) -> Any:
     """Parse a JSON file, with or without a byte order mark.
 
@@ -172,19 +182,17 @@ def check_output_file(path: Path | None, *, overwrite: bool = True) -> None:
     target = output_target(path)
     if not overwrite and os.path.lexists(path):
         raise OutputError(f"{path} exists. Choose another name, or add --force to replace it.")
-    try:
+    with writing(path):
         probe(target.parent)
-    except OSError as reason:
-        raise OutputError(f"cannot write {path}: {reason.strerror}.") from reason
 
 
 def check_output_files(*paths: Path | None, overwrite: bool) -> None:
     """`check_output_file` for each, and no two of them the same. Raises `OutputError`."""
     for path in paths:
         check_output_file(path, overwrite=overwrite)
-    places = [os.path.realpath(path) for path in paths if path is not None]
-    if len(set(places)) < len(places):
-        raise OutputError(f"two outputs have the same name, {places[0]}. Choose another for one.")
+    targets = [os.path.realpath(path) for path in paths if path is not None]
+    if len(set(targets)) < len(targets):
+        raise OutputError(f"two outputs have the same name, {targets[0]}. Choose another for one.")
 
 
 def check_output_place(folder: Path | None) -> None:
@@ -192,15 +200,10 @@ def check_output_place(folder: Path | None) -> None:
     if folder is None:
         return
     target = Path(os.path.realpath(folder))
-    try:
+    with writing(folder):
         with suppress(FileNotFoundError):
             target.lstat()
-        there = next(place for place in (target, *target.parents) if os.path.lexists(place))
-        probe(there)
-    except OSError as reason:
-        raise OutputError(
-            f"cannot write to {shortened(str(folder))}: {reason.strerror}."
-        ) from reason
+        probe(next(there for there in (target, *target.parents) if os.path.lexists(there)))
 
 
 def probe(folder: Path) -> None:
@@ -217,29 +220,16 @@ def output_target(path: Path) -> Path:
     Raises `OutputError` for anything but a file that may be replaced or a name that is free.
     """
     target = Path(os.path.realpath(path))
-    try:
-        status = target.lstat()
-    except FileNotFoundError:
-        return target
-    except OSError as reason:
-        raise OutputError(f"cannot write {shortened(str(path))}: {reason.strerror}.") from reason
-    if stat.S_ISDIR(status.st_mode):
-        raise OutputError(f"cannot write {path}: it is a folder.")
-    if not stat.S_ISREG(status.st_mode):
-        raise OutputError(f"cannot write {path}: it is not a file (a device, a pipe or a loop).")
-    if not os.access(target, os.W_OK):
-        raise OutputError(f"cannot write {path}: the file is read-only.")
+    with writing(path), suppress(FileNotFoundError):
+        mode = target.lstat().st_mode
+        fault = "it is not a file (a device, a pipe or a loop)"
+        if stat.S_ISDIR(mode):
+            fault = "it is a folder"
+        elif stat.S_ISREG(mode):
+            fault = "" if os.access(target, os.W_OK) else "the file is read-only"
+        if fault:
+            raise OutputError(f"cannot write {path}: {fault}.")
     return target
-
-
-def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows as CSV, under all the columns that they have together."""
-    file = io.StringIO()
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    writer = csv.DictWriter(file, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return file.getvalue()
 
 
 def write_json(document: Any, path: Path) -> Path:
@@ -252,6 +242,16 @@ def write_text(text: str, path: Path) -> Path:
     return write_bytes(text.encode(errors="replace"), path)  # a path may hold half a character
 
 
+def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows as CSV, under all the columns that they have together."""
+    file = io.StringIO()
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    writer = csv.DictWriter(file, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return file.getvalue()
+
+
 def write_bytes(data: bytes, path: Path) -> Path:
     """Write a file in one step. Raises `OutputError` and leaves an old file as it was.
 
@@ -260,7 +260,7 @@ def write_bytes(data: bytes, path: Path) -> Path:
     """
     target = output_target(path)
     temporary = target.with_name(f".{target.name[:50]}.{secrets.token_hex(4)}")
-    try:
+    with writing(path):
         try:
             with temporary.open("xb") as file:
                 file.write(data)
@@ -272,6 +272,4 @@ def write_bytes(data: bytes, path: Path) -> Path:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
-    except OSError as reason:
-        raise OutputError(f"cannot write {shortened(str(path))}: {reason.strerror}") from reason
     return path

@@ -25,7 +25,7 @@ from typing import Annotated, Any, Literal, NamedTuple, get_args, get_type_hints
 
 import msgspec
 
-from edgewise.documents import Finite, Scalar, decoded, write_bytes, write_json, write_text
+from edgewise.documents import Finite, Scalar, decoded, write_bytes, write_json, write_text, writing
 from edgewise.errors import FormatError, OutputError, shortened
 from edgewise.evaluation import Faithfulness
 from edgewise.methods import METHODS
@@ -332,7 +332,7 @@ class SweepFolder:
 
     def __init__(self, path: Path) -> None:
         self.path, self.unfinished = path, path / _UNFINISHED
-        try:
+        with writing(path):
             names = [file.name for file in path.iterdir()] if path.exists() else []
             # A process killed before it wrote the journal's header leaves no more than these.
             strange = [name for name in names if not _OURS.fullmatch(name)]
@@ -343,8 +343,6 @@ class SweepFolder:
                 )
             for folder in (path / _CIRCUITS, self.unfinished):
                 folder.mkdir(parents=True, exist_ok=True)
-        except OSError as reason:
-            raise OutputError(f"cannot write to {path}: {reason.strerror}.") from reason
         self._journal = Journal(path / _JOURNAL, _SWEEP)
         try:
             self.rows = _rows_of(self._journal.records, path / _JOURNAL)

@@ -19,7 +19,6 @@ reused, and `untold` says why. Code that reads a file or the clock when it runs 
 from __future__ import annotations
 
 import dataclasses
-import dis
 import functools
 import hashlib
 import json
@@ -29,7 +28,7 @@ import sysconfig
 import uuid
 import warnings
 from abc import ABC
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Set
 from enum import Enum
 from pathlib import Path, PurePath
 from types import CodeType, FunctionType, MethodType, ModuleType
@@ -41,7 +40,7 @@ import torch
 from edgewise.circuit import Circuit
 from edgewise.errors import shortened
 from edgewise.graph import Graph
-from edgewise.metrics import METRICS, Metric
+from edgewise.metrics import METRICS
 from edgewise.model import Model
 from edgewise.model.checksums import checksum
 from edgewise.patching import Ablation
@@ -49,24 +48,31 @@ from edgewise.problem import Problem
 
 _FORMAT = 1
 _UNTOLD = "cannot be told from another"
+_HASH = re.compile("[0-9a-f]{16,64}")
+_PARTS = ("target", "test", "metric", "ablation")  # what says nothing by its field alone
 Identity = dict[str, Any]  # plain JSON
 
 
 def of_problem(problem: Problem) -> Identity:
     """What a problem is. Reads every tensor once; raises `ModelChanged` if one is not as it was."""
     problem.check_unchanged()
-    target = problem.target
-    return plain(
-        {
-            "identity": _FORMAT,
-            "model": of_model(problem.model, problem.checksums(problem.model)),
-            "target": target and of_model(target, problem.checksums(target)),
-            "prompts": problem.pairs.sha256,
-            "metric": of_metric(problem.metric),
-            "ablation": problem.ablation.to_json(),
-            "graph": problem.graph.to_json(),
-        }
-    )
+    target, metric = problem.target, problem.metric
+    is_own = metric not in METRICS.values()
+    work = {
+        "identity": _FORMAT,
+        "model": of_model(problem.model, problem.checksums(problem.model)),
+        "target": target and of_model(target, problem.checksums(target)),
+        "prompts": problem.pairs.sha256,
+        "metric": {
+            "name": metric.name,
+            "unit": metric.unit,
+            "higher_is_better": metric.higher_is_better,
+            "function": of_function(metric.function) if is_own else "built in",
+        },
+        "ablation": problem.ablation.to_json(),
+        "graph": problem.graph.to_json(),
+    }
+    return json.loads(json.dumps(work))  # as it comes back from a file
 
 
 def of_model(model: Model, checksums: Mapping[str, int] | None = None) -> Identity:
@@ -79,17 +85,6 @@ def of_model(model: Model, checksums: Mapping[str, int] | None = None) -> Identi
         "weights": hashed(tensors),
         "processing": model.processing,
         "dtype": str(model.dtype).removeprefix("torch."),
-    }
-
-
-def of_metric(metric: Metric) -> Identity:
-    """What a metric is; one of the user's own by its function."""
-    own = metric not in METRICS.values()
-    return {
-        "name": metric.name,
-        "unit": metric.unit,
-        "higher_is_better": metric.higher_is_better,
-        "function": of_function(metric.function) if own else "built in",
     }
 
 
@@ -146,15 +141,6 @@ def _difference(name: str, kept: Any, work: Any) -> str:
     return f"{shortened(name)} was {shortened(repr(kept))}, is {shortened(repr(work))}"
 
 
-_HASH = re.compile("[0-9a-f]{16,64}")
-_PARTS = ("target", "test", "metric", "ablation")  # what says nothing by its field alone
-
-
-def plain(work: Identity) -> Identity:
-    """As it comes back from JSON."""
-    return json.loads(json.dumps(work))
-
-
 def hashed(work: Any) -> str:
     """16 hex digits of a hash over plain data."""
     return hashlib.sha256(json.dumps(work, sort_keys=True).encode()).hexdigest()[:16]
@@ -170,6 +156,15 @@ class _Untold(Exception):
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), type(...), range, slice, re.Pattern)
 _NAMED = (torch.dtype, torch.device, torch.layout, PurePath, np.dtype)
 _STATELESS = (object, ABC, Generic, Protocol)  # bases that hold nothing beside vars()
+# Of C: no code to read, and no state but that of their module.
+_BUILT_IN = (
+    *("builtin_function_or_method", "method_descriptor", "wrapper_descriptor", "ufunc"),
+    *("member_descriptor", "getset_descriptor"),
+)
+_OF_EVERY_CLASS = (
+    *("__dict__", "__weakref__", "__doc__", "__module__", "__annotations__", "__qualname__"),
+    *("__firstlineno__", "__static_attributes__", "__annotate_func__", "__annotations_cache__"),
+)
 
 
 class _Content:
@@ -177,45 +172,52 @@ class _Content:
 
     def __init__(self) -> None:
         self._within: list[int] = []
-        self._known: dict[Any, tuple[Any, str]] = {}  # with the object, which thereby stays
+        self._hashes: dict[Any, tuple[Any, str]] = {}  # with the object, which thereby stays
 
     def of(self, value: Any, names: tuple[str, ...] = ()) -> str:
-        """`names` are what is looked at of a module. Raises `_Untold`."""
+        """`names` are the names that count of a module. Raises `_Untold`."""
         if isinstance(value, _PLAIN):
             return f"{type(value).__name__} {value!r}"
         if id(value) in self._within:
             return f"again {self._within.index(id(value))}"
         key = id(value), names
-        if key not in self._known:
+        if key not in self._hashes:
             self._within.append(id(value))
-            self._known[key] = value, hashed([type(value).__qualname__, self._of(value, names)])
+            parts = [type(value).__qualname__, self._parts(value, names)]
+            self._hashes[key] = value, hashed(parts)
             self._within.pop()
-        return self._known[key][1]
+        return self._hashes[key][1]
 
-    def _of(self, value: Any, names: tuple[str, ...]) -> Any:
+    def _all(self, *values: Any) -> list[str]:
+        return [self.of(value) for value in values]
+
+    def _parts(self, value: Any, names: tuple[str, ...]) -> Any:
         match value:
-            case torch.Tensor() | np.ndarray() | np.generic():
-                tensor = value if isinstance(value, torch.Tensor) else _tensor(value)
-                rows = tensor.reshape(1) if tensor.ndim == 0 else tensor
-                return [str(tensor.dtype), list(tensor.shape), checksum(rows)]
+            case torch.Tensor():
+                rows = value.reshape(1) if value.ndim == 0 else value
+                return [str(value.dtype), list(value.shape), checksum(rows)]
+            case np.ndarray() | np.generic():
+                return self._parts(_tensor(value), names)
             case Model():
                 return of_model(value)
             case Circuit() | Graph() | Ablation():
                 return value.to_json()
             case Mapping():
-                return [[self.of(key), self.of(item)] for key, item in value.items()]
+                return [self._all(*item) for item in value.items()]
             case list() | tuple():
-                return [self.of(item) for item in value]
+                return self._all(*value)
             case Set():
-                return sorted(map(self.of, value))
+                return sorted(self._all(*value))
+            case FunctionType() | type() | ModuleType() if _is_installed(_module_of(value)):
+                return _installed(value)
             case FunctionType():
                 return self._function(value)
             case MethodType() | staticmethod() | classmethod():
-                return [self.of(getattr(value, "__self__", None)), self.of(value.__func__)]
+                return self._all(getattr(value, "__self__", None), value.__func__)
             case property():
-                return [self.of(part) for part in (value.fget, value.fset, value.fdel)]
+                return self._all(value.fget, value.fset, value.fdel)
             case functools.partial():
-                return [self.of(part) for part in (value.func, value.args, value.keywords)]
+                return self._all(value.func, value.args, value.keywords)
             case CodeType():
                 return self._code(value)
             case Enum():
@@ -223,45 +225,37 @@ class _Content:
             case type():
                 return self._class(value)
             case ModuleType():
-                return self._module(value, names)
+                own = vars(value)
+                return [value.__name__, [[n, self.of(own[n], names)] for n in names if n in own]]
         return self._object(value)
 
     def _function(self, function: FunctionType) -> Any:
-        if _is_installed(function.__module__):
-            return _installed(function)
-        names, known = _names(function.__code__), function.__globals__
+        names = tuple(sorted({n for code in _codes(function.__code__) for n in code.co_names}))
+        own = function.__globals__
         return [
-            self.of(function.__code__),
-            self.of(function.__defaults__),
-            self.of(function.__kwdefaults__),
+            *self._all(function.__code__, function.__defaults__, function.__kwdefaults__),
             [self.of(_held(cell)) for cell in function.__closure__ or ()],
-            [[n, self.of(known[n], names)] for n in _globals(function.__code__) if n in known],
+            # Attributes of the same name count as well: better once too often than never.
+            [[n, self.of(own[n], names)] for n in names if n in own],
         ]
-
-    def _module(self, module: ModuleType, names: tuple[str, ...]) -> Any:
-        if _is_installed(module.__name__):
-            return [module.__name__, _version(module.__name__)]
-        own = vars(module)
-        return [module.__name__, [[n, self.of(own[n], names)] for n in names if n in own]]
 
     def _code(self, code: CodeType) -> Any:
         counts = [code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags]
         names = [code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars]
-        consts = [self.of(const) for const in code.co_consts]
-        return [code.co_code.hex(), code.co_exceptiontable.hex(), counts, names, consts]
+        binary = [code.co_code.hex(), code.co_exceptiontable.hex()]
+        return [*binary, counts, names, self._all(*code.co_consts)]
 
     def _class(self, kind: type) -> Any:
-        if _is_installed(kind.__module__):
-            return _installed(kind)
-        made = dataclasses.is_dataclass(kind)  # and its methods made of its fields, which count
+        # The methods that a dataclass is given are made of its fields, which count.
+        made = "<string>" if dataclasses.is_dataclass(kind) else None
         members = [
             [name, self.of(member)]
             for name, member in sorted(vars(kind).items())
             if name not in _OF_EVERY_CLASS
             and not name.startswith(("_abc_", "__dataclass_"))
-            and not (made and getattr(member, "__code__", _HERE).co_filename == "<string>")
+            and (made is None or getattr(member, "__code__", _codes.__code__).co_filename != made)
         ]
-        return [kind.__qualname__, [self.of(base) for base in kind.__bases__], members]
+        return [kind.__qualname__, self._all(*kind.__bases__), members]
 
     def _object(self, value: Any) -> Any:
         kind = type(value)
@@ -273,28 +267,16 @@ class _Content:
                 return _installed(value)
         if dataclasses.is_dataclass(value):
             state = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
-            return [self.of(kind), self.of(state)]
+            return self._all(kind, state)
         stateless = (b in _STATELESS or not _is_installed(b.__module__) for b in kind.__mro__)
         if hasattr(value, "__dict__") and (isinstance(value, torch.nn.Module) or all(stateless)):
-            return [self.of(kind), self.of(vars(value))]
+            return self._all(kind, vars(value))
         raise _Untold(f"a {kind.__module__}.{kind.__qualname__}")
-
-
-# Of C: no code to read, and no state but that of their module.
-_BUILT_IN = (
-    *("builtin_function_or_method", "method_descriptor", "wrapper_descriptor", "ufunc"),
-    *("member_descriptor", "getset_descriptor"),
-)
-_OF_EVERY_CLASS = (
-    *("__dict__", "__weakref__", "__doc__", "__module__", "__annotations__", "__qualname__"),
-    *("__firstlineno__", "__static_attributes__", "__annotate_func__", "__annotations_cache__"),
-)
-_HERE = (lambda: None).__code__
 
 
 def _tensor(value: Any) -> torch.Tensor:
     try:
-        return torch.from_numpy(np.ascontiguousarray(value))
+        return torch.from_numpy(np.ascontiguousarray(value)).reshape(value.shape)
     except TypeError as reason:
         raise _Untold(f"an array of {value.dtype}") from reason
 
@@ -306,25 +288,15 @@ def _held(cell: Any) -> Any:
         return None
 
 
-def _inner(code: CodeType) -> list[CodeType]:
+def _codes(code: CodeType) -> Iterator[CodeType]:
     """This code and that of the functions within it."""
-    inside = [const for const in code.co_consts if isinstance(const, CodeType)]
-    return [code, *(code for const in inside for code in _inner(const))]
+    yield code
+    for const in code.co_consts:
+        if isinstance(const, CodeType):
+            yield from _codes(const)
 
 
-def _names(code: CodeType) -> tuple[str, ...]:
-    """All names of globals and attributes."""
-    return tuple(sorted({name for inner in _inner(code) for name in inner.co_names}))
-
-
-def _globals(code: CodeType) -> list[str]:
-    steps = (step for inner in _inner(code) for step in dis.get_instructions(inner))
-    return sorted({s.argval for s in steps if s.opname in ("LOAD_GLOBAL", "LOAD_NAME")})
-
-
-_FOLDERS = tuple(
-    Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "purelib", "platlib")
-)
+_FOLDERS = [Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "purelib", "platlib")]
 
 
 def _is_installed(module: str | None) -> bool:
@@ -336,13 +308,15 @@ def _is_installed(module: str | None) -> bool:
     return file is not None and any(map(Path(file).resolve().is_relative_to, _FOLDERS))
 
 
+def _module_of(value: Any) -> str | None:
+    return value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
+
+
 def _installed(value: Any) -> list[str]:
-    module = getattr(value, "__module__", None) or "builtins"
-    return [module, getattr(value, "__qualname__", repr(value)), _version(module)]
-
-
-def _version(module: str) -> str:
+    """The name of what a package holds, and the package's version."""
+    module = _module_of(value) or "builtins"
     top = module.partition(".")[0]
+    version = str(getattr(sys.modules.get(top), "__version__", ""))
     if top in sys.stdlib_module_names:
-        return ".".join(map(str, sys.version_info[:2]))
-    return str(getattr(sys.modules.get(top), "__version__", ""))
+        version = ".".join(map(str, sys.version_info[:2]))
+    return [module, getattr(value, "__qualname__", repr(value)), version]

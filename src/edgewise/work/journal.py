@@ -17,13 +17,21 @@ import re
 import time
 import warnings
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgewise.documents import imported, output_target, parsed, read_json, renamed, write_bytes
+from edgewise.documents import (
+    imported,
+    output_target,
+    parsed,
+    read_json,
+    renamed,
+    write_bytes,
+    writing,
+)
 from edgewise.errors import FormatError, OutputError
 from edgewise.work.identity import Identity, difference, warn_if_untold
 
@@ -47,6 +55,24 @@ class JournalFormat:
     version_1: tuple[str, str] | None = None
 
 
+@dataclass
+class JournalContent:
+    """What a journal holds: its header (None: nothing yet), and the records that are whole.
+
+    `changed` are the numbers of lines that are not as they were written; `n_intact` bytes come
+    before the first of them and before what is half written.
+    """
+
+    header: Record | None = None
+    records: list[Record] = field(default_factory=list)
+    changed: list[int] = field(default_factory=list)
+    n_intact: int = 0
+    is_half: bool = False
+
+
+# --- lines
+
+
 def line_of(record: Mapping[str, Any]) -> bytes:
     """A line of JSON with a checksum of itself. Raises `ValueError` for what JSON has not."""
     text = json.dumps(record, allow_nan=False)
@@ -63,22 +89,36 @@ def _record_of(line: bytes) -> Record | None:
     return None
 
 
-# --- reading
+def _line_of_version_1(line: bytes) -> bytes:
+    """A line of version 1, in which checksums could be missing, as today's; broken as it is."""
+    with suppress(FormatError):
+        record = _record_of(line) or parsed(line, "")
+        if isinstance(record, dict) and "crc32" not in record:
+            return line_of(renamed(record))[:-1]
+    return line
 
 
-@dataclass(frozen=True)
-class JournalContent:
-    """What a journal holds: its header (None: nothing yet), and the records that are whole.
-
-    `changed` are the numbers of lines that are not as they were written; `n_intact` bytes come
-    before the first of them and before what is half written.
-    """
-
-    header: Record | None
-    records: Sequence[Record]
-    changed: Sequence[int] = ()
-    n_intact: int = 0
-    is_half: bool = False
+def _text(path: Path, kind: JournalFormat) -> bytes:
+    """The bytes of a journal; of one of version 1 those that today's would have."""
+    try:
+        text = path.read_bytes() if path.exists() else b""
+        if kind.version_1 and not text.startswith(b'{"format"'):
+            about, records = (path.with_name(name) for name in kind.version_1)
+            if about.exists():
+                head = json.dumps(read_json(about, "journal")).encode()
+                text = head + b"\n" + (records.read_bytes() if records.exists() else b"")
+    except OSError as reason:
+        raise FormatError(f"cannot read {path}: {reason.strerror}.") from reason
+    first, *lines = text.split(b"\n")
+    if not lines:
+        return text
+    header = parsed(first, f"{path}: its first line is broken")
+    document = imported(header, str(path), kind=kind.name, version=VERSION)
+    if header["version"] == VERSION:
+        return text
+    document = {**document, "version": VERSION}
+    document.pop("crc32", None)
+    return line_of(document) + b"\n".join(map(_line_of_version_1, lines))
 
 
 def read_journal(path: Path, kind: JournalFormat) -> JournalContent:
@@ -86,79 +126,32 @@ def read_journal(path: Path, kind: JournalFormat) -> JournalContent:
 
     Raises `FormatError` if it is of another format, or its header is broken.
     """
-    content = _content(path, kind)
-    _warn_of_changes(path, kind, content)
-    return content
-
-
-def _content(path: Path, kind: JournalFormat) -> JournalContent:
-    *lines, half = _text(path, kind).split(b"\n")
+    first, *lines = _text(path, kind).split(b"\n")
     if not lines:
-        return JournalContent(None, (), is_half=bool(half))
-    first, *lines = lines
-    header = _header(first, path, kind)
-    read = _record_of if header["version"] == VERSION else _record_of_version_1
-    records, changed, n_intact = list[Record](), list[int](), len(first) + 1
-    for number, line in enumerate(lines, start=2):
-        record = read(line)
-        if record is None:
-            changed.append(number)
-        elif not (changed and kind.ordered):
-            records.append(record)
-        n_intact += 0 if changed else len(line) + 1
-    return JournalContent(header, records, changed, n_intact, bool(half))
-
-
-def _header(line: bytes, path: Path, kind: JournalFormat) -> Record:
-    """The first line, with its own version. Raises `FormatError`."""
-    header = parsed(line, f"{path}: its first line is broken")
-    document = imported(header, str(path), kind=kind.name, version=VERSION)
-    if header["version"] == VERSION and _record_of(line) is None:
+        return JournalContent(is_half=bool(first))
+    half = lines.pop()
+    content = JournalContent(_record_of(first), n_intact=len(first) + 1, is_half=bool(half))
+    if content.header is None:
         raise FormatError(
             f"{path}: its first line was changed after it was written, so that nobody knows what "
             "it is of. Remove it to start anew."
         )
-    document = {name: value for name, value in document.items() if name != "crc32"}
-    return {**document, "version": header["version"]}
-
-
-def _record_of_version_1(line: bytes) -> Record | None:
-    """A record of version 1, in which a checksum could be missing; None if it is broken."""
-    record = _record_of(line)
-    if record is None:
-        with suppress(FormatError):
-            record = parsed(line, "")
-    is_record = isinstance(record, dict) and "crc32" not in record
-    return renamed(record) if is_record else None
-
-
-def _text(path: Path, kind: JournalFormat) -> bytes:
-    """The bytes of a journal; of one of version 1 whose header lay apart, with its header."""
-    try:
-        text = path.read_bytes() if path.exists() else b""
-        if kind.version_1 is None or text.startswith(b'{"format"'):
-            return text
-        header, records = (path.with_name(name) for name in kind.version_1)
-        if not header.exists():
-            return text
-        first = json.dumps(read_json(header, "journal")).encode() + b"\n"
-        return first + (records.read_bytes() if records.exists() else b"")
-    except OSError as reason:
-        raise FormatError(f"cannot read {path}: {reason.strerror}.") from reason
-
-
-def _warn_of_changes(path: Path, kind: JournalFormat, content: JournalContent) -> None:
+    for number, line in enumerate(lines, start=2):
+        record = _record_of(line)
+        if record is None:
+            content.changed.append(number)
+        elif not (content.changed and kind.ordered):
+            content.records.append(record)
+        content.n_intact += 0 if content.changed else len(line) + 1
     if content.changed:
-        lines = ", ".join(map(str, content.changed[:3])) + (", …" if content.changed[3:] else "")
+        numbers = [*map(str, content.changed[:3]), *(["…"] if content.changed[3:] else [])]
         more = " and what follows" if kind.ordered else ""
         warnings.warn(
-            f"{path}: changed after it was written: line {lines}. It is left out{more}, and its "
-            "work done again.",
-            stacklevel=4,
+            f"{path}: changed after it was written: line {', '.join(numbers)}. It is left out"
+            f"{more}, and its work done again.",
+            stacklevel=3,
         )
-
-
-# --- writing
+    return content
 
 
 class Journal:
@@ -177,32 +170,30 @@ class Journal:
         *,
         is_begun: bool = False,
     ) -> None:
-        self.path, self._kind, self._is_begun = path, kind, is_begun
+        self.path = path
         if work is not None:
             warn_if_untold(work)
         target = output_target(path)
-        self._check_work(_content(path, kind), work)
-        try:
-            self._take_over_version_1()
+        with writing(path):
+            _take_over_version_1(path, kind)
             self._file = target.open("a+b")
-        except OSError as reason:
-            raise OutputError(f"cannot write to {path}: {reason.strerror}.") from reason
         try:
-            self._lock()
-            content = read_journal(path, kind)  # again: another may have written until now
-            if content.is_half:
-                warnings.warn(
-                    f"{path} ends in half a line, as after a crash: it is dropped, and its work "
-                    "done again.",
-                    stacklevel=3,
-                )
-            self._check_work(content, work)
-            self.records = list(content.records)
-            self._repair(content, work)
-        except BaseException as reason:
+            with writing(path):
+                self._lock()
+                content = read_journal(path, kind)
+                if work is not None and content.header and (content.records or is_begun):
+                    _check_work(path, kind, content.header.get("work"), work)
+                if content.is_half:
+                    warnings.warn(
+                        f"{path} ends in half a line, as after a crash: it is dropped, and its "
+                        "work done again.",
+                        stacklevel=2,
+                    )
+                about = {} if work is None else {"work": work}
+                self._repair(content, {"format": kind.name, "version": VERSION, **about})
+                self.records = content.records
+        except BaseException:
             self.close()
-            if isinstance(reason, OSError):
-                raise OutputError(f"cannot write to {path}: {reason.strerror}.") from reason
             raise
 
     def __enter__(self) -> Journal:
@@ -217,7 +208,7 @@ class Journal:
         Raises `OutputError`; what is half written then is dropped later.
         """
         try:
-            self._write(b"".join(map(line_of, records)), lasting=lasting)
+            self._write(*records, lasting=lasting)
         except OSError as reason:
             raise OutputError(
                 f"cannot write to {self.path}: {reason.strerror}. What was finished before is "
@@ -230,47 +221,19 @@ class Journal:
         with suppress(OSError):  # what could not be written, `add` has told
             self._file.close()
 
-    def _write(self, lines: bytes, *, lasting: bool) -> None:
-        self._file.write(lines)
+    def _write(self, *records: Record, lasting: bool) -> None:
+        self._file.write(b"".join(map(line_of, records)))
         self._file.flush()
         if lasting:
             os.fsync(self._file.fileno())
 
-    def _check_work(self, content: JournalContent, work: Identity | None) -> None:
-        """Raise `OutputError` if there is other work."""
-        if work is None or content.header is None or not (content.records or self._is_begun):
-            return
-        differs = difference(content.header.get("work"), work)
-        if differs:
-            raise OutputError(
-                f"{self.path} holds {self._kind.holds} of other work: {differs}. "
-                "Ask for the same again, choose another place, or remove it."
-            )
-
-    def _take_over_version_1(self) -> None:
-        """Write a journal of version 1 as one of today. Raises `OutputError`, `OSError`."""
-        content = _content(self.path, self._kind)
-        if content.header is None or content.header["version"] == VERSION:
-            return
-        lines = [{**content.header, "version": VERSION}, *content.records]
-        write_bytes(b"".join(map(line_of, lines)), self.path)
-        for name in self._kind.version_1 or ():
-            if name != self.path.name:
-                self.path.with_name(name).unlink(missing_ok=True)
-
-    def _repair(self, content: JournalContent, work: Identity | None) -> None:
+    def _repair(self, content: JournalContent, header: Record) -> None:
         """Leave a header of this work, and whole lines. Raises `OSError`, `OutputError`."""
-        n_kept = len(content.records)
         if content.changed:
             write_bytes(self.path.read_bytes(), self.path.with_name(f"{self.path.name}.damaged"))
-            n_kept = content.changed[0] - 2  # the header is line 1
-        if content.records:
-            self._file.truncate(content.n_intact)
-            self._write(b"".join(map(line_of, content.records[n_kept:])), lasting=True)
-        else:
-            header = {"format": self._kind.name, "version": VERSION}
-            self._file.truncate(0)
-            self._write(line_of(header if work is None else {**header, "work": work}), lasting=True)
+        n_before = content.changed[0] - 2 if content.changed else len(content.records)
+        self._file.truncate(content.n_intact if content.records else 0)
+        self._write(*(content.records[n_before:] if content.records else [header]), lasting=True)
 
     def _lock(self) -> None:
         try:
@@ -290,3 +253,23 @@ class Journal:
                 time.sleep(0.02)
             except OSError:
                 return  # a file system without locks
+
+
+def _check_work(path: Path, kind: JournalFormat, kept: Any, work: Identity) -> None:
+    """Raise `OutputError` if other work was kept."""
+    differs = difference(kept, work)
+    if differs:
+        raise OutputError(
+            f"{path} holds {kind.holds} of other work: {differs}. "
+            "Ask for the same again, choose another place, or remove it."
+        )
+
+
+def _take_over_version_1(path: Path, kind: JournalFormat) -> None:
+    """Write a journal of version 1 as one of today. Raises `OutputError`, `OSError`."""
+    text = _text(path, kind)
+    if text and not (path.exists() and path.read_bytes() == text):
+        write_bytes(text, path)
+        for name in kind.version_1 or ():
+            if name != path.name:
+                path.with_name(name).unlink(missing_ok=True)

@@ -27,7 +27,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from edgewise.documents import check_output_place, read_json
+from edgewise.documents import check_output_place, read_json, writing
 from edgewise.errors import EdgewiseError, FormatError, OutputError, shortened
 from edgewise.model import Model
 from edgewise.model.checksums import checksum
@@ -45,23 +45,19 @@ def check_output_folder(
     `files` are those of a run, `kind` is the format of its run.json. With `overwrite` the folder
     may hold a run, and nothing else.
     """
-    target = Path(os.path.realpath(folder))
-    try:
+    target, fault = Path(os.path.realpath(folder)), ""
+    with writing(folder):
         present = {path.name for path in target.iterdir()} if target.is_dir() else set()
+        strange = present - set(files if _is_of(target, kind) else ())
         if "run.json" in present and not overwrite:
-            raise OutputError(
-                f"{folder} already holds a run. Choose another folder, or add --force (in Python "
-                "overwrite=True) to replace it."
-            )
-        if strange := present - set(files if _is_of(target, kind) else ()):
-            raise OutputError(
-                f"{folder} is not empty: it holds {min(strange)}. Choose a new folder for the run."
-            )
-        if target.exists() and not target.is_dir():
-            raise OutputError(f"{folder} is a file. Choose a new folder for the run.")
-    except OSError as reason:
-        where = shortened(str(folder))
-        raise OutputError(f"cannot write to {where}: {reason.strerror}.") from reason
+            fault = "already holds a run. Choose another folder, or add --force (in Python "
+            fault += "overwrite=True) to replace it"
+        elif strange:
+            fault = f"is not empty: it holds {min(strange)}. Choose a new folder for the run"
+        elif target.exists() and not target.is_dir():
+            fault = "is a file. Choose a new folder for the run"
+    if fault:
+        raise OutputError(f"{folder} {fault}.")
     check_output_place(folder.parent)
     target.parent.mkdir(parents=True, exist_ok=True)
 
@@ -102,11 +98,10 @@ def write_folder(folder: Path, write: Callable[[Path], None]) -> Path:
 # --- work that has not finished
 
 _JOURNAL, _STATE = "journal.jsonl", "state.safetensors"
+_OLD = ("run.json", "trace.jsonl")  # of version 1
+_FILES = (*_OLD, _JOURNAL, f"{_JOURNAL}.damaged", _STATE, f".{_STATE}")
 _DECISIONS = JournalFormat(
-    "edgewise-unfinished",
-    holds="an unfinished run",
-    ordered=True,
-    version_1=("run.json", "trace.jsonl"),
+    "edgewise-unfinished", holds="an unfinished run", ordered=True, version_1=_OLD
 )
 STATE_SECONDS = 5.0  # how long a state stands before the next takes its place
 
@@ -122,23 +117,20 @@ class Checkpoint:
     """
 
     def __init__(self, folder: str | Path, work: Identity) -> None:
-        self.folder = Path(folder)
+        self.folder, self._state = Path(folder), Path(folder) / _STATE
         self._state_saved = time.monotonic()
         _check_is_checkpoint(self.folder)
-        try:
+        with writing(folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as reason:
-            raise OutputError(f"cannot write to {self.folder}: {reason.strerror}.") from reason
-        self._journal = Journal(
-            self.folder / _JOURNAL, _DECISIONS, work, is_begun=(self.folder / _STATE).exists()
-        )
+        is_begun = self._state.exists()
+        self._journal = Journal(self.folder / _JOURNAL, _DECISIONS, work, is_begun=is_begun)
 
     def __enter__(self) -> Checkpoint:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._journal.close()
-        if not self.records and not (self.folder / _STATE).exists():
+        if not self.records and not self._state.exists():
             remove_unfinished(self.folder)  # it ended before there was anything to keep
         if isinstance(error, FormatError):
             raise FormatError(
@@ -157,23 +149,21 @@ class Checkpoint:
 
     def state(self) -> State | None:
         """The last state, on the CPU; None, with a warning, if it is not as it was written."""
-        path = self.folder / _STATE
-        if not path.exists():
+        if not self._state.exists():
             return None
         try:
-            with safe_open(path, framework="pt") as file:
+            with safe_open(self._state, framework="pt") as file:
                 metadata = file.metadata()
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            if "numbers" in metadata:  # of version 1, which had no checksum
-                return tensors, _whole_numbers(json.loads(metadata["numbers"]))
-            about = json.loads(metadata["state"])
-            numbers = _whole_numbers(about["numbers"])
-            if about["checksum"] != _checksum(tensors, numbers):
+            # In version 1 the numbers stood alone, without a checksum.
+            about = json.loads(metadata.get("state") or f'{{"numbers": {metadata["numbers"]}}}')
+            numbers = {name: int(number) for name, number in about["numbers"].items()}
+            if "state" in metadata and about["checksum"] != _checksum(tensors, numbers):
                 raise ValueError("it was changed after it was written")
             return tensors, numbers
         except (OSError, SafetensorError, ValueError, LookupError, TypeError) as reason:
             why = shortened(str(reason), 240)
-            warnings.warn(f"{path} is no state: {why}. The work starts anew.", stacklevel=2)
+            warnings.warn(f"{self._state} is no state: {why}. The work starts anew.", stacklevel=2)
             return None
 
     def save_state(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, int]) -> None:
@@ -183,21 +173,11 @@ class Checkpoint:
             return
         self._state_saved = now
         plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        path = self.folder / _STATE
-        temporary = path.with_name(f".{_STATE}")
-        try:
-            about = {"numbers": dict(numbers), "checksum": _checksum(plain, numbers)}
+        about = {"numbers": dict(numbers), "checksum": _checksum(plain, numbers)}
+        temporary = self._state.with_name(f".{_STATE}")
+        with writing(self._state):
             temporary.write_bytes(save(plain, metadata={"state": json.dumps(about)}))
-            os.replace(temporary, path)
-        except OSError as reason:
-            raise OutputError(
-                f"cannot write {path}: {reason.strerror}. The state before is in it: "
-                "run the same work again to resume."
-            ) from reason
-
-
-def _whole_numbers(numbers: Any) -> dict[str, int]:
-    return {name: int(number) for name, number in dict(numbers).items()}
+            os.replace(temporary, self._state)
 
 
 def _checksum(tensors: Mapping[str, Tensor], numbers: Mapping[str, int]) -> str:
@@ -238,35 +218,30 @@ def remove_unfinished(folder: str | Path) -> None:
         folder.rmdir()
 
 
-_FILES = (
-    *("run.json", "trace.jsonl"),  # of version 1
-    *(_JOURNAL, f"{_JOURNAL}.damaged", _STATE, f".{_STATE}"),
-)
-
-
 def _check_is_checkpoint(folder: Path) -> None:
     """Raise `OutputError` for a folder of something else."""
     try:
-        is_free = not os.path.lexists(folder)
-        names = [] if is_free else [path.name for path in folder.iterdir()]
+        names = {path.name for path in folder.iterdir()} if os.path.lexists(folder) else set()
     except NotADirectoryError:
-        names = [folder.name]
+        names = {folder.name}
     except OSError as reason:
         raise OutputError(f"cannot read {folder}: {reason.strerror}.") from reason
-    if not {_JOURNAL, "run.json"} & set(names) and set(names) - set(_FILES):
+    if names - set(_FILES) and not names & {_JOURNAL, "run.json"}:
         raise OutputError(f"{folder} is not an unfinished run. Choose another folder.")
 
 
 # --- where work happened
 def environment(model: Model) -> dict[str, Any]:
     """Versions of what computes, the commit of a checkout, the model's device and dtype."""
+    device = model.device
+    gpu = f" ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else ""
     return {
         "edgewise": _version_of("edgewise"),
         "torch": torch.__version__,
         "transformers": _version_of("transformers"),
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
-        "device": _device_name(model.device),
+        "device": f"{device.type}{gpu}",
         "dtype": str(model.dtype).removeprefix("torch."),
         "threads": torch.get_num_threads(),
         **_commit(),
@@ -289,12 +264,6 @@ def peak_memory_bytes(device: torch.device) -> int:
     return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in KiB
 
 
-def _device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return f"cuda ({torch.cuda.get_device_name(device)})"
-    return device.type
-
-
 def _version_of(package: str) -> str | None:
     try:
         return version(package)
@@ -305,19 +274,15 @@ def _version_of(package: str) -> str | None:
 @cache
 def _commit() -> dict[str, Any]:
     """Commit and dirty flag when Edgewise runs from its own checkout, else nothing."""
-    folder = Path(__file__).resolve().parents[3]
+    folder, told = Path(__file__).resolve().parents[3], list[str]()
     if not (folder / ".git").exists():
         return {}
-
-    def git(*arguments: str) -> str | None:
+    git = ["git", "-C", str(folder)]
+    for arguments in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"]):
         try:
-            result = subprocess.run(
-                ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10
-            )
+            done = subprocess.run([*git, *arguments], capture_output=True, text=True, timeout=10)
         except (OSError, subprocess.TimeoutExpired):
-            return None
-        return result.stdout.strip() if result.returncode == 0 else None
-
-    commit = git("rev-parse", "HEAD")
-    status = git("status", "--porcelain", "--untracked-files=no")
-    return {} if commit is None else {"commit": commit, "dirty": bool(status)}
+            return {}
+        told.append(done.stdout.strip() if done.returncode == 0 else "")
+    commit, changes = told
+    return {"commit": commit, "dirty": bool(changes)} if commit else {}
