@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 import edgewise as ew
-from edgewise.evaluation.stability import proportion_interval
+from edgewise.evaluation.inference import proportion_interval
 from results import write
 
 PROGRAMS = (

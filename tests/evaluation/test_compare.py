@@ -1,4 +1,4 @@
-"""Comparing circuits: overlap against slow obvious versions, judgements, groups, granularities."""
+"""Comparing circuits: overlap against slow obvious versions, effects, groups, granularities."""
 
 import json
 import math
@@ -27,62 +27,54 @@ def problem():
 
 
 @pytest.fixture(scope="module")
-def runs(problem):
-    each = {kind: problem.with_(ablation=kind) for kind in ("corrupted", "zero", "mean")}
-    return ew.discover_each(each, "eap", edges=8)
+def own_problems(problem):
+    return {kind: problem.with_(ablation=kind) for kind in ("corrupted", "zero", "mean")}
+
+
+@pytest.fixture(scope="module")
+def runs(own_problems):
+    return ew.discover_each(own_problems, "eap", edges=8)
 
 
 # --- overlap
 
 
-def slow_jaccard(first, second):
-    """One name at a time, without sets."""
-    both = [x for x in first if x in second]
-    either = [*first, *(x for x in second if x not in first)]
-    return len(both) / len(either)
-
-
-def test_jaccard_of_edges_and_nodes_is_the_slow_obvious_one():
+def test_what_all_have_what_one_has_and_how_alike_two_are():
     found = ew.compare(THREE)
+    edges = {name: [e.name for e in circuit.edges] for name, circuit in THREE.items()}
+    nodes = {name: [n.name for n in circuit.nodes] for name, circuit in THREE.items()}
+
+    def slow_jaccard(first, second):
+        both = [x for x in first if x in second]
+        return len(both) / len([*first, *(x for x in second if x not in first)])
+
     for first, second in combinations(THREE, 2):
-        a, b = THREE[first], THREE[second]
         pair = found.pair(second, first)
-        names = [e.name for e in a.edges], [e.name for e in b.edges]
-        nodes = [n.name for n in a.nodes], [n.name for n in b.nodes]
-        assert pair.edge_jaccard == pytest.approx(slow_jaccard(*names))
-        assert pair.node_jaccard == pytest.approx(slow_jaccard(*nodes))
-        assert pair.shared_edges == len([x for x in names[0] if x in names[1]])
-        assert pair.shared_nodes == len([x for x in nodes[0] if x in nodes[1]])
+        assert pair.edge_jaccard == pytest.approx(slow_jaccard(edges[first], edges[second]))
+        assert pair.node_jaccard == pytest.approx(slow_jaccard(nodes[first], nodes[second]))
+        assert pair.shared_edges == len([x for x in edges[first] if x in edges[second]])
+        assert pair.shared_nodes == len([x for x in nodes[first] if x in nodes[second]])
+    of_a, of_b, of_c = (set(names) for names in edges.values())
+    in_a, in_b, in_c = (set(names) for names in nodes.values())
+    assert {e.name for e in found.shared.edges} == of_a & of_b & of_c
+    assert {e.name for e in found.union.edges} == of_a | of_b | of_c
+    assert {e.name for e in found.only("b").edges} == of_b - of_a - of_c
+    assert {n.name for n in found.shared_nodes} == in_a & in_b & in_c
+    assert {n.name for n in found.only_nodes("b")} == in_b - in_a - in_c
+    assert {e.name: set(names) for e, names in found.presence()} == {
+        edge: {name for name in edges if edge in edges[name]} for edge in of_a | of_b | of_c
+    }
+    place = {edge: i for i, edge in enumerate(GRAPH.edges)}
+    order = [(-len(names), place[edge]) for edge, names in found.presence()]
+    assert order == sorted(order), "most first, ties in canonical order"
 
 
-def test_jaccard_of_two_empty_sets_is_of_equal_ones():
+def test_two_empty_circuits_are_equal():
     assert jaccard(set(), set()) == 1
     empty = ew.Circuit.empty(GRAPH)
-    (pair,) = ew.compare([empty, empty]).pairs
-    assert (pair.edge_jaccard, pair.node_jaccard) == (1, 1)
-    (pair,) = ew.compare([empty, THREE["a"]]).pairs
-    assert (pair.edge_jaccard, pair.node_jaccard) == (0, 0)
-
-
-def test_what_all_have_and_what_one_has():
-    found = ew.compare(THREE)
-    edges = {name: {e.name for e in circuit.edges} for name, circuit in THREE.items()}
-    nodes = {name: {n.name for n in circuit.nodes} for name, circuit in THREE.items()}
-    assert {e.name for e in found.shared.edges} == edges["a"] & edges["b"] & edges["c"]
-    assert {n.name for n in found.shared_nodes} == nodes["a"] & nodes["b"] & nodes["c"]
-    assert {e.name for e in found.union.edges} == edges["a"] | edges["b"] | edges["c"]
-    assert {e.name for e in found.only("b").edges} == edges["b"] - edges["a"] - edges["c"]
-    assert {n.name for n in found.only_nodes("b")} == nodes["b"] - nodes["a"] - nodes["c"]
-    presence = found.presence()
-    assert {e.name: set(names) for e, names in presence} == {
-        edge: {name for name in edges if edge in edges[name]}
-        for edge in set().union(*edges.values())
-    }
-    counts = [len(names) for _, names in presence]
-    assert counts == sorted(counts, reverse=True)
-    order = {edge: i for i, edge in enumerate(GRAPH.edges)}
-    alone = [order[edge] for edge, names in presence if len(names) == 1]
-    assert alone == sorted(alone), "ties in canonical order"
+    for other, index in ((empty, 1), (THREE["a"], 0)):
+        (pair,) = ew.compare([empty, other]).pairs
+        assert (pair.edge_jaccard, pair.node_jaccard) == (index, index)
 
 
 # --- order of scores
@@ -100,101 +92,87 @@ def slow_spearman(first, second):
     mean = (len(a) + 1) / 2
     top = sum((x - mean) * (y - mean) for x, y in zip(a, b, strict=True))
     bottom = math.sqrt(sum((x - mean) ** 2 for x in a) * sum((y - mean) ** 2 for y in b))
-    return top / bottom if bottom else None
+    return pytest.approx(top / bottom) if bottom else None
 
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(-3, 3), st.integers(-3, 3)), min_size=1, max_size=20))
 def test_rank_correlation_is_the_definition(rows):
     first, second = ([float(x) for x in column] for column in zip(*rows, strict=True))
-    found = spearman(torch.tensor(first), torch.tensor(second))
-    assert found == (
-        None if (slow := slow_spearman(first, second)) is None else pytest.approx(slow)
-    )
+    assert spearman(torch.tensor(first), torch.tensor(second)) == slow_spearman(first, second)
 
 
 def test_rank_correlation_of_runs_is_over_all_edges(runs, problem):
     found = ew.compare(runs)
     for first, second in combinations(runs, 2):
         values = [[runs[n].scores.of(e) for e in problem.graph.edges] for n in (first, second)]
-        pair = found.pair(first, second)
-        assert pair.rank_correlation == pytest.approx(slow_spearman(*values))
+        assert found.pair(first, second).rank_correlation == slow_spearman(*values)
     circuit = ew.compare([runs["zero"], runs["zero"].circuit], names=["run", "circuit"])
     assert circuit.pairs[0].rank_correlation is None
 
 
-# --- judgements
+# --- each on each problem
 
 
-def test_each_circuit_on_its_own_problem_and_on_the_others(runs, problem):
-    each = {kind: problem.with_(ablation=kind) for kind in runs}
-    found = ew.compare(runs, problems=each, cross=True)
+def test_each_circuit_on_its_own_problem_and_on_the_others(runs, own_problems):
+    found = ew.compare(runs, problems=own_problems, cross=True)
     assert len(found.effects) == 9
     for effect in found.effects:
         (owner,) = effect.owners
-        faith = ew.faithfulness(each[owner], runs[effect.circuit].circuit)
+        faith = ew.faithfulness(own_problems[owner], runs[effect.circuit].circuit)
         assert effect.value == pytest.approx(faith.circuit)
         assert effect.normalized == pytest.approx(faith.normalized)
         assert (effect.full, effect.empty) == pytest.approx((faith.full, faith.empty))
         assert effect.prompts == "discovery"
-    own = ew.compare(runs, problems=[each[kind] for kind in runs])
-    assert [j.circuit for j in own.effects] == list(runs)
-    for name in runs:
-        assert own.own(name) == found.own(name)
+    own = ew.compare(runs, problems=list(own_problems.values()))
+    assert [effect.circuit for effect in own.effects] == list(runs)
+    assert all(own.own(name) == found.own(name) for name in runs)
+    assert "Effect that each circuit keeps" in " ".join(table.title for table in found.tables())
 
 
 def test_a_problem_that_several_share_is_evaluated_once(runs, problem):
     again = problem.with_(batch_size=2)
-    found = ew.compare(
-        runs, problems={"corrupted": problem, "zero": again, "mean": None}, cross=True
-    )
-    assert {j.owners for j in found.effects} == {("corrupted", "zero")}
-    assert [j.circuit for j in found.effects] == list(runs)
+    shared = {"corrupted": problem, "zero": again, "mean": None}
+    found = ew.compare(runs, problems=shared, cross=True)
+    assert {effect.owners for effect in found.effects} == {("corrupted", "zero")}
+    assert [effect.circuit for effect in found.effects] == list(runs)
     assert found.own("zero").problem == "corrupted = zero"
     assert found.own("mean") is None
-    assert {j.owners for j in ew.compare(runs, problems=problem).effects} == {tuple(runs)}
-
-
-def test_prompts_are_said_to_be_seen_or_not(runs, problem):
-    other = problem.with_(pairs=random_pairs(problem.model, seed=5))
-    assert {j.prompts for j in ew.compare(runs, problems=problem).effects} == {"discovery"}
-    assert {j.prompts for j in ew.compare(runs, problems=other).effects} == {"held-out"}
-    circuits = [run.circuit for run in runs.values()]
-    assert {j.prompts for j in ew.compare(circuits, problems=other).effects} == {"given"}
+    passes = problem.passes()
+    for one in (problem, problem.with_(pairs=random_pairs(problem.model, seed=5))):
+        seen = "discovery" if one is problem else "held-out"
+        effects = ew.compare(runs, problems=one).effects
+        assert {(effect.owners, effect.prompts) for effect in effects} == {(tuple(runs), seen)}
+        circuits = ew.compare([run.circuit for run in runs.values()], problems=one).effects
+        assert {effect.prompts for effect in circuits} == {"given"}
+    assert problem.passes() == passes, "arguments are as they were"
 
 
 def test_without_problems_runs_say_what_they_measured(runs):
     found = ew.compare(runs)
     for name, run in runs.items():
-        faith = run.measurements["faithfulness"]
-        assert found.own(name).value == faith["circuit"]
+        assert found.own(name).value == run.measurements["faithfulness"]["circuit"]
         assert found.own(name).prompts == "discovery"
     assert ew.compare(THREE).effects == ()
 
 
-def test_a_circuit_without_edges_and_a_problem_without_an_effect_are_pointed_out(runs):
+def test_what_is_hardly_a_result_is_pointed_out(runs, problem):
     first, second = list(runs.values())[:2]
     faith = first.measurements["faithfulness"]
     weak = {**faith, "empty": faith["full"] + 1e-3 * (faith["empty"] - faith["full"])}
     fading = first.with_(measurements={"faithfulness": weak})
-    notes = ew.compare({"strong": first, "fading": fading}).notes
-    assert len(notes) == 1
-    assert "On the problem of fading removing every edge changes logit-diff by" in notes[0]
-    assert "hardly an effect to keep" in notes[0]
+    (note,) = ew.compare({"strong": first, "fading": fading}).notes
+    assert "On the problem of fading removing every edge changes logit-diff by" in note
     nothing = ew.Circuit.empty(first.circuit.graph)
-    notes = ew.compare({"one": second.circuit, "none": nothing, "nil": nothing}).notes
-    assert notes == ("none and nil kept no edge, so nothing is shared by all.",)
+    (note,) = ew.compare({"one": second.circuit, "none": nothing, "nil": nothing}).notes
+    assert note == "none and nil kept no edge, so nothing is shared by all."
+    by_metric = {name: problem.with_(metric=name) for name in ("kl", "logit-diff")}
+    found = ew.discover_each(by_metric, "acdc", threshold=0.5)
+    assert "unit of their metric (kl, logit-diff)" in ew.compare(found).notes[0]
+    assert "in the unit" not in " ".join(ew.compare([found["kl"], found["kl"]]).notes)
 
 
-def test_arguments_are_as_they_were(runs, problem):
-    before = {name: run.circuit.id for name, run in runs.items()}
-    passes = problem.passes()
-    ew.compare(runs, problems=problem, cross=True)
-    assert {name: run.circuit.id for name, run in runs.items()} == before
-    assert problem.passes() == passes
-
-
-# --- groups
+# --- groups and granularity
 
 
 def test_groups_of_a_published_circuit():
@@ -209,9 +187,6 @@ def test_groups_of_a_published_circuit():
         assert group.present["without movers"] == (() if removed else group.nodes)
     with pytest.raises(UnknownName, match=r"no node \(of group 'name mover'\) named 'a9.h9'"):
         ew.compare(THREE, groups=groups)
-
-
-# --- granularity
 
 
 @pytest.mark.parametrize(
@@ -239,8 +214,7 @@ def test_a_coarse_edge_is_kept_if_any_inside_it_is(coarse):
             name = name.replace(f".{slot}", "")
         expected.add(name)
     assert {e.name for e in coarsened(circuit, graph).edges} == expected
-    full = ew.Circuit.full(fine)
-    assert coarsened(full, graph) == ew.Circuit.full(graph)
+    assert coarsened(ew.Circuit.full(fine), graph) == ew.Circuit.full(graph)
 
 
 def test_circuits_of_different_granularity_are_compared_on_what_both_tell_apart():
@@ -253,30 +227,14 @@ def test_circuits_of_different_granularity_are_compared_on_what_both_tell_apart(
     assert found.to_json()["circuits"][0]["n_edges"] == THREE["a"].n_edges
 
 
-def test_models_of_different_shape_are_refused():
-    other = ew.Circuit.full(ew.Graph.build(3, 3))
-    with pytest.raises(SettingError, match=r"one shape only.*\n.*2 layers of 3.*\n.*3 layers of 3"):
-        ew.compare([THREE["a"], other])
-
-
 # --- names, files, refusals
 
 
-def test_names(runs):
+def test_names_and_json(runs, problem):
     every = list(runs.values())
     assert ew.compare(every).names[1].endswith("eap 2")
     assert ew.compare(list(THREE.values())).names == ("circuit 1", "circuit 2", "circuit 3")
     assert ew.compare(every, names="xyz").names == ("x", "y", "z")
-
-
-def test_thresholds_of_different_metrics_have_a_note(problem):
-    each = {name: problem.with_(metric=name) for name in ("kl", "logit-diff")}
-    runs = ew.discover_each(each, "acdc", threshold=0.5)
-    assert "in the unit of their metric (kl, logit-diff)" in ew.compare(runs).notes[0]
-    assert "in the unit" not in " ".join(ew.compare([runs["kl"], runs["kl"]]).notes)
-
-
-def test_json(runs, problem):
     found = ew.compare(runs, problems=problem)
     assert [table.title for table in found.tables()][:2] == ["Circuits", "Jaccard of edges"]
     assert found.sentences()[0].startswith("Together the 3 circuits have ")
@@ -287,7 +245,6 @@ def test_json(runs, problem):
     assert document["edges"] == {e.name: list(names) for e, names in found.presence()}
     assert document["pairs"][0]["edge_jaccard"] == found.pairs[0].edge_jaccard
     assert document["faithfulness"][2]["circuit"] == "mean"
-    assert repr(found).startswith("Comparison(3 circuits, ")
 
 
 @pytest.mark.parametrize(
@@ -295,6 +252,7 @@ def test_json(runs, problem):
     [
         ([], {}, "at least two circuits, found 0"),
         ([THREE["a"]], {}, "at least two circuits, found 1"),
+        ([THREE["a"], ew.Circuit.full(ew.Graph.build(3, 3))], {}, "one shape only"),
         (THREE, {"names": ["x"]}, "have names already"),
         ([THREE["a"], THREE["b"]], {"names": ["x"]}, "1 names for 2 circuits"),
         ([THREE["a"], THREE["b"]], {"names": ["x", "x"]}, "two circuits have the name 'x'"),
@@ -308,19 +266,16 @@ def test_refusals(arguments, keywords, message):
         ew.compare(arguments, **keywords)
 
 
-def test_things_of_another_kind(unchecked):
-    task = ew.load_task("or-gate")
+def test_things_and_names_of_another_kind(unchecked):
+    task, found = ew.load_task("or-gate"), ew.compare(THREE)
     circuit = task.published
-    with pytest.raises(SettingError, match="circuit 2 is a Task; pass a Circuit, or a Run"):
-        ew.compare([circuit, task])
-    with pytest.raises(SettingError, match=r"of circuit 1 is a Task, not a Problem. Pass task.te"):
-        ew.compare([circuit, circuit], problems=[task, task])
-
-
-def test_a_name_that_is_not_there():
-    found = ew.compare(THREE)
-    for ask in (found.only, found.own, found.only_nodes, lambda n: found.pair("a", n)):
-        with pytest.raises(UnknownName, match="no circuit of this comparison named 'd'"):
-            ask("d")
-    with pytest.raises(UnknownName, match="no other circuit named 'a'"):
-        found.pair("a", "a")
+    for call, words in (
+        (lambda: ew.compare([circuit, task]), "circuit 2 is a Task; pass a Circuit, or a Run"),
+        (lambda: ew.compare([circuit] * 2, problems=[task] * 2), "not a Task. Pass task.problem"),
+        (lambda: found.only("d"), "no circuit of this comparison named 'd'"),
+        (lambda: found.own("d"), "no circuit of this comparison named 'd'"),
+        (lambda: found.pair("a", "d"), "no circuit of this comparison named 'd'"),
+        (lambda: found.pair("a", "a"), "no other circuit named 'a'"),
+    ):
+        with pytest.raises((SettingError, UnknownName), match=words):
+            call()

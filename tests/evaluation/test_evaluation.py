@@ -1,196 +1,279 @@
-"""Evaluation: the paper's area, confusion counts by hand, spreads, faithfulness at both ends."""
+"""Faithfulness and its ends, curves, completeness, the verdict; and a trained model as target."""
 
+import json
 import statistics
-from types import SimpleNamespace
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import edgewise as ew
 from edgewise.circuit import Circuit
-from edgewise.data import PromptPairs
-from edgewise.errors import SettingError
-from edgewise.evaluation import Confusion, Recovery, Spread, faithfulness, pessimistic_auc, recovery
-from edgewise.graph import Graph
-from edgewise.model import load_model
-from edgewise.problem import Problem
+from edgewise.errors import MetricError, ProblemError, SettingError, UnknownName
+from edgewise.evaluation import MIB_SHARES, completeness, curve, knocked_out
+from edgewise.evaluation.curves import area
+from edgewise.evaluation.faithfulness import Spread
+from edgewise.model import reset_network
+from edgewise.tables import Result
+from models import SHAPES, random_circuit, random_model
 
-fixed = settings(derandomize=True, deadline=None, max_examples=100)
-RATE = st.integers(0, 8).map(lambda n: n / 8)  # eighths: many ties, and exact sums
-POINTS = st.lists(st.tuples(RATE, RATE), max_size=8)
-SMALL = Graph.build(2, 2)
+# --- faithfulness
 
 
-# --- the pessimistic area
-
-
-@pytest.mark.parametrize(
-    ("points", "area"),
-    [
-        ([], 0.0),
-        ([(0.0, 0.0), (1.0, 1.0)], 0.0),
-        ([(0.5, 0.5)], 0.25),
-        ([(0.0, 0.0), (0.5, 0.5), (1.0, 1.0)], 0.25),
-        ([(0.25, 0.25)], 0.1875),
-        ([(0.25, 0.25), (0.5, 0.5)], 5 / 16),
-        ([(0.25, 0.25), (0.75, 0.5)], 4 / 16),
-        ([(0.0, 1.0)], 1.0),
-        ([(1.0, 0.0)], 0.0),
-        ([(0.0, 0.2)], 0.2),  # the paper's tracr-reverse: 3 of 15 edges, none false
-        ([(0.25, 0.75), (0.5, 0.25)], 0.75 * 0.75),  # the second is worse in both
-        ([(0.25, 0.5), (0.25, 0.75)], 0.75 * 0.75),
-        ([(0.25, 0.5), (0.75, 0.5)], 0.75 * 0.5),
-    ],
-)
-def test_areas_by_hand(points, area):
-    assert pessimistic_auc(points) == pytest.approx(area, abs=1e-15)
-
-
-def area_by_definition(points: list[tuple[float, float]]) -> float:
-    """At each FPR the best TPR of any point up to there, in strips an eighth wide."""
-    strips = range(8)
-    return sum(max([0.0, *(tpr for fpr, tpr in points if fpr <= n / 8)]) for n in strips) / 8
-
-
-@fixed
-@given(POINTS)
-def test_the_area_is_that_under_the_best_so_far(points):
-    assert pessimistic_auc(points) == pytest.approx(area_by_definition(points), abs=1e-12)
-
-
-@pytest.mark.parametrize(
-    "point", [(1.1, 0.5), (0.5, -0.1), (float("nan"), 0.5), (0.5, float("nan"))]
-)
-def test_a_point_is_two_rates(point):
-    with pytest.raises(SettingError, match="is not a point of two rates between 0 and 1"):
-        pessimistic_auc([(0.5, 0.5), point])
-
-
-# --- confusion, recovery
-
-
-def test_rates_by_hand():
-    counts = Confusion(true_positives=3, false_positives=1, n_true=4, n_false=8)
-    assert (counts.tpr, counts.fpr, counts.precision) == (0.75, 0.125, 0.75)
-    expected = {"true_positives": 3, "false_positives": 1, "n_true": 4, "n_false": 8}
-    assert counts.to_json() == expected | {"tpr": 0.75, "fpr": 0.125, "precision": 0.75}
-
-
-PUBLISHED = Circuit.of(SMALL, ["input->m0", "m0->a1.h0.q", "a1.h0->logits", "m0->logits"])
-FOUND = Circuit.of(SMALL, ["input->m0", "m0->logits", "m0->m1", "m1->logits", "input->a0.h0.k"])
-
-
-def test_counts_by_hand():
-    result = recovery(FOUND, PUBLISHED)
-    assert result.edges == Confusion(2, 3, n_true=4, n_false=42)
-    # Published: input, m0, a1.h0, logits. Found: input, m0, m1, a0.h0, logits. Of 8 nodes.
-    assert result.nodes == Confusion(3, 2, n_true=4, n_false=4)
-    assert result.points[0].n_edges == 5
-    assert result.sentences() == ("It finds 2 of the 4 known edges, and 3 others.",)
-    assert Recovery.from_json(result.to_json()) == result
-    assert result.edge_auc == pytest.approx((1 - 3 / 42) * 0.5)
-    assert result.node_auc == pytest.approx((1 - 2 / 4) * 0.75)
-
-
-def test_the_full_and_the_empty_circuit_recover_nothing():
-    ends = [Circuit.full(SMALL), Circuit.empty(SMALL)]
-    for circuit in ends:
-        assert recovery(circuit, PUBLISHED).edge_auc == 0.0
-    full, empty = recovery(ends, PUBLISHED).points
-    assert (full.edges.tpr, full.edges.fpr) == (full.nodes.tpr, full.nodes.fpr) == (1.0, 1.0)
-    assert (empty.edges.tpr, empty.edges.fpr, empty.edges.precision) == (0.0, 0.0, 1.0)
-
-
-@fixed
-@given(st.integers(0, 10**6))
-def test_counts_are_those_of_sets(seed):
-    generator = torch.Generator().manual_seed(seed)
-    graph = Graph.build(2, 2, switches=True)
-    found, published = (
-        Circuit(graph, (torch.rand(graph.exists.shape, generator=generator) < 0.3) & graph.exists)
-        for _ in range(2)
-    )
-    result = recovery(found, published)
-    for counts, a, b, every in (
-        (result.edges, found.edges, published.edges, graph.edges),
-        (result.nodes, found.nodes, published.nodes, graph.nodes),
-    ):
-        mine, theirs = set(a), set(b)
-        assert counts.true_positives == len(mine & theirs)
-        assert counts.false_positives == len(mine - theirs)
-        assert counts.n_true == len(theirs)
-        assert counts.n_false == len(set(every) - theirs)
-
-
-def test_runs_lists_and_single_circuits():
-    run = SimpleNamespace(circuit=FOUND)
-    one = recovery(FOUND, PUBLISHED)
-    assert recovery(run, PUBLISHED) == recovery([FOUND], PUBLISHED) == one
-    several = recovery([run, PUBLISHED, Circuit.empty(SMALL)], PUBLISHED)
-    assert [point.n_edges for point in several.points] == [5, 4, 0]
-    assert several.edge_auc == 1.0
-    with pytest.raises(SettingError, match="there are 3 circuits; look at `points`"):
-        several.edges  # noqa: B018
-    with pytest.raises(SettingError, match="look at `points`"):
-        several.nodes  # noqa: B018
-
-
-def test_circuits_of_another_graph_are_refused():
-    other = Circuit.full(Graph.build(2, 2, split_qkv=False))
-    with pytest.raises(SettingError, match=r"different graphs:\n.*joined q/k/v.*\n.*split q/k/v"):
-        recovery(other, PUBLISHED)
-    with pytest.raises(SettingError, match="different graphs"):
-        recovery([FOUND, other], PUBLISHED)
-
-
-# --- spread
-
-
-@fixed
+@settings(derandomize=True, deadline=None, max_examples=50)
 @given(st.lists(st.integers(-100, 100).map(float), min_size=1, max_size=9), st.booleans())
 def test_a_spread_is_what_statistics_says(values, higher_is_better):
     spread = Spread.of(torch.tensor(values), higher_is_better=higher_is_better)
     assert spread.mean == pytest.approx(statistics.fmean(values), abs=1e-12)
     std = statistics.stdev(values) if len(values) > 1 else 0.0
     assert spread.std == pytest.approx(std, abs=1e-9)
+    assert spread.median == pytest.approx(statistics.median(values))
     assert (spread.minimum, spread.maximum) == (min(values), max(values))
     assert values[spread.worst] == (min(values) if higher_is_better else max(values))
 
 
-# --- faithfulness, on the bundled OR gate: 1 - ReLU(1 - (h0 + h1)), so one head is enough
-
-
-def or_gate() -> Problem:
-    return Problem(load_model("or-gate"), PromptPairs.from_tokens([[0]]), "l2", "zero")
-
-
-def test_the_ends_of_the_scale():
-    problem = or_gate()
-    full = faithfulness(problem, Circuit.full(problem.graph))
-    empty = faithfulness(problem, Circuit.empty(problem.graph))
-    assert (full.circuit, full.full, full.normalized) == (0.0, 0.0, 1.0)
-    assert (empty.circuit, empty.empty, empty.normalized) == (1.0, 1.0, 0.0)
-    assert (full.n_edges, empty.n_edges, empty.n_edges_total) == (13, 0, 13)
-
-
 def test_one_head_of_the_or_gate_is_enough():
-    problem = or_gate()
-    names = ["input->a0.h0.v", "a0.h0->m0", "m0->logits"]
-    result = faithfulness(problem, Circuit.of(problem.graph, names))
-    assert result.normalized == 1.0
-    assert result.loss == result.loss_full == 0.0
-    assert result.loss_empty == 1.0
+    """It computes 1 - ReLU(1 - (h0 + h1))."""
+    pairs = ew.PromptPairs.from_tokens([[0]], answers=[0])
+    problem = ew.Problem(ew.load_model("or-gate"), pairs, "l2", "zero")
+    one = Circuit.of(problem.graph, ["input->a0.h0.v", "a0.h0->m0", "m0->logits"])
+    for circuit, value, share in (
+        (Circuit.full(problem.graph), 0.0, 1.0),
+        (Circuit.empty(problem.graph), 1.0, 0.0),
+        (one, 0.0, 1.0),
+    ):
+        faith = ew.faithfulness(problem, circuit)
+        assert (faith.circuit, faith.full, faith.empty) == (value, 0.0, 1.0)
+        assert (faith.normalized, faith.loss) == (share, value)
+        assert (faith.n_edges, faith.n_edges_total) == (circuit.n_edges, 13)
+    accurate = ew.faithfulness(problem.with_(metric="accuracy"), one)
+    assert (accurate.circuit, accurate.loss) == (1.0, -1.0)
 
 
-def test_where_full_and_empty_agree_there_is_no_scale():
-    problem = or_gate().with_(metric=lambda logits, rows: 0 * logits[:, 0] + 2.0)
-    result = faithfulness(problem, Circuit.full(problem.graph))
-    assert result.normalized is None
-    assert result.circuit == 2.0
+def test_where_full_and_empty_agree_there_is_no_scale(small_problem):
+    problem = small_problem().with_(metric=lambda logits, rows: 0 * logits[:, 0] + 2.0)
+    circuit = random_circuit(problem.graph, 0)
+    found = ew.evaluate(problem, circuit, random=2, knock_outs=1, minimal=False)
+    assert (found.faithfulness.normalized, found.faithfulness.circuit) == (None, 2.0)
+    assert all("%" not in sentence for sentence in found.sentences())
 
 
-def test_losses_are_the_metric_with_lower_made_better():
-    problem = or_gate().with_(pairs=PromptPairs.from_tokens([[0]], answers=[0]), metric="accuracy")
-    result = faithfulness(problem, Circuit.full(problem.graph))
-    assert (result.circuit, result.loss, result.loss_full) == (1.0, -1.0, -1.0)
+# --- curves, CPR and CMD
+
+
+def test_mibs_areas_by_hand():
+    # f = 0 up to 10 % of the edges, 1 from 20 % on: a triangle from .1 to .2, then a rectangle.
+    f = [0.0] * 7 + [1.0] * 3
+    assert area(MIB_SHARES, f) == pytest.approx(0.1 / 2 + 0.8)
+    assert area(MIB_SHARES, [abs(1 - x) for x in f]) == pytest.approx(0.1 - 0.001 + 0.1 / 2)
+
+
+def test_a_curve_is_made_of_the_scores_best_edges(small_problem, random_scores):
+    problem = small_problem(1)
+    scores = random_scores(problem.graph, 1)
+    found = curve(problem, scores, prune=False)
+    sizes = [int(k * problem.graph.n_edges) for k in MIB_SHARES]
+    assert [point.n_edges for point in found.points] == sizes
+    for point, n in zip(found.points, sizes, strict=True):
+        assert point.value == pytest.approx(problem.value(scores.top(n, absolute=True)), abs=1e-12)
+        assert point.loss == -point.value  # a logit difference: higher is better
+    f = [point.normalized for point in found.points]
+    assert found.cpr == pytest.approx(area(MIB_SHARES, f))
+    assert found.cmd == pytest.approx(area(MIB_SHARES, [abs(1 - x) for x in f]))
+    assert f[-1] == 1.0
+    pruned = curve(problem, scores)  # with corrupted prompts that changes sizes only
+    assert [p.normalized for p in pruned.points] == pytest.approx(f)
+    greedy = curve(problem, scores, sizes=[7], select="greedy", by="signed", prune=False)
+    assert greedy.points[0].value == pytest.approx(problem.value(scores.greedy(7)), abs=1e-12)
+    assert (greedy.cpr, greedy.n_prompts) == (None, 3)
+
+
+def test_a_curve_of_runs_is_the_papers_pareto_plot(small_problem):
+    problem = small_problem(2, "kl")
+    runs = [ew.acdc(problem, threshold=t) for t in (1.0, 0.1, 0.01)]
+    found = curve(problem, runs)
+    assert [p.n_edges for p in found.points] == sorted(run.circuit.n_edges for run in runs)
+    assert (found.source, found.selection) == ("acdc", "as found")
+    assert ew.Curve.from_json(json.loads(json.dumps(found.to_json()))) == found
+    largest = runs[-1].circuit
+    worse = largest.without(largest.edges[0])
+    circuits = [*(run.circuit for run in runs), worse, Circuit.full(problem.graph)]
+    front = curve(problem, circuits).pareto
+    for point in front:
+        no_larger = [c for c in circuits if c.n_edges <= point.n_edges]
+        assert point.loss == min(problem.loss(c) for c in no_larger)
+    assert front[-1].loss == min(problem.loss(c) for c in circuits)
+
+
+# --- completeness
+
+
+def test_the_complement(small_problem):
+    problem = small_problem(1)
+    full, empty = Circuit.full(problem.graph), Circuit.empty(problem.graph)
+    assert completeness(problem, full, random=0).complement.normalized == pytest.approx(0.0)
+    assert completeness(problem, empty, random=0).complement.normalized == pytest.approx(1.0)
+    circuit = random_circuit(problem.graph, 1)
+    found = completeness(problem, circuit, random=0)
+    assert found.complement.circuit == pytest.approx(problem.value(circuit.complement()))
+    assert (found.knock_outs, found.worst) == ((), None)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_knock_outs_by_hand(small_problem, seed):
+    problem = small_problem(seed)
+    full, circuit = Circuit.full(problem.graph), random_circuit(problem.graph, seed, share=0.4)
+    groups = {"late": ["a1.h0", "m1"]}
+    found = completeness(problem, circuit, random=3, greedy=2, groups=groups, seed=seed)
+    assert [k.how for k in found.knock_outs] == ["random"] * 3 + ["group"] + ["greedy"] * 2
+    nodes = {node.name for node in circuit.nodes}
+    for knock_out in found.knock_outs:
+        assert set(knock_out.nodes) <= nodes
+        without = [
+            problem.value(c.without(*[e for e in c.edges if e.sender.name in knock_out.nodes]))
+            for c in (circuit, full)
+        ]
+        assert [knock_out.circuit, knock_out.model] == pytest.approx(without, abs=1e-10)
+        assert knock_out.incompleteness == pytest.approx(abs(without[0] - without[1]), abs=1e-10)
+    assert found.worst.incompleteness == max(k.incompleteness for k in found.knock_outs)
+    first, second = found.knock_outs[-2:]
+    assert set(first.nodes) < set(second.nodes)
+    best = max(
+        abs(problem.value(knocked_out(circuit, [n])) - problem.value(knocked_out(full, [n])))
+        for n in nodes - {"input", "logits"}
+    )
+    assert first.incompleteness == pytest.approx(best, abs=1e-10)
+    again = completeness(problem, circuit, random=3, seed=seed)
+    assert [k.nodes for k in again.knock_outs] == [k.nodes for k in found.knock_outs[:3]]
+
+
+def test_sets_of_nodes_are_different_and_not_empty(small_problem):
+    problem = small_problem()
+    circuit = Circuit.of(problem.graph, ["input->m0", "m0->a1.h0.v", "a1.h0->logits"])
+    found = completeness(problem, circuit, random=10).knock_outs
+    assert sorted(k.nodes for k in found) == [("a1.h0",), ("m0",), ("m0", "a1.h0")]
+    assert completeness(problem, Circuit.of(problem.graph, ["input->logits"])).knock_outs == ()
+
+
+# --- the verdict
+
+
+def test_one_call_evaluates_a_circuit():
+    task = ew.load_task("tracr-reverse")
+    found = ew.evaluate(task.test, task.published, split="discovery", random=4, knock_outs=2)
+    assert "(15 of 106 edges) keeps 100 % of the effect on the prompts it" in found.sentences()[0]
+    assert "(4 drawn, seed 0; p " in found.sentences()[1]
+    assert found.sentences()[-1] == "Removed one at a time, 15 of its 15 edges are needed."
+    assert [band.kind for band in found.random] == ["uniform", "connected"]
+    document = json.loads(json.dumps(found.to_json()))
+    assert (document["n_prompts"], document["split"], document["seed"]) == (6, "discovery", 0)
+    assert isinstance(found, Result)
+    again = ew.Evaluation.from_json(document)
+    assert again.to_json() == document
+    assert again.tables() == found.tables()
+
+
+def test_the_ends_of_the_scale_and_parts_left_out(small_problem):
+    problem = small_problem(1)
+    full = ew.evaluate(problem, Circuit.full(problem.graph), random=2, knock_outs=1)
+    assert full.random[0].normalized.tolist() == pytest.approx([1.0, 1.0])
+    assert "2 of them do as well" in " ".join(full.sentences())
+    run = ew.acdc(problem, threshold=0.05)
+    found = ew.evaluate(problem, run, random=0, knock_outs=0, minimal=False)
+    assert (found.circuit_id, found.random, found.minimality) == (run.circuit.id, (), None)
+    assert found.completeness.knock_outs == ()
+    assert "share of the effect says little" in found.sentences()[1]
+    assert len(found.sentences()) == 3
+
+
+def test_refusals(unchecked, small_problem, random_scores):
+    problem = small_problem()
+    scores, circuit = random_scores(problem.graph), Circuit.full(problem.graph)
+    for call, words in (
+        (lambda: curve(problem, scores, shares=[0.1], sizes=[3]), "how large circuits are only"),
+        (lambda: curve(problem, [circuit], sizes=[3]), "circuits have their sizes"),
+        (lambda: curve(problem, []), "no circuits to evaluate"),
+        (lambda: curve(problem, scores, sizes=[999]), "asked for 999 edges"),
+        (lambda: curve(problem, scores, shares=[2.0]), "between 0 and 1"),
+        (lambda: curve(problem, scores, select="best"), "no selection named 'best'"),
+        (lambda: completeness(problem, circuit, groups={"x": ["a9.h0"]}), "group 'x'.*'a9.h0'"),
+        (lambda: problem.with_(target="gpt2"), "target is a str; pass a Model"),
+        (lambda: ew.evaluate(ew.load_task("or-gate"), circuit), "not a Task. Pass task.problem"),
+        (lambda: ew.evaluate(problem, circuit, split="tset"), "no split named 'tset'"),
+        (lambda: ew.evaluate(problem, circuit, kinds=["all"]), "no kind of random circuit"),
+    ):
+        with pytest.raises((SettingError, UnknownName), match=words):
+            call()
+
+
+# --- reset networks, and the trained model as target
+
+
+@pytest.mark.parametrize("shape", ["gpt2", "parallel"])
+def test_a_reset_network_permutes_what_it_should(shape):
+    model = random_model(0, **SHAPES[shape])
+    reset, again, other = (reset_network(model, seed) for seed in (1, 1, 2))
+    assert (reset.name, reset.processing) == ("random-0-reset-1", "reset with seed 1")
+    assert reset_network(reset, 2).processing == "reset with seed 1, reset with seed 2"
+    assert any(not torch.equal(reset.weights[k], other.weights[k]) for k in model.weights)
+    orders = {}
+    for name, before in model.weights.items():
+        after, part = reset.weights[name], name.split(".", 2)[-1]
+        assert torch.equal(after, again.weights[name])
+        if part not in {f"attn.{x}_{y}" for x in "Wb" for y in "QKV"} | {"mlp.W_in", "mlp.b_in"}:
+            assert torch.equal(after, before)
+            continue
+        axis = 0 if part.startswith("attn") else -1
+        rows, shuffled = before.movedim(axis, 0), after.movedim(axis, 0)
+        order = [next(i for i, r in enumerate(rows) if torch.equal(r, s)) for s in shuffled]
+        assert sorted(order) == list(range(len(rows)))
+        orders[name] = order
+    assert orders["blocks.0.mlp.W_in"] != orders["blocks.0.mlp.b_in"]
+    assert len({tuple(order) for name, order in orders.items() if "attn" in name}) > 1
+    with pytest.raises(SettingError, match="seed is -1"):
+        reset_network(model, -1)
+
+
+def test_kl_from_the_trained_model(small_problem):
+    trained = small_problem(1, "kl")
+    target = trained.model
+    problem = trained.with_(model=reset_network(target, 1), target=target, batch_size=2)
+    for circuit in (Circuit.full(problem.graph), random_circuit(problem.graph, 1)):
+        p = target(problem.pairs.clean)[:, -1].log_softmax(dim=-1)
+        q = ew.run_circuit(problem, circuit)[:, -1].log_softmax(dim=-1)
+        expected = (p.exp() * (p - q)).sum(dim=-1)
+        torch.testing.assert_close(problem.per_prompt(circuit), expected)
+    assert problem.baselines()[0] > 0.01
+    # The incremental engine, attribution and minimality see the same target.
+    runs = [ew.acdc(problem, threshold=0.02, engine=e) for e in ("plain", "incremental")]
+    assert runs[0].circuit == runs[1].circuit
+    assert runs[0].problem.target == target.name
+    deltas = zip(runs[0].trace, runs[1].trace, strict=True)
+    assert all(a.delta == pytest.approx(b.delta, abs=1e-9) for a, b in deltas)
+    loss = problem.loss(runs[0].circuit)
+    edge, effect = next(iter(ew.evaluation.minimality(problem, runs[0].circuit).effects.items()))
+    assert effect == pytest.approx(problem.loss(runs[0].circuit.without(edge)) - loss, abs=1e-9)
+
+
+def test_attribution_sees_the_target(small_problem):
+    """At the trained model the gradient of its own KL is zero; from another target it is not."""
+    trained = small_problem(1, "kl")
+    problem = trained.with_(model=reset_network(trained.model, 1), target=trained.model)
+    for method in ("eap", "atp-star"):
+        with pytest.raises(MetricError, match="is zero"):
+            ew.discover(problem.with_(target=None), method, edges=5)
+        assert ew.discover(problem, method, edges=5).scores.values.abs().max() > 1e-3
+    for method in ("eap-ig", "clean-corrupted"):
+        own = ew.discover(problem.with_(target=None), method, edges=5).scores.values
+        assert not torch.allclose(own, ew.discover(problem, method, edges=5).scores.values)
+
+
+def test_a_target_that_is_the_model_is_none(small_problem):
+    problem = small_problem(0, "kl")
+    assert problem.with_(target=problem.model).target is None
+    with pytest.raises(ProblemError, match="the target random-1 maps 13 tokens"):
+        problem.with_(target=random_model(1, d_vocab=13))
+    other = problem.with_(target=random_model(1))
+    with pytest.raises(SettingError, match="from the problem's own model"):
+        ew.acdc(other, threshold=0.1, precision="reduced")

@@ -2,13 +2,13 @@
 
 from edgewise.evaluation.certified import Certified, certify
 from edgewise.evaluation.compare import compare
-from edgewise.evaluation.comparison import Comparison, jaccard, spearman
+from edgewise.evaluation.comparison import Comparison
 from edgewise.evaluation.completeness import Completeness, completeness, knocked_out
 from edgewise.evaluation.curves import MIB_SHARES, Curve, curve
 from edgewise.evaluation.evaluate import Evaluation, evaluate
 from edgewise.evaluation.faithfulness import Faithfulness, Spread, faithfulness
-from edgewise.evaluation.hypotheses import hypothesis_tests
-from edgewise.evaluation.hypothesis_results import HypothesisTests
+from edgewise.evaluation.hypotheses import HypothesisTests, hypothesis_tests
+from edgewise.evaluation.inference import jaccard, spearman
 from edgewise.evaluation.minimality import Minimality, minimality
 from edgewise.evaluation.random_circuits import RandomBand, random_band, random_circuits
 from edgewise.evaluation.recovery import (

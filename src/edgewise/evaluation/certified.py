@@ -39,7 +39,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
@@ -52,13 +52,7 @@ from edgewise.circuit import Circuit
 from edgewise.documents import Chance, Count, Plain
 from edgewise.errors import FormatError, SettingError
 from edgewise.evaluation.records import Record, SavedRecord
-from edgewise.evaluation.resampling import (
-    AboutProblem,
-    Finder,
-    Replicate,
-    check_enough,
-    places_of,
-)
+from edgewise.evaluation.replicates import AboutProblem, Finder, Replicate
 from edgewise.graph import Edge, Graph
 from edgewise.methods import AnyMethod, OnProgress, ignore_progress
 from edgewise.problem import Problem, check_is_problem
@@ -123,28 +117,26 @@ class Certified(SavedRecord):
     @cached_property
     def _votes(self) -> dict[Edge, Vote]:
         edges = zip(self.graph.edges, self.counts, strict=True)
-        return {edge: self._vote(edge, count) for edge, count in edges}
+        return {edge: self._vote(edge, n_with) for edge, n_with in edges}
 
     def _vote(self, edge: Edge, n_with: int) -> Vote:
-        kept = 2 * n_with > self.n
+        kept, deletions = 2 * n_with > self.n, -1
         p = self._bound(n_with if kept else self.n - n_with)
-        return Vote(edge, n_with, self.n, kept, p, self._deletions(p))
+        while self._worst(p, deletions + 1) > 0.5:
+            deletions += 1
+        return Vote(edge, n_with, self.n, kept, p, deletions)
 
     def _bound(self, agree: int) -> float:
-        if self.exact:
+        if self.exact or not agree:
             return agree / self.n
-        if not agree:
-            return 0.0
         from scipy.special import betaincinv
 
         rate = (1 - self.level) / (2 * self.graph.n_edges)
         return float(betaincinv(agree, self.n - agree + 1, rate))
 
-    def _deletions(self, p: float) -> int:
-        most = -1
-        while self._withstands(p, most + 1):
-            most += 1
-        return most
+    def _worst(self, p: float, deleted: int, added: int = 0) -> float:
+        sizes = {"n_prompts": self.n_prompts, "size": self.size}
+        return worst_vote(p, **sizes, deleted=deleted, added=added)
 
     def of(self, edge: Edge | str) -> Vote:
         """One edge's vote. Raises `UnknownName`."""
@@ -153,11 +145,7 @@ class Certified(SavedRecord):
 
     def withstands(self, edge: Edge | str, deleted: int, added: int = 0) -> bool:
         """Whether the decision about an edge is certified for so many prompts deleted and added."""
-        return self._withstands(self.of(edge).vote, deleted, added)
-
-    def _withstands(self, p: float, deleted: int, added: int = 0) -> bool:
-        sizes = {"n_prompts": self.n_prompts, "size": self.size}
-        return worst_vote(p, **sizes, deleted=deleted, added=added) > 0.5
+        return self._worst(self.of(edge).vote, deleted, added) > 0.5
 
     @property
     def table(self) -> tuple[Vote, ...]:
@@ -173,14 +161,14 @@ class Certified(SavedRecord):
         """The edges certified *not* to be kept whichever so many prompts are deleted."""
         return self._certified(deletions, kept=False)
 
+    def abstained(self, deletions: int = 1) -> Circuit:
+        """The edges about which nothing is certified for so many deletions."""
+        return Circuit.full(self.graph) - self.kept(deletions) - self.removed(deletions)
+
     def _certified(self, deletions: int, *, kept: bool) -> Circuit:
         votes = self._votes.items()
         edges = [edge for edge, v in votes if v.kept == kept and v.deletions >= deletions]
         return Circuit.of(self.graph, edges)
-
-    def abstained(self, deletions: int = 1) -> Circuit:
-        """The edges about which nothing is certified for so many deletions."""
-        return Circuit.full(self.graph) - self.kept(deletions) - self.removed(deletions)
 
     @property
     def title(self) -> str:
@@ -208,26 +196,21 @@ class Certified(SavedRecord):
             Column("decision"),
             Column("withstands deletions"),
         )
-        rows = tuple(
-            (
-                vote.edge.name,
-                vote.count,
-                "kept" if vote.kept else "not kept",
-                "abstain" if vote.deletions < 0 else str(vote.deletions),
-            )
-            for vote in self.table
-        )
-        return (Table(f"Votes of subsamples of {count(self.size, 'prompt')}", columns, rows),)
+        rows = []
+        for vote in self.table:
+            withstands = "abstain" if vote.deletions < 0 else str(vote.deletions)
+            decision = "kept" if vote.kept else "not kept"
+            rows.append((vote.edge.name, vote.count, decision, withstands))
+        title = f"Votes of subsamples of {count(self.size, 'prompt')}"
+        return (Table(title, columns, tuple(rows)),)
 
     @classmethod
     def from_json(cls, document: Any, *, source: str = "certified") -> Certified:
         """The result of `to_json`. Raises `FormatError`, naming the field at fault."""
         result = super().from_json(document, source=source)
-        n_edges = result.graph.n_edges
-        if len(result.counts) != n_edges or max(result.counts) > result.n:
-            raise FormatError(
-                f"{source}: it must count at most {result.n:,} votes for each of {n_edges:,} edges."
-            )
+        n_edges, n = result.graph.n_edges, result.n
+        if len(result.counts) != n_edges or max(result.counts) > n:
+            raise FormatError(f"{source}: not at most {n:,} votes for each of {n_edges:,} edges.")
         if result.size >= result.n_prompts:
             raise FormatError(f"{source}: size {result.size:,} is not less than its prompts.")
         return result
@@ -258,7 +241,7 @@ def certify(
     """
     check_is_problem(problem, "certify")
     finder = Finder(problem, method, settings, on_progress)
-    check_enough(problem, "voting over subsamples")
+    finder.check_enough("voting over subsamples")
     n, seed, level = whole("n", n, 1), check_seed(seed), chance("level", level)
     n_prompts = len(problem.pairs)
     size = n_prompts // 2 if size is None else whole("size", size, 1)
@@ -274,20 +257,18 @@ def certify(
         else:
             random = np.random.default_rng([seed, index])
             rows = sorted(random.choice(n_prompts, size, replace=False).tolist())
-        return Replicate(index, {"rows": rows}, places_of(finder.circuit(rows)))
+        return Replicate(index, {"rows": rows}, Replicate.edges_of(finder.circuit(rows)))
 
     draws = {"seed": seed, "size": size, "exact": exact}
     replicates = finder.replicates(n, make, drawn=draws, journal=journal)
-    votes = Counter(place for replicate in replicates for place in replicate.edges)
+    votes = Counter(edge for replicate in replicates for edge in replicate.edges)
     return Certified(
-        about=AboutProblem.of(problem),
-        method=finder.method.name,
-        settings=asdict(finder.settings),
+        **finder.about,
         seed=seed,
         size=size,
         level=level,
         exact=exact,
         n=n,
         graph=problem.graph,
-        counts=tuple(votes[place] for place in range(problem.graph.n_edges)),
+        counts=tuple(votes[edge] for edge in range(problem.graph.n_edges)),
     )

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from typing import Any, Protocol, runtime_checkable
 
+from edgewise.arguments import check_choice
 from edgewise.circuit import Circuit, EdgeScores, Found, circuit_of, coarsened, common_graph
 from edgewise.errors import SettingError, unknown_name
 from edgewise.evaluation.comparison import (
@@ -19,14 +20,16 @@ from edgewise.evaluation.comparison import (
     KeptEffect,
     PairOverlap,
     Prompts,
-    jaccard,
-    spearman,
 )
 from edgewise.evaluation.faithfulness import faithfulness
+from edgewise.evaluation.inference import jaccard, spearman
 from edgewise.graph import Graph
-from edgewise.methods import OnProgress, Progress, ignore_progress
-from edgewise.problem import Problem
+from edgewise.methods import OnProgress, ignore_progress
+from edgewise.problem import Problem, check_is_problem
+from edgewise.progress import counted
 from edgewise.work.identity import hashed, of_problem
+
+_WEAK = 0.01  # of the largest effect in the same metric: shares of so little are noise
 
 
 @runtime_checkable
@@ -77,22 +80,22 @@ def compare(
     graph = common_graph([circuit.graph for circuit in circuits.values()])
     compared = {name: coarsened(circuit, graph) for name, circuit in circuits.items()}
     present = _groups(groups or {}, graph, compared)
-    if problems is None:
-        if cross:
-            raise SettingError("cross needs a problem of every circuit; pass problems=.")
-        effects = [effect for name, item in chosen.items() for effect in _recorded(name, item)]
-    else:
-        by_name = _problems(problems, tuple(chosen))
-        effects = list(_effects(chosen, circuits, by_name, cross, on_progress))
-    scores = {n: item.scores for n, item in chosen.items() if isinstance(item, HasRecord)}
+    if problems is None and cross:
+        raise SettingError("cross needs a problem of every circuit; pass problems=.")
+    effects = (
+        _measured(chosen)
+        if problems is None
+        else _effects(chosen, _by_name(problems, tuple(chosen)), cross, on_progress)
+    )
+    kept = tuple(effects)
     return Comparison(
         graph=graph,
         circuits=circuits,
         compared=compared,
-        pairs=tuple(_pair(*two, compared, scores) for two in combinations(chosen, 2)),
+        pairs=tuple(_pair(*two, compared, chosen) for two in combinations(chosen, 2)),
         groups=present,
-        effects=tuple(effects),
-        notes=(*_notes(chosen, circuits, graph), *_empty_notes(circuits, effects)),
+        effects=kept,
+        notes=(*_notes(chosen, circuits, graph), *_empty_notes(circuits, kept)),
     )
 
 
@@ -102,69 +105,60 @@ def compare(
 def _named(
     found: Sequence[Found] | Mapping[str, Found], names: Sequence[str] | None
 ) -> dict[str, Found]:
+    items = list(found.values() if isinstance(found, Mapping) else found)
     if isinstance(found, Mapping):
         if names is not None:
             raise SettingError("the circuits have names already, their keys; leave names= out.")
-        chosen = {str(name): item for name, item in found.items()}
-    else:
-        items = list(found)
-        if names is None:
-            names = _default_names(items)
-        if len(names) != len(items):
-            raise SettingError(f"there are {len(names)} names for {len(items)} circuits.")
-        twice = [name for name, n in Counter(names).items() if n > 1]
-        if twice:
-            raise SettingError(f"two circuits have the name {twice[0]!r}; names tell them apart.")
-        chosen = dict(zip(names, items, strict=True))
-    if len(chosen) < 2:
-        raise SettingError(f"a comparison needs at least two circuits, found {len(chosen)}.")
-    return chosen
+        names = [str(name) for name in found]
+    elif names is None:
+        names = _titles(items)
+    if len(names) != len(items):
+        raise SettingError(f"there are {len(names)} names for {len(items)} circuits.")
+    twice = [name for name, n in Counter(names).items() if n > 1]
+    if twice:
+        raise SettingError(f"two circuits have the name {twice[0]!r}; names tell them apart.")
+    if len(items) < 2:
+        raise SettingError(f"a comparison needs at least two circuits, found {len(items)}.")
+    return dict(zip(names, items, strict=True))
 
 
-def _default_names(items: Sequence[Found]) -> list[str]:
+def _titles(items: Sequence[Found]) -> list[str]:
     """Titles of runs; numbered where they are not different."""
     titles = [item.title if isinstance(item, HasRecord) else "circuit" for item in items]
-    often, seen, names = Counter(titles), Counter[str](), []
-    for title in titles:
-        seen[title] += 1
-        names.append(title if often[title] == 1 else f"{title} {seen[title]}")
-    return names
+    return [
+        title if titles.count(title) == 1 else f"{title} {titles[: i + 1].count(title)}"
+        for i, title in enumerate(titles)
+    ]
 
 
-def _problems(problems: Problems, names: tuple[str, ...]) -> dict[str, Problem]:
+def _by_name(problems: Problems, names: tuple[str, ...]) -> dict[str, Problem]:
+    """The problem of each circuit that has one."""
     if isinstance(problems, Problem):
         return dict.fromkeys(names, problems)
-    if isinstance(problems, Mapping):
-        for name in problems:
-            if name not in names:
-                raise unknown_name("circuit", name, names, hint="Problems go by these names.")
-        by_name = dict(problems)
-    else:
+    if not isinstance(problems, Mapping):
         if len(problems) != len(names):
             raise SettingError(
                 f"there are {len(problems)} problems for {len(names)} circuits; pass one each "
                 "(None where there is none), or one for all."
             )
-        by_name = dict(zip(names, problems, strict=True))
-    for name, problem in by_name.items():
-        if problem is not None and not isinstance(problem, Problem):
-            hint = " Pass task.test." if hasattr(problem, "problem") else ""
-            raise SettingError(
-                f"the problem of {name} is a {type(problem).__name__}, not a Problem.{hint}"
-            )
-    return {name: problem for name, problem in by_name.items() if problem is not None}
+        problems = dict(zip(names, problems, strict=True))
+    for name, problem in problems.items():
+        check_choice("circuit", name, names)
+        if problem is not None:
+            check_is_problem(problem, name)
+    return {name: problem for name, problem in problems.items() if problem is not None}
 
 
 def _groups(
     groups: Mapping[str, Sequence[str]], graph: Graph, compared: Mapping[str, Circuit]
 ) -> tuple[GroupPresence, ...]:
-    known = [node.name for node in graph.nodes]
+    names = [node.name for node in graph.nodes]
     touched = {name: {node.name for node in circuit.nodes} for name, circuit in compared.items()}
     for group, nodes in groups.items():
         for node in nodes:
-            if node not in known:
+            if node not in names:
                 hint = f"The circuits are compared on {graph.describe()}."
-                raise unknown_name(f"node (of group {group!r})", node, known, hint=hint)
+                raise unknown_name(f"node (of group {group!r})", node, names, hint=hint)
     return tuple(
         GroupPresence(
             group,
@@ -175,6 +169,9 @@ def _groups(
     )
 
 
+# --- what to beware of
+
+
 def _notes(
     chosen: Mapping[str, Found], circuits: Mapping[str, Circuit], graph: Graph
 ) -> Iterator[str]:
@@ -183,16 +180,13 @@ def _notes(
             f"The circuits are of different granularity, so they are compared on what all tell "
             f"apart: {graph.describe()}. An edge there is kept if any edge inside it is."
         )
-    records = [item for item in chosen.values() if isinstance(item, HasRecord)]
-    metrics = dict.fromkeys(r.problem.metric for r in records if "threshold" in r.settings)
+    runs = [item for item in chosen.values() if isinstance(item, HasRecord)]
+    metrics = dict.fromkeys(run.problem.metric for run in runs if "threshold" in run.settings)
     if len(metrics) > 1:
         yield (
             f"Thresholds are in the unit of their metric ({', '.join(metrics)}), so these circuits "
             "differ in size for that reason too; a method with edges= gives circuits of one size."
         )
-
-
-_WEAK = 0.01  # of the largest effect in the same metric: shares of so little are noise
 
 
 def _empty_notes(circuits: Mapping[str, Circuit], kept: Sequence[KeptEffect]) -> Iterator[str]:
@@ -212,26 +206,27 @@ def _empty_notes(circuits: Mapping[str, Circuit], kept: Sequence[KeptEffect]) ->
 
 
 def _listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
-# --- two circuits
+# --- two circuits, and circuits on problems
 
 
 def _pair(
-    first: str, second: str, compared: Mapping[str, Circuit], scores: Mapping[str, EdgeScores]
+    first: str, second: str, compared: Mapping[str, Circuit], chosen: Mapping[str, Found]
 ) -> PairOverlap:
     a, b = compared[first], compared[second]
-    nodes = set(a.nodes), set(b.nodes)
-    shared, together = int((a.keep & b.keep).sum()), int((a.keep | b.keep).sum())
+    scores = [
+        item.scores for item in (chosen[first], chosen[second]) if isinstance(item, HasRecord)
+    ]
     correlation = None
-    if first in scores and second in scores and scores[first].graph == scores[second].graph:
-        exists = scores[first].graph.exists
-        correlation = spearman(scores[first].values[exists], scores[second].values[exists])
+    if len(scores) == 2 and scores[0].graph == scores[1].graph:
+        correlation = spearman(*(each.values[each.graph.exists] for each in scores))
+    nodes, shared, union = (set(a.nodes), set(b.nodes)), (a & b).n_edges, (a | b).n_edges
     return PairOverlap(
         first=first,
         second=second,
-        edge_jaccard=shared / together if together else 1.0,
+        edge_jaccard=shared / union if union else 1.0,
         node_jaccard=jaccard(*nodes),
         shared_edges=shared,
         shared_nodes=len(nodes[0] & nodes[1]),
@@ -239,62 +234,44 @@ def _pair(
     )
 
 
-# --- circuits on problems
-
-
 def _effects(
     chosen: Mapping[str, Found],
-    circuits: Mapping[str, Circuit],
     problems: Mapping[str, Problem],
     cross: bool,
     on_progress: OnProgress,
 ) -> Iterator[KeptEffect]:
-    """Every circuit on its own problem; with `cross` on all. Problem by problem."""
-    different = _different(problems)
-    evaluated = [tuple(circuits) if cross else owners for _, owners in different]
-    done, total = 0, sum(map(len, evaluated))
-    for (problem, owners), names in zip(different, evaluated, strict=True):
-        problem = problem.with_()  # what it computes for these circuits is freed behind them
-        prompts = _prompts(problem, [chosen[owner] for owner in owners])
-        for name in names:
-            on_progress(Progress(done, total, f"{name} on {' = '.join(owners)}"))
-            done += 1
-            faith = faithfulness(problem, circuits[name]).to_json()
-            yield _kept_effect(name, owners, prompts, faith)
-    on_progress(Progress(done, total, ""))
-
-
-def _different(problems: Mapping[str, Problem]) -> list[tuple[Problem, tuple[str, ...]]]:
-    """Problems that are not the same, each with those whose own it is."""
-    by_content: dict[str, tuple[Problem, list[str]]] = {}
+    """Every circuit on its own problem; with `cross` on all. Equal problems are one."""
+    same: dict[str, list[str]] = {}
     for name, problem in problems.items():
         content = hashed({**of_problem(problem), "graph": None})  # circuits bring their own
-        by_content.setdefault(content, (problem, []))[1].append(name)
-    return [(problem, tuple(owners)) for problem, owners in by_content.values()]
+        same.setdefault(content, []).append(name)
+    for owners in map(tuple, same.values()):
+        problem = problems[owners[0]].with_()  # what it computes here is freed behind it
+        hashes = [
+            item.problem.pairs_sha256
+            for item in (chosen[owner] for owner in owners)
+            if isinstance(item, HasRecord)
+        ]
+        seen: Prompts = "discovery" if problem.pairs.sha256 in hashes else "held-out"
+        names = tuple(chosen) if cross else owners
+        for name in counted(names, on_progress, f"circuits on {' = '.join(owners)}"):
+            faith = faithfulness(problem, chosen[name]).to_json()
+            yield _kept_effect(name, owners, seen if hashes else "given", faith)
 
 
-def _prompts(problem: Problem, owners: Sequence[Found]) -> Prompts:
-    records = [owner for owner in owners if isinstance(owner, HasRecord)]
-    if not records:
-        return "given"
-    seen = any(record.problem.pairs_sha256 == problem.pairs.sha256 for record in records)
-    return "discovery" if seen else "held-out"
-
-
-def _recorded(name: str, item: Found) -> list[KeptEffect]:
-    """What a run measured on its own prompts when it was found."""
-    faith = item.measurements.get("faithfulness") if isinstance(item, HasRecord) else None
-    return [] if faith is None else [_kept_effect(name, (name,), "discovery", faith)]
+def _measured(chosen: Mapping[str, Found]) -> Iterator[KeptEffect]:
+    """What runs measured on their own prompts when they were found."""
+    for name, item in chosen.items():
+        faith = item.measurements.get("faithfulness") if isinstance(item, HasRecord) else None
+        if faith is not None:
+            yield _kept_effect(name, (name,), "discovery", faith)
 
 
 def _kept_effect(
     name: str, owners: tuple[str, ...], prompts: Prompts, faith: Mapping[str, Any]
 ) -> KeptEffect:
     same = ("metric", "unit", "higher_is_better", "full", "empty", "normalized")
+    values: dict[str, Any] = {key: faith[key] for key in same}
     return KeptEffect(
-        circuit=name,
-        owners=owners,
-        prompts=prompts,
-        value=faith["circuit"],
-        **{key: faith[key] for key in same},
+        circuit=name, owners=owners, prompts=prompts, value=faith["circuit"], **values
     )

@@ -11,23 +11,34 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import compress
 from typing import Literal
 
 import torch
 
-from edgewise.arguments import check_seed, whole
+from edgewise.arguments import check_choice, check_seed, whole
 from edgewise.circuit import Circuit, Found
 from edgewise.documents import Finite
-from edgewise.errors import unknown_name
 from edgewise.evaluation.faithfulness import Faithfulness, faithfulness
 from edgewise.evaluation.records import Record
 from edgewise.graph import Node, Sender
-from edgewise.methods import OnProgress, Progress, ignore_progress
+from edgewise.methods import OnProgress, ignore_progress
 from edgewise.problem import Problem, problem_and_circuit
-from edgewise.tables import Column, Table, cell_text, count, facts, measured, number, percent, plain
+from edgewise.progress import counted
+from edgewise.tables import (
+    Cell,
+    Column,
+    Table,
+    cell_text,
+    count,
+    facts,
+    measured,
+    number,
+    percent,
+    plain,
+)
 
 _SHOWN = 10  # knock-outs in the table: the worst ones
 How = Literal["random", "greedy", "group"]
@@ -60,13 +71,12 @@ class Completeness(Record):
     seed: int
 
     _derived = ("worst",)
+    title = "Completeness"
 
     @property
     def worst(self) -> KnockOut | None:
         """The knock-out in which circuit and model differ most; None if there were none."""
         return max(self.knock_outs, key=lambda k: k.incompleteness, default=None)
-
-    title = "Completeness"
 
     def sentences(self) -> tuple[str, ...]:
         """What the rest keeps, and how far circuit and model differ at most."""
@@ -83,32 +93,28 @@ class Completeness(Record):
 
     def tables(self) -> tuple[Table, ...]:
         """The complement beside the full model, and the knock-outs, worst first."""
-        rest, metric = self.complement, self.complement.metric
-        alone = facts(
-            "Without the circuit",
-            {
-                "edges": f"{rest.n_edges:,}",
-                f"{metric} of these alone": number(rest.circuit, 4),
-                "full model": number(rest.full, 4),
-                "share of the effect": cell_text(rest.normalized, "share"),
-            },
-        )
-        if not self.knock_outs:
-            return (alone,)
-        columns = (
-            Column("nodes knocked out"),
-            Column("set"),
-            Column(f"{metric} of circuit", "number", rest.unit),
-            Column("of model", "number"),
-            Column("difference", "number"),
-        )
+        rest = self.complement
+        values: dict[str, Cell] = {
+            "edges": f"{rest.n_edges:,}",
+            f"{rest.metric} of these alone": number(rest.circuit, 4),
+            "full model": number(rest.full, 4),
+            "share of the effect": cell_text(rest.normalized, "share"),
+        }
+        alone = facts("Without the circuit", values)
+        metric = Column(f"{rest.metric} of circuit", unit=rest.unit).heading
         ranked = sorted(self.knock_outs, key=lambda k: -k.incompleteness)
-        rows = tuple(
-            (plain(k.nodes), f"{k.how} {k.name}", k.circuit, k.model, k.incompleteness)
+        rows: list[dict[str, Cell]] = [
+            {
+                "nodes knocked out": plain(k.nodes),
+                "set": f"{k.how} {k.name}",
+                metric: k.circuit,
+                "of model": k.model,
+                "difference": k.incompleteness,
+            }
             for k in ranked[:_SHOWN]
-        )
+        ]
         title = f"Nodes knocked out: the worst of {count(len(ranked), 'set')}, seed {self.seed}"
-        return alone, Table(title, columns, rows)
+        return (alone, Table.of(title, rows)) if rows else (alone,)
 
 
 def knocked_out(circuit: Circuit, nodes: Iterable[Node | str]) -> Circuit:
@@ -146,52 +152,38 @@ def completeness(
     """
     circuit = problem_and_circuit(problem, circuit, "completeness")
     random, greedy = whole("random", random, 0), whole("greedy", greedy, 0)
-    pool = whole("pool", pool, 1)
-    touched = set(circuit.nodes)
-    nodes = [s for s in circuit.graph.senders if s.layer is not None and s in touched]
-    known = {n.name for graph in (circuit.graph, circuit.graph.whole) for n in graph.senders}
-    for group, members in (groups or {}).items():
-        for name in members:
-            if name not in known:
-                raise unknown_name(f"node (of group {group!r})", name, known)
-    generator = torch.Generator().manual_seed(check_seed(seed))
-    drawn = _random_sets(nodes, random, generator)
-    total = 1 + len(drawn) + len(groups or {})
-    total += sum(min(pool, len(nodes) - i) for i in range(min(greedy, len(nodes))))
-    progress = (Progress(done, total, "nodes knocked out") for done in itertools.count(1))
-    full = Circuit.full(circuit.graph)
+    pool, groups = whole("pool", pool, 1), groups or {}
+    graphs = circuit.graph, circuit.graph.whole
+    senders = {node.name for graph in graphs for node in graph.senders}
+    for group, names in groups.items():
+        for name in names:
+            check_choice(f"node (of group {group!r})", name, senders)
+    touched, full = set(circuit.nodes), Circuit.full(circuit.graph)
+    nodes = [node for node in circuit.graph.senders if node.layer is not None and node in touched]
 
     def knock_out(how: How, name: str, members: Sequence[Node]) -> KnockOut:
         values = [problem.value(knocked_out(before, members)) for before in (circuit, full)]
-        on_progress(next(progress))
         return KnockOut(how, name, tuple(node.name for node in members), *values)
 
     complement = faithfulness(problem, circuit.complement())
-    on_progress(next(progress))
-    results = [knock_out("random", str(i), members) for i, members in enumerate(drawn)]
-    for group, names in (groups or {}).items():
+    generator = torch.Generator().manual_seed(check_seed(seed))
+    sets: list[tuple[How, str, Sequence[Node]]] = [
+        ("random", str(i), members)
+        for i, members in enumerate(_random_sets(nodes, random, generator))
+    ]
+    for group, names in groups.items():
         inside = [n for n in nodes if {n.name, replace(n, span=None).name} & set(names)]
-        results.append(knock_out("group", group, inside))
-    results += _grown(knock_out, nodes, greedy, pool, generator)
-    return Completeness(complement, tuple(results), seed)
-
-
-def _grown(
-    knock_out: Callable[[How, str, Sequence[Node]], KnockOut],
-    nodes: Sequence[Node],
-    steps: int,
-    pool: int,
-    generator: torch.Generator,
-) -> Iterator[KnockOut]:
-    """A set that grows by the node that makes circuit and model differ most: a result per step."""
-    chosen: list[Node] = []
-    for step in range(min(steps, len(nodes))):
-        left = [node for node in nodes if node not in chosen]
+        sets.append(("group", group, inside))
+    results = [knock_out(*tried) for tried in counted(sets, on_progress, "sets knocked out")]
+    grown = list[Node]()
+    for step in counted(range(min(greedy, len(nodes))), on_progress, "nodes of a growing set"):
+        left = [node for node in nodes if node not in grown]
         order = torch.randperm(len(left), generator=generator)[:pool].sort().values.tolist()
-        tried = [knock_out("greedy", str(step + 1), [*chosen, left[i]]) for i in order]
-        best = max(range(len(tried)), key=lambda i: tried[i].incompleteness)
-        chosen.append(left[order[best]])
-        yield tried[best]
+        larger = [knock_out("greedy", str(step + 1), [*grown, left[i]]) for i in order]
+        best = max(range(len(larger)), key=lambda i: larger[i].incompleteness)
+        grown.append(left[order[best]])
+        results.append(larger[best])
+    return Completeness(complement, tuple(results), seed)
 
 
 def _random_sets(nodes: Sequence[Node], n: int, generator: torch.Generator) -> list[list[Node]]:
@@ -200,5 +192,5 @@ def _random_sets(nodes: Sequence[Node], n: int, generator: torch.Generator) -> l
     while len(sets) < min(n, 2 ** len(nodes) - 1):
         chosen = tuple((torch.rand(len(nodes), generator=generator) < 0.5).tolist())
         if any(chosen):
-            sets[chosen] = list(itertools.compress(nodes, chosen))
+            sets[chosen] = list(compress(nodes, chosen))
     return list(sets.values())

@@ -14,19 +14,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, get_args, runtime_checkable
+from typing import Protocol, get_args, runtime_checkable
 
-import torch
+import numpy as np
 
 from edgewise.arguments import check_choice, share, whole
 from edgewise.circuit import Circuit, EdgeScores, Found, circuit_of
 from edgewise.documents import Count, Finite
 from edgewise.errors import SettingError
-from edgewise.evaluation.faithfulness import Faithfulness, Spread, faithfulness
-from edgewise.evaluation.records import Record
-from edgewise.methods import OnProgress, Progress, ignore_progress
+from edgewise.evaluation.faithfulness import MetricScale, Spread, faithfulness, scale_of
+from edgewise.methods import OnProgress, ignore_progress
 from edgewise.methods.settings import By, Select
 from edgewise.problem import Problem, check_is_problem
+from edgewise.progress import counted
 from edgewise.tables import Chart, Column, Mark, Series, Table, count, number
 
 MIB_SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
@@ -64,25 +64,15 @@ class CurvePoint:
     spread: Spread
     pareto: bool = False
 
-    def beats(self, point: CurvePoint) -> bool:
-        """Whether this has no more edges and no more loss, and less of one."""
-        mine, its = (self.n_edges, self.loss), (point.n_edges, point.loss)
-        return mine[0] <= its[0] and mine[1] <= its[1] and mine != its
-
 
 @dataclass(frozen=True)
-class Curve(Record):
+class Curve(MetricScale):
     """Circuits of several sizes on one problem, in the order of their sizes."""
 
     source: str  # the method whose scores or circuits these are
     selection: str  # how circuits were chosen
     n_prompts: Count
     pairs_sha256: str
-    metric: str
-    unit: str
-    higher_is_better: bool
-    full: Finite
-    empty: Finite
     n_edges_total: Count
     points: tuple[CurvePoint, ...]
 
@@ -101,10 +91,9 @@ class Curve(Record):
         return None if values is None else area(MIB_SHARES, [abs(1 - f) for f in values])
 
     def _at_mib_shares(self) -> list[float] | None:
-        if tuple(point.share for point in self.points) != MIB_SHARES:
-            return None
-        values = [point.normalized for point in self.points]
-        return [f for f in values if f is not None] if None not in values else None
+        values = [point.normalized for point in self.points if point.normalized is not None]
+        are_mibs = tuple(point.share for point in self.points) == MIB_SHARES
+        return values if are_mibs and len(values) == len(MIB_SHARES) else None
 
     @property
     def pareto(self) -> tuple[CurvePoint, ...]:
@@ -149,7 +138,7 @@ class Curve(Record):
             Column("edges", "count"),
             Column(self.metric, "number", self.unit),
             (Series(self.source, tuple(marks), line=True),),
-            levels=(("full model", self.full), ("empty circuit", self.empty)),
+            levels=self.levels,
             caption=f"Circuits chosen by {self.selection} from the scores of {self.source}.",
         )
         return (chart,)
@@ -161,8 +150,7 @@ def area(x: Sequence[float], y: Sequence[float]) -> float:
     >>> area([0.0, 0.5, 1.0], [0.0, 1.0, 1.0])
     0.75
     """
-    heights, places = (torch.tensor(values, dtype=torch.float64) for values in (y, x))
-    return torch.trapezoid(heights, places).item()
+    return float(np.trapezoid(y, x))
 
 
 def curve(
@@ -192,17 +180,16 @@ def curve(
     [(0, 0.148), (8, 0.0)]
     """
     check_is_problem(problem, "curve")
+    circuits: Sequence[tuple[float | None, Circuit]]
     if isinstance(found, EdgeScores | HasScores):
         scores = scores_of(found)
         check_choice("selection", select, get_args(Select))
         check_choice("ranking", by, get_args(By))
         best = scores.greedy if select == "greedy" else scores.top
-        circuits = [
-            (k, best(n, absolute=by == "absolute")) for k, n in _sizes(scores, shares, sizes)
-        ]
-        circuits = [(k, circuit.pruned()) if prune else (k, circuit) for k, circuit in circuits]
-        source = scores.method
-        selection = f"{select}, by {by} score" + (", pruned" if prune else "")
+        chosen = [(k, best(n, absolute=by == "absolute")) for k, n in _sizes(scores, shares, sizes)]
+        circuits = [(k, circuit.pruned() if prune else circuit) for k, circuit in chosen]
+        source, selection = scores.method, f"{select}, by {by} score"
+        selection += ", pruned" if prune else ""
     else:
         if shares is not None or sizes is not None:
             raise SettingError("circuits have their sizes; shares and sizes are for scores.")
@@ -211,7 +198,20 @@ def curve(
         circuits = [(None, circuit) for circuit in ordered]
         methods = dict.fromkeys(getattr(item, "method", "given circuits") for item in items)
         source, selection = ", ".join(methods), "as found"
-    return _curve(problem, circuits, source, selection, on_progress)
+    if not circuits:
+        raise SettingError("there are no circuits to evaluate.")
+    points = [
+        _point(problem, circuit, k) for k, circuit in counted(circuits, on_progress, "circuits")
+    ]
+    return Curve(
+        **scale_of(problem, circuits[0][1].graph),
+        source=source,
+        selection=selection,
+        n_prompts=len(problem.pairs),
+        pairs_sha256=problem.pairs.sha256,
+        n_edges_total=circuits[0][1].graph.n_edges,
+        points=tuple(replace(p, pareto=not any(_beats(q, p) for q in points)) for p in points),
+    )
 
 
 def _sizes(
@@ -226,41 +226,13 @@ def _sizes(
     return [(k, int(k * scores.graph.n_edges)) for k in ascending]
 
 
-def _curve(
-    problem: Problem,
-    circuits: Sequence[tuple[float | None, Circuit]],
-    source: str,
-    selection: str,
-    on_progress: OnProgress,
-) -> Curve:
-    """Every circuit evaluated."""
-    points, faith = list[CurvePoint](), None
-    for requested, circuit in circuits:
-        on_progress(Progress(len(points), len(circuits), f"{circuit.n_edges} edges"))
-        faith = faithfulness(problem, circuit)
-        points.append(_point(requested, circuit, faith))
-    if faith is None:
-        raise SettingError("there are no circuits to evaluate.")
-    on_progress(Progress(len(circuits), len(circuits), ""))
-    same = ("metric", "unit", "higher_is_better", "full", "empty", "n_edges_total")
-    shared: dict[str, Any] = {name: getattr(faith, name) for name in same}
-    return Curve(
-        source=source,
-        selection=selection,
-        n_prompts=len(problem.pairs),
-        pairs_sha256=problem.pairs.sha256,
-        points=tuple(replace(p, pareto=not any(q.beats(p) for q in points)) for p in points),
-        **shared,
-    )
+def _point(problem: Problem, circuit: Circuit, requested: float | None) -> CurvePoint:
+    faith = faithfulness(problem, circuit)
+    size = requested, circuit.n_edges, circuit.weighted_edge_count
+    return CurvePoint(*size, faith.circuit, faith.loss, faith.normalized, faith.spread)
 
 
-def _point(share: float | None, circuit: Circuit, faith: Faithfulness) -> CurvePoint:
-    return CurvePoint(
-        share=share,
-        n_edges=circuit.n_edges,
-        weighted_edge_count=circuit.weighted_edge_count,
-        value=faith.circuit,
-        loss=faith.loss,
-        normalized=faith.normalized,
-        spread=faith.spread,
-    )
+def _beats(first: CurvePoint, second: CurvePoint) -> bool:
+    """Whether the first has no more edges and no more loss, and less of one."""
+    mine, its = (first.n_edges, first.loss), (second.n_edges, second.loss)
+    return mine[0] <= its[0] and mine[1] <= its[1] and mine != its

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
-from itertools import chain
-from typing import Literal, get_args
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
 
 from edgewise.arguments import check_choice, whole
 from edgewise.circuit import Found
@@ -17,7 +15,7 @@ from edgewise.evaluation.faithfulness import Faithfulness, faithfulness
 from edgewise.evaluation.minimality import Minimality, minimality
 from edgewise.evaluation.random_circuits import RandomBand, RandomKind, bands_table, random_band
 from edgewise.evaluation.records import Record
-from edgewise.methods import OnProgress, Progress, ignore_progress
+from edgewise.methods import OnProgress, ignore_progress
 from edgewise.problem import Problem, problem_and_circuit
 from edgewise.tables import Chart, Table, count
 
@@ -60,6 +58,10 @@ class Evaluation(Record):
             f"prompts of {self.source}, {self.ablation} ablation"
         )
 
+    @property
+    def _rest(self) -> list[Completeness | Minimality]:
+        return [part for part in (self.completeness, self.minimality) if part is not None]
+
     def sentences(self) -> tuple[str, ...]:
         """What the numbers say: a sentence or two for each thing that was measured."""
         n, faith = self.n_prompts, self.faithfulness
@@ -68,15 +70,15 @@ class Evaluation(Record):
             "discovery": f"the prompts it was found on ({n:,})",
             "given": count(n, "prompt"),
         }
-        beside_chance = [band.sentence_beside(faith.circuit) for band in self.random]
-        parts = [part.sentences() for part in (self.completeness, self.minimality) if part]
-        return *faith.sentences_on(prompts[self.split]), *beside_chance, *chain(*parts)
+        sentences = [*faith.sentences_on(prompts[self.split])]
+        sentences += [band.sentence_beside(faith.circuit) for band in self.random]
+        return *sentences, *(sentence for part in self._rest for sentence in part.sentences())
 
     def tables(self) -> tuple[Table, ...]:
         """A table or two of each part."""
-        parts = [part.tables() for part in (self.completeness, self.minimality) if part]
         bands = [bands_table(self.random)] if self.random else []
-        return *self.faithfulness.tables(), *bands, *chain(*parts)
+        rest = (table for part in self._rest for table in part.tables())
+        return *self.faithfulness.tables(), *bands, *rest
 
     def charts(self) -> tuple[Chart, ...]:
         """The metric of every prompt."""
@@ -113,21 +115,19 @@ def evaluate(
     """
     circuit = problem_and_circuit(problem, circuit, "evaluate")
     check_choice("split", split, get_args(Split))
-    random, knock_outs = whole("random", random, 0), whole("knock_outs", knock_outs, 0)
     for kind in kinds:
         check_choice("kind of random circuit", kind, get_args(RandomKind))
-    draw = partial(random_band, problem, circuit, n=random, seed=seed, on_progress=on_progress)
-    bands = _bands(draw, kinds if random else ())
-    rest = completeness(
-        problem,
-        circuit,
-        random=knock_outs,
-        greedy=greedy,
-        groups=groups,
-        seed=seed,
-        on_progress=_about(on_progress, "completeness"),
-    )
-    about = _about(on_progress, "minimality")
+    random, knock_outs = whole("random", random, 0), whole("knock_outs", knock_outs, 0)
+    bands = list[RandomBand]()
+    for kind in kinds if random else ():
+        how: dict[str, Any] = {"kind": kind, "seed": seed, "on_progress": on_progress}
+        try:
+            bands.append(random_band(problem, circuit, n=random, **how))
+        except SettingError:
+            if kind != "connected":  # of few edges none may be
+                raise
+    how = {"greedy": greedy, "groups": groups, "seed": seed, "on_progress": on_progress}
+    rest = completeness(problem, circuit, random=knock_outs, **how)
     return Evaluation(
         model=problem.model.name,
         target=None if problem.target is None else problem.target.name,
@@ -140,23 +140,6 @@ def evaluate(
         circuit_id=circuit.id,
         faithfulness=faithfulness(problem, circuit),
         completeness=rest,
-        minimality=minimality(problem, circuit, on_progress=about) if minimal else None,
+        minimality=minimality(problem, circuit, on_progress=on_progress) if minimal else None,
         random=tuple(bands),
     )
-
-
-def _bands(draw: Callable[..., RandomBand], kinds: Sequence[RandomKind]) -> Iterator[RandomBand]:
-    """The band of each kind; none where no circuit of this size can be connected."""
-    for kind in kinds:
-        try:
-            yield draw(kind=kind)
-        except SettingError:
-            if kind != "connected":
-                raise
-
-
-def _about(on_progress: OnProgress, what: str) -> OnProgress:
-    def tell(step: Progress) -> None:
-        on_progress(replace(step, message=f"{what}: {step.message}"))
-
-    return tell

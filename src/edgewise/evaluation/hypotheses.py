@@ -35,32 +35,170 @@ not of other prompts. Equivalence and independence speak of prompts drawn like t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import get_args
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from edgewise.arguments import chance, check_seed, whole
+from edgewise.arguments import chance, check_choice, check_seed, whole
 from edgewise.circuit import Circuit, Found
-from edgewise.errors import SettingError, unknown_name
-from edgewise.evaluation.hypothesis_results import (
+from edgewise.documents import Count, Finite
+from edgewise.errors import SettingError
+from edgewise.evaluation.inference import (
     Correction,
-    EdgeMinimality,
-    HypothesisTest,
-    HypothesisTests,
-    TestName,
+    Values,
+    binomial_p_value,
+    corrected,
+    equivalence_p_value,
+    gaussian_kernel,
+    hsic_test,
 )
 from edgewise.evaluation.random_circuits import CircuitSampler
-from edgewise.evaluation.resampling import AboutProblem
+from edgewise.evaluation.records import Record, SavedRecord
+from edgewise.evaluation.replicates import AboutProblem
 from edgewise.graph import Edge
 from edgewise.methods import OnProgress, Progress, ignore_progress
 from edgewise.methods.sequential import StagedT
 from edgewise.problem import Problem, problem_and_circuit, run_circuit
+from edgewise.tables import Cell, Column, Table, count
 
-Values = NDArray[np.float64]  # of each prompt
+TestName = Literal["equivalence", "independence", "minimality", "sufficiency", "partial necessity"]
+
+
+@dataclass(frozen=True)
+class HypothesisTest(Record):
+    """One test: its statistic, its p-value, and what rejecting it means for the circuit.
+
+    `p_value` is None where the test does not apply; `note` then says why. `adjusted` is corrected
+    for the number of tests. `passed`: whether the circuit looks as it should.
+    """
+
+    name: TestName
+    null: str
+    alternative: str
+    statistic: Finite | None
+    p_value: Finite | None
+    n: Count
+    n_of: str  # "prompts", "random circuits"
+    reject_is_good: bool
+    adjusted: Finite | None = None
+    rejected: bool | None = None
+    note: str = ""
+
+    _derived = ("passed", "verdict")
+
+    @property
+    def passed(self) -> bool | None:
+        return None if self.rejected is None else self.rejected == self.reject_is_good
+
+    @property
+    def verdict(self) -> str:
+        """In words."""
+        if self.rejected is None:
+            return f"{self.name} cannot be tested: {self.note}"
+        what = self.alternative if self.rejected else f"not shown: {self.alternative}"
+        return f"{'passed' if self.passed else 'failed'}; {what}"
+
+
+@dataclass(frozen=True)
+class EdgeMinimality:
+    """Minimality of one edge: small p-values say that it matters no more than random ones."""
+
+    edge: str
+    effect: Finite  # how far removing it moves the mean loss
+    larger_than: Count  # so many of the random removals
+    n: Count
+    p_value: Finite
+    adjusted: Finite
+
+
+@dataclass(frozen=True, eq=False)
+class HypothesisTests(SavedRecord):
+    """The five tests of one circuit, and those of its edges behind minimality."""
+
+    about: AboutProblem
+    circuit: Circuit
+    alpha: Finite
+    epsilon: Finite
+    quantile: Finite
+    correction: Correction
+    seed: int
+    split: str
+    tests: tuple[HypothesisTest, ...]
+    edges: tuple[EdgeMinimality, ...] = ()
+
+    FORMAT, VERSION = "edgewise-hypothesis-tests", 2
+    _derived = ("sentences",)
+
+    def of(self, name: str) -> HypothesisTest:
+        """One test by its name."""
+        tests = {test.name: test for test in self.tests}
+        check_choice("test", name, tests)
+        return next(test for test in self.tests if test.name == name)
+
+    @property
+    def superfluous(self) -> Circuit:
+        """The edges shown to matter no more than random ones, at `alpha` over all edges."""
+        edges = [test.edge for test in self.edges if test.adjusted <= self.alpha]
+        return Circuit.of(self.circuit.graph, edges)
+
+    @property
+    def title(self) -> str:
+        return f"Hypothesis tests of a circuit on {self.about.source}"
+
+    def sentences(self) -> tuple[str, ...]:
+        """How many tests speak for the circuit, and what each says."""
+        passed = [test.passed for test in self.tests if test.passed is not None]
+        size = f"{self.circuit.n_edges:,} of {self.circuit.graph.n_edges:,} edges"
+        summary = (
+            f"{sum(passed)} of {len(passed)} tests speak for the circuit ({size}), on the "
+            f"{self.split} prompts at an error rate of {self.alpha:g} for all together."
+        )
+        sentences = [summary, *(f"{test.name}: {test.verdict}." for test in self.tests)]
+        sentences += [
+            f"Note on {test.name}: {test.note}"
+            for test in self.tests
+            if test.note and test.passed is not None
+        ]
+        idle = self.superfluous.edges
+        if idle:
+            names = ", ".join(edge.name for edge in idle[:40])
+            sentences.append(f"{count(len(idle), 'edge')} matter no more than random ones: {names}")
+        return tuple(sentences)
+
+    def tables(self) -> tuple[Table, ...]:
+        """The tests, and the edges by how far they move the loss."""
+        words = {True: "passed", False: "failed", None: "not tested"}
+        tests: list[dict[str, Cell]] = [
+            {
+                "test": test.name,
+                "statistic": test.statistic,
+                "p": test.p_value,
+                f"p, {self.correction}": test.adjusted,
+                "n": test.n,
+                "of": test.n_of,
+                "result": words[test.passed],
+                "null hypothesis": test.null,
+            }
+            for test in self.tests
+        ]
+        moves = Column("moves the loss by", unit=self.about.unit).heading
+        edges: list[dict[str, Cell]] = [
+            {
+                "edge": test.edge,
+                moves: test.effect,
+                "more than so many random edges": test.larger_than,
+                "of": test.n,
+                "p": test.p_value,
+                "p, holm": test.adjusted,
+            }
+            for test in sorted(self.edges, key=lambda test: -abs(test.effect))
+        ]
+        note = f"Seed {self.seed}. Shi et al. 2024, arXiv 2410.13032; see docs/stability.md."
+        of_edges = [Table.of("Edges", edges, kinds={"edge": "name"})] if edges else []
+        return Table.of("Tests", tests, notes=[note]), *of_edges
 
 
 def hypothesis_tests(
@@ -105,8 +243,9 @@ def hypothesis_tests(
         minimality,
         *against_random(losses, quantile),
     ]
-    p_values = {test.name: test.p_value for test in tests if test.p_value is not None}
-    adjusted = dict(zip(p_values, corrected(list(p_values.values()), correction), strict=True))
+    tested = [test for test in tests if test.p_value is not None]
+    p_values = corrected([test.p_value for test in tested if test.p_value is not None], correction)
+    adjusted = {test.name: p_value for test, p_value in zip(tested, p_values, strict=True)}
     return HypothesisTests(
         about=AboutProblem.of(problem),
         circuit=circuit,
@@ -157,6 +296,10 @@ class CircuitLosses:
         """How far a mean loss is from the model's."""
         return abs(float(losses.mean() - self.full.mean()))
 
+    def effect(self, circuit: Circuit, losses: Values, edge: Edge) -> float:
+        """How far removing an edge moves the mean loss of a circuit that has these losses."""
+        return abs(float((self.of(circuit.without(edge)) - losses).mean()))
+
     @property
     def measure_distance(self) -> bool:
         """Whether the metric compares with the model, which so has the same score everywhere."""
@@ -169,55 +312,31 @@ class CircuitLosses:
         if most is None or most >= len(edges):
             return list(edges)
         random = np.random.default_rng([self.seed, 3])
-        places = random.choice(len(edges), whole("max_edges", most, 1), replace=False)
-        return [edges[place] for place in sorted(places.tolist())]
+        chosen = random.choice(len(edges), whole("max_edges", most, 1), replace=False)
+        return [edges[i] for i in sorted(chosen.tolist())]
 
 
 # --- equivalence
 
 
-def equivalence_p_value(better: float, n: int, epsilon: float) -> float:
-    """P(|K/n - 1/2| >= |better/n - 1/2|) for K binomial with probability 1/2 + epsilon."""
-    from scipy.stats import binom
-
-    distance = abs(better / n - 0.5) - 1e-12
-    low, high = np.floor(n * (0.5 - distance)), np.ceil(n * (0.5 + distance))
-    tails = binom.cdf(low, n, 0.5 + epsilon) + binom.sf(high - 1, n, 0.5 + epsilon)
-    return min(1.0, float(tails))
-
-
 def _equivalence(losses: CircuitLosses, epsilon: float) -> HypothesisTest:
-    n = len(losses.full)
+    n, lost = len(losses.full), losses.own - losses.full
     if losses.measure_distance:
-        return _kept_effect(losses, epsilon)
-    better = float((losses.own < losses.full).sum() + 0.5 * (losses.own == losses.full).sum())
-    return HypothesisTest(
-        "equivalence",
-        f"circuit and model outperform each other equally often, up to {epsilon:g}",
-        "one of circuit and model outperforms the other more often",
-        better / n,
-        equivalence_p_value(better, n, epsilon),
-        n,
-        "prompts",
-        reject_is_good=False,
-    )
-
-
-def _kept_effect(losses: CircuitLosses, epsilon: float) -> HypothesisTest:
-    n, empty = len(losses.full), losses.of(Circuit.empty(losses.circuit.graph))
-    lost = (losses.own - losses.full) - epsilon * (empty - losses.full)
-    effect = float((empty - losses.full).mean())
-    return HypothesisTest(
-        "equivalence",
-        f"the circuit loses at most {epsilon:g} of what the empty circuit loses",
-        f"the circuit loses more than {epsilon:g} of what the empty circuit loses",
-        float((losses.own - losses.full).mean()) / effect if effect else 0.0,
-        StagedT((n,), 0.0, 0.05).evidence(lost).p_above,
-        n,
-        "prompts",
-        reject_is_good=False,
-        note="The metric is a distance to the model, which cannot be outperformed.",
-    )
+        of_empty = losses.of(Circuit.empty(losses.circuit.graph)) - losses.full
+        effect, size = float(of_empty.mean()), f"{epsilon:g} of what the empty circuit loses"
+        claim = f"the circuit loses at most {size}", f"the circuit loses more than {size}"
+        share = float(lost.mean()) / effect if effect else 0.0
+        p_value = StagedT((n,), 0.0, 0.05).evidence(lost - epsilon * of_empty).p_above
+        note = "The metric is a distance to the model, which cannot be outperformed."
+    else:
+        better, note = float((lost < 0).sum() + 0.5 * (lost == 0).sum()), ""
+        claim = (
+            f"circuit and model outperform each other equally often, up to {epsilon:g}",
+            "one of circuit and model outperforms the other more often",
+        )
+        share, p_value = better / n, equivalence_p_value(better, n, epsilon)
+    how: dict[str, Any] = {"reject_is_good": False, "note": note}
+    return HypothesisTest("equivalence", *claim, share, p_value, n, "prompts", **how)
 
 
 # --- independence
@@ -226,16 +345,14 @@ def _kept_effect(losses: CircuitLosses, epsilon: float) -> HypothesisTest:
 def _independence(losses: CircuitLosses, n_permutations: int) -> HypothesisTest:
     model, rest, what = losses.full, losses.without, "score"
     if losses.measure_distance:
-        graph = losses.circuit.graph
+        graph, what = losses.circuit.graph, "output"
         model = _outputs(losses.problem, Circuit.full(graph))
         rest = _outputs(losses.problem, losses.circuit.complement())
-        what = "output"
-    random = np.random.default_rng([losses.seed, 0])
+    random, note = np.random.default_rng([losses.seed, 0]), ""
     hsic, p_value = hsic_test(model, rest, random, n_permutations=n_permutations)
-    note = ""
-    if _kernel(model) is None:
+    if gaussian_kernel(model) is None:
         note = f"The model's {what} is the same on every prompt: nothing can depend on it."
-    elif _kernel(rest) is None:
+    elif gaussian_kernel(rest) is None:
         note = f"Without the circuit every prompt has the same {what}."
     return HypothesisTest(
         "independence",
@@ -261,154 +378,66 @@ def _outputs(problem: Problem, circuit: Circuit) -> Values:
     return values
 
 
-def hsic_test(
-    first: Values, second: Values, random: np.random.Generator, *, n_permutations: int
-) -> tuple[float, float]:
-    """HSIC of rows of `first` [n, ...] and of `second` [n, ...], and its p-value by permutation.
-
-    tr(K H L H) / (n - 1)^2 with kernels K and L and H = I - 1/n. Under independence the pairs may
-    be matched anew at random: p = (1 + how many of B such matches are at least as large) / (1 + B).
-    What does not vary is independent of all: 0 and 1.
-    """
-    n, kernel, rest = len(first), _kernel(first), _kernel(second)
-    if kernel is None or rest is None:
-        return 0.0, 1.0
-    centred = kernel - kernel.mean(axis=0) - kernel.mean(axis=1)[:, None] + kernel.mean()
-    observed = float((centred * rest).sum()) / (n - 1) ** 2
-    at_least = 0
-    for _ in range(n_permutations):
-        order = random.permutation(n)
-        matched = float((centred * rest[np.ix_(order, order)]).sum()) / (n - 1) ** 2
-        at_least += matched >= observed - 1e-12 * abs(observed)
-    return observed, (1 + at_least) / (1 + n_permutations)
-
-
-def _kernel(values: Values) -> Values | None:
-    """The Gaussian kernel of rows; None if they are all the same, up to rounding."""
-    rows = np.asarray(values, float).reshape(len(values), -1)
-    squares = (rows**2).sum(axis=1)
-    distances = (squares[:, None] + squares[None, :] - 2 * rows @ rows.T).clip(min=0)
-    apart = distances[np.triu_indices(len(rows), 1)]
-    apart = apart[apart > 1e-10 * max(float(squares.max()), 1e-30)]
-    if not len(apart):
-        return None
-    kernel: Values = np.exp(-distances / (2 * np.median(apart)))
-    return kernel
-
-
 # --- beside random circuits
 
 
-def against_random(losses: CircuitLosses, quantile: float) -> list[HypothesisTest]:
+def against_random(losses: CircuitLosses, quantile: float) -> Iterator[HypothesisTest]:
     """Sufficiency and partial necessity, against the same random circuits."""
-    n, size = losses.n_random, f"of {losses.circuit.n_edges} edges"
+    n, size = losses.n_random, losses.circuit.n_edges
     sampler = CircuitSampler(losses.circuit.graph, losses.seed, 1)
     own, without = losses.distance(losses.own), losses.distance(losses.without)
     closer = further = 0
     for _ in range(n):
-        random = sampler.paths(losses.circuit.n_edges)
+        random = sampler.paths(size)
         closer += own < losses.distance(losses.of(random))
         further += without > losses.distance(losses.of(random.complement()))
-    claims: dict[TestName, tuple[int, str]] = {
-        "sufficiency": (
-            closer,
-            f"the circuit is closer to the full model than a random circuit {size}",
-        ),
-        "partial necessity": (
-            further,
-            f"removing the circuit moves the model further than removing a random one {size}",
-        ),
-    }
-    return [
-        HypothesisTest(
+    near = f"the circuit is closer to the full model than a random circuit of {size} edges"
+    far = f"removing the circuit moves the model further than removing a random one of {size} edges"
+    tests: list[tuple[TestName, int, str]] = [
+        ("sufficiency", closer, near),
+        ("partial necessity", further, far),
+    ]
+    for name, n_with, claim in tests:
+        yield HypothesisTest(
             name,
             f"{claim} with probability at most {quantile:g}",
             f"{claim} with probability above {quantile:g}",
-            count / n,
-            _binomial(count, n, quantile, "greater"),
+            n_with / n,
+            binomial_p_value(n_with, n, quantile, alternative="greater"),
             n,
             "random circuits",
             reject_is_good=True,
         )
-        for name, (count, claim) in claims.items()
-    ]
 
 
 def edge_minimality(
     losses: CircuitLosses, edges: list[Edge], quantile: float
 ) -> tuple[list[EdgeMinimality], HypothesisTest]:
     """Each edge's effect in the circuit, among those of random edges added to it."""
-    circuit = losses.circuit
+    circuit, n = losses.circuit, losses.n_random
     test = HypothesisTest(
         "minimality",
         f"removing any edge matters more than removing a random one, for {quantile:g} of these",
         "some edge of the circuit matters no more than random ones",
         None,
         None,
-        losses.n_random,
+        n,
         "random circuits",
         reject_is_good=False,
     )
     if not edges:
         return [], replace(test, note="the circuit has no edges")
-    random = _random_effects(losses)
-    if random is None:
-        return [], replace(test, note="the circuit has every path")
-    effects = [abs(float((losses.of(circuit.without(e)) - losses.own).mean())) for e in edges]
-    larger = [sum(effect > drawn for drawn in random) for effect in effects]
-    p_values = [_binomial(n_larger, len(random), quantile, "less") for n_larger in larger]
+    sampler, drawn = CircuitSampler(circuit.graph, losses.seed, 2), list[float]()
+    for _ in range(n):
+        inflated = sampler.inflated(circuit)
+        if inflated is None:
+            return [], replace(test, note="the circuit has every path")
+        more, added = inflated
+        drawn.append(losses.effect(more, losses.of(more), added))
+    effects = [losses.effect(circuit, losses.own, edge) for edge in edges]
+    larger = [sum(effect > of_random for of_random in drawn) for effect in effects]
+    p_values = [binomial_p_value(n_larger, n, quantile, alternative="less") for n_larger in larger]
     adjusted = corrected(p_values, "holm")
-    results = [
-        EdgeMinimality(edge.name, effect, n_larger, len(random), p, p_of_all)
-        for edge, effect, n_larger, p, p_of_all in zip(
-            edges, effects, larger, p_values, adjusted, strict=True
-        )
-    ]
-    return results, replace(test, statistic=min(p_values), p_value=min(adjusted))
-
-
-def _random_effects(losses: CircuitLosses) -> list[float] | None:
-    """How far removing a random edge of a random path moves the loss; None if no path is new."""
-    sampler = CircuitSampler(losses.circuit.graph, losses.seed, 2)
-    effects = []
-    for _ in range(losses.n_random):
-        drawn = sampler.inflated(losses.circuit)
-        if drawn is None:
-            return None
-        inflated, index = drawn
-        keep = inflated.keep.clone()
-        keep[index] = False
-        smaller = Circuit(inflated.graph, keep)
-        effects.append(abs(float((losses.of(smaller) - losses.of(inflated)).mean())))
-    return effects
-
-
-def _binomial(count: int, n: int, quantile: float, alternative: str) -> float:
-    from scipy.stats import binomtest  # slow to import
-
-    return float(binomtest(count, n, quantile, alternative=alternative).pvalue)
-
-
-def corrected(p_values: Sequence[float], correction: Correction) -> tuple[float, ...]:
-    """Adjusted p-values: reject those at most alpha.
-
-    Holm: any wrong rejection at all has probability at most alpha, however the tests depend on
-    each other. Benjamini and Hochberg: at most a share alpha of the rejections is wrong on
-    average, for independent tests or ones that lean the same way.
-
-    >>> corrected([0.01, 0.04, 0.03], "holm")
-    (0.03, 0.06, 0.06)
-    """
-    if correction not in get_args(Correction):
-        raise unknown_name("correction", correction, get_args(Correction))
-    p = np.asarray(p_values, dtype=float)
-    if correction == "none" or not len(p):
-        return tuple(p.tolist())
-    if correction == "benjamini-hochberg":
-        from scipy.stats import false_discovery_control
-
-        return tuple(false_discovery_control(p).tolist())
-    order = p.argsort(kind="stable")
-    result = np.empty(len(p))
-    result[order] = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)).clip(max=1)
-    return tuple(result.tolist())
+    names, sizes = [edge.name for edge in edges], [n] * len(edges)
+    results = map(EdgeMinimality, names, effects, larger, sizes, p_values, adjusted)
+    return list(results), replace(test, statistic=min(p_values), p_value=min(adjusted))

@@ -45,6 +45,7 @@ class Minimality(Record):
     effects: Mapping[str, Finite]
 
     _derived = ("n_edges", "needed", "idle", "harmful", "median")
+    title = "Minimality"
 
     @property
     def n_edges(self) -> int:
@@ -56,21 +57,19 @@ class Minimality(Record):
         return sum(effect > self.rounding for effect in self.effects.values())
 
     @property
-    def idle(self) -> int:
-        """Edges that make no difference beyond rounding."""
-        return sum(abs(effect) <= self.rounding for effect in self.effects.values())
-
-    @property
     def harmful(self) -> int:
         """Edges without which the circuit is better."""
         return sum(effect < -self.rounding for effect in self.effects.values())
 
     @property
+    def idle(self) -> int:
+        """Edges that make no difference beyond rounding."""
+        return self.n_edges - self.needed - self.harmful
+
+    @property
     def median(self) -> float | None:
         """The median effect; None for a circuit without edges."""
         return statistics.median(self.effects.values()) if self.effects else None
-
-    title = "Minimality"
 
     def sentences(self) -> tuple[str, ...]:
         """How many edges the circuit needs."""
@@ -104,24 +103,24 @@ def minimality(
     circuit = problem_and_circuit(problem, circuit, "minimality")
     if problem.graph != circuit.graph:
         problem = problem.with_(graph=circuit.graph)
-    graph, sign, base = circuit.graph, problem.metric.loss_sign, circuit.without_unread()
     full, empty = problem.baselines()
-    loss = problem.loss(base)
-    effects = dict.fromkeys(circuit.edges, 0.0)
+    base = circuit.without_unread()
+    loss, effects = problem.loss(base), dict.fromkeys(circuit.edges, 0.0)
     removals, done = Removals(problem, base=base), 0
-    for step in receiver_steps(graph):
-        step = replace(step, edges=tuple(edge for edge in step.edges if edge in base))
-        if not step.edges:
+    for step in receiver_steps(circuit.graph):
+        edges = tuple(edge for edge in step.edges if edge in base)
+        if not edges:
             continue
+        step = replace(step, edges=edges)
         removals.start(step, base)
         effects |= {edge: without - loss for edge, without in removals.alone(step)}
-        done += len(step.edges)
+        done += len(edges)
         on_progress(Progress(done, base.n_edges, step.receiver.name))
     ranked = sorted(effects.items(), key=lambda item: -item[1])
     return Minimality(
         n_unread=circuit.n_edges - base.n_edges,
         loss=loss,
-        effect_of_all=sign * (empty - full),
+        effect_of_all=problem.metric.loss_sign * (empty - full),
         rounding=_ROUNDING * torch.finfo(problem.model.dtype).eps * max(1.0, abs(loss)),
         unit=problem.metric.unit,
         effects={edge.name: effect for edge, effect in ranked},

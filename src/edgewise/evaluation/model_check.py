@@ -12,13 +12,16 @@ shared, and with two spans of positions apart.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from edgewise.circuit import Circuit
 from edgewise.data import PromptPairs
+from edgewise.evaluation.records import Record
 from edgewise.graph import Graph
 from edgewise.methods.eap import eap
 from edgewise.methods.edge_masks import EdgeMasking
@@ -26,14 +29,13 @@ from edgewise.methods.settings import SelectionSettings
 from edgewise.methods.training import loss_and_gradient
 from edgewise.model import Model
 from edgewise.model.proof import TOLERANCES
-from edgewise.patching import Evaluator
 from edgewise.problem import Problem
 
 _LENGTHS = (7, 4, 6)
 
 
 @dataclass(frozen=True)
-class ModelCheck:
+class ModelCheck(Record):
     """Largest relative errors found, by what was tried, and what is allowed in this dtype."""
 
     name: str
@@ -50,62 +52,42 @@ class ModelCheck:
 def check_model(model: Model, *, seed: int = 0) -> ModelCheck:
     """Try a model on a few random prompts of different lengths."""
     errors = {f"proof: {what}": e for what, e in model.proof.get("relative_errors", {}).items()}
-    longest = model.config.n_ctx
-    lengths = [min(n, longest) for n in _LENGTHS]
-    errors["padding"] = _padding(model, lengths, seed)
-    pairs = _pairs(model, lengths, seed, "right")
-    for kind, graph in _graphs(model, pairs).items():
-        problem = Problem(model, pairs, "logit-diff", graph=graph)
-        for what, error in _identities(problem).items():
-            errors[what + kind] = error
+    right, left = (_pairs(model, seed, padding) for padding in ("right", "left"))
+    errors["padding"] = max(_padding_error(model, pairs) for pairs in (right, left))
+    graphs = {"": model.graph, ", spans apart": Graph.of(model, spans=right)}
+    if model.config.group > 1:
+        graphs[", heads ungrouped"] = Graph.of(model, ungroup_heads=True)
+    for kind, graph in graphs.items():
+        problem = Problem(model, right, "logit-diff", graph=graph)
+        errors |= {what + kind: error for what, error in _identities(problem)}
     dtype = str(model.dtype).removeprefix("torch.")
     return ModelCheck(model.name, dtype, TOLERANCES[model.dtype], errors)
 
 
-def _graphs(model: Model, pairs: PromptPairs) -> dict[str, Graph]:
-    """The graphs to try, by what is different about them."""
-    graphs = {"": model.graph, ", spans apart": Graph.of(model, spans=pairs)}
-    if model.config.group > 1:
-        graphs[", heads ungrouped"] = Graph.of(model, ungroup_heads=True)
-    return graphs
+def _pairs(model: Model, seed: int, padding: Literal["left", "right"]) -> PromptPairs:
+    generator, config = torch.Generator().manual_seed(seed), model.config
+    lengths = [min(n, config.n_ctx) for n in _LENGTHS]
+    clean, corrupted = (
+        [torch.randint(config.d_vocab, (n,), generator=generator).tolist() for n in lengths]
+        for _ in range(2)
+    )
+    answers, wrong = torch.randint(config.d_vocab_out, (2, len(lengths)), generator=generator)
+    spans, how = {"first": [0] * len(lengths)}, {"answers": answers, "wrong": wrong}
+    return PromptPairs.from_tokens(clean, corrupted, padding=padding, spans=spans, **how)
 
 
-def _pairs(model: Model, lengths: list[int], seed: int, padding: str) -> PromptPairs:
-    generator = torch.Generator().manual_seed(seed)
-
-    def rows() -> list[list[int]]:
-        vocab = model.config.d_vocab
-        return [torch.randint(vocab, (n,), generator=generator).tolist() for n in lengths]
-
-    clean, corrupted = rows(), rows()
-    ids = torch.randint(model.config.d_vocab_out, (2, len(lengths)), generator=generator)
-    return PromptPairs.from_tokens(
-        clean,
-        corrupted,
-        answers=ids[0],
-        wrong=ids[1],
-        padding=padding,  # type: ignore[arg-type]
-        spans={"first": [0] * len(lengths)},
+@torch.no_grad()
+def _padding_error(model: Model, pairs: PromptPairs) -> float:
+    rows = zip(model(pairs.clean, pairs.real), pairs.clean, pairs.real, strict=True)
+    return max(
+        _error(logits[real.to(logits.device)], model(tokens[real][None])[0])
+        for logits, tokens, real in rows
     )
 
 
-def _padding(model: Model, lengths: list[int], seed: int) -> float:
-    largest = 0.0
-    for padding in ("right", "left"):
-        pairs = _pairs(model, lengths, seed, padding)
-        with torch.no_grad():
-            logits = model(pairs.clean, pairs.real)
-            for row, tokens, real in zip(logits, pairs.clean, pairs.real, strict=True):
-                alone = model(tokens[real][None])[0]
-                largest = max(largest, _error(row[real.to(row.device)], alone))
-    return largest
-
-
-def _identities(problem: Problem) -> dict[str, float]:
+def _identities(problem: Problem) -> Iterator[tuple[str, float]]:
     graph, model, pairs = problem.graph, problem.model, problem.pairs
-    evaluator: Evaluator = problem.evaluator(graph)
     real = pairs.real.to(model.device)
-    errors = {}
     assert pairs.corrupted is not None  # made with them
     for what, circuit, tokens in (
         ("full circuit", Circuit.full(graph), pairs.clean),
@@ -113,14 +95,13 @@ def _identities(problem: Problem) -> dict[str, float]:
     ):
         with torch.no_grad():
             expected = model(tokens, pairs.real)[real]
-        errors[what] = _error(evaluator.logits(circuit)[real], expected)
+        yield what, _error(problem.evaluator(graph).logits(circuit)[real], expected)
     masking = EdgeMasking(problem)
     ones = torch.ones(masking.n_masks, dtype=model.dtype, device=model.device)
     _, gradient = loss_and_gradient(problem, masking, ones)
     scores = eap(problem, SelectionSettings(edges=1)).scores
     assert scores is not None  # attribution scores every edge
-    errors["gradient"] = _error(scores.values[graph.exists], -gradient.cpu())
-    return errors
+    yield "gradient", _error(scores.values[graph.exists], -gradient.cpu())
 
 
 def _error(found: Tensor, expected: Tensor) -> float:

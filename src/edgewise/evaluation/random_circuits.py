@@ -14,7 +14,7 @@ switch, the path takes it along, or nothing would get through.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from typing import Literal, TypeVar, get_args
 
@@ -25,13 +25,14 @@ from torch import Tensor
 
 from edgewise.arguments import check_choice, check_seed, whole
 from edgewise.circuit import Circuit, Found
-from edgewise.documents import Count, Finite
+from edgewise.documents import Count
 from edgewise.errors import SettingError
-from edgewise.evaluation.faithfulness import normalized
-from edgewise.evaluation.records import Record
-from edgewise.graph import Graph, Sender
-from edgewise.methods import OnProgress, Progress, ignore_progress
+from edgewise.evaluation.faithfulness import MetricScale, normalized, scale_of
+from edgewise.evaluation.inference import mean_interval
+from edgewise.graph import Edge, Graph, Sender
+from edgewise.methods import OnProgress, ignore_progress
 from edgewise.problem import Problem, problem_and_circuit
+from edgewise.progress import counted
 from edgewise.tables import Column, Table, count, number, percent
 
 RandomKind = Literal["uniform", "connected"]
@@ -41,7 +42,7 @@ _Choice = TypeVar("_Choice")
 
 
 @dataclass(frozen=True, eq=False)
-class RandomBand(Record):
+class RandomBand(MetricScale):
     """The metric of `n` random circuits of `n_edges` edges, drawn with `seed`.
 
     `values` are in the metric's unit and direction, one for each circuit.
@@ -50,11 +51,6 @@ class RandomBand(Record):
     kind: RandomKind
     n_edges: Count
     seed: int
-    metric: str
-    unit: str
-    full: Finite
-    empty: Finite
-    higher_is_better: bool
     values: Float[Tensor, "circuit"]
 
     _derived = ("n", "mean", "interval", "quantiles", "normalized")
@@ -70,14 +66,10 @@ class RandomBand(Record):
             return None
         return (self.values - self.empty) / (self.full - self.empty)
 
-    def quantile(self, q: float) -> float:
-        """A quantile of the metric, between the random circuits by linear interpolation."""
-        return self.values.quantile(q).item()
-
     @property
     def quantiles(self) -> dict[str, float]:
-        """The middle 90 %, and the median."""
-        return {str(q): self.quantile(q) for q in (0.05, 0.5, 0.95)}
+        """The middle 90 %, and the median, by linear interpolation between the circuits."""
+        return {str(q): self.values.quantile(q).item() for q in (0.05, 0.5, 0.95)}
 
     @property
     def mean(self) -> float:
@@ -86,12 +78,7 @@ class RandomBand(Record):
     @property
     def interval(self) -> tuple[float, float] | None:
         """The 95 % interval of the mean, by Student's t; None for fewer than two circuits."""
-        if self.n < 2:
-            return None
-        from scipy.stats import t  # slow to import
-
-        half = float(t.ppf(0.975, self.n - 1)) * self.values.std().item() / self.n**0.5
-        return self.mean - half, self.mean + half
+        return mean_interval(self.values)
 
     def as_good_as(self, value: float) -> int:
         """How many random circuits do at least as well as this value of the metric."""
@@ -119,11 +106,10 @@ class RandomBand(Record):
     @property
     def _average(self) -> str:
         which = "random" if self.kind == "uniform" else "random connected"
-        scaled = self.normalized
-        if scaled is None:
-            return f"A {which} circuit of its size has {number(self.mean)} on average"
-        share = percent(scaled.mean().item())
-        return f"A {which} circuit of its size keeps {share} on average"
+        has = f"has {number(self.mean)}"
+        if self.normalized is not None:
+            has = f"keeps {percent(self.normalized.mean().item())}"
+        return f"A {which} circuit of its size {has} on average"
 
     def tables(self) -> tuple[Table, ...]:
         """The spread of their metric."""
@@ -162,21 +148,13 @@ def random_band(
     Raises `SettingError`, `UnknownName`, `MetricError`.
     """
     circuit, n = problem_and_circuit(problem, circuit, "random_band"), whole("n", n, 1)
-    full, empty = problem.baselines(circuit.graph)
-    values = list[float]()
-    for drawn in random_circuits(circuit.graph, circuit.n_edges, n, kind=kind, seed=seed):
-        on_progress(Progress(len(values), n, "random circuits"))
-        values.append(problem.value(drawn))
-    on_progress(Progress(n, n, "random circuits"))
+    drawn = random_circuits(circuit.graph, circuit.n_edges, n, kind=kind, seed=seed)
+    values = [problem.value(next(drawn)) for _ in counted(range(n), on_progress, "random circuits")]
     return RandomBand(
+        **scale_of(problem, circuit.graph),
         kind=kind,
         n_edges=circuit.n_edges,
         seed=seed,
-        metric=problem.metric.name,
-        unit=problem.metric.unit,
-        full=full,
-        empty=empty,
-        higher_is_better=problem.metric.higher_is_better,
         values=torch.tensor(values, dtype=torch.float64),
     )
 
@@ -208,9 +186,7 @@ class CircuitSampler:
 
     def uniform(self, n_edges: int) -> Circuit:
         """Every set of so many edges is as likely."""
-        keep = torch.zeros_like(self._graph.exists)
-        self._keep_alone(keep, n_edges)
-        return Circuit(self._graph, keep)
+        return self._with_more(Circuit.empty(self._graph), n_edges)
 
     def connected(self, n_edges: int) -> Circuit:
         """Exactly so many edges, all on paths. Raises `SettingError` where it finds none."""
@@ -225,63 +201,62 @@ class CircuitSampler:
 
     def paths(self, n_edges: int) -> Circuit:
         """Paths put together until there are at least so many edges."""
-        keep = torch.zeros_like(self._graph.exists)
+        edges = set[_EdgeIndex]()
         for _ in range(50 * n_edges):
-            if int(keep.sum()) >= n_edges:
-                return Circuit(self._graph, keep)
-            for index in self.path():
-                keep[index] = True
+            if len(edges) >= n_edges:
+                break
+            edges.update(self.path())
+        circuit = _with_edges(Circuit.empty(self._graph), edges)
         # Nearly the whole graph: paths no longer meet what is left, so edges are drawn alone.
-        self._keep_alone(keep, n_edges - int(keep.sum()))
-        return Circuit(self._graph, keep)
+        left = n_edges - len(edges)
+        return self._with_more(circuit, left) if left > 0 else circuit
 
-    def inflated(self, circuit: Circuit) -> tuple[Circuit, _EdgeIndex] | None:
+    def inflated(self, circuit: Circuit) -> tuple[Circuit, Edge] | None:
         """The circuit with one more path, and one of the edges that this added; None if full."""
         for _ in range(200):
             added = [index for index in self.path() if not circuit.keep[index]]
             if added:
-                keep = circuit.keep.clone()
-                for index in added:
-                    keep[index] = True
-                return Circuit(circuit.graph, keep), self._pick(added)
+                row, column = self._pick(added)
+                edge = Edge(self._graph.senders[row], self._graph.receivers[column])
+                return _with_edges(circuit, added), edge
         return None
 
     def path(self) -> list[_EdgeIndex]:
         """The edges of one path from an embedding to the output."""
         row = self._pick(self._embeddings)
-        first = row, self._pick(_places(self._additive[row]))
-        return self._with_switches([first, *self._onwards(first[1], inside=())])
+        first = row, self._pick(_indices(self._additive[row]))
+        return self._with_switches([first, *self._onwards(first[1], inside=frozenset())])
 
-    def _onwards(self, column: int, inside: Collection[Sender]) -> Iterator[_EdgeIndex]:
+    def _onwards(self, column: int, inside: Set[Sender]) -> Iterator[_EdgeIndex]:
         """Random edges from a port on, to the output or where a node inside is fed."""
         fed = self._graph.fed_by(self._graph.receivers[column])
-        while fed and not any(node in inside for node in fed):
+        while fed and inside.isdisjoint(fed):
             row = self._graph.row[self._pick(fed)]
-            column = self._pick(_places(self._additive[row]))
+            column = self._pick(_indices(self._additive[row]))
             yield row, column
             fed = self._graph.fed_by(self._graph.receivers[column])
 
-    def _backwards(self, node: Sender, inside: Collection[Sender]) -> Iterator[_EdgeIndex]:
+    def _backwards(self, node: Sender, inside: Set[Sender]) -> Iterator[_EdgeIndex]:
         """Random edges that lead to a node, from a node inside."""
         while node not in inside:
             column = self._pick(self._columns[node])
-            row = self._pick(_places(self._additive[:, column]))
+            row = self._pick(_indices(self._additive[:, column]))
             yield row, column
             node = self._graph.senders[row]
 
     def _with_switches(self, path: list[_EdgeIndex]) -> list[_EdgeIndex]:
         is_switch = self._graph.is_switch
-        return path + [(row, c) for _, c in path for row in _places(is_switch[:, c])]
+        return path + [(row, c) for _, c in path for row in _indices(is_switch[:, c])]
 
     def _grown(self, n_edges: int) -> Bool[Tensor, "sender receiver"] | None:
         """A mask of so many edges that leave none unconnected; None if it gets stuck before."""
-        keep, inside = torch.zeros_like(self._graph.exists), set[Sender]()
-        inside |= {self._graph.senders[row] for row in self._embeddings}
+        keep = torch.zeros_like(self._graph.exists)
+        inside = {self._graph.senders[row] for row in self._embeddings}
         candidates, left = self._additive.nonzero().tolist(), n_edges
         while left:
             before = left
-            for place in self._random.permutation(len(candidates)).tolist():
-                row, column = candidates[place]
+            for i in self._random.permutation(len(candidates)).tolist():
+                row, column = candidates[i]
                 if not left or keep[row, column]:
                     continue
                 path = [(row, column), *self._backwards(self._graph.senders[row], inside)]
@@ -296,15 +271,22 @@ class CircuitSampler:
                 return None
         return keep
 
-    def _keep_alone(self, keep: Bool[Tensor, "sender receiver"], n: int) -> None:
-        """Set so many more edges of a mask, whatever they connect."""
-        candidates = (self._graph.exists & ~keep).nonzero()
-        chosen = candidates[self._random.permutation(len(candidates))[:n]]
-        keep[chosen[:, 0], chosen[:, 1]] = True
+    def _with_more(self, circuit: Circuit, n: int) -> Circuit:
+        """The circuit with so many more edges, whatever they connect."""
+        candidates = circuit.complement().keep.nonzero().tolist()
+        drawn = self._random.permutation(len(candidates))[:n]
+        return _with_edges(circuit, [tuple(candidates[i]) for i in drawn])
 
     def _pick(self, choices: Sequence[_Choice]) -> _Choice:
         return choices[int(self._random.integers(len(choices)))]
 
 
-def _places(mask: Bool[Tensor, "place"]) -> list[int]:
+def _with_edges(circuit: Circuit, edges: Iterable[_EdgeIndex]) -> Circuit:
+    keep = circuit.keep.clone()
+    for index in edges:
+        keep[index] = True
+    return Circuit(circuit.graph, keep)
+
+
+def _indices(mask: Bool[Tensor, "edge"]) -> list[int]:
     return mask.nonzero().flatten().tolist()

@@ -40,7 +40,9 @@ class Record:
 
     def to_json(self) -> dict[str, Any]:
         """Every field, and what follows from them."""
-        return _document(self)
+        names = [field.name for field in fields(self)] + list(self._derived)  # type: ignore[arg-type]
+        values = {name: getattr(self, name) for name in names}
+        return written({n: value() if callable(value) else value for n, value in values.items()})
 
     @classmethod
     def from_json(cls: type[R], document: Any, *, source: str = "result") -> R:
@@ -82,13 +84,8 @@ class SavedRecord(Record):
         return cls.from_json(read_json(Path(path), kind), source=str(path))
 
 
-def _document(record: Any) -> dict[str, Any]:
-    names = [field.name for field in fields(record)] + list(getattr(record, "_derived", ()))
-    values = {name: getattr(record, name) for name in names}
-    return {n: _written(value() if callable(value) else value) for n, value in values.items()}
-
-
-def _written(value: Any) -> Any:
+def written(value: Any) -> Any:
+    """A value as JSON: names of nodes and edges, fields of records, lists of numbers."""
     match value:
         case Edge() | Node():
             return value.name
@@ -97,10 +94,12 @@ def _written(value: Any) -> Any:
         case Tensor():
             return value.tolist()
         case Mapping():
-            return {getattr(key, "name", key): _written(item) for key, item in value.items()}
+            return {getattr(key, "name", key): written(item) for key, item in value.items()}
         case tuple() | list():
-            return [_written(item) for item in value]
-    return _document(value) if is_dataclass(value) else value
+            return [written(item) for item in value]
+    if not is_dataclass(value):
+        return value
+    return {field.name: written(getattr(value, field.name)) for field in fields(value)}
 
 
 def read_tensor(kind: Any, value: Any) -> Any:

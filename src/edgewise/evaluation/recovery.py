@@ -14,7 +14,7 @@ counts only where it sends. GPT-2 small has 1,022 such nodes, beside 157 heads, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Set
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -26,7 +26,7 @@ from edgewise.evaluation.curves import HasScores, scores_of
 from edgewise.evaluation.records import Record
 from edgewise.graph import Graph
 from edgewise.methods.settings import By
-from edgewise.tables import Chart, Column, Mark, Series, Table, count, number
+from edgewise.tables import Cell, Chart, Column, Kind, Mark, Series, Table, count, number
 
 NodeCounting = Literal["plain", "paper"]
 _FPR = Column("false positive rate", "number")
@@ -79,6 +79,8 @@ class Recovery(Record):
     points: tuple[RecoveryPoint, ...]
     node_counting: NodeCounting = "plain"
 
+    title = "Recovery of a known circuit"
+
     @property
     def edges(self) -> Confusion:
         """The edge counts of a single circuit. Raises `SettingError` if there are several."""
@@ -95,50 +97,37 @@ class Recovery(Record):
             raise SettingError(f"there are {len(self.points)} circuits; look at `points`.")
         return self.points[0]
 
-    title = "Recovery of a known circuit"
-
     def sentences(self) -> tuple[str, ...]:
         """What the circuit finds; or, of several, the areas under their points."""
         if len(self.points) > 1:
             areas = f"{number(self.edge_auc)} of edges and {number(self.node_auc)} of nodes"
             circuits = count(len(self.points), "circuit")
             return (f"The pessimistic area under the curve of {circuits} is {areas}.",)
-        edges = self.edges
+        edges, others = self.edges, count(self.edges.false_positives, "other")
         return (
-            f"It finds {edges.true_positives:,} of the {edges.n_true:,} known edges, and "
-            f"{count(edges.false_positives, 'other')}.",
+            f"It finds {edges.true_positives:,} of the {edges.n_true:,} known edges, and {others}.",
         )
 
     def tables(self) -> tuple[Table, ...]:
         """Counts and rates of edges and nodes, a pair of rows for each circuit."""
-        columns = (
-            Column("of a circuit of"),
-            Column("found", "count"),
-            Column("missed", "count"),
-            Column("others", "count"),
-            Column("recall", "share"),
-            Column("precision", "share"),
-            Column("false positive rate", "share"),
-        )
         nodes = "nodes" if self.node_counting == "plain" else "nodes (paper)"
-        rows = tuple(
-            (
-                f"{count(point.n_edges, 'edge')}: {what}",
-                c.true_positives,
-                c.n_true - c.true_positives,
-                c.false_positives,
-                c.tpr,
-                c.precision,
-                c.fpr,
-            )
+        rows: list[dict[str, Cell]] = [
+            {
+                "of a circuit of": f"{count(point.n_edges, 'edge')}: {what}",
+                "found": c.true_positives,
+                "missed": c.n_true - c.true_positives,
+                "others": c.false_positives,
+                "recall": c.tpr,
+                "precision": c.precision,
+                "false positive rate": c.fpr,
+            }
             for point in self.points
             for what, c in (("edges", point.edges), (nodes, point.nodes))
-        )
-        note = (
-            f"Pessimistic area under the curve: edges {number(self.edge_auc)}, "
-            f"nodes {number(self.node_auc)}."
-        )
-        return (Table(self.title, columns, rows, (note,)),)
+        ]
+        shares: dict[str, Kind] = dict.fromkeys(("recall", "precision", _FPR.name), "share")
+        areas = f"edges {number(self.edge_auc)}, nodes {number(self.node_auc)}"
+        notes = [f"Pessimistic area under the curve: {areas}."]
+        return (Table.of(self.title, rows, kinds=shares, notes=notes),)
 
     def charts(self) -> tuple[Chart, ...]:
         """The rates of several circuits; none for a single one."""
@@ -194,113 +183,58 @@ def recovery(
     `SettingError` when the graphs differ or there is nothing to compare, `UnknownName`.
     """
     check_choice("node counting", nodes, get_args(NodeCounting))
-    known = _known(published)
     if isinstance(found, Circuit) or not isinstance(found, Iterable):
         found = [found]
     circuits = [circuit_of(item) for item in found]
     if not circuits:
         raise SettingError("there are no circuits to compare with the published one.")
-    for circuit in circuits:
-        _check_same_graph(circuit.graph, known, "circuit")
-    if nodes == "paper":
-        _check_has_paper_nodes(known.graph)
-    points = tuple(_point(circuit, known, nodes) for circuit in circuits)
-    return Recovery(
-        pessimistic_auc([(p.edges.fpr, p.edges.tpr) for p in points]),
-        pessimistic_auc([(p.nodes.fpr, p.nodes.tpr) for p in points]),
-        points,
-        nodes,
-    )
-
-
-def score_recovery(
-    scores: EdgeScores | HasScores, published: Found | None, *, by: By = "absolute"
-) -> ScoreRecovery:
-    """ROC AUC and average precision of edge scores, or of a run's, against a known circuit.
-
-    `by`: rank by absolute score, or by signed score. Raises `SettingError` when the graphs differ,
-    or the circuit has no edges or all, `UnknownName`.
-
-    >>> import edgewise as ew
-    >>> task = ew.load_task("tracr-reverse")
-    >>> score_recovery(ew.exact(task.problem), task.published).roc_auc
-    1.0
-    """
-    from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve  # slow to import
-
-    check_choice("ranking", by, get_args(By))
-    known, ranked = _known(published), scores_of(scores)
-    _check_same_graph(ranked.graph, known, "scores")
-    exists = known.graph.exists
-    n_true, n_false = known.n_edges, known.graph.n_edges - known.n_edges
-    if not (n_true and n_false):
-        raise SettingError(
-            f"the published circuit has {n_true} of {n_true + n_false} edges; an order of edges "
-            "can only be evaluated if some belong to it and some do not."
-        )
-    truth, values = known.keep[exists].numpy(), ranked.values[exists]
-    ranks = (values.abs() if by == "absolute" else values).numpy()
-    fpr, tpr, _ = roc_curve(truth, ranks)
-    return ScoreRecovery(
-        method=ranked.method,
-        by=by,
-        n_true=n_true,
-        n_false=n_false,
-        roc_auc=float(roc_auc_score(truth, ranks)),
-        average_precision=float(average_precision_score(truth, ranks)),
-        fpr=tuple(fpr.tolist()),
-        tpr=tuple(tpr.tolist()),
-    )
-
-
-def _known(published: Found | None) -> Circuit:
-    if published is None:
-        raise SettingError(
-            "the published circuit is None; pass a Circuit. Not every task has a published one: "
-            "see task.published and task.truth."
-        )
-    return circuit_of(published, "the published circuit")
-
-
-def _check_same_graph(graph: Graph, published: Circuit, what: str) -> None:
-    if graph != published.graph:
-        raise SettingError(
-            f"the {what} and the published circuit are on different graphs:\n"
-            f"  {graph.describe()}\n  {published.graph.describe()}\n"
-            "Build the problem with graph=published.graph to compare them."
-        )
-
-
-def _point(circuit: Circuit, published: Circuit, counting: NodeCounting) -> RecoveryPoint:
-    graph = circuit.graph
-    true_edges = int((circuit.keep & published.keep).sum())
-    edges = Confusion(
-        true_edges,
-        circuit.n_edges - true_edges,
-        published.n_edges,
-        graph.n_edges - published.n_edges,
-    )
-    if counting == "paper":
-        n_nodes = len(paper_nodes(Circuit.full(graph)))
-        nodes = _confusion(paper_nodes(circuit), paper_nodes(published), n_nodes)
-    else:
-        nodes = _confusion(set(circuit.nodes), set(published.nodes), len(graph.nodes))
-    return RecoveryPoint(circuit.n_edges, edges, nodes)
-
-
-def _confusion(kept: Set[Any], published: Set[Any], total: int) -> Confusion:
-    return Confusion(
-        len(kept & published), len(kept - published), len(published), total - len(published)
-    )
-
-
-def _check_has_paper_nodes(graph: Graph) -> None:
-    if not (graph.split_qkv and graph.split_heads and graph.switches and graph.spans is None):
+    known = _known(published, *(circuit.graph for circuit in circuits))
+    graph = known.graph
+    if nodes == "paper" and not (
+        graph.split_qkv and graph.split_heads and graph.switches and graph.spans is None
+    ):
         raise SettingError(
             "nodes='paper' counts inputs and vectors of q, k and v, which only a graph of heads "
             f"with split q/k/v and switches tells apart; this one has {graph.describe()}. "
             "Use nodes='plain', or build the graph with switches=True and without spans."
         )
+    points = tuple(_point(circuit, known, nodes) for circuit in circuits)
+    edge_auc = pessimistic_auc([(p.edges.fpr, p.edges.tpr) for p in points])
+    node_auc = pessimistic_auc([(p.nodes.fpr, p.nodes.tpr) for p in points])
+    return Recovery(edge_auc, node_auc, points, nodes)
+
+
+def _known(published: Found | None, *graphs: Graph) -> Circuit:
+    """The published circuit, of the graph of what it is compared with."""
+    if published is None:
+        raise SettingError(
+            "the published circuit is None; pass a Circuit. Not every task has a published one: "
+            "see task.published and task.truth."
+        )
+    known = circuit_of(published, "the published circuit")
+    for graph in graphs:
+        if graph != known.graph:
+            raise SettingError(
+                "what is compared and the published circuit are on different graphs:\n"
+                f"  {graph.describe()}\n  {known.graph.describe()}\n"
+                "Build the problem with graph=published.graph to compare them."
+            )
+    return known
+
+
+def _point(circuit: Circuit, known: Circuit, counting: NodeCounting) -> RecoveryPoint:
+    graph, shared = known.graph, (circuit & known).n_edges
+    edges = _confusion(shared, circuit.n_edges, known.n_edges, graph.n_edges)
+    kept, published, every = (
+        paper_nodes(c) if counting == "paper" else frozenset(node.name for node in c.nodes)
+        for c in (circuit, known, Circuit.full(graph))
+    )
+    nodes = _confusion(len(kept & published), len(kept), len(published), len(every))
+    return RecoveryPoint(circuit.n_edges, edges, nodes)
+
+
+def _confusion(n_both: int, n_found: int, n_true: int, n_all: int) -> Confusion:
+    return Confusion(n_both, n_found - n_both, n_true, n_all - n_true)
 
 
 def paper_nodes(circuit: Circuit) -> frozenset[str]:
@@ -321,15 +255,50 @@ def paper_nodes(circuit: Circuit) -> frozenset[str]:
     return frozenset(names)
 
 
+def score_recovery(
+    scores: EdgeScores | HasScores, published: Found | None, *, by: By = "absolute"
+) -> ScoreRecovery:
+    """ROC AUC and average precision of edge scores, or of a run's, against a known circuit.
+
+    `by`: rank by absolute score, or by signed score. Raises `SettingError` when the graphs differ,
+    or the circuit has no edges or all, `UnknownName`.
+
+    >>> import edgewise as ew
+    >>> task = ew.load_task("tracr-reverse")
+    >>> score_recovery(ew.exact(task.problem), task.published).roc_auc
+    1.0
+    """
+    from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve  # slow to import
+
+    check_choice("ranking", by, get_args(By))
+    ranked = scores_of(scores)
+    known = _known(published, ranked.graph)
+    exists, n_true, n_all = known.graph.exists, known.n_edges, known.graph.n_edges
+    if n_true in (0, n_all):
+        raise SettingError(
+            f"the published circuit has {n_true} of {n_all} edges; an order of edges can only be "
+            "evaluated if some belong to it and some do not."
+        )
+    truth, values = known.keep[exists].numpy(), ranked.values[exists]
+    ranks = (values.abs() if by == "absolute" else values).numpy()
+    fpr, tpr, _ = roc_curve(truth, ranks)
+    return ScoreRecovery(
+        method=ranked.method,
+        by=by,
+        n_true=n_true,
+        n_false=n_all - n_true,
+        roc_auc=float(roc_auc_score(truth, ranks)),
+        average_precision=float(average_precision_score(truth, ranks)),
+        fpr=tuple(fpr.tolist()),
+        tpr=tuple(tpr.tolist()),
+    )
+
+
 def against_known(found: Found, published: Circuit | None, truth: Circuit | None) -> dict[str, Any]:
     """Measurements for a record: recovery of what is known of the circuit, on the same graph."""
-    known = {"recovery": published, "recovery_of_truth": truth}
-    circuit = circuit_of(found)
-    return {
-        name: recovery(circuit, answer).to_json()
-        for name, answer in known.items()
-        if answer is not None and answer.graph == circuit.graph
-    }
+    circuit, known = circuit_of(found), {"recovery": published, "recovery_of_truth": truth}
+    same = {n: c for n, c in known.items() if c is not None and c.graph == circuit.graph}
+    return {name: recovery(circuit, answer).to_json() for name, answer in same.items()}
 
 
 def pessimistic_auc(points: Iterable[Any]) -> float:

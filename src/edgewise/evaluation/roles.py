@@ -10,23 +10,25 @@ right answers minus those of the wrong ones. Heads may act through others; this 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from edgewise.arguments import check_choice
 from edgewise.data import NO_ANSWER, PromptPairs
-from edgewise.errors import SettingError, unknown_name
+from edgewise.errors import SettingError
+from edgewise.evaluation.records import Record, written
 from edgewise.graph import Node, Site
 from edgewise.model import Model
 from edgewise.model.positions import PromptPositions
 from edgewise.model.runtime import CleanReader, run
 from edgewise.patching import RecordingReader
 from edgewise.problem import Problem
-from edgewise.tables import Chart, Column, Table, count
+from edgewise.tables import Column, Table, count
 
 Effect = Literal["raises", "lowers", "does not raise"]
 
@@ -48,6 +50,13 @@ class Role:
         where = f"{self.source or 'each token'} → {self.target or 'the one before'}"
         return where if self.effect is None else f"{where}, {self.effect} the answer"
 
+    def allows(self, effect: float | None, enough: float) -> bool:
+        """Whether a head with this direct effect may have the role; None: not measured."""
+        if self.effect is None or effect is None:
+            return self.effect is None
+        raises, lowers = effect >= enough, effect <= -enough
+        return {"raises": raises, "lowers": lowers, "does not raise": not raises}[self.effect]
+
 
 @dataclass(frozen=True)
 class HeadRole:
@@ -60,13 +69,15 @@ class HeadRole:
 
 
 @dataclass(frozen=True)
-class HeadRoles:
+class HeadRoles(Record):
     """The heads that have a role, in the model's order."""
 
     heads: tuple[HeadRole, ...]
     roles: tuple[Role, ...]
     least_attention: float
     least_effect: float
+
+    title = "Roles of heads"
 
     @property
     def groups(self) -> dict[str, tuple[str, ...]]:
@@ -86,8 +97,6 @@ class HeadRoles:
             )
         return f"A head is named if {text}. {rules}." if rules else f"A head is named if {text}."
 
-    title = "Roles of heads"
-
     def sentences(self) -> tuple[str, ...]:
         """How many heads have a role, and by what rule."""
         return f"{count(len(self.heads), 'head')} of the circuit have a role.", self.rule
@@ -103,14 +112,9 @@ class HeadRoles:
         rows = tuple((h.head, h.role, h.attention, h.effect) for h in self.heads)
         return (Table(self.title, columns, rows),)
 
-    def charts(self) -> tuple[Chart, ...]:
-        """None: the table says it."""
-        return ()
-
     def to_json(self) -> dict[str, Any]:
         """Groups, rule and measurements, as a run keeps them."""
-        groups = {name: list(heads) for name, heads in self.groups.items()}
-        return {"groups": groups, "source": self.rule, "heads": [asdict(h) for h in self.heads]}
+        return written({"groups": self.groups, "source": self.rule, "heads": self.heads})
 
 
 def head_roles(
@@ -128,41 +132,12 @@ def head_roles(
     `UnknownName` for a span that the prompts lack, `SettingError` where a rule asks for an effect
     and the prompts have no right or wrong answers.
     """
-    _check(problem, roles, least_attention, least_effect)
-    heads = [n for n in problem.model.graph.nodes if n.kind == "head"]
-    candidates = set(heads if nodes is None else nodes)
-    attention = _attention(problem, roles)
-    asks_effect = any(role.effect for role in roles)
-    effects = _direct_effects(problem) if asks_effect else {}
-    enough = least_effect * abs(sum(effects.values()))
-    results = []
-    for node in heads:
-        if node not in candidates:
-            continue
-        assert node.layer is not None  # heads have both
-        assert node.head is not None
-        effect = effects.get(node)
-        fitting = [
-            (attention[i, node.layer, node.head].item(), role.name)
-            for i, role in enumerate(roles)
-            if _has_effect(role.effect, effect, enough)
-        ]
-        most, name = max(fitting, key=lambda fit: fit[0], default=(0.0, ""))
-        if name and most >= least_attention:
-            results.append(HeadRole(node.name, name, most, effect))
-    return HeadRoles(tuple(results), tuple(roles), least_attention, least_effect)
-
-
-def _check(
-    problem: Problem, roles: Sequence[Role], least_attention: float, least_effect: float
-) -> None:
-    pairs = problem.pairs
-    spans = pairs.spans or {}
+    spans = problem.pairs.spans or {}
     for role in roles:
         for name in (role.source, role.target):
-            if name is not None and name not in spans:
-                raise unknown_name(f"span (of role {role.name!r})", name, spans)
-        if role.effect and (pairs.answers is None or pairs.wrong is None):
+            if name is not None:
+                check_choice(f"span (of role {role.name!r})", name, spans)
+        if role.effect and (problem.pairs.answers is None or problem.pairs.wrong is None):
             raise SettingError(
                 f"the role {role.name!r} is about the logit difference, and the prompts lack "
                 "right or wrong answers."
@@ -170,17 +145,22 @@ def _check(
     for what, share in (("least_attention", least_attention), ("least_effect", least_effect)):
         if not 0 < share <= 1:
             raise SettingError(f"{what} is {share!r}; it must be a share, above 0 and at most 1.")
-
-
-def _has_effect(required: Effect | None, effect: float | None, enough: float) -> bool:
-    if required is None or effect is None:
-        return required is None
-    fits: Mapping[Effect, bool] = {
-        "raises": effect >= enough,
-        "lowers": effect <= -enough,
-        "does not raise": effect < enough,
-    }
-    return fits[required]
+    attention = _attention(problem, roles)
+    effects = _direct_effects(problem) if any(role.effect for role in roles) else {}
+    enough = least_effect * abs(sum(effects.values()))
+    heads = [node for node in problem.model.graph.nodes if node.kind == "head"]
+    results = []
+    for node in heads if nodes is None else sorted(set(heads) & set(nodes), key=heads.index):
+        effect = effects.get(node)
+        fitting = [
+            (attention[i, node.layer, node.head].item(), role.name)
+            for i, role in enumerate(roles)
+            if role.allows(effect, enough)
+        ]
+        most, name = max(fitting, key=lambda fit: fit[0], default=(0.0, ""))
+        if name and most >= least_attention:
+            results.append(HeadRole(node.name, name, most, effect))
+    return HeadRoles(tuple(results), tuple(roles), least_attention, least_effect)
 
 
 @torch.no_grad()
@@ -193,16 +173,16 @@ def _attention(problem: Problem, roles: Sequence[Role]) -> Float[Tensor, "role l
         reader = RecordingReader(CleanReader())
         run(model, tokens, real, graph=model.graph, reader=reader)
         where = PromptPositions(model, real)
-        places = [_places(role, pairs) for role in roles]
+        weights = [_weights(role, pairs) for role in roles]
         for layer in range(config.n_layers):
             query, key = (reader.vectors[Site(layer, slot)] for slot in ("q", "k"))
             pattern = model.blocks[layer].patterns(query, key, where).double().cpu()
-            for i, looked in enumerate(places):
-                total[i, layer] += torch.einsum("hbij,bij->h", pattern, looked)
+            for i, weight in enumerate(weights):
+                total[i, layer] += torch.einsum("hbij,bij->h", pattern, weight)
     return total / len(problem.pairs)
 
 
-def _places(role: Role, pairs: PromptPairs) -> Float[Tensor, "batch pos pos"]:
+def _weights(role: Role, pairs: PromptPairs) -> Float[Tensor, "batch pos pos"]:
     """Weights [batch, from, to] whose sum over a pattern is the attention of each prompt."""
     order = pairs.real.cumsum(dim=1)
     spans = pairs.spans or {}

@@ -16,37 +16,38 @@ true in compiled programs.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from functools import cache, cached_property
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import msgspec
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from edgewise.arguments import chance, check_seed, positive, share, whole
 from edgewise.circuit import Circuit
 from edgewise.documents import Chance, Finite, Plain
 from edgewise.errors import SettingError
+from edgewise.evaluation.inference import Interval, JaccardSpread, proportion_interval
 from edgewise.evaluation.records import Record, SavedRecord
-from edgewise.evaluation.resampling import (
+from edgewise.evaluation.replicates import (
     AboutProblem,
     Finder,
+    Over,
     Replicate,
-    check_places,
-    places_of,
+    check_edges,
+    checked_over,
+    varied,
 )
-from edgewise.evaluation.variation import Over, checked_over, varied
 from edgewise.graph import Edge
 from edgewise.methods import AnyMethod, OnProgress, ignore_progress
 from edgewise.problem import Problem, check_is_problem
 from edgewise.tables import Cell, Chart, Column, Mark, Series, Table, count, facts, number, plain
 from edgewise.work.identity import of_problem
-
-Interval = Literal["wilson", "clopper-pearson"]
 
 
 @dataclass(frozen=True)
@@ -66,43 +67,6 @@ class Inclusion(Record):
     @property
     def share(self) -> float:
         return self.count / self.n
-
-
-@dataclass(frozen=True)
-class JaccardSpread:
-    """The Jaccard index of every pair of circuits: its mean, with an interval.
-
-    `low` to `high` is an interval for the mean over pairs of endlessly many replicates: pairs share
-    circuits, so its width is the jackknife's over circuits (Student's t), which counts n circuits
-    and not n (n - 1) / 2 pairs. Where all circuits are equal it has no width, which n replicates
-    cannot show.
-    """
-
-    mean: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, circuits: Sequence[Sequence[int]], level: float) -> JaccardSpread:
-        """Of at least two circuits of one graph, by the places of their edges."""
-        from scipy.sparse import csr_array
-        from scipy.special import stdtrit
-
-        n, places = len(circuits), [place for circuit in circuits for place in circuit]
-        rows = [row for row, circuit in enumerate(circuits) for _ in circuit]
-        kept = csr_array(([1.0] * len(places), (rows, places)), (n, max(places, default=0) + 1))
-        both = torch.from_numpy((kept @ kept.T).toarray())
-        sizes = both.diagonal()
-        either = sizes[:, None] + sizes[None, :] - both
-        index = torch.where(either > 0, both / either, 1.0)
-        pairs = index[torch.triu_indices(n, n, 1).unbind()]
-        mean, half = float(pairs.mean()), 0.0
-        if n > 2:
-            # The mean over the pairs without one circuit, for each of them.
-            without = (pairs.sum() - (index.sum(dim=1) - 1)) / ((n - 1) * (n - 2) / 2)
-            variance = (n - 1) / n * (without - without.mean()).square().sum()
-            half = float(stdtrit(n - 1, (1 + level) / 2)) * float(variance.sqrt())
-        return cls(mean, max(0.0, mean - half), min(1.0, mean + half))
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,39 +98,40 @@ class Stability(SavedRecord):
         """How many replicates there are."""
         return len(self.replicates)
 
+    @cached_property
+    def _inclusions(self) -> dict[Edge, Inclusion]:
+        """Of every edge of the graph, in canonical order."""
+        counts = Counter(i for replicate in self.replicates for i in replicate.edges)
+        edges = enumerate(self.circuit.graph.edges)
+        return {edge: self._inclusion(edge, counts[i]) for i, edge in edges}
+
+    def _inclusion(self, edge: Edge, n_with: int) -> Inclusion:
+        low, high = proportion_interval(n_with, self.n, self.level, kind=self.interval)
+        kind = "core" if low >= self.core_at else "contingent"
+        kind = "noise" if high <= self.noise_at else kind
+        kind = kind if n_with else "absent"
+        return Inclusion(edge, n_with, self.n, low, high, kind, edge in self.circuit)
+
     @property
     def inclusion(self) -> Float[Tensor, "sender receiver"]:
         """The share of the replicates that have each edge."""
-        return self._counts.double() / self.n
-
-    @cached_property
-    def _counts(self) -> Int[Tensor, "sender receiver"]:
         exists = self.circuit.graph.exists.T
-        of_edges = torch.zeros(self.circuit.graph.n_edges, dtype=torch.int64)
-        for replicate in self.replicates:
-            of_edges[list(replicate.edges)] += 1
-        return torch.zeros(exists.shape, dtype=torch.int64).masked_scatter(exists, of_edges).T
+        shares = torch.tensor([row.share for row in self._inclusions.values()]).double()
+        return torch.zeros(exists.shape, dtype=torch.float64).masked_scatter(exists, shares).T
 
     def of(self, edge: Edge | str) -> Inclusion:
         """One edge's inclusion; `kind` is "absent" if no replicate has it. Raises `UnknownName`."""
-        index = self.circuit.graph.index(edge)
-        parsed = Edge.parse(edge) if isinstance(edge, str) else edge
-        n_with = int(self._counts[index])
-        low, high = proportion_interval(n_with, self.n, self.level, kind=self.interval)
-        kind = "absent"
-        if n_with:
-            kind = "core" if low >= self.core_at else "contingent"
-            kind = "noise" if high <= self.noise_at else kind
-        return Inclusion(parsed, n_with, self.n, low, high, kind, bool(self.circuit.keep[index]))
+        self.circuit.graph.index(edge)
+        return self._inclusions[Edge.parse(edge) if isinstance(edge, str) else edge]
 
     @cached_property
     def table(self) -> tuple[Inclusion, ...]:
         """Every edge of any replicate or of the circuit, most often included first."""
-        edges = self.circuit.graph.edges_of((self._counts > 0) | self.circuit.keep)
-        return tuple(sorted(map(self.of, edges), key=lambda inclusion: -inclusion.count))
+        rows = [row for row in self._inclusions.values() if row.count or row.in_circuit]
+        return tuple(sorted(rows, key=lambda row: -row.count))
 
     def _of_kind(self, kind: str) -> Circuit:
-        edges = [inclusion.edge for inclusion in self.table if inclusion.kind == kind]
+        edges = [row.edge for row in self.table if row.kind == kind]
         return Circuit.of(self.circuit.graph, edges)
 
     @property
@@ -255,7 +220,7 @@ class Stability(SavedRecord):
     def from_json(cls, document: Any, *, source: str = "stability") -> Stability:
         """The result of `to_json`. Raises `FormatError`, naming the field at fault."""
         result = super().from_json(document, source=source)
-        check_places(result.replicates, result.circuit.graph, source)
+        check_edges(result.replicates, result.circuit.graph, source)
         return result
 
 
@@ -297,17 +262,14 @@ def stability(
     _check_core_can_be(n, core, level, interval)
 
     def make(index: int) -> Replicate:
-        drawn = varied(finder, varying, spread=spread, seed=seed, index=index)
-        circuit = finder.circuit(drawn.rows, settings=drawn.settings, steps=drawn.steps)
-        return Replicate(index, drawn.in_words, places_of(circuit), measured.loss(circuit))
+        drawn, circuit = varied(finder, varying, spread=spread, seed=seed, index=index)
+        return Replicate(index, drawn, Replicate.edges_of(circuit), measured.loss(circuit))
 
     circuit = finder.circuit()  # what it refuses, it refuses now
     draws = {"over": list(varying), "seed": seed, "spread": spread, "test": of_problem(measured)}
     replicates = finder.replicates(n, make, drawn=draws, journal=journal)
     return Stability(
-        about=AboutProblem.of(problem),
-        method=finder.method.name,
-        settings=asdict(finder.settings),
+        **finder.about,
         over=varying,
         seed=seed,
         spread=spread,
@@ -333,22 +295,3 @@ def _check_core_can_be(n: int, core: float, level: float, interval: Interval) ->
         f"with n={n} replicates even an edge that all of them have is only shown to have an "
         f"inclusion of {low:.2f}, below core={core:g}. Ask for some {enough}, or a lower core."
     )
-
-
-@cache
-def proportion_interval(
-    count: int, n: int, level: float, *, kind: Interval = "wilson"
-) -> tuple[float, float]:
-    """Where the probability behind `count` of `n` lies, two-sided.
-
-    Wilson's score interval covers `level` on average over probabilities; Clopper and Pearson's at
-    every one of them.
-
-    >>> proportion_interval(20, 20, 0.95)
-    (0.838..., 1.0)
-    """
-    from scipy.stats import binomtest  # slow to import
-
-    method = "exact" if kind == "clopper-pearson" else "wilson"
-    ends = binomtest(count, n).proportion_ci(level, method=method)
-    return float(ends.low), float(ends.high)
