@@ -83,7 +83,7 @@ JSON = [
     ("line 1", "'1' 1 times; none is 2", spans('{"a": ["1", 2]}')),
     ("line 1", "none is 'x'", spans('{"a": ["1", "x"]}')),
     ("line 1", "position 1 is in spans 'a' and 'b'", spans('{"a": 1, "b": "1"}')),
-    ("line 2", "it has no span 'a'; 1 of 2 prompts", spans('{"a": 1}', '{"b": 1}')),
+    ("line 2", "it has no span 'a', unlike most", spans('{"a": 1}', '{"b": 1}')),
     ("line 2", "span 'a': it has no position", spans('{"a": 1}', '{"a": []}')),
     ("line 2", "'spans' must map names to positions", spans('{"a": 1}', '["a"]')),
     ("line 1", "'spans' must map names", spans('{"a": null}')),
@@ -215,7 +215,7 @@ def test_columns_and_corruptions_are_kept_with_the_run(capsys, tmp_path, how):
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (("--corrupt", "shuffel"), "no corruption named 'shuffel'. Known: 'shuffle'"),
+        (("--corrupt", "shuffel"), "no corruption named 'shuffel'. Did you mean 'shuffle'"),
         (("--corrupt", "shuffle"), "has corrupted prompts; to make others"),
         (("--corrupt", "random:S2", "--columns", "corrupted="), "no span named 'S2'"),
         (("--columns", "clean"), "a column map has 'clean'; it must be like clean=prompt"),

@@ -6,7 +6,7 @@ import torch
 from words import Growing, positions
 
 from edgewise.data import PromptPairs, swap_entities
-from edgewise.data.phrases import occurrences
+from edgewise.data.texts import occurrences
 from edgewise.errors import ProblemError
 from language_models import LongestWord
 from tiny_tokenizers import KINDS, tiny

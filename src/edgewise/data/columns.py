@@ -9,12 +9,11 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 from edgewise.data.files import SharedSpans
-from edgewise.data.layouts import FIELDS, FOREIGN, Layout, Values
+from edgewise.data.layouts import FIELDS, FOREIGN, Layout, Values, value_of
 from edgewise.data.rows import Row, RowFault, RowTable, whole
 from edgewise.errors import Fault, SettingError, shortened, unknown_name
 
@@ -45,19 +44,23 @@ def layout_of(table: RowTable, columns: Columns | None) -> Layout:
     own: dict[str, tuple[str, ...]] = {}
     for name in filled:
         field = _NAMES.get(name)
-        if field and _value(field) not in map(_value, mapped):
+        if field and value_of(field) not in map(value_of, mapped):
             own[field] = (*own.get(field, ()), name)
     chosen = Layout("your column map" if named else "Edgewise", own)
     if any(isinstance(value, SharedSpans) for _, value in cells):
         chosen = replace(chosen, name="AutoCircuit")
     for foreign in FOREIGN:
-        taken = {*map(_value, own)} - {foreign.over} | {*map(_value, named)}
+        taken = {*map(value_of, own)} - {foreign.over} | {*map(value_of, named)}
         theirs = {name for names in foreign.columns.values() for name in names}
         if not taken & foreign.values and theirs <= filled.keys():
-            again = {*map(_value, foreign.columns)}
-            beside = {field: names for field, names in own.items() if _value(field) not in again}
+            again = {*map(value_of, foreign.columns)}
+            beside = {field: names for field, names in own.items() if value_of(field) not in again}
             layout = replace(foreign, columns={**beside, **foreign.columns, **named})
-            if foreign.fits is None or any(map(foreign.fits, _readable(table, layout))):
+            rows = (
+                {f: _member(row.values, names[0]) for f, names in layout.columns.items()}
+                for row in table.rows
+            )
+            if foreign.fits is None or any(map(foreign.fits, rows)):
                 chosen = layout
                 break
     read = {**chosen.columns, **named}
@@ -65,13 +68,9 @@ def layout_of(table: RowTable, columns: Columns | None) -> Layout:
     return replace(
         chosen,
         columns={field: read[field] for field in FIELDS if field in read},
-        without=frozenset(map(_value, mapped)) - frozenset(map(_value, named)),
+        without=frozenset(map(value_of, mapped)) - frozenset(map(value_of, named)),
         unread=tuple(n for n in filled if not any(u == n or u.startswith(f"{n}.") for u in used)),
     )
-
-
-def _value(field: str) -> str:
-    return FIELDS[field].value
 
 
 def _checked(columns: Columns) -> dict[str, str | None]:
@@ -82,18 +81,12 @@ def _checked(columns: Columns) -> dict[str, str | None]:
             raise unknown_name("column", name, _NAMES)
         if theirs is not None and not isinstance(theirs, str):
             raise SettingError(f"column {name!r} is read from {theirs!r:.60}; it must be a name.")
-        if _value(_NAMES[name]) in map(_value, mapped):
-            raise SettingError(f"column {_value(_NAMES[name])!r} is mapped twice.")
+        if value_of(_NAMES[name]) in map(value_of, mapped):
+            raise SettingError(f"column {value_of(_NAMES[name])!r} is mapped twice.")
         mapped[_NAMES[name]] = theirs
     if mapped.get("clean", "") is None:
         raise SettingError("column 'clean' cannot be left out.")
     return mapped
-
-
-def _readable(table: RowTable, layout: Layout) -> Iterator[Values]:
-    for row in table.rows:
-        with suppress(RowFault):
-            yield _values(row, layout)
 
 
 def named_rows(table: RowTable, layout: Layout) -> tuple[list[Row], list[Fault]]:
@@ -109,9 +102,9 @@ def named_rows(table: RowTable, layout: Layout) -> tuple[list[Row], list[Fault]]
         kept = {name: value for name, value in values.items() if name not in layout.without}
         rows.append(Row(row.where, kept))
     faults += _misspelt(table, layout)
-    for name in dict.fromkeys(map(_value, FIELDS)):
+    for name in dict.fromkeys(map(value_of, FIELDS)):
         lacking = [row.where for row in rows if name not in row.values]
-        columns = [c for f, names in layout.columns.items() if _value(f) == name for c in names]
+        columns = [c for f, names in layout.columns.items() if value_of(f) == name for c in names]
         if not lacking or name in layout.without:
             continue
         source = f", read from {columns[0]!r}" if columns and columns[0] not in _NAMES else ""
@@ -137,12 +130,9 @@ def _advice(table: RowTable, name: str) -> str:
 def _misspelt(table: RowTable, layout: Layout) -> Iterator[Fault]:
     """Columns that look like one of ours which is missing; all others are the user's own."""
     present = layout.values | layout.without
-    missing = [name for name, field in _NAMES.items() if _value(field) not in present]
+    missing = [name for name, field in _NAMES.items() if value_of(field) not in present]
     used = {*_NAMES, *(name for names in layout.columns.values() for name in names)}
-    first: dict[str, str] = {}
-    for row in table.rows:
-        for name in row.values:
-            first.setdefault(name, row.where)
+    first = {name: row.where for row in reversed(table.rows) for name in row.values}
     for name, where in first.items():
         near = difflib.get_close_matches(name[:80], missing, n=1, cutoff=0.8)
         if near and name not in used:
@@ -158,7 +148,7 @@ def _values(row: Row, layout: Layout) -> Values:
     values: Values = {}
     sources: dict[str, str] = {}
     for field, column in ((f, name) for f, names in layout.columns.items() for name in names):
-        name, value = _value(field), _member(row.values, column)
+        name, value = value_of(field), _member(row.values, column)
         if value is None:
             continue
         if name in sources:

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from edgewise.arguments import check_seed
 from edgewise.data.pairs import PromptPairs
-from edgewise.data.phrases import occurrences
+from edgewise.data.texts import occurrences
 from edgewise.data.tokenizers import Tokenizer
-from edgewise.errors import Fault, ProblemError, SettingError
+from edgewise.errors import Fault, ProblemError, SettingError, unknown_name
 
 Prompt = TypeVar("Prompt")
 CORRUPTIONS = ("shuffle", "random")
@@ -166,12 +166,11 @@ def corrupt(
 ) -> PromptPairs:
     """Pairs without corrupted prompts, with them: "shuffle", "random", or "random:SPAN".
 
-    Raises `SettingError` for another word, or if there are corrupted prompts already.
+    Raises `UnknownName` for another word, `SettingError` if there are corrupted prompts already.
     """
     name, _, span = how.partition(":")
     if name not in CORRUPTIONS or (span and name != "random"):
-        known = ", ".join(repr(word) for word in (*CORRUPTIONS, "random:SPAN"))
-        raise SettingError(f"no corruption named {how!r}. Known: {known}.")
+        raise unknown_name("corruption", how, (*CORRUPTIONS, "random:SPAN"))
     if pairs.corrupted is not None:
         raise SettingError(
             f"{pairs.source} has corrupted prompts; to make others, leave its own out: "

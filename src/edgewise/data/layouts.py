@@ -23,32 +23,34 @@ Values = dict[str, Any]  # of a row, by field
 
 @dataclass(frozen=True)
 class Field:
-    """A column of ours: its other names, what it holds, and which value of a prompt it gives.
+    """A column of ours: what it holds, its other names, and the field whose ids it gives, if so.
 
     The table in docs/data.md says the same (a test holds it).
     """
 
-    other_names: tuple[str, ...]
     holds: str
-    value: str
+    other_names: tuple[str, ...] = ()
+    ids_of: str = ""
 
 
 FIELDS = {
-    "clean": Field((), "the prompt: text, or a list of token ids", "clean"),
-    "corrupted": Field(("corrupt",), "the corrupted prompt, as many tokens long", "corrupted"),
-    "answers": Field(
-        ("answer",), "the right answer or several: text beside text, ids beside ids", "answers"
-    ),
-    "answer_ids": Field((), "the same as token ids, whatever the prompts are", "answers"),
-    "wrong": Field(("wrong_answers", "wrong_answer"), "wrong answers, likewise", "wrong"),
-    "wrong_ids": Field((), "the same as token ids", "wrong"),
+    "clean": Field("the prompt: text, or a list of token ids"),
+    "corrupted": Field("the corrupted prompt, as many tokens long", ("corrupt",)),
+    "answers": Field("the right answer or several: text beside text, ids beside ids", ("answer",)),
+    "answer_ids": Field("the same as token ids, whatever the prompts are", ids_of="answers"),
+    "wrong": Field("wrong answers, likewise", ("wrong_answers", "wrong_answer")),
+    "wrong_ids": Field("the same as token ids", ids_of="wrong"),
     "answer_positions": Field(
-        ("answer_position",),
         "where the answer is read: an index or several; default: the last token",
-        "answer_positions",
+        ("answer_position",),
     ),
-    "spans": Field((), "named positions, see below", "spans"),
+    "spans": Field("named positions, see below"),
 }
+
+
+def value_of(field: str) -> str:
+    """Which value of a prompt a field gives: both `answers` and `answer_ids` give answers."""
+    return FIELDS[field].ids_of or field
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class Layout:
     @property
     def values(self) -> set[str]:
         """The values of a row that the layout gives."""
-        return {FIELDS[field].value for field in self.columns} | {*self.makes}
+        return {*map(value_of, self.columns)} | {*self.makes}
 
     @property
     def sentence(self) -> str:
@@ -131,12 +133,11 @@ def _has_ids(row: Values) -> bool:
 
 def _asks_for_year(row: Values) -> bool:
     """Whether a prompt ends in the century of a year that it has, with the row's two digits."""
-    clean, digits = row.get("clean"), row.get("answers")
-    if not (isinstance(clean, str) and isinstance(digits, str)):
+    clean, digits = row.get("clean"), str(row.get("answers")).zfill(2)
+    if not isinstance(clean, str):
         return False
     century = re.search(r"(?<!\d)\d\d$", clean.rstrip())
-    years = re.findall(r"(?<!\d)\d{4}(?!\d)", clean)
-    return century is not None and century[0] + digits.zfill(2) in years
+    return century is not None and century[0] + digits in re.findall(r"(?<!\d)\d{4}(?!\d)", clean)
 
 
 def _with_years(row: Values) -> Values:

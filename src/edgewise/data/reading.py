@@ -9,9 +9,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import chain, product
 from typing import Any, Literal
 
 import torch
@@ -79,11 +80,8 @@ class PromptPair:
     @property
     def begins_as_wrong(self) -> bool:
         """Whether a right answer's first token is also that of another, wrong one."""
-        return any(
-            right[:1] == wrong[:1] and right != wrong
-            for right in self.answers or ()
-            for wrong in self.wrong or ()
-        )
+        both = product(self.answers or (), self.wrong or ())
+        return any(right[0] == wrong[0] and right != wrong for right, wrong in both)
 
     def with_whole_answer(self) -> PromptPair:
         """The answer stands behind the prompt, but for its last token.
@@ -98,7 +96,7 @@ class PromptPair:
             self,
             clean=self.clean + before,
             corrupted=None if self.corrupted is None else self.corrupted + before,
-            answers=[AnswerTokens([token]) for token in answer],
+            answers=[(token,) for token in answer],
             wrong=None,
             answer_at=list(range(len(self.clean) - 1, len(self.clean) + len(before))),
         )
@@ -125,22 +123,21 @@ def read_rows(
 ) -> ReadingResult:
     """Read rows under our names, whose prompts are text, or else token ids."""
     reader = _PairReader(table, options, is_text)
-    good = reader.good_pairs(table.rows)
+    pairs, texts = reader.good_pairs(table.rows), reader.texts
     fields = None
-    if good:
-        whole_answers = any(pair.begins_as_wrong for pair in good)
-        notes = _notes(good)
+    if pairs:
+        notes = _notes(pairs)
+        whole_answers = any(pair.begins_as_wrong for pair in pairs)
         if whole_answers:
-            good = [pair.with_whole_answer() for pair in good]
-        width = max([0 if whole_answers else table.width, *(len(pair.clean) for pair in good)])
-        right = options.padding == "right"
-        fields = _stacked(good, width, right=right, whole_answers=whole_answers) | {"notes": notes}
+            pairs = [pair.with_whole_answer() for pair in pairs]
+        width = max([0 if whole_answers else table.width, *(len(pair.clean) for pair in pairs)])
+        fields = _stacked(pairs, width, options.padding == "right", whole_answers)
+        fields |= {"padding": options.padding, "whole_answers": whole_answers, "notes": notes}
     if fields is not None and is_text:
-        texts = reader.texts
-        begins = options.chat and good[0].clean[:1] == [texts.tokenizer and texts.tokenizer.bos]
+        begins = options.chat and pairs[0].clean[:1] == [texts.tokenizer and texts.tokenizer.bos]
         fields |= {"bos": bool(texts.start) or begins, "chat": options.chat}
-        fields["notes"] = (*texts.notes, *fields["notes"])
-    labels = tuple(pair.where for pair in good)
+        fields["notes"] += texts.notes
+    labels = tuple(pair.where for pair in pairs)
     faults = tuple(in_order(reader.faults))
     return ReadingResult(fields, labels, faults, layout or Layout("Edgewise", {}))
 
@@ -163,9 +160,14 @@ class _PairReader:
         pairs = [self._pair(row, prompt) for row, prompt in zip(rows, prompts, strict=True)]
         self._check_span_names(pairs)
         alike = next((pair.where for pair in self._good(pairs) if pair.begins_as_wrong), None)
-        if alike is not None:
-            have_positions = any("answer_positions" in row.values for row in rows)
-            self._check_whole_answers(self._good(pairs), alike, have_positions)
+        for row, pair in zip(rows, pairs, strict=True):
+            several = len(pair.answers or ()) > 1 or "answer_positions" in row.values
+            if alike is not None and several:
+                text = (
+                    f"as an answer of {alike} begins with the same token as a wrong one, whole "
+                    "answers are scored: give a prompt one answer, and no answer_positions."
+                )
+                self.faults.append(Fault(text, where=row.where, column="answers"))
         return self._good(pairs)
 
     def _good(self, pairs: Sequence[PromptPair]) -> list[PromptPair]:
@@ -314,29 +316,13 @@ class _PairReader:
 
     def _check_span_names(self, pairs: Sequence[PromptPair]) -> None:
         """Every prompt has the spans that most have."""
-        names = Counter(tuple(sorted(pair.spans)) for pair in pairs if pair.spans)
+        names = Counter(frozenset(pair.spans) for pair in pairs if pair.spans)
+        usual = names.most_common(1)[0][0] if names else frozenset()
         for pair in pairs:
             self._where = pair.where
-            ((usual, n),) = names.most_common(1) or (((), 0),)
-            for name in sorted({*usual} ^ {*(pair.spans or usual)}):
-                has, have = ("no", "one") if name in usual else ("a", "other spans")
-                text = f"it has {has} span {name!r:.60}; {n} of {len(pairs)} prompts have {have}."
-                self._add_fault(text, "spans")
-
-    def _check_whole_answers(
-        self, pairs: Sequence[PromptPair], first: str, have_positions: bool
-    ) -> None:
-        """Whole answers are scored where a wrong one begins alike: one answer, at the end."""
-        why = f"{first} has an answer that begins with the same token as a wrong one, so whole"
-        if have_positions:
-            text = f"{why} answers are scored, at the prompt's end; leave answer_positions out."
-            self.faults.append(Fault(text))
-        for pair in pairs:
-            n = len(pair.answers or ())
-            if n > 1:
-                self._where = pair.where
-                text = f"it has {n} right answers. As {why} answers are scored, one for a prompt."
-                self._add_fault(text, "answers")
+            for name in sorted(usual ^ {*(pair.spans or usual)}):
+                has = "no" if name in usual else "a"
+                self._add_fault(f"it has {has} span {name!r:.60}, unlike most prompts.", "spans")
 
 
 def _listed(value: Any) -> list[Any]:
@@ -344,19 +330,17 @@ def _listed(value: Any) -> list[Any]:
 
 
 def _stacked(
-    pairs: Sequence[PromptPair], width: int, *, right: bool, whole_answers: bool
+    pairs: Sequence[PromptPair], width: int, right: bool, whole_answers: bool
 ) -> dict[str, Any]:
     """The tensors of `PromptPairs` of pairs that have no fault."""
 
-    def padded(rows: Sequence[list[int]]) -> Tensor:
-        pads = [[0] * (width - len(row)) for row in rows]  # any legal id: it is never read
-        both = zip(rows, pads, strict=True)
-        return torch.tensor([row + pad if right else pad + row for row, pad in both])
+    def padded(rows: Iterable[list[int]]) -> Tensor:
+        pads = ((row, [0] * (width - len(row))) for row in rows)  # any legal id: it is never read
+        return torch.tensor([row + pad if right else pad + row for row, pad in pads])
 
-    def mask(positions: Sequence[list[int]]) -> Tensor:
-        sizes = [len(pair.clean) for pair in pairs]
-        rows = zip(positions, sizes, strict=True)
-        return padded([[int(k in at) for k in range(n)] for at, n in rows]).bool()
+    def mask(positions: Iterable[list[int]]) -> Tensor:
+        rows = zip(positions, pairs, strict=True)
+        return padded([int(k in at) for k in range(len(pair.clean))] for at, pair in rows).bool()
 
     def answers(column: str) -> Tensor | None:
         if getattr(pairs[0], column) is None:
@@ -369,33 +353,29 @@ def _stacked(
 
     first = pairs[0]
     return {
-        "clean": padded([pair.clean for pair in pairs]),
-        "corrupted": first.corrupted and padded([pair.corrupted or [] for pair in pairs]),
+        "clean": padded(pair.clean for pair in pairs),
+        "corrupted": first.corrupted and padded(pair.corrupted or [] for pair in pairs),
         "lengths": torch.tensor([len(pair.clean) for pair in pairs]),
-        "answer_at": mask([pair.answer_at for pair in pairs]),
+        "answer_at": mask(pair.answer_at for pair in pairs),
         "answers": answers("answers"),
         "wrong": answers("wrong"),
         "spans": first.spans
-        and {name: mask([(pair.spans or {})[name] for pair in pairs]) for name in first.spans},
-        "padding": "right" if right else "left",
-        "whole_answers": whole_answers,
+        and {name: mask((pair.spans or {})[name] for pair in pairs) for name in first.spans},
     }
 
 
 def _notes(pairs: Sequence[PromptPair]) -> tuple[str, ...]:
     """What to know of answers with several tokens."""
-    n_alike = sum(pair.begins_as_wrong for pair in pairs)
-    if n_alike:
-        prompts = "1 prompt has" if n_alike == 1 else f"{n_alike} prompts have"
+    alike = [pair.where for pair in pairs if pair.begins_as_wrong]
+    if alike:
         return (
-            f"{prompts} a right answer that begins with the same token as a wrong one: whole "
-            "answers are scored, by the mean log-probability of their tokens, and wrong answers "
-            "are left out.",
+            f"in {len(alike)} of {len(pairs)} prompts, such as {alike[0]}, a right answer begins "
+            "with the same token as a wrong one: whole answers are scored, by the mean "
+            "log-probability of their tokens, and wrong answers are left out.",
         )
-    answers = [answer for pair in pairs for answer in (*(pair.answers or ()), *(pair.wrong or ()))]
-    several = [answer for answer in answers if len(answer) > 1]
+    answers = [(pair.where, pair.answers or [], pair.wrong or []) for pair in pairs]
+    several = [where for where, *both in answers if any(len(a) > 1 for a in chain(*both))]
     if not several:
         return ()
-    example = f" (such as {several[0].text!r:.60})" if several[0].text else ""
-    have = "1 answer has" if len(several) == 1 else f"{len(several)} answers have"
-    return (f"{have} several tokens{example}; the first token of an answer is scored.",)
+    in_prompts = f"in {len(several)} of {len(pairs)} prompts, such as {several[0]}"
+    return (f"{in_prompts}, an answer has several tokens; the first is scored.",)

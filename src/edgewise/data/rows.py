@@ -85,22 +85,29 @@ def table_of_columns(
     `lengths`, if there is such a column, from the left if padding is on the `right`.
     """
     faults: list[Fault] = []
-    try:
-        prompts = _entries("clean", columns["clean"])
-    except RowFault as reason:
-        return RowTable(source, (), (Fault(reason.text),))
-    if not prompts:
-        return RowTable(source, (), (Fault(NO_PROMPTS),))
-    rows: list[dict[str, Any]] = [{} for _ in prompts]
-    _fill(rows, columns, faults)
+    rows: list[dict[str, Any]] = []
+    named = [("", name, column) for name, column in columns.items() if column is not None]
     if isinstance(spans, Mapping) and spans:
-        named: list[dict[str, Any]] = [{} for _ in prompts]
-        _fill(named, spans, faults, spans=True)
-        rows = [{**row, "spans": own} for row, own in zip(rows, named, strict=True)]
+        named += [("spans", name, column) for name, column in spans.items()]
     elif spans is not None:
         text = f"spans is {spans!r:.60}; it must map names to positions, or be left out."
         faults.append(Fault(text))
-    width = max((len(prompt) for prompt in prompts if isinstance(prompt, list)), default=0)
+    for i, (within, name, column) in enumerate(named):
+        try:
+            label = f"span {name!r}" if within else name
+            entries = _entries(label, column, len(rows) if i else None, is_span=bool(within))
+        except RowFault as reason:
+            faults.append(Fault(reason.text))
+            entries = []
+        if i == 0:  # the clean prompts, which say how many there are
+            rows = [{} for _ in entries]
+            faults += [] if rows or faults else [Fault(NO_PROMPTS)]
+        if not rows:
+            break
+        for row, entry in zip(rows, entries, strict=False):
+            holder = row.setdefault(within, {}) if within else row
+            holder[name] = entry
+    width = max((len(row["clean"]) for row in rows if isinstance(row["clean"], list)), default=0)
     for i, row in enumerate(rows):
         try:
             _cut(row, row.pop("lengths", None), right)
@@ -110,39 +117,18 @@ def table_of_columns(
     return RowTable(source, labelled, tuple(faults), width)
 
 
-def _fill(
-    rows: list[dict[str, Any]], columns: Mapping[str, Any], faults: list[Fault], spans: bool = False
-) -> None:
-    """Give each row its entry of every column."""
-    for name, column in columns.items():
-        if column is None and not spans:
-            continue
-        try:
-            entries = _entries(f"span {name!r}" if spans else name, column, len(rows), spans)
-        except RowFault as reason:
-            faults.append(Fault(reason.text))
-            continue
-        for row, entry in zip(rows, entries, strict=True):
-            row[name] = entry
-
-
-def _entries(name: str, column: Any, n: int | None = None, is_span: bool = False) -> list[Any]:
+def _entries(name: str, column: Any, n: int | None, *, is_span: bool) -> list[Any]:
     """A column's entries, `n` of them; an index or a phrase as a span holds for all prompts."""
-    values, axes = plain(column), getattr(column, "ndim", None)
-    if (
-        is_span
-        and n is not None
-        and not axes
-        and (isinstance(column, str) or whole(column) is not None)
-    ):
-        return [values] * n
+    values, axes = plain(column), getattr(column, "ndim", 1)
+    is_mask = axes == 2 and str(column.dtype).endswith("bool")
+    if is_span and (isinstance(column, str) or whole(values) is not None):
+        return [values] * (n or 0)
     if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
         raise RowFault(f"{name} is {column!r:.60}; it must be a list, an entry for each prompt.")
-    is_mask = axes == 2 and str(column.dtype).endswith("bool")
-    if name == "answer_positions" and (axes or 1) > 1 and not is_mask:
+    if name == "answer_positions" and axes > 1 and not is_mask:
         raise RowFault(f"{name} is a tensor of numbers; a [batch pos] mask must be boolean.")
     entries = list(map(Mask, values)) if is_mask else [plain(row) for row in values]
-    if n is not None and len(entries) != n:
+    if n not in (None, len(entries)):
         raise RowFault(f"there are {len(entries)} {name} for {n} prompts.")
     return entries
 

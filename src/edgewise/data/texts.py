@@ -1,28 +1,20 @@
-"""Prompts, answers and spans from text, as one tokenizer reads them."""
+"""Prompts, answers and phrases from text, as one tokenizer reads them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edgewise.data.phrases import divides, occurrences, token_ranges, tokens_at
+import regex
+
 from edgewise.data.rows import RowFault, whole
-from edgewise.data.tokenizers import Tokenizer, adds_bos
+from edgewise.data.tokenizers import Offsets, Tokenizer, adds_bos
 from edgewise.errors import ProblemError
 
+AnswerTokens = tuple[int, ...]  # of one answer, in order
 _MARK = "\ue000"  # stands for the user's text in a chat; private use, so no template has it
-
-
-class AnswerTokens(tuple[int, ...]):
-    """The tokens of one answer, in order, and its text if it was text."""
-
-    text: str
-
-    def __new__(cls, ids: Iterable[int], text: str = "") -> AnswerTokens:
-        made = super().__new__(cls, ids)
-        made.text = text
-        return made
 
 
 @dataclass(frozen=True)
@@ -105,7 +97,7 @@ class TextReader:
         """
         token = whole(value)
         if token is not None:
-            return AnswerTokens([token])
+            return (token,)
         if isinstance(value, list | tuple):
             raise RowFault(
                 "it has a list in a list. Pairs cannot hold an answer for each position; leave the "
@@ -124,7 +116,7 @@ class TextReader:
             raise RowFault(f"{text!r} is no token.")
         if not behind:
             self._check_space(text, ids, prompt)
-        return AnswerTokens(ids, text if len(ids) > 1 else "")
+        return tuple(ids)
 
     def _check_space(self, text: str, ids: list[int], prompt: Prompt) -> None:
         """Refuse several tokens where another leading space gives one; note it if both do."""
@@ -211,3 +203,80 @@ class TextReader:
             except RowFault:
                 self._known[text] = None
         return self._known[text]
+
+
+# --- phrases, by characters of the text that was given: whole words where words have spaces
+# between, whole characters else
+
+# Scripts whose words stand side by side, or carry their particles (Korean).
+_NO_SPACES = "".join(
+    rf"\p{{{script}}}"
+    for script in (
+        *("Han", "Hiragana", "Katakana", "Bopomofo", "Hangul", "Thai", "Lao", "Khmer", "Myanmar"),
+        *("Tibetan", "Tai_Le", "New_Tai_Lue"),
+    )
+)
+_LETTER = rf"[\w--[{_NO_SPACES}ー々ｰ]]"  # of a script with spaces between words
+_COMBINING = (
+    r"[\p{M}--[\ufe0f]]"  # changes the letter before it; the one that asks for colour does not
+)
+# Inside a word, or inside a character of several code points: an emoji made of several, one with a
+# tone of skin, two letters that are a flag.
+_INSIDE = (
+    rf"(?<={_LETTER})(?={_LETTER})|(?<=.)(?={_COMBINING}|\p{{Emoji_Modifier}}|\u200d)|(?<=\u200d)(?=.)"
+    r"|(?<=(?<!\p{RI})(?:\p{RI}\p{RI})*\p{RI})(?=\p{RI})"
+)
+_DIVIDED = regex.compile(_INSIDE, regex.V1 | regex.DOTALL)
+
+
+def occurrences(text: str, *phrases: str) -> list[tuple[int, int, int]]:
+    """Where phrases are in a text: from, to, and which of them; none overlaps another.
+
+    At a place where several begin, the longest counts. A phrase may be composed of other code
+    points than the text (é as one or as two).
+
+    >>> occurrences("Anna saw Ann", "Ann")
+    [(9, 12, 0)]
+    >>> occurrences("王丽和李强", "李强")
+    [(3, 5, 0)]
+    """
+    which = {
+        form: k
+        for k, phrase in reversed(list(enumerate(phrases)))
+        for form in (*(unicodedata.normalize(f, phrase) for f in ("NFC", "NFD")), phrase)
+        if form
+    }
+    forms = "|".join(regex.escape(form) for form in sorted(which, key=len, reverse=True))
+    pattern = rf"(?!{_INSIDE})(?:{forms})(?!{_INSIDE})"
+    matches = regex.finditer(pattern, text, regex.V1 | regex.DOTALL) if which else ()
+    return [(*match.span(), which[match[0]]) for match in matches]
+
+
+def divides(text: str, index: int) -> bool:
+    """Whether an index is inside a word, or inside a character of several code points."""
+    return _DIVIDED.match(text, index) is not None
+
+
+def token_ranges(tokenizer: Tokenizer, text: str, ids: Sequence[int]) -> tuple[str, Offsets]:
+    """A text's tokens as ranges of characters of it; without offsets, of the decoded tokens.
+
+    A token that is no character of the text (a space of the tokenizer's own) is an empty range.
+    """
+    offsets = getattr(tokenizer, "offsets", None)
+    ranges = None if offsets is None or not text else offsets(text)
+    if ranges is not None and len(ranges) == len(ids):
+        return text, ranges
+    ranges, end = [], 0
+    for k in range(len(ids)):
+        # A character may be several tokens, at most four: until its last one it decodes to a
+        # stand-in. How a token reads may depend on the one before it (its space).
+        before, after = (tokenizer.decode(ids[max(0, k - 4) : stop]) for stop in (k, k + 1))
+        start = end - (len(before) - len(before.rstrip("\ufffd")))
+        end += len(after) - len(before)
+        ranges.append((start, end))
+    return tokenizer.decode(ids), ranges
+
+
+def tokens_at(ranges: Offsets, start: int, stop: int) -> list[int]:
+    """Which tokens have a character of a range."""
+    return [k for k, (low, high) in enumerate(ranges) if low < stop and high > start and low < high]

@@ -119,10 +119,10 @@ class HuggingFaceTokenizer:
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
-
-    @property
-    def bos(self) -> int | None:
-        return self._tokenizer.bos_token_id
+        self.name = type(tokenizer).__name__
+        self.bos: int | None = tokenizer.bos_token_id
+        self.special_ids: tuple[int, ...] = tuple(getattr(tokenizer, "all_special_ids", ()))
+        self.chat_template: str | None = getattr(tokenizer, "chat_template", None)
 
     @cached_property
     def prefix(self) -> tuple[int, ...]:
@@ -151,24 +151,12 @@ class HuggingFaceTokenizer:
             for i, (low, high) in ranges
         ]
 
-    @property
-    def name(self) -> str:
-        return type(self._tokenizer).__name__
-
-    @property
-    def chat_template(self) -> str | None:
-        return getattr(self._tokenizer, "chat_template", None)
-
     def in_chat(self, text: str) -> str:
         """A text as the user's turn in the chat template, up to where the reply begins."""
         turn = [{"role": "user", "content": text}]
         return str(
             self._tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True)
         )
-
-    @property
-    def special_ids(self) -> tuple[int, ...]:
-        return tuple(self._tokenizer.all_special_ids)
 
     @property
     def n_tokens(self) -> int:

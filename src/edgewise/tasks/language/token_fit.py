@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edgewise.data import PromptPairs, Tokenizer
-from edgewise.data.phrases import token_ranges
 from edgewise.data.rows import RowFault
-from edgewise.data.texts import Prompt, TextReader
+from edgewise.data.texts import Prompt, TextReader, token_ranges
 from edgewise.errors import Fault, ProblemError
 from edgewise.tasks.language.behaviour import Example
 
