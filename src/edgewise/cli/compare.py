@@ -269,20 +269,13 @@ def _variants(
     options: ProblemOptions, over: Mapping[str, list[Any] | None], *, many: bool
 ) -> dict[str, ew.Task]:
     """Every setting, loaded and checked; models are loaded once."""
-    variants = ew.tasks.variants
     check_says_what(options)
-    variants.check_axes(
-        over, fixed=[axis for axis in variants.AXES if getattr(options, axis) is not None]
+    axes, load = ew.tasks.variants.AXES, cache(ew.load_model)
+    return ew.tasks.variants.load_combinations(
+        lambda **choice: build(replace(options, **choice), load=load),
+        over,
+        spec=None if options.task is None else ew.tasks.task_spec(options.task),
+        fixed=[axis for axis in axes if getattr(options, axis) is not None],
+        most=None if many else ew.tasks.variants.MOST,
+        advice="name fewer values, or add --yes",
     )
-    spec = None if options.task is None else ew.tasks.task_spec(options.task)
-    if spec is not None:
-        variants.check_values(over, spec)
-    load, models = cache(ew.load_model), over.get("model")
-    first = build(replace(options, model=models[0]) if models else options, load=load).problem
-    values = {
-        axis: variants.axis_values(axis, given, spec=spec, problem=first)
-        for axis, given in over.items()
-    }
-    most = None if many else variants.MOST
-    choices = variants.combinations(values, most=most, how="name fewer values, or add --yes")
-    return {name: build(replace(options, **choice), load=load) for name, choice in choices.items()}

@@ -109,7 +109,7 @@ def from_run(
             "Add --task or --pairs to say it."
         )
     options = ew.documents.decoded(ProblemOptions, dict(request), "run.json: request")
-    if ew.tasks.custom.is_task_file(options.task) and not allow_code:
+    if ew.tasks.is_task_file(options.task) and not allow_code:
         raise SettingError(
             f"the run's record names a Python file as its task, {shortened(str(options.task))}: "
             "loading it would run it. If you trust that file, add --allow-code; or say the problem "

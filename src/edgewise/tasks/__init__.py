@@ -1,6 +1,5 @@
 """Named behaviours, their prompts, and their known circuits. Discovery never imports this."""
 
-from edgewise.tasks.custom import custom_names, own_task
 from edgewise.tasks.published import (
     PUBLISHED,
     ROLES,
@@ -9,7 +8,16 @@ from edgewise.tasks.published import (
     published_circuit,
     published_groups,
 )
-from edgewise.tasks.registry import TASKS, default_model, list_tasks, load_task, task_spec
+from edgewise.tasks.registry import (
+    TASKS,
+    custom_names,
+    default_model,
+    is_task_file,
+    list_tasks,
+    load_task,
+    own_task,
+    task_spec,
+)
 from edgewise.tasks.task import Task, TaskRequest, TaskSpec
 from edgewise.tasks.truth import structural_truth
 from edgewise.tasks.variants import load_variants
@@ -24,6 +32,7 @@ __all__ = [
     "custom_names",
     "default_model",
     "groups_on",
+    "is_task_file",
     "list_tasks",
     "load_task",
     "load_variants",

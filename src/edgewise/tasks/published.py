@@ -8,7 +8,7 @@ model, its heads get roles by what they do (`ROLES`).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from importlib.resources import files
@@ -55,14 +55,22 @@ def _rows() -> dict[str, dict[str, Any]]:
     return json.loads((files("edgewise.tasks") / "published.json").read_text("utf-8"))
 
 
+def _row(name: str) -> dict[str, Any]:
+    """What is known of a published circuit. Raises `UnknownName`."""
+    known = name.replace("_", "-").lower()
+    if known not in PUBLISHED:
+        raise unknown_name("published circuit", name, PUBLISHED)
+    return _rows()[known]
+
+
 def published_circuit(name: str) -> Circuit:
     """The published circuit of a task. Raises `UnknownName` for a task that has none.
 
     >>> published_circuit("ioi").n_edges
     1041
     """
-    row = _rows()[_known(name)]
-    sets = {key: [Node.parse(n).name for n in nodes.split()] for key, nodes in _groups(row)}
+    row = _row(name)
+    sets: dict[str, Sequence[str]] = dict(published_groups(name))
     for key, names in row.get("sets", {}).items():
         sets[key] = [node for name in names.split(", ") for node in sets.get(name, [name])]
     graph = Graph.build(**row["graph"], switches=True)
@@ -89,10 +97,6 @@ def _expanded(names: str, sets: Mapping[str, Sequence[str]]) -> list[str]:
     return expanded
 
 
-def _groups(row: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
-    return row.get("groups", {}).items()
-
-
 def published_groups(name: str) -> dict[str, tuple[str, ...]]:
     """What the nodes of a published circuit do: the names of the nodes of each group.
 
@@ -101,8 +105,11 @@ def published_groups(name: str) -> dict[str, tuple[str, ...]]:
     >>> published_groups("ioi")["S-inhibition"]
     ('a7.h3', 'a7.h9', 'a8.h6', 'a8.h10')
     """
-    groups = _groups(_rows()[_known(name)])
-    return {group: tuple(Node.parse(n).name for n in nodes.split()) for group, nodes in groups}
+    groups = _row(name).get("groups", {})
+    return {
+        group: tuple(Node.parse(node).name for node in nodes.split())
+        for group, nodes in groups.items()
+    }
 
 
 def groups_on(task: str, model: str, graph: Graph) -> dict[str, Any] | None:
@@ -120,14 +127,6 @@ def groups_on(task: str, model: str, graph: Graph) -> dict[str, Any] | None:
     if PurePath(model).name.lower() not in row["models"] or not there:
         return None
     return {"groups": groups, "source": f"Groups of {row['source']}."}
-
-
-def _known(name: str) -> str:
-    """The name of a published circuit as the list has it. Raises `UnknownName`."""
-    known = name.replace("_", "-").lower()
-    if known not in PUBLISHED:
-        raise unknown_name("published circuit", name, PUBLISHED)
-    return known
 
 
 def node_groups(problem: Problem, circuit: Found) -> dict[str, Any] | None:

@@ -44,33 +44,23 @@ def samples(
     *,
     seed: int = 0,
     model: Model | str | None = None,
-    template: str | None = None,
-    corruption: str | None = None,
     data: str | None = None,
+    **choices: Any,
 ) -> tuple[Sample, ...]:
     """`n` prompts of a task as tokens of `model`; language tasks need none, and then give words.
 
-    Fewer for a compiled program that has fewer. Raises `UnknownName`, `SettingError`,
-    `ProblemError`, `ModelError`.
+    `choices` are a template and a corruption. Fewer for a compiled program that has fewer. Raises
+    `UnknownName`, `SettingError`, `ProblemError`, `ModelError`.
 
     >>> samples("ioi", 1)[0].changed
     (2, 4, 10)
     """
-    spec = task_spec(name)
-    if spec.name in BEHAVIOURS and model is None and data is None:
-        drawn = examples(spec.name, n, seed, template=template, corruption=corruption)
+    behaviour = BEHAVIOURS.get(task_spec(name).name)
+    if behaviour is not None and model is None and data is None:
+        drawn = examples(behaviour.name, n, seed, **choices)
         return tuple(_of_example(example) for example in drawn)
-    known = load_model(model) if isinstance(model, str) else model
-    task = load_task(
-        name,
-        known,
-        n=n if spec.name in BEHAVIOURS else None,
-        seed=seed,
-        template=template,
-        corruption=corruption,
-        data=data,
-    )
-    return samples_of(task)[:n]
+    size = None if behaviour is None else n
+    return samples_of(load_task(name, model, n=size, seed=seed, data=data, **choices))[:n]
 
 
 def usual_task(name: str, n: int, model: Model | str | None, **choices: Any) -> Task:
@@ -80,10 +70,10 @@ def usual_task(name: str, n: int, model: Model | str | None, **choices: Any) -> 
     """
     behaviour = BEHAVIOURS.get(task_spec(name).name)
     loaded = load_model(model) if isinstance(model, str) else model
-    if behaviour is None or n >= behaviour.n:
-        return load_task(name, loaded, n=None if behaviour is None else n, **choices)
+    if behaviour is None:
+        return load_task(name, loaded, **choices)
     try:
-        return load_task(name, loaded, n=behaviour.n, **choices)
+        return load_task(name, loaded, n=max(n, behaviour.n), **choices)
     except SettingError:  # some templates have fewer prompts
         return load_task(name, loaded, n=n, **choices)
 
@@ -95,12 +85,11 @@ def samples_of(task: Task) -> tuple[Sample, ...]:
 
 
 def _of_example(example: Example) -> Sample:
-    names = dict.fromkeys(range(len(example.clean_words)), "")
-    names |= {place: name for name, places in example.spans.items() for place in places}
+    names = {place: name for name, places in example.spans.items() for place in places}
     return Sample(
         clean=example.clean_words,
         corrupted=example.corrupted_words,
-        spans=tuple(names.values()),
+        spans=tuple(names.get(i, "") for i in range(len(example.clean_words))),
         answer_at=example.answer_at,
         answers=example.answers,
         wrong=example.wrong,
@@ -112,11 +101,11 @@ def _of_pair(pairs: PromptPairs, i: int, tokenizer: Tokenizer | None) -> Sample:
         numbers = [int(k) for k in ids]
         return tuple(str(k) if tokenizer is None else tokenizer.decode([k]) for k in numbers)
 
+    def positions(mask: Tensor) -> tuple[int, ...]:
+        return tuple(mask[i][real].nonzero().flatten().tolist())
+
     real = pairs.real[i]
-    names = [""] * int(real.sum())
-    for name, mask in (pairs.spans or {}).items():
-        for place in mask[i][real].nonzero().flatten().tolist():
-            names[place] = name
+    names = {at: name for name, mask in (pairs.spans or {}).items() for at in positions(mask)}
     answers, wrong = (
         () if ids is None else texts(ids[i][ids[i] != NO_ANSWER])
         for ids in (pairs.answers, pairs.wrong)
@@ -124,8 +113,8 @@ def _of_pair(pairs: PromptPairs, i: int, tokenizer: Tokenizer | None) -> Sample:
     return Sample(
         clean=texts(pairs.clean[i][real]),
         corrupted=() if pairs.corrupted is None else texts(pairs.corrupted[i][real]),
-        spans=tuple(names),
-        answer_at=tuple(pairs.answer_at[i][real].nonzero().flatten().tolist()),
+        spans=tuple(names.get(at, "") for at in range(int(real.sum()))),
+        answer_at=positions(pairs.answer_at),
         answers=answers,
         wrong=wrong,
     )

@@ -16,6 +16,8 @@ rounding level (1e-6 of the largest product) count as zero.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -26,6 +28,7 @@ from edgewise.graph import Graph, Node, Port
 from edgewise.model import Model
 
 _ROUNDING = 1e-6
+_Weights = Mapping[str, Tensor]
 
 
 def structural_truth(model: Model, graph: Graph | None = None) -> Circuit:
@@ -39,70 +42,59 @@ def structural_truth(model: Model, graph: Graph | None = None) -> Circuit:
         raise SettingError(f"{model.name} has norms; structural truth is for compiled programs.")
     if not (graph.split_heads and graph.split_qkv):
         raise SettingError("structural truth needs a graph of heads with split q/k/v.")
-    written = [_written(model, node) for node in graph.senders]
-    read = [_read(model, port) for port in graph.receivers]
+    weights = {name: tensor.double().cpu() for name, tensor in model.weights.items()}
+    written = [_written(weights, node) for node in graph.senders]
+    read = [_read(weights, port) for port in graph.receivers]
     largest = torch.tensor(
-        [[(write @ look).abs().max().item() for look in read] for write in written]
+        [[(rows @ columns).abs().max().item() for columns in read] for rows in written]
     )
     additive = graph.exists & ~graph.is_switch
     meets = largest > _ROUNDING * largest[additive].max()
     return Circuit(graph, (additive & meets) | graph.is_switch).pruned()
 
 
-def _weight(model: Model, name: str) -> Tensor | None:
-    tensor = model.weights.get(name)
-    return None if tensor is None else tensor.double().cpu()
-
-
-def _needed(model: Model, name: str) -> Tensor:
-    return model.weights[name].double().cpu()
-
-
-def _written(model: Model, node: Node) -> Float[Tensor, "row d_model"]:
+def _written(weights: _Weights, node: Node) -> Float[Tensor, "row d_model"]:
     at = f"blocks.{node.layer}"
-    match node.kind:
-        case "input":
-            rows = [_needed(model, "embed.W_E")]
-            if model.config.adds_positions:
-                rows.append(_needed(model, "pos_embed.W_pos"))
-        case "tok_embed":
-            rows = [_needed(model, "embed.W_E")]
-        case "pos_embed":
-            rows = [_needed(model, "pos_embed.W_pos")]
-        case "mlp":
-            w_in, b_in = _needed(model, f"{at}.mlp.W_in"), _weight(model, f"{at}.mlp.b_in")
-            can_be_on = w_in.abs().amax(dim=0) > 0
-            if b_in is not None:
-                can_be_on |= b_in > 0
-            rows = [_needed(model, f"{at}.mlp.W_out")[can_be_on]]
-            bias = _weight(model, f"{at}.mlp.b_out")
-            rows += [] if bias is None else [bias[None]]
-        case _:
-            rows = [_moves(model, node)]
-            bias = _weight(model, f"{at}.attn.b_V")
-            if bias is not None:
-                rows.append((bias[node.head] @ _needed(model, f"{at}.attn.W_O")[node.head])[None])
-    return torch.cat([*rows, torch.zeros(1, model.config.d_model, dtype=torch.float64)])
+    if node.kind in ("input", "tok_embed", "pos_embed"):
+        names = {"tok_embed": ["embed.W_E"], "pos_embed": ["pos_embed.W_pos"]}
+        both = ["embed.W_E", "pos_embed.W_pos"]
+        rows = [weights[name] for name in names.get(node.kind, both) if name in weights]
+    elif node.kind == "mlp":
+        w_in, w_out = weights[f"{at}.mlp.W_in"], weights[f"{at}.mlp.W_out"]
+        can_be_on = w_in.abs().amax(dim=0) > 0
+        if f"{at}.mlp.b_in" in weights:
+            can_be_on |= weights[f"{at}.mlp.b_in"] > 0
+        biases = [f"{at}.mlp.b_out"] if f"{at}.mlp.b_out" in weights else []
+        rows = [w_out[can_be_on], *(weights[name][None] for name in biases)]
+    else:
+        rows = [_moves(weights, node)]
+        if f"{at}.attn.b_V" in weights:
+            head = node.head
+            rows.append((weights[f"{at}.attn.b_V"][head] @ weights[f"{at}.attn.W_O"][head])[None])
+    return _never_empty(torch.cat(rows), 0)
 
 
-def _read(model: Model, port: Port) -> Float[Tensor, "d_model column"]:
+def _read(weights: _Weights, port: Port) -> Float[Tensor, "d_model column"]:
     at, head = f"blocks.{port.node.layer}", port.node.head
     if port.node.kind == "logits":
-        return _needed(model, "unembed.W_U")
+        return weights["unembed.W_U"]
     if port.node.kind == "mlp":
-        has_output = _needed(model, f"{at}.mlp.W_out").abs().amax(dim=1) > 0
-        columns = _needed(model, f"{at}.mlp.W_in")[:, has_output]
-        return torch.cat([columns, torch.zeros(len(columns), 1, dtype=torch.float64)], dim=1)
+        has_output = weights[f"{at}.mlp.W_out"].abs().amax(dim=1) > 0
+        return _never_empty(weights[f"{at}.mlp.W_in"][:, has_output], 1)
     if port.slot == "v":
-        return _moves(model, port.node)
-    own, other = ("Q", "K") if port.slot == "q" else ("K", "Q")
-    mine = _needed(model, f"{at}.attn.W_{own}")[head]
-    answers = [_needed(model, f"{at}.attn.W_{other}")[head].T]
-    bias = _weight(model, f"{at}.attn.b_{other}")
-    answers += [] if bias is None else [bias[head][:, None]]
-    return mine @ torch.cat(answers, dim=1)
+        return _moves(weights, port.node)
+    own, answering = ("Q", "K") if port.slot == "q" else ("K", "Q")
+    columns = [weights[f"{at}.attn.W_{answering}"][head].T]
+    if f"{at}.attn.b_{answering}" in weights:
+        columns.append(weights[f"{at}.attn.b_{answering}"][head][:, None])
+    return weights[f"{at}.attn.W_{own}"][head] @ torch.cat(columns, dim=1)
 
 
-def _moves(model: Model, node: Node) -> Float[Tensor, "d_model d_model"]:
+def _moves(weights: _Weights, node: Node) -> Float[Tensor, "d_model d_model"]:
     at = f"blocks.{node.layer}.attn"
-    return _needed(model, f"{at}.W_V")[node.head] @ _needed(model, f"{at}.W_O")[node.head]
+    return weights[f"{at}.W_V"][node.head] @ weights[f"{at}.W_O"][node.head]
+
+
+def _never_empty(matrix: Tensor, dim: int) -> Tensor:
+    """The matrix with a row or column of zeros, of which a maximum can be taken."""
+    return torch.cat([matrix, torch.zeros_like(matrix.sum(dim=dim, keepdim=True))], dim=dim)

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from itertools import product
 from math import prod
 from typing import Any
 
-from edgewise.errors import ProblemError, SettingError, unknown_name
-from edgewise.model import Model
+from edgewise.arguments import check_choice
+from edgewise.errors import ProblemError, SettingError
+from edgewise.model import Model, load_model
 from edgewise.patching import ABLATION_KINDS
 from edgewise.problem import Problem
-from edgewise.tasks.registry import load_task, task_spec
+from edgewise.tasks.registry import default_model, load_task, task_spec
 from edgewise.tasks.task import Task, TaskSpec
 
 AXES = ("corruption", "template", "data", "metric", "ablation", "seed", "model")
 MOST = 24  # more settings than this are seldom meant
 _SEEDS = (0, 1, 2)
+_LISTS = {"corruption": "corruptions", "template": "templates", "data": "data"}  # of a `TaskSpec`
 
 Over = Sequence[str] | Mapping[str, Sequence[Any] | None]
 
@@ -35,63 +38,64 @@ def load_variants(
     >>> list(load_variants("tracr-reverse", over={"ablation": ["zero", "mean"], "data": None}))
     ['zero, legal', 'zero, paper', 'mean, legal', 'mean, paper']
     """
-    spec = task_spec(name)
-    axes: dict[str, Sequence[Any] | None] = (
-        dict(over) if isinstance(over, Mapping) else dict.fromkeys(over)
-    )
-    check_axes(axes, fixed=[axis for axis, value in choices.items() if value is not None])
-    if "model" in axes and model is not None:
-        raise SettingError("the models are what varies; name one or the other, not both.")
-    check_values(axes, spec)
-    models = {str(getattr(m, "name", m)): m for m in axes.get("model") or ()}
-    first = load_task(name, next(iter(models.values()), model), **choices)
-    values = {
-        axis: tuple(models)
-        if axis == "model"
-        else axis_values(axis, chosen, spec=spec, problem=first.problem)
-        for axis, chosen in axes.items()
-    }
-    loaded: dict[str, Any] = {next(iter(models), ""): first.problem.model}
-    variants = {}
-    for label, choice in combinations(values, most=most).items():
-        which = choice.pop("model", "")
-        source = loaded.get(which, models.get(which))
-        variants[label] = load_task(name, source, **{**choices, **choice})
-        loaded[which] = variants[label].problem.model
-    return variants
+    spec, loaded = task_spec(name), cache(load_model)
+
+    def load(**choice: Any) -> Task:
+        source = choice.pop("model", model) or default_model(spec)
+        known = loaded(source) if isinstance(source, str) else source
+        return load_task(name, known, **{**choices, **choice})
+
+    fixed = [axis for axis, value in {"model": model, **choices}.items() if value is not None]
+    return load_combinations(load, over, spec=spec, fixed=fixed, most=most)
 
 
-def check_axes(over: Mapping[str, Any], *, fixed: Sequence[str] = ()) -> None:
-    """Raise `UnknownName` for an axis we do not have, `SettingError` for one that is held fixed."""
-    if not over:
+def load_combinations(
+    load: Callable[..., Task],
+    over: Over,
+    *,
+    spec: TaskSpec | None,
+    fixed: Sequence[str],
+    most: int | None = MOST,
+    advice: str = "pass fewer values, or a higher most=",
+) -> dict[str, Task]:
+    """What `load` makes of every combination, by a name made of the values that differ.
+
+    `spec` is None for prompts that come from a file; `fixed` names what has one value. Raises
+    `UnknownName` for an axis or a value that there is not, `SettingError` for what cannot vary or
+    is too much: before anything is loaded, where that can be told.
+    """
+    axes = dict(over) if isinstance(over, Mapping) else dict.fromkeys(over)
+    if not axes:
         raise SettingError(f"say what varies: one or more of {', '.join(AXES)}.")
-    for axis, values in over.items():
-        if axis not in AXES:
-            raise unknown_name("setting to compare over", axis, AXES)
+    for axis, chosen in axes.items():
+        check_choice("setting to compare over", axis, AXES)
         if axis in fixed:
             raise SettingError(f"{axis} is what varies, so it cannot be chosen one value as well.")
-        if isinstance(values, str):
-            raise SettingError(f"the values of {axis} are {values!r}; pass a list.")
-    if over.get("model", ()) is None:
+        if isinstance(chosen, str):
+            raise SettingError(f"the values of {axis} are {chosen!r}; pass a list.")
+        if spec is not None and axis in _LISTS:
+            for value in chosen or ():
+                check_choice(f"{axis} of {spec.name}", value, getattr(spec, _LISTS[axis]))
+    models = axes.get("model", ())
+    if models is None:
         raise SettingError("models have no list to go through; name those to compare.")
+    first = load(**({"model": models[0]} if models else {})).problem
+    values = {axis: _values(axis, chosen, spec, first) for axis, chosen in axes.items()}
+    n = prod(map(len, values.values()))
+    sizes = " x ".join(f"{len(v)} of {axis}" for axis, v in values.items())
+    if n < 2:
+        raise SettingError(f"there is nothing to compare: {sizes} is one setting only.")
+    if most is not None and n > most:
+        raise SettingError(f"{sizes} are {n:,} settings, more than {most:,}: {advice}.")
+    choices = [dict(zip(values, row, strict=True)) for row in product(*values.values())]
+    several = [axis for axis, of_axis in values.items() if len(of_axis) > 1]
+    return {", ".join(_label(a, choice[a]) for a in several): load(**choice) for choice in choices}
 
 
-def check_values(over: Mapping[str, Sequence[Any] | None], spec: TaskSpec) -> None:
-    """Refuse, before anything is loaded, values that the task does not have."""
-    choices = {"corruption": spec.corruptions, "template": spec.templates, "data": spec.data}
-    for axis, known in choices.items():
-        for value in over.get(axis) or ():
-            if value not in known:
-                raise unknown_name(f"{axis} of {spec.name}", str(value), known)
-
-
-def axis_values(
-    axis: str, chosen: Sequence[Any] | None, *, spec: TaskSpec | None, problem: Problem
+def _values(
+    axis: str, chosen: Sequence[Any] | None, spec: TaskSpec | None, problem: Problem
 ) -> tuple[Any, ...]:
-    """The values an axis goes through: those chosen, or the usual ones of this task and problem.
-
-    `spec` is None for prompts that come from a file. Raises `SettingError` where there are none.
-    """
+    """The values an axis goes through: those chosen, or the usual ones of this task and problem."""
     if chosen is not None:
         values = tuple(chosen)
     elif axis == "seed":
@@ -102,13 +106,13 @@ def axis_values(
     elif axis == "ablation":
         values = tuple(kind for kind in ABLATION_KINDS if _fits(problem, ablation=kind))
     else:
-        known = {"corruption": "corruptions", "template": "templates", "data": "data"}
-        values = () if spec is None else tuple(getattr(spec, known[axis]))
+        values = () if spec is None else tuple(getattr(spec, _LISTS[axis]))
     if not values:
         what = problem.pairs.source if spec is None else spec.name
         raise SettingError(f"{what} has no choice of {axis} to compare over.")
-    if len(set(values)) < len(values):
-        raise SettingError(f"a value of {axis} comes twice: {', '.join(map(str, values))}.")
+    labels = [_label(axis, value) for value in values]
+    if len(set(labels)) < len(labels):
+        raise SettingError(f"a value of {axis} comes twice: {', '.join(labels)}.")
     return values
 
 
@@ -118,28 +122,6 @@ def _fits(problem: Problem, **changes: Any) -> bool:
     except ProblemError:
         return False
     return True
-
-
-def combinations(
-    values: Mapping[str, Sequence[Any]],
-    *,
-    most: int | None = MOST,
-    how: str = "pass fewer values, or a higher most=",
-) -> dict[str, dict[str, Any]]:
-    """Every combination, by a name made of the values that differ. Raises `SettingError`.
-
-    >>> combinations({"seed": [0, 1], "metric": ["kl"]})
-    {'seed 0': {'seed': 0, 'metric': 'kl'}, 'seed 1': {'seed': 1, 'metric': 'kl'}}
-    """
-    n = prod(map(len, values.values()))
-    sizes = " x ".join(f"{len(v)} of {axis}" for axis, v in values.items())
-    if n < 2:
-        raise SettingError(f"there is nothing to compare: {sizes} is one setting only.")
-    if most is not None and n > most:
-        raise SettingError(f"{sizes} are {n:,} settings, more than {most:,}: {how}.")
-    chosen = [dict(zip(values, row, strict=True)) for row in product(*values.values())]
-    several = [axis for axis, of_axis in values.items() if len(of_axis) > 1]
-    return {", ".join(_label(a, choice[a]) for a in several): choice for choice in chosen}
 
 
 def _label(axis: str, value: Any) -> str:

@@ -22,13 +22,10 @@ from edgewise.tasks.language.behaviour import (
     draw_examples,
     split_of,
 )
-from edgewise.tasks.language.colours import COLOURED_OBJECTS
-from edgewise.tasks.language.docstring import DOCSTRING
-from edgewise.tasks.language.facts import ADDITION, CAPITALS, SPORTS
-from edgewise.tasks.language.grammar import AGREEMENT, PRONOUNS
+from edgewise.tasks.language.copying import COLOURED_OBJECTS, DOCSTRING, IOI
+from edgewise.tasks.language.facts import ADDITION, AGREEMENT, CAPITALS, PRONOUNS, SPORTS
 from edgewise.tasks.language.greater_than import GREATER_THAN
 from edgewise.tasks.language.induction import INDUCTION
-from edgewise.tasks.language.ioi import IOI
 
 __all__ = [
     "BEHAVIOURS",

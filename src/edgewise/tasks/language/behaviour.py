@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.resources import files
@@ -142,8 +142,9 @@ class Filling:
     """One prompt's slots, and what may follow it.
 
     `answers` and `wrong` are words with their leading space. `answer_at` (default: after the last
-    word) and `spans` (default: the slots) are indices of words. `spare` keeps what a corruption
-    needs and the clean prompt does not show.
+    word) and `spans` (default: the slots) are indices of words. `changes` has the slots that become
+    others under the corruptions that follow from the prompt alone; `spare` keeps what the other
+    corruptions need and the clean prompt does not show.
     """
 
     slots: Mapping[str, str]
@@ -152,6 +153,7 @@ class Filling:
     answer_at: tuple[int, ...] | None = None
     spans: Mapping[str, tuple[int, ...]] | None = None
     spare: Mapping[str, Any] = field(default_factory=dict)
+    changes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 Change = Callable[[Random, Words, Filling], Mapping[str, str]]  # the slots that become others
@@ -159,11 +161,14 @@ Change = Callable[[Random, Words, Filling], Mapping[str, str]]  # the slots that
 
 @dataclass(frozen=True)
 class Corruption:
-    """A way to corrupt: which slots it changes (and no others), and to what."""
+    """A way to corrupt: which slots it changes, and no others.
+
+    `change` draws what they become; None where the prompt's `Filling` has it already.
+    """
 
     summary: str
     changes: tuple[str, ...]
-    change: Change
+    change: Change | None
 
 
 @dataclass(frozen=True)
@@ -201,12 +206,12 @@ class Behaviour:
     """A language task as text. The first template and the first corruption are the defaults."""
 
     name: str
-    summary: str
-    metric: str
     templates: Mapping[str, tuple[Template, ...]]
     pools: tuple[Pool, ...]
     draw: Callable[[Random, Words, str], Filling]
     corruptions: Mapping[str, Corruption]
+    summary: str
+    metric: str
     bos: bool  # whether the paper puts BOS before the prompt
     n: int  # prompts of a split, unless said
     fits: str
@@ -217,9 +222,12 @@ class Behaviour:
         """One example. `rng` draws the clean prompt, `noise` the corruption."""
         filling = self.draw(rng, words, template)
         chosen = rng.choice(self.templates[template])
-        change = self.corruptions[corruption]
-        changed = change.change(noise, words, filling)
-        assert set(changed) <= set(change.changes), f"{self.name}: {corruption} changes {changed}"
+        rule = self.corruptions[corruption]
+        if rule.change is None:
+            changed = filling.changes[corruption]
+        else:
+            changed = rule.change(noise, words, filling)
+        assert set(changed) <= set(rule.changes), f"{self.name}: {corruption} changes {changed}"
         clean, spans = chosen.fill(filling.slots)
         corrupted, _ = chosen.fill({**filling.slots, **changed})
         return Example(
@@ -258,35 +266,23 @@ def behaviour(
     *,
     pools: tuple[Pool, ...],
     draw: Callable[[Random, Words, str], Filling],
-    changes: Mapping[str, Change],
+    changes: Mapping[str, Change] | None = None,
 ) -> Behaviour:
     """The language task of this name: its texts from `behaviours.json`, and how it draws words.
 
     A family of templates there has sentences, or names other families that it joins.
     """
-    data = _DATA[name]
-    families: dict[str, list[str]] = data["templates"]
-    after = tuple(data.get("after", "").split())
-    return Behaviour(
-        name=name,
-        summary=data["summary"],
-        metric=data["metric"],
-        templates={
-            family: tuple(
-                Template(text, after) for part in parts for text in families.get(part, [part])
-            )
-            for family, parts in families.items()
-        },
-        pools=pools,
-        draw=draw,
-        corruptions={
-            key: Corruption(row["summary"], tuple(row["changes"].split()), changes[key])
-            for key, row in data["corruptions"].items()
-        },
-        bos=data["bos"],
-        n=data["n"],
-        fits=data["fits"],
-    )
+    data = dict(_DATA[name])
+    families: dict[str, list[str]] = data.pop("templates")
+    after = tuple(data.pop("after", "").split())
+    templates = {
+        family: tuple(Template(text, after) for key in parts for text in families.get(key, [key]))
+        for family, parts in families.items()
+    }
+    drawn, corruptions = changes or {}, {}
+    for key, row in data.pop("corruptions").items():
+        corruptions[key] = Corruption(row["summary"], tuple(row["changes"].split()), drawn.get(key))
+    return Behaviour(name, templates, pools, draw, corruptions, **data)
 
 
 def draw_examples(
@@ -337,9 +333,17 @@ def choice(what: str, name: str | None, known: Collection[str]) -> str:
     return name
 
 
-def pick(rng: Random, items: tuple[Any, ...], *others: Any) -> Any:
+def pick(rng: Random, items: Sequence[Any], *others: Any) -> Any:
     """A random item that is none of `others`."""
     while True:
         item = rng.choice(items)
         if item not in others:
             return item
+
+
+def picks(rng: Random, items: Sequence[Any], n: int, *others: Any) -> list[Any]:
+    """Random items, different from each other and from `others`."""
+    taken = list(others)
+    for _ in range(n):
+        taken.append(pick(rng, items, *taken))
+    return taken[len(taken) - n :]

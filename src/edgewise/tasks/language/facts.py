@@ -1,4 +1,6 @@
-"""Capital cities, players of sports, two-digit addition: answers that are known or computed."""
+"""Answers that are known or computed: capital cities, sports, sums; gender and number.
+
+For pronouns and subject-verb agreement the answer is settled by one earlier word."""
 
 from __future__ import annotations
 
@@ -6,30 +8,37 @@ from random import Random
 
 from edgewise.data.tokenizers import spaced_words
 from edgewise.errors import SettingError
-from edgewise.tasks.language.behaviour import Change, Filling, Pool, Words, behaviour, pick
-from edgewise.tasks.language.words import COUNTRIES, PLAYERS
+from edgewise.tasks.language.behaviour import Filling, Pool, Words, behaviour, pick
+from edgewise.tasks.language.words import (
+    COUNTED,
+    COUNTRIES,
+    FEMALE_NAMES,
+    MALE_NAMES,
+    PLAYERS,
+    PRAISED,
+    PRAISES,
+)
 
 _COUNTRIES = Pool("countries", COUNTRIES, 4, lambda pair: tuple((f" {name}",) for name in pair))
 
 
 def _draw_capital(rng: Random, words: Words, template: str) -> Filling:
     (country, capital), (other, wrong) = rng.sample(words[_COUNTRIES], 2)
-    return Filling({"country": country}, (f" {capital}",), (f" {wrong}",), spare={"other": other})
+    changes = {"other-country": {"country": other}}
+    return Filling({"country": country}, (f" {capital}",), (f" {wrong}",), changes=changes)
 
 
 def _unrelated_country(rng: Random, words: Words, filling: Filling) -> dict[str, str]:
-    names = tuple(country for country, _ in words[_COUNTRIES])
-    return {"country": pick(rng, names, filling.slots["country"], filling.spare["other"])}
+    names = [country for country, _ in words[_COUNTRIES]]
+    other = filling.changes["other-country"]["country"]
+    return {"country": pick(rng, names, filling.slots["country"], other)}
 
 
 CAPITALS = behaviour(
     "capitals",
     pools=(_COUNTRIES,),
     draw=_draw_capital,
-    changes={
-        "other-country": lambda rng, words, filling: {"country": filling.spare["other"]},
-        "unrelated-country": _unrelated_country,
-    },
+    changes={"unrelated-country": _unrelated_country},
 )
 
 _PLAYERS = Pool(
@@ -51,19 +60,13 @@ def _draw_player(rng: Random, words: Words, template: str) -> Filling:
         if others:
             sports = dict.fromkeys(s for _, s, _ in known)
             wrong = tuple(f" {s}" for s in sports if s != sport)
-            return Filling(
-                {"player": player}, (f" {sport}",), wrong, spare={"other": rng.choice(others)}
-            )
+            changes = {"other-player": {"player": rng.choice(others)}}
+            return Filling({"player": player}, (f" {sport}",), wrong, changes=changes)
         known = [entry for entry in known if entry[2] != length]
     raise SettingError("sports: the tokenizer knows no two players' names of equal length.")
 
 
-SPORTS = behaviour(
-    "sports",
-    pools=(_PLAYERS,),
-    draw=_draw_player,
-    changes={"other-player": lambda rng, words, filling: {"player": filling.spare["other"]}},
-)
+SPORTS = behaviour("sports", pools=(_PLAYERS,), draw=_draw_player)
 
 _NUMBERS = tuple(str(number) for number in range(10, 100))
 _NUMBER_POOL = Pool("two-digit numbers", _NUMBERS, 90, lambda digits: ((digits,),))
@@ -85,13 +88,15 @@ def _draw_sum(rng: Random, words: Words, template: str) -> Filling:
         if all(others) or not by_digit:
             break
     answer = str(first + second)[:shown]
-    slots = {"first": first, "second": second}
-    spare = {
-        slot: str(rng.choice(other) if other else slots[slot] + 1)
-        for slot, other in zip(slots, others, strict=True)
-    }
+    new = [
+        str(rng.choice(other) if other else part + 1)
+        for part, other in zip((first, second), others, strict=True)
+    ]
+    both = dict(zip(("first", "second"), new, strict=True))
+    changes = {"both": both, **{slot: {slot: number} for slot, number in both.items()}}
     wrong = dict.fromkeys(digits[:shown] for digits in known if digits[:shown] != answer)
-    return Filling({k: str(v) for k, v in slots.items()}, (answer,), tuple(wrong), spare=spare)
+    slots = {"first": str(first), "second": str(second)}
+    return Filling(slots, (answer,), tuple(wrong), changes=changes)
 
 
 def _others(part: int, partner: int, shown: int) -> list[int]:
@@ -100,13 +105,67 @@ def _others(part: int, partner: int, shown: int) -> list[int]:
     return [k for k in range(10, 100 - partner) if str(k + partner)[:shown] != total]
 
 
-def _new(*slots: str) -> Change:
-    return lambda rng, words, filling: {slot: filling.spare[slot] for slot in slots}
+ADDITION = behaviour("addition", pools=(_NUMBER_POOL,), draw=_draw_sum)
 
 
-ADDITION = behaviour(
-    "addition",
-    pools=(_NUMBER_POOL,),
-    draw=_draw_sum,
-    changes={"second": _new("second"), "first": _new("first"), "both": _new("first", "second")},
+_FEMALE = Pool("names of women", FEMALE_NAMES, least=2)
+_MALE = Pool("names of men", MALE_NAMES, least=2)
+_PRAISED = Pool("roles", PRAISED, least=1)
+_PRAISES = Pool("adjectives", PRAISES, least=1)
+_PRONOUNS = Pool("pronouns", ("he", "she"), least=2)
+_NEUTRAL = Pool("names of nobody", ("someone",), least=1)
+
+
+def _draw_pronoun(rng: Random, words: Words, template: str) -> Filling:
+    is_woman = rng.random() < 0.5
+    own, other = (_FEMALE, _MALE) if is_woman else (_MALE, _FEMALE)
+    right, wrong = (" she", " he") if is_woman else (" he", " she")
+    slots = {"name": rng.choice(words[own]), "role": rng.choice(words[_PRAISED])}
+    slots["adjective"] = rng.choice(words[_PRAISES])
+    return Filling(slots, (right,), (wrong,), spare={"own": own, "other": other})
+
+
+PRONOUNS = behaviour(
+    "pronouns",
+    pools=(_FEMALE, _MALE, _PRAISED, _PRAISES, _PRONOUNS, _NEUTRAL),
+    draw=_draw_pronoun,
+    changes={
+        "other-gender": lambda rng, words, f: {"name": rng.choice(words[f.spare["other"]])},
+        "neutral": lambda rng, words, f: {"name": words[_NEUTRAL][0]},
+        "same-gender": lambda rng, words, f: {
+            "name": pick(rng, words[f.spare["own"]], f.slots["name"])
+        },
+    },
+)
+
+
+_COUNTED = Pool("nouns with a plural", COUNTED, 4, lambda pair: tuple((f" {n}",) for n in pair))
+_VERBS = ((" is", " are"), (" was", " were"), (" has", " have"))
+_VERB_POOL = Pool("verbs", _VERBS, 3, lambda pair: tuple((verb,) for verb in pair))
+
+
+def _draw_agreement(rng: Random, words: Words, template: str) -> Filling:
+    """Subject and attractor, each singular (0) or plural (1)."""
+    subject, attractor = rng.sample(words[_COUNTED], 2)
+    number, other = rng.randrange(2), rng.randrange(2)
+    answers, wrong = (tuple(pair[k] for pair in words[_VERB_POOL]) for k in (number, 1 - number))
+    slots = {"subject": subject[number], "attractor": attractor[other]}
+    changes = {
+        "number": {"subject": subject[1 - number]},
+        "attractor": {"attractor": attractor[1 - other]},
+    }
+    spare = {"taken": (subject, attractor), "number": number}
+    return Filling(slots, answers, wrong, spare=spare, changes=changes)
+
+
+def _other_subject(rng: Random, words: Words, filling: Filling) -> dict[str, str]:
+    noun = pick(rng, words[_COUNTED], *filling.spare["taken"])
+    return {"subject": noun[filling.spare["number"]]}
+
+
+AGREEMENT = behaviour(
+    "agreement",
+    pools=(_COUNTED, _VERB_POOL),
+    draw=_draw_agreement,
+    changes={"other-subject": _other_subject},
 )
