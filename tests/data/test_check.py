@@ -1,12 +1,8 @@
 """Files of prompts as users have them: broken in every way, told where, and never half used."""
 
-import csv
-import io
 import json
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 import edgewise as ew
 from commands import edgewise, ok, refused
@@ -38,12 +34,9 @@ JSON = [
     ("line 2", "not JSON: ", lines('{"clean": "BOS 1",}')),
     ("line 3", "not JSON: Expecting prop", lines("", "{'clean': 'BOS 1'}")),
     ("line 2", "not JSON: Expecting ','", lines('{"clean": "BOS 1"')),
-    ("line 2", "not JSON: Unterminated string", lines('{"clean": "BOS 1')),
     ("line 2", "not JSON: Extra data", lines(PAIR + PAIR)),
     ("line 2", 'expected an object like {"clean": …}', lines('["BOS 1"]')),
-    ("line 1", "expected an object like", '"BOS 1"'),
     ("line 2", "'clean' is there twice", lines('{"clean": "BOS 1", "clean": "BOS 2"}')),
-    ("line 2", "cannot be read", lines("[" * 9999)),
     ("line 2", "cannot be read", lines('{"clean": ' + "9" * 5000 + "}")),
     ("line 2", "not JSON: Expecting property", "[" + PAIR + ",\n{]"),
     ("item 2", "expected an object like", "[" + PAIR + ",\n5]"),
@@ -56,7 +49,6 @@ JSON = [
     ("line 2", "'answer' and 'answers' both", lines(PAIR[:-1] + ', "answers": "3"}')),
     # prompts
     ("line 2", "the clean prompt is empty", lines(PAIR.replace("BOS 1 2 3", ""))),
-    ("line 2", "clean has 4 tokens, corrup", lines(PAIR.replace("BOS 3 1 2", "BOS 3"))),
     ("line 2", "the model has no token '7'", lines(PAIR.replace("1 2 3", "1 2 7"))),
     ("line 2", "most prompts are text", lines(IDS)),
     ("line 2", "most prompts are text", lines(PAIR.replace('"BOS 3 1 2"', "[3, 1]"))),
@@ -64,29 +56,20 @@ JSON = [
     ("line 2", "token id 99; the model knows 0 to 4", ids(clean=[3, 99, 1])),
     ("line 2", "token id -1; the model knows 0 to 4", ids(corrupted=[3, -1, 1])),
     ("line 2", "at most 6", ids(clean=[3] * 9, corrupted=[3] * 9)),
-    ("line 2", "which is not a token id", ids(clean=[10**30, 1, 2])),
     ("", "every corrupted prompt equals", PAIR.replace("BOS 3 1 2", "BOS 1 2 3")),
     # answers
     ("line 2", "the model has no token 'three'", lines(PAIR.replace('"3"', '"three"'))),
     ("line 2", "'' is no token", lines(PAIR.replace('"3"', '""'))),
-    ("line 2", "answers is empty", lines(PAIR.replace('"3"', "[]"))),
     ("line 2", "neither text nor a token id", lines(PAIR.replace('"2"}', "{}}"))),
-    ("line 2", "has a list in a list", lines(PAIR.replace('"3"', "[[0, 1]]"))),
     ("line 2", "token id 3; the model knows 0 to 2", ids(answer=3)),
     ("line 1", "no 'answer_positions'", lines(PAIR[:-1] + ', "answer_positions": 1}')),
     ("line 1", "9 is no answer position", PAIR[:-1] + ', "answer_positions": 9}'),
-    ("line 1", "it has no answer position", PAIR[:-1] + ', "answer_positions": []}'),
     # spans
     ("line 1", "no text for its ids", '{"clean": [3, 9], "spans": {"a": "1"}}'),
-    ("line 1", "span 'a': 9 is no position of its 4 tokens", spans('{"a": 9}')),
     ("line 1", "the clean prompt has '7' 0 times", spans('{"a": "7"}')),
     ("line 1", "'1' 1 times; none is 2", spans('{"a": ["1", 2]}')),
-    ("line 1", "none is 'x'", spans('{"a": ["1", "x"]}')),
-    ("line 1", "position 1 is in spans 'a' and 'b'", spans('{"a": 1, "b": "1"}')),
     ("line 2", "it has no span 'a', unlike most", spans('{"a": 1}', '{"b": 1}')),
-    ("line 2", "span 'a': it has no position", spans('{"a": 1}', '{"a": []}')),
     ("line 2", "'spans' must map names to positions", spans('{"a": 1}', '["a"]')),
-    ("line 1", "'spans' must map names", spans('{"a": null}')),
     ("item 1", "'word_idxs' must map names", '{"word_idxs": 3, "prompts": [' + PAIR + "]}"),
     # other packages
     ("line 1", "<predict> has no </predict> after it", '{"clean": "BOS 1<predict>2"}'),
@@ -98,9 +81,7 @@ CSV = [
     ("", "there are no prompts", HEAD),
     ("line 1", "'clean' is there twice", "clean,clean,answer,wrong\n" + CELLS),
     ("line 2", "it has no 'clean'; its columns are 'BOS 1 2 3'", CELLS + CELLS),
-    ("line 3", "it has no 'answers'", HEAD + CELLS + "BOS 1 2 3,BOS 3 1 2,,2\n"),
     ("line 2", "'answer_ids' has 'x', which is not", "clean,answer_ids\nBOS 1,x\n"),
-    ("line 2", "'1' is not the last two digits of a year", "clean,correct_idx\nBOS 1,1\n"),
     ("line 2", "'here' is no answer position", "clean,answer_positions\nBOS 1,here\n"),
 ]
 MALFORMED = [("x.jsonl", *case) for case in JSON] + [("x.csv", *case) for case in CSV]
@@ -228,62 +209,3 @@ def test_options_that_do_not_fit(capsys, tmp_path, more, message):
     file.write_text(PAIR)
     arguments = ("--pairs", file, *REVERSE, "--threshold", "1")
     assert message in refused(capsys, "discover", *arguments, *more)
-
-
-# --- any file at all
-
-WORDS = st.lists(st.sampled_from(["BOS", "1", "2", "3", "7", '"', "[", ","]), max_size=5)
-VALUE = (
-    WORDS.map(" ".join)
-    | st.lists(st.integers(-1, 6), max_size=4)
-    | st.none()
-    | st.booleans()
-    | st.integers(-2, 7)
-    | st.floats(allow_nan=True)
-    | st.dictionaries(st.sampled_from("ab"), st.integers(-5, 5) | WORDS.map(" ".join), max_size=2)
-)
-NAMES = (
-    *("clean", "corrupted", "corrupt", "answer", "answers", "wrong", "spans", "answer_positions"),
-    *("correct_idx", "incorrect_idx", "label", "corr_text", "text", "prefix", "corr_prefix", "x"),
-)
-ROWS = st.lists(st.dictionaries(st.sampled_from(NAMES), VALUE, max_size=6), max_size=4)
-
-
-def _csv_of(rows) -> str:
-    file = io.StringIO()
-    writer = csv.DictWriter(file, sorted({name for row in rows for name in row}))
-    writer.writeheader()
-    writer.writerows(rows)
-    return file.getvalue()
-
-
-WRITERS = {".json": json.dumps, ".jsonl": lambda r: "\n".join(map(json.dumps, r)), ".csv": _csv_of}
-
-
-@settings(
-    derandomize=True,
-    deadline=None,
-    max_examples=120,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
-@given(
-    ROWS,
-    st.sampled_from(sorted(WRITERS)),
-    st.none() | st.tuples(st.floats(0, 1), st.sampled_from(["", "}", '"', "\n", ",", "\x00", "é"])),
-)
-def test_any_file_is_used_whole_or_refused_with_reasons(tmp_path, capsys, rows, suffix, damage):
-    file, text = tmp_path / f"x{suffix}", WRITERS[suffix](rows)
-    if damage:
-        place = int(damage[0] * len(text))
-        text = text[:place] + damage[1] + text[place + 1 :]
-    file.write_bytes(text.encode())
-    code, printed, _ = edgewise(capsys, *CHECK, file, *REVERSE, "--json")
-    found = json.loads(printed)
-    assert (code == 0) == found.get("usable", False)
-    if code == 2:
-        assert "error" in found or all(fault["message"] for fault in found["faults"])
-        return
-    model = ew.load_model("tracr-reverse")
-    pairs = ew.PromptPairs.from_file(file, tokenizer=model)
-    assert len(pairs) == found["pairs"]
-    ew.Problem(model, pairs, "l2", "zero")
