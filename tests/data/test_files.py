@@ -44,13 +44,21 @@ def test_every_kind_of_file_says_the_same(tmp_path, name):
 def test_whole_numbers_mean_the_same_in_every_format(tmp_path, name, clean):
     """A number is text beside text and a token id beside ids."""
     tokenizer = Growing()
-    row = {"clean": clean, "answer": 12, "wrong": [13, 14], "answer_positions": -1}
+    row = {
+        "clean": clean,
+        "corrupted": clean,
+        "answer": 12,
+        "wrong": [13, 14],
+        "answer_positions": -1,
+    }
     pairs = PromptPairs.from_file(written(tmp_path / name, [row]), tokenizer=tokenizer)
     answers = [12, 13, 14] if isinstance(clean, list) else tokenizer.encode("121314")
     assert [*pairs.answers[0].tolist(), *pairs.wrong[0].tolist()] == answers
-    text = {"clean": [1, 2], "answer": " 12"}
+    text, number = {"clean": [1, 2], "answer": " 12"}, {"clean": 12}
     with pytest.raises(ProblemError, match="' 12' is text, beside token ids"):
         PromptPairs.from_dataset([text], tokenizer=tokenizer)
+    with pytest.raises(ProblemError, match="'clean' is 12"):  # a token id, or its digits
+        PromptPairs.from_file(written(tmp_path / name, [number]), tokenizer=tokenizer)
 
 
 def test_rows_of_a_dataset_may_hold_arrays():
@@ -158,6 +166,8 @@ def test_shared_positions_are_counted_without_bos(tmp_path, bos):
         {"seq_labels": ["a", "b", "c", "d", "e"], "word_idxs": {"a": 0}},
         {"word_idxs": {"S": 1, "end": 2}},
         {"word_idxs": {"S": 1}},
+        {"word_idxs": {"S": 4}},
+        {"word_idxs": {"S": -1}},
     ],
 )
 def test_positions_of_another_tokenizer_are_refused(tmp_path, facts):

@@ -188,7 +188,7 @@ def _ids(value: Any, column: str, name: str) -> list[Any]:
 
 
 def _as_text(value: Any) -> Any:
-    """Whole numbers beside prompts of text as text: so they mean the same in CSV and in JSON."""
+    """Whole numbers as text, beside prompts of text: so they mean the same in CSV and in JSON."""
     if isinstance(value, list):
         return [_as_text(entry) for entry in value]
     return str(value) if type(value) is int else value

@@ -143,7 +143,15 @@ def random_tokens(
     drawn = torch.tensor(sorted(set(ids) - set(special)))
     if len(drawn) < 2:
         raise SettingError(f"{len(drawn)} tokens to draw from; there must be at least 2.")
-    chosen = pairs.real & _positions(pairs, at) & ~pairs.forced
+    if isinstance(at, str) and at not in (pairs.spans or {}):
+        raise unknown_name("span", at, pairs.spans or ())
+    mask = (pairs.spans or {})[at] if isinstance(at, str) else pairs.real if at is None else at
+    if mask.shape != pairs.clean.shape or mask.dtype != torch.bool:
+        raise SettingError(
+            f"at is a {mask.dtype} tensor of shape {tuple(mask.shape)}; it must be a boolean mask "
+            f"{tuple(pairs.clean.shape)}, or the name of a span."
+        )
+    chosen = pairs.real & mask & ~pairs.forced
     for token in special:
         chosen = chosen & (pairs.clean != token)
     nothing = (~chosen.any(dim=1)).nonzero().flatten().tolist()
@@ -190,18 +198,3 @@ def special_ids(tokenizer: Tokenizer | None) -> tuple[int, ...]:
         return ()
     ids = {*getattr(tokenizer, "special_ids", ()), tokenizer.bos}
     return tuple(sorted(i for i in ids if i is not None))
-
-
-def _positions(pairs: PromptPairs, at: str | Tensor | None) -> Tensor:
-    if isinstance(at, Tensor):
-        if at.shape != pairs.clean.shape or at.dtype != torch.bool:
-            raise SettingError(
-                f"at is a {at.dtype} tensor of shape {tuple(at.shape)}; it must be a boolean mask "
-                f"{tuple(pairs.clean.shape)}, or the name of a span."
-            )
-        return at
-    spans = pairs.spans or {}
-    if at is not None and at not in spans:
-        listed = ", ".join(map(repr, spans)) or "none"
-        raise SettingError(f"no span named {at!r}; {pairs.source} has {listed}.")
-    return pairs.real if at is None else spans[at]

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgewise.data.rows import RowTable, table_of, table_of_rows, whole
+from edgewise.data.rows import RowTable, table_of, table_of_rows
 from edgewise.documents import unique
 from edgewise.errors import Fault, FormatError, shortened
 from edgewise.graph import name_fault
@@ -147,23 +147,21 @@ def _with_shared_spans(rows: list[Any], facts: Mapping[str, Any]) -> list[Any]:
     words, labels = facts.get("word_idxs"), facts.get("seq_labels")
     if not (words or labels):
         return rows
-    named: list[tuple[int | None, Any]] = []
+    named: list[tuple[Any, Any]] = []
     if isinstance(words, dict):
-        named = [(whole(position), name) for name, position in words.items()]
+        named = list(words.items())
     elif isinstance(labels, list) and not words:
-        named = list(enumerate(labels))
+        named = [(name, position) for position, name in enumerate(labels)]
+    if not all(isinstance(name, str) and type(position) is int for name, position in named):
+        named = []
     together: dict[int, list[str]] = {}
-    for position, name in named:
-        if position is None or not isinstance(name, str):
-            together = {}
-            break
+    for name, position in named:
         together.setdefault(position, []).append(_edge_name(name, position))
     positions: dict[str, list[int]] = {}
     for position, names in together.items():
         positions.setdefault("=".join(names), []).append(position)
-    n_tokens = len(labels) if isinstance(labels, list) else 0
-    if together and words and not n_tokens:
-        n_tokens = next((p + 1 for p, name in named if p is not None and name.lower() == "end"), 0)
+    ends = [position + 1 for name, position in named if words and name.lower() == "end"]
+    n_tokens = len(labels) if isinstance(labels, list) else sum(ends[:1])
     spans = SharedSpans(positions, n_tokens)
     return [{"spans": spans, **row} if isinstance(row, dict) else row for row in rows]
 

@@ -296,20 +296,18 @@ class _PairReader:
 
     def _shared_spans(self, shared: SharedSpans, prompt: Prompt) -> Mapping[str, list[int]]:
         """Positions that AutoCircuit counted, without BOS, in prompts of one length."""
-        n = len(prompt.ids) - prompt.n_before
-        self._counted = self._counted or shared.n_tokens or n
         if not shared.positions:
             raise RowFault("'word_idxs' must map names to positions, or 'seq_labels' list names.")
         if self.texts.chat:
-            raise RowFault(
-                "its spans are positions of the bare prompt; leave out chat or the spans."
-            )
-        if n != self._counted:
+            raise RowFault("its spans are positions of the bare prompt; drop chat, or them.")
+        n = len(prompt.ids) - prompt.n_before
+        self._counted = self._counted or shared.n_tokens or n
+        positions = shared.positions.items()
+        if n != self._counted or not all(0 <= k < n for _, indices in positions for k in indices):
             raise RowFault(
                 f"it has {n} tokens; its file counts positions in {self._counted}, as another "
                 'tokenizer does. Leave them out: columns={"spans": None}, --columns spans=.'
             )
-        positions = shared.positions.items()
         return {name: [k + prompt.n_before for k in indices] for name, indices in positions}
 
     # --- the rows together
