@@ -27,9 +27,15 @@ import torch
 from torch import Tensor
 
 from edgewise.data.tokenizers import SpacedWordTokenizer, spaced_words
-from edgewise.tasks.language import BEHAVIOURS, Example, behaviour_named, split_of, vocabulary
+from edgewise.tasks.language import (
+    BEHAVIOURS,
+    Example,
+    Words,
+    behaviour_named,
+    split_of,
+    vocabulary,
+)
 from edgewise.tasks.language import words as lists
-from edgewise.tasks.language.behaviour import Words
 from training.sentences import named, sentence
 
 BOS = 0

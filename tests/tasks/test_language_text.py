@@ -8,7 +8,7 @@ import pytest
 
 from edgewise.data.tokenizers import spaced_words
 from edgewise.errors import SettingError, UnknownName
-from edgewise.tasks.language import BEHAVIOURS, SPLITS, examples, split_of, vocabulary
+from edgewise.tasks.language import BEHAVIOURS, SPLITS, Words, examples, split_of, vocabulary
 from edgewise.tasks.language.behaviour import Template
 from edgewise.tasks.language.induction import completions
 
@@ -215,8 +215,18 @@ def test_the_vocabulary_cuts_every_text_into_its_words_and_spans_name_each_once(
         ("ioi", 3, {"split": "dev"}, "no split named 'dev'"),
         ("ioi", 0, {}, "asked for 0 prompts"),
         ("capitals", 90, {"split": "test"}, r"asked for 90 .* its test split gave \d+ dif"),
-        ("ioi", 9, {"fits": lambda run: False}, r"0 of \d+ names are single .* least 6. Not so: "),
-        ("greater-than", 9, {"fits": lambda run: len(run) == 1}, "years .* are 2 tokens .*' 11'"),
+        (
+            "ioi",
+            9,
+            {"words": Words(lambda run: False)},
+            r"0 of \d+ names are single .* least 6. Not so: ",
+        ),
+        (
+            "greater-than",
+            9,
+            {"words": Words(lambda run: len(run) == 1)},
+            "years .* are 2 tokens .*' 11'",
+        ),
     ],
 )
 def test_refusals(name, n, choices, message):
@@ -226,7 +236,7 @@ def test_refusals(name, n, choices, message):
 
 def test_words_that_are_not_tokens_are_left_out():
     known = {" Mary", " John", " Anna", " Tom", " Kate", " Paul"}
-    drawn = examples("ioi", 20, fits=lambda run: run[0] in known or run[0][1].islower())
+    drawn = examples("ioi", 20, words=Words(lambda run: run[0] in known or run[0][1].islower()))
     assert {e.answers[0] for e in drawn} <= known
 
 

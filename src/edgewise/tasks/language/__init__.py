@@ -11,15 +11,17 @@ longest word of `vocabulary()` cuts every text into exactly the words of its rec
 
 from __future__ import annotations
 
-from edgewise.errors import unknown_name
+from random import Random
+
+from edgewise.arguments import check_choice
+from edgewise.errors import SettingError, unknown_name
 from edgewise.tasks.language.behaviour import (
     SPLITS,
     Behaviour,
     Corruption,
     Example,
-    Fits,
     Words,
-    draw_examples,
+    choice,
     split_of,
 )
 from edgewise.tasks.language.copying import COLOURED_OBJECTS, DOCSTRING, IOI
@@ -33,6 +35,7 @@ __all__ = [
     "Behaviour",
     "Corruption",
     "Example",
+    "Words",
     "behaviour_named",
     "examples",
     "split_of",
@@ -72,28 +75,38 @@ def examples(
     split: str = "validation",
     template: str | None = None,
     corruption: str | None = None,
-    fits: Fits | None = None,
+    words: Words | None = None,
 ) -> tuple[Example, ...]:
     """`n` different prompts of a task with their corrupted prompts, as text.
 
     The splits `train`, `validation` and `test` are disjoint for all seeds. `template` and
     `corruption` default to the paper's; one seed gives the same clean prompts under every
-    corruption. `fits((" Mary",))` may refuse words: a run of words that must stand in the prompt as
-    one token each. Raises `UnknownName`, `SettingError`.
+    corruption. `words` may refuse some, for a tokenizer. Raises `UnknownName`, `SettingError`.
 
     >>> examples("greater-than", 1, seed=0)[0].clean_words[:3]
     ('The', ...)
     """
-    words = Words(fits, reader="the filter given")
-    return draw_examples(
-        behaviour_named(task_name),
-        words,
-        n,
-        seed=seed,
-        split=split,
-        template=template,
-        corruption=corruption,
-    )
+    behaviour, words = behaviour_named(task_name), words or Words()
+    check_choice("split", split, SPLITS)
+    if n < 1:
+        raise SettingError(f"asked for {n} prompts; a task needs at least 1.")
+    template = choice(f"template of {behaviour.name}", template, behaviour.templates)
+    corruption = choice(f"corruption of {behaviour.name}", corruption, behaviour.corruptions)
+    # Two streams: the same seed gives the same clean prompts under every corruption.
+    rng, noise = Random(seed), Random(f"{seed} {corruption}")
+    drawn: dict[str, Example] = {}
+    tries = 0
+    while len(drawn) < n and tries < 200 + 40 * n:
+        tries += 1
+        example = behaviour.example(words, rng, noise, template=template, corruption=corruption)
+        if split_of(example.clean) == split:
+            drawn.setdefault(example.clean, example)
+    if len(drawn) < n:
+        raise SettingError(
+            f"asked for {n} prompts of {behaviour.name}; its {split} split gave {len(drawn)} "
+            f"different ones in {tries} draws. Ask for at most {len(drawn)}."
+        )
+    return tuple(drawn.values())
 
 
 def vocabulary(*task_names: str) -> tuple[str, ...]:

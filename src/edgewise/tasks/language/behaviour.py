@@ -19,8 +19,9 @@ from importlib.resources import files
 from random import Random
 from typing import Any
 
+from edgewise.arguments import check_choice
 from edgewise.data.tokenizers import spaced_words
-from edgewise.errors import SettingError, unknown_name
+from edgewise.errors import SettingError
 
 SPLITS = ("train", "validation", "test")
 _SPLIT_OF_HASH = ("train", "train", "validation", "test")
@@ -285,40 +286,6 @@ def behaviour(
     return Behaviour(name, templates, pools, draw, corruptions, **data)
 
 
-def draw_examples(
-    behaviour: Behaviour,
-    words: Words,
-    n: int,
-    *,
-    seed: int,
-    split: str,
-    template: str | None,
-    corruption: str | None,
-) -> tuple[Example, ...]:
-    """`n` different examples of a split. Raises `SettingError`, `UnknownName`."""
-    if split not in SPLITS:
-        raise unknown_name("split", split, SPLITS)
-    if n < 1:
-        raise SettingError(f"asked for {n} prompts; a task needs at least 1.")
-    template = choice(f"template of {behaviour.name}", template, behaviour.templates)
-    corruption = choice(f"corruption of {behaviour.name}", corruption, behaviour.corruptions)
-    # Two streams: the same seed gives the same clean prompts under every corruption.
-    rng, noise = Random(seed), Random(f"{seed} {corruption}")
-    drawn: dict[str, Example] = {}
-    tries = 0
-    while len(drawn) < n and tries < 200 + 40 * n:
-        tries += 1
-        example = behaviour.example(words, rng, noise, template=template, corruption=corruption)
-        if split_of(example.clean) == split:
-            drawn.setdefault(example.clean, example)
-    if len(drawn) < n:
-        raise SettingError(
-            f"asked for {n} prompts of {behaviour.name}; its {split} split gave {len(drawn)} "
-            f"different ones in {tries} draws. Ask for at most {len(drawn)}."
-        )
-    return tuple(drawn.values())
-
-
 def split_of(text: str) -> str:
     """The split that a clean text belongs to: half are train, a quarter each of the others."""
     return _SPLIT_OF_HASH[hashlib.sha256(text.encode()).digest()[0] % 4]
@@ -326,11 +293,9 @@ def split_of(text: str) -> str:
 
 def choice(what: str, name: str | None, known: Collection[str]) -> str:
     """`name` if it is known, the first if there is none. Raises `UnknownName`."""
-    if name is None:
-        return next(iter(known))
-    if name not in known:
-        raise unknown_name(what, name, known)
-    return name
+    chosen = next(iter(known)) if name is None else name
+    check_choice(what, chosen, known)
+    return chosen
 
 
 def pick(rng: Random, items: Sequence[Any], *others: Any) -> Any:

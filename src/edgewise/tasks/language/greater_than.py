@@ -42,7 +42,7 @@ def _cut_years(at: tuple[int, ...]) -> Pool:
     return Pool(f"years cut at {at}", years, _YEARS.least, lambda year: (_cut(year, at),))
 
 
-# Where " 1732" is cut, by pablation: in two, by digits (the space apart or not), by threes.
+# Where " 1732" is cut, by preference: in two, by digits (the space apart or not), by threes.
 _CUTS = {
     at: _YEARS if at == (3,) else _cut_years(at) for at in ((3,), (1, 2, 3, 4), (2, 3, 4), (1, 4))
 }

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from random import Random
 from typing import TypeVar
 
-from edgewise.tasks.language.behaviour import Change, Filling, Pool, Words, behaviour
+from edgewise.tasks.language.behaviour import Change, Filling, Pool, Words, behaviour, picks
 from edgewise.tasks.language.words import COLOURED, NOUNS, OBJECTS, PLACES
 
 HALF = 12  # words before the first of them comes again
@@ -70,13 +70,8 @@ def corrupted_sequence(
     if corruption != "other":
         behind = 1 if corruption == "first-b" else 0
         places = [sequence.index(sequence[i]) + behind for i in completions(sequence)]
-    taken = set(sequence)
-    for place in places:
-        new = rng.choice(symbols)
-        while new in taken:
-            new = rng.choice(symbols)
+    for place, new in zip(places, picks(rng, symbols, len(places), *sequence), strict=True):
         corrupted[place] = new
-        taken.add(new)
     return corrupted
 
 

@@ -11,8 +11,15 @@ from edgewise.data.rows import RowFault
 from edgewise.data.texts import Prompt, TextReader, token_ranges
 from edgewise.errors import Fault, ProblemError, SettingError
 from edgewise.model import Model
-from edgewise.tasks.language import BEHAVIOURS, induction
-from edgewise.tasks.language.behaviour import Behaviour, Example, Words, draw_examples, split_of
+from edgewise.tasks.language import (
+    BEHAVIOURS,
+    Behaviour,
+    Example,
+    Words,
+    examples,
+    induction,
+    split_of,
+)
 from edgewise.tasks.published import PUBLISHED, published_circuit
 from edgewise.tasks.task import Task, TaskRequest, task_of
 
@@ -65,14 +72,14 @@ def _pairs(
         is_papers = tokenizer.decode([tokenizer.bos]) in _PAPERS_BOS
         bos = behaviour.bos if is_papers or adds_bos(tokenizer) is None else None
     reader = TokenFit(tokenizer, f"{model.name}'s tokenizer")
-    drawn = draw_examples(
-        behaviour,
-        Words(reader.fits, reader.length, reader.name),
+    drawn = examples(
+        behaviour.name,
         n,
-        seed=request.seed,
+        request.seed,
         split=split,
         template=request.template,
         corruption=request.corruption,
+        words=Words(reader.fits, reader.length, reader.name),
     )
     return reader.pairs(drawn, bos=bos, chat=request.chat, source=behaviour.name)
 
