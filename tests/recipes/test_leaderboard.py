@@ -13,9 +13,8 @@ import edgewise as ew
 from commands import edgewise, ok
 from edgewise.errors import FormatError, OutputError, SettingError, UnknownName
 from edgewise.recipes import AREAS, NAMES, TRAINED, USUAL, Trial
-from edgewise.recipes.contestants import contestants
 from edgewise.recipes.leaderboard_rows import leaderboard_rows
-from edgewise.recipes.trials import areas_of, benchmark_problem, tied_areas
+from edgewise.recipes.trials import areas_of, benchmark_problem, contestants, tied_areas
 from edgewise.tables import number
 
 TINY = {"programs": ["or-gate", "tracr-reverse"], "ablations": ["zero"], "seeds": 1}

@@ -13,9 +13,8 @@ import edgewise as ew
 from commands import edgewise, ok
 from edgewise.errors import FormatError, ModelUnavailable, OutputError, SettingError, UnknownName
 from edgewise.recipes import Experiment, Measured, Reproduced, reproduce
-from edgewise.recipes.experiments import perform
 from edgewise.recipes.paper import METHODS, experiments, paper, published_areas, subjects
-from edgewise.recipes.reproduction import work_through
+from edgewise.recipes.reproduction import perform, work_through
 from edgewise.reporting import report
 from edgewise.work.journal import line_of
 
@@ -230,7 +229,7 @@ def test_a_model_that_cannot_be_had_is_left_out_with_the_reason(tmp_path, monkey
     def refuse(*_, **__):
         raise ModelUnavailable("gpt2 is not on disk, and the hub cannot be reached.")
 
-    monkeypatch.setattr("edgewise.recipes.experiments._model", refuse)
+    monkeypatch.setattr("edgewise.recipes.reproduction._model", refuse)
     results = reproduce(tmp_path, quick=True, only=["greater-than"])
     assert set(results.refused) == {"greater-than on small-lm", "greater-than on gpt2"}
     (area, *_) = [a for a in results.areas() if a.task == "greater-than"]

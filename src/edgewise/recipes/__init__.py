@@ -1,7 +1,5 @@
 """The paper reproduced, and methods against the truth of compiled programs."""
 
-from edgewise.recipes.contestants import BASELINES, NAMES, THRESHOLDS, TRAINED, USUAL
-from edgewise.recipes.experiments import ExperimentRecord, Measured
 from edgewise.recipes.leaderboard import (
     QUICK_ABLATIONS,
     QUICK_PROGRAMS,
@@ -10,9 +8,9 @@ from edgewise.recipes.leaderboard import (
 )
 from edgewise.recipes.leaderboard_rows import LeaderboardRow, ProgramMean
 from edgewise.recipes.paper import Experiment, PaperProblem, Subject
-from edgewise.recipes.reproduced import Reproduced
+from edgewise.recipes.reproduced import ExperimentRecord, Measured, Reproduced
 from edgewise.recipes.reproduction import reproduce
-from edgewise.recipes.trials import AREAS, Trial
+from edgewise.recipes.trials import AREAS, BASELINES, NAMES, THRESHOLDS, TRAINED, USUAL, Trial
 
 __all__ = [
     "AREAS",

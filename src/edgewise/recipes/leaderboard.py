@@ -24,10 +24,22 @@ from edgewise.errors import FormatError, OutputError, SettingError, quoted
 from edgewise.evaluation.records import Record
 from edgewise.model import PROGRAMS
 from edgewise.progress import OnProgress, Progress, ignore_progress
-from edgewise.recipes.contestants import NAMES, AnyContestant, Contestant, contestants
-from edgewise.recipes.leaderboard_rows import LeaderboardRow, leaderboard_rows
-from edgewise.recipes.leaderboard_tables import leaderboard_sentences, leaderboard_tables
-from edgewise.recipes.trials import ABLATIONS, Trial, benchmark_problem, tried
+from edgewise.recipes.leaderboard_rows import (
+    LeaderboardRow,
+    leaderboard_rows,
+    leaderboard_sentences,
+    leaderboard_tables,
+)
+from edgewise.recipes.trials import (
+    ABLATIONS,
+    NAMES,
+    AnyContestant,
+    Contestant,
+    Trial,
+    benchmark_problem,
+    contestants,
+    tried,
+)
 from edgewise.tables import Table
 from edgewise.work.identity import warn_if_untold
 from edgewise.work.journal import Journal, JournalFormat, read_journal

@@ -6,13 +6,11 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 from edgewise.metrics import metric_named
-from edgewise.recipes.experiments import ENOUGH, area_under
 from edgewise.recipes.paper import METHODS, TABLES, PaperProblem, paper
 from edgewise.tables import Cell, Chart, Column, Mark, Series, Table, facts, number, seconds
 
 if TYPE_CHECKING:
-    from edgewise.recipes.experiments import Measured
-    from edgewise.recipes.reproduced import Reproduced
+    from edgewise.recipes.reproduced import Measured, Reproduced
 
 NAMES = {"acdc": "ACDC", "sp": "SP", "hisp": "HISP", "random": "random circuits"}
 Rows = list[dict[str, Cell]]
@@ -55,7 +53,7 @@ def what_it_comes_to(results: Reproduced) -> list[str]:
             for acdc, sp, hisp in whole
         )
         sentences.append(
-            f"Of the circuits that keep {100 * ENOUGH:.0f} % of the effect on held-out prompts, "
+            f"Of the circuits that keep 90 % of the effect on held-out prompts, "
             f"ACDC's are the smallest in {best} of {len(whole)} problems of language."
         )
     return sentences
@@ -134,7 +132,7 @@ def _truth(results: Reproduced) -> Table:
                     "ablation": problem.ablation,
                     "method": NAMES[method],
                     "against the paper's": round(area.edge_auc, 3),
-                    "against the weights": round(area_under(points, "truth"), 3),
+                    "against the weights": round(results.area_under(points, "truth"), 3),
                     "circuits": area.n_circuits,
                     **_prompts(results, problem),
                 }

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from edgewise.documents import csv_text, write_text
+from edgewise.evaluation import pessimistic_auc
 from edgewise.evaluation.faithfulness import normalized
-from edgewise.evaluation.records import SavedRecord
-from edgewise.recipes.experiments import ENOUGH, About, ExperimentRecord, Measured, area_under
-from edgewise.recipes.paper import METHODS, PaperProblem, PublishedArea, Subject, published_areas
+from edgewise.evaluation.records import Record, SavedRecord
+from edgewise.evaluation.recovery import Confusion
+from edgewise.recipes.paper import (
+    METHODS,
+    Experiment,
+    PaperProblem,
+    PublishedArea,
+    Subject,
+    published_areas,
+)
 from edgewise.recipes.paper_tables import (
     paper_tables,
     roc_chart,
@@ -23,6 +31,62 @@ from edgewise.tables import Chart, Table, count
 
 DATA, POINTS = "reproduce.json", "points.csv"
 LOWEST_THRESHOLD = 1e-6  # the paper drops ACDC's circuits below it
+
+
+@dataclass(frozen=True)
+class KnownCircuit:
+    """How many edges a known circuit has, and which, if they are few."""
+
+    n_edges: int
+    edges: tuple[str, ...] | None
+
+
+@dataclass(frozen=True)
+class About:
+    """What the circuits of an experiment share: prompts, size of the graph, known circuits.
+
+    `baselines` are of the full model and the empty circuit, by metric, on held-out prompts.
+    """
+
+    model: str
+    n: int
+    n_test: int
+    held_out: bool
+    pairs_sha256: str
+    test_sha256: str
+    n_edges: int
+    baselines: dict[str, tuple[float, float]]
+    published: KnownCircuit | None = None
+    truth: KnownCircuit | None = None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One circuit: the value it was found with, its size, its measures on held-out prompts.
+
+    `edges` and `nodes` are against the paper's circuit (nodes as its code counts them), `truth`
+    against what the weights can use.
+    """
+
+    value: float
+    n_edges: int
+    test: dict[str, float]
+    edges: Confusion | None = None
+    nodes: Confusion | None = None
+    truth: Confusion | None = None
+    kept: tuple[str, ...] = ()
+    groups: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ExperimentRecord(Record):
+    """An experiment that is done; `cell` is what it was."""
+
+    cell: Experiment
+    about: About
+    points: tuple[Measured, ...]
+    seconds: float
+    cpu_seconds: float
 
 
 @dataclass(frozen=True)
@@ -100,13 +164,19 @@ class Reproduced(SavedRecord):
 
     # --- numbers of a series
 
+    @staticmethod
+    def area_under(points: Sequence[Measured], against: str) -> float:
+        """The paper's pessimistic area under circuits, against "edges", "nodes" or "truth"."""
+        known = (getattr(point, against) for point in points)
+        return pessimistic_auc([(rates.fpr, rates.tpr) for rates in known])
+
     def area(self, problem: PaperProblem, *, method: str) -> Area | None:
         """The areas against the published circuit; None if nothing ran, or none is published."""
         lowest = LOWEST_THRESHOLD if method == "acdc" else 0.0
         points = [p for p in self.points(problem, method=method) if p.edges and p.value >= lowest]
         if not points:
             return None
-        return Area(area_under(points, "edges"), area_under(points, "nodes"), len(points))
+        return Area(self.area_under(points, "edges"), self.area_under(points, "nodes"), len(points))
 
     def areas(self) -> list[ComparedArea]:
         """Every entry of the paper's Tables 2 and 3, beside ours where it could be computed."""
@@ -128,7 +198,7 @@ class Reproduced(SavedRecord):
         missing = [*reasons, "not run" if area.task.startswith("tracr") else usual][0]
         return ComparedArea(**vars(area), missing=missing)
 
-    def sufficient(self, problem: PaperProblem, *, share: float = ENOUGH) -> dict[str, int | None]:
+    def sufficient(self, problem: PaperProblem, *, share: float = 0.9) -> dict[str, int | None]:
         """The fewest edges with which each method, and chance, keeps this share of the effect.
 
         Of the circuits of its series, on held-out prompts: 1 is as the full model, 0 as the empty
