@@ -7,6 +7,7 @@ folders. An answer has `SECONDS`, `MEGABYTES` above what is in use, and `CHARACT
 """
 
 import contextlib
+import functools
 import json
 import random
 import re
@@ -22,17 +23,8 @@ SECONDS, MEGABYTES, CHARACTERS = 5, 500, 500
 
 ODD = [
     *(None, True, False, float("nan"), float("inf"), -1, 0, 2.9, 1e308, 2**63, 10**30, -(10**30)),
-    *(
-        "",
-        " ",
-        "false",
-        "\x00",
-        "\ud800",
-        "é\u202e\U0001f600",
-        "[[" * 40,
-        "a.b[0]<q>->c",
-        "../../x",
-    ),
+    *("", " ", "false", "\x00", "\ud800", "é\u202e\U0001f600", "[[" * 40),
+    *("a.b[0]<q>->c", "../../x"),
     *([], {}, [[]], [None], {"": None}, {"a": {"b": [1]}}, [1, "a"], "x" * 100_000, [0] * 3000),
 ]
 
@@ -168,60 +160,54 @@ def of_noise(data: bytes, draw: random.Random) -> bytes:
 # --- changes of what JSON holds: each gives the text of the changed document
 
 
-def _places(document: object) -> list[tuple[object, object]]:
+def _members(document: object) -> list[tuple[object, object]]:
     """Every member of every list and object in a document."""
-    found: list[tuple[object, object]] = []
+    members: list[tuple[object, object]] = []
     left = [document]
     while left:
         value = left.pop()
         if isinstance(value, dict | list):
-            members = list(value.items() if isinstance(value, dict) else enumerate(value))
-            found += [(value, key) for key, _ in members]
-            left += [member for _, member in members]
-    return found
+            items = list(value.items() if isinstance(value, dict) else enumerate(value))
+            members += [(value, key) for key, _ in items]
+            left += [member for _, member in items]
+    return members
 
 
-def _changed(document: object, draw: random.Random, change: Callable) -> str:
-    copy = json.loads(json.dumps(document))
-    places = _places(copy)
-    if places:
-        change(*draw.choice(places))
-    return json.dumps(copy)
+def _of_a_member(change: Callable) -> Callable[[object, random.Random], str]:
+    """A change of one member, as a change of a document."""
+
+    @functools.wraps(change)
+    def changed(document: object, draw: random.Random) -> str:
+        copy = json.loads(json.dumps(document))
+        if members := _members(copy):
+            change(*draw.choice(members), draw)
+        return json.dumps(copy)
+
+    return changed
 
 
-def with_odd_value(document: object, draw: random.Random) -> str:
-    def change(holder, key):
-        holder[key] = draw.choice(ODD)
-
-    return _changed(document, draw, change)
+@_of_a_member
+def with_odd_value(holder, key, draw):
+    holder[key] = draw.choice(ODD)
 
 
-def with_other_type(document: object, draw: random.Random) -> str:
-    def change(holder, key):
-        value = holder[key]
-        holder[key] = draw.choice(
-            [str(value), [value], {"value": value}, [[value]], value and None]
-        )
-
-    return _changed(document, draw, change)
+@_of_a_member
+def with_other_type(holder, key, draw):
+    value = holder[key]
+    holder[key] = draw.choice([str(value), [value], {"value": value}, [[value]], value and None])
 
 
-def without_member(document: object, draw: random.Random) -> str:
-    def change(holder, key):
-        del holder[key]
-
-    return _changed(document, draw, change)
+@_of_a_member
+def without_member(holder, key, draw):
+    del holder[key]
 
 
-def with_renamed_key(document: object, draw: random.Random) -> str:
-    def change(holder, key):
-        if isinstance(holder, dict):
-            odd = draw.choice(
-                ["", "x" * 5000, key.upper(), key[:-1], "\x00", "../x", "a->b", "n" + key]
-            )
-            holder[odd] = holder.pop(key)
-
-    return _changed(document, draw, change)
+@_of_a_member
+def with_renamed_key(holder, key, draw):
+    if isinstance(holder, dict):
+        names = ["", "x" * 5000, key.upper(), key[:-1], "\x00", "../x", "a->b", "n" + key]
+        odd = draw.choice(names)
+        holder[odd] = holder.pop(key)
 
 
 def with_key_twice(document: object, draw: random.Random) -> str:

@@ -210,6 +210,7 @@ def run_circuit(
     corrupted: Tensor | None,  # [batch pos]; not used with "zero"
     ablation: str,
     switches: bool = False,
+    spans: dict[str, Tensor] | None = None,  # name -> [batch pos]; edges are then "a0.h1->m1@S2"
 ) -> Tensor:
     """The logits [batch pos vocab] of the circuit that keeps the edges named in `kept`.
 
@@ -219,7 +220,10 @@ def run_circuit(
     for "zero" is that of a residual stream of biases only; without, all switches are on.
     """
     n_layer, n_head = hf.config.n_layer, hf.config.n_head
-    unknown = set(kept) - set(edges(n_layer, n_head, switches))
+    positions = {f"@{name}": at[:, :, None] for name, at in (spans or {}).items()}
+    positions = positions or {"": torch.tensor(True)}
+    names = {edge + at for edge in edges(n_layer, n_head, switches) for at in positions}
+    unknown = set(kept) - names
     if unknown:
         raise ValueError(f"not edges of this model: {sorted(unknown)[:5]}")
 
@@ -239,10 +243,10 @@ def run_circuit(
     def read_circuit(receiver, residual, live):
         total = torch.zeros_like(residual) + biases_before(receiver)
         for sender in senders_before(receiver, n_layer, n_head):
-            if f"{sender}->{receiver}" in kept:
-                total = total + live[sender]
-            else:
-                total = total + ablation_senders[sender]
+            for at, mask in positions.items():
+                is_kept = f"{sender}->{receiver}{at}" in kept
+                value = live[sender] if is_kept else ablation_senders[sender]
+                total = total + torch.where(mask, value, 0.0)
         return total
 
     def choose_fresh(port, fresh):

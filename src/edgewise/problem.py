@@ -58,7 +58,14 @@ class Problem:
         target: Model | None = None,
         origin: Mapping[str, Any] | None = None,
     ) -> None:
-        _check_kinds(model=model, pairs=pairs, batch_size=batch_size, target=target)
+        for name, value, kind, advice in (
+            ("model", model, Model, "pass what edgewise.load_model returns"),
+            ("pairs", pairs, PromptPairs, "make them with PromptPairs.from_tokens or from_file"),
+            ("target", target, Model | None, "pass a Model, or None"),
+            ("batch_size", batch_size, int | None, "pass a whole number, or None"),
+        ):
+            if not isinstance(value, kind) or isinstance(value, bool):
+                raise SettingError(f"{name} is a {type(value).__name__}; {advice}.")
         vars(self).update(  # frozen afterwards
             model=model,
             pairs=pairs,
@@ -201,39 +208,18 @@ def problem_and_circuit(problem: object, circuit: object, caller: str) -> Circui
     return circuit_of(circuit, f"the circuit of {caller}")
 
 
-def _check_kinds(*, model: object, pairs: object, batch_size: object, target: object) -> None:
-    """Refuse arguments of another kind, with what would work. Raises `SettingError`."""
-    is_size = batch_size is None or (isinstance(batch_size, int) and batch_size is not True)
-    for name, value, fits, advice in (
-        ("model", model, isinstance(model, Model), "pass what edgewise.load_model returns"),
-        (
-            "pairs",
-            pairs,
-            isinstance(pairs, PromptPairs),
-            "make them with PromptPairs.from_tokens, from_text or from_file",
-        ),
-        ("target", target, target is None or isinstance(target, Model), "pass a Model, or None"),
-        ("batch_size", batch_size, is_size, "pass a whole number, or None"),
-    ):
-        if not fits:
-            raise SettingError(f"{name} is a {type(value).__name__}; {advice}.")
-
-
 # --- what does not fit, a sentence each
 
 
 def _faults(problem: Problem) -> Iterator[str]:
     model, pairs, config = problem.model, problem.pairs, problem.model.config
     yield from _length_faults("prompts", pairs, model)
-    for what, ids, counted, n_tokens in (
-        ("clean", pairs.clean, pairs.real, config.d_vocab),
-        ("corrupted", pairs.corrupted, pairs.real, config.d_vocab),
-        ("answers", pairs.answers, None, config.d_vocab_out),
-        ("wrong", pairs.wrong, None, config.d_vocab_out),
-    ):
+    yield from _id_faults("clean", pairs.clean, pairs.real, config.d_vocab)
+    if pairs.corrupted is not None:
+        yield from _id_faults("corrupted", pairs.corrupted, pairs.real, config.d_vocab)
+    for what, ids in (("answers", pairs.answers), ("wrong", pairs.wrong)):
         if ids is not None:
-            counted = ids != NO_ANSWER if counted is None else counted
-            yield from _id_faults(what, ids, counted, n_tokens)
+            yield from _id_faults(what, ids, ids != NO_ANSWER, config.d_vocab_out)
     yield from _metric_faults(problem)
     yield from _ablation_faults(problem)
     if problem.target is not None:

@@ -17,24 +17,14 @@ import seeded
 import torch
 
 import edgewise as ew
-from edgewise.evaluation import (
-    Role,
-    completeness,
-    head_roles,
-    jaccard,
-    minimality,
-    spearman,
-)
+from edgewise.evaluation import Role, completeness, head_roles, jaccard, minimality, spearman
 from edgewise.methods.catalogue import METHODS
 from edgewise.metrics import METRICS
 from edgewise.model.weights import schema
 from edgewise.patching import ABLATION_KINDS
 from problems import FAMILIES
 
-# Our word -> the library's, where they differ.
-METHOD_NAMES: dict[str, str] = {}
-METRIC_NAMES: dict[str, str] = {}
-ABLATION_NAMES: dict[str, str] = {}
+# The golden answers' word -> the library's, where they differ.
 SETTING_NAMES = {"units": "activations", "unit_share": "activation_share"}
 _OWN = {
     "n_layers": 2, "n_heads": 2, "d_model": 8, "d_head": 4, "d_mlp": 12, "d_vocab": 11,
@@ -44,16 +34,7 @@ _OWN = {
 
 def catalogue() -> dict[str, set[str]]:
     """What the library has of methods, metrics and ablations, in our words."""
-    return {
-        "methods": _ours(METHODS, METHOD_NAMES),
-        "metrics": _ours(METRICS, METRIC_NAMES),
-        "ablations": _ours(ABLATION_KINDS, ABLATION_NAMES),
-    }
-
-
-def _ours(theirs: Iterable[str], names: Mapping[str, str]) -> set[str]:
-    back = {their: our for our, their in names.items()}
-    return {back.get(name, name) for name in theirs}
+    return {"methods": set(METHODS), "metrics": set(METRICS), "ablations": set(ABLATION_KINDS)}
 
 
 # --- problems
@@ -84,10 +65,8 @@ def build_problem(spec: Mapping[str, Any]) -> ew.Problem:
     if "target" in spec:
         how["target"] = build_model(spec["target"])
     pairs = _task(spec).problem.pairs if "task" in spec else _pairs(model, spec["prompts"])
-    grain = dict(spec["grain"])
-    graph = _task(spec).problem.graph if "task" in spec else ew.Graph.of(model, **grain)
-    metric = METRIC_NAMES.get(spec["metric"], spec["metric"])
-    return ew.Problem(model, pairs, metric, _ablation(model, spec), graph=graph, **how)
+    graph = _task(spec).problem.graph if "task" in spec else ew.Graph.of(model, **spec["grain"])
+    return ew.Problem(model, pairs, spec["metric"], _ablation(model, spec), graph=graph, **how)
 
 
 def _task(spec: Mapping[str, Any]) -> Any:
@@ -112,7 +91,7 @@ def _pairs(model: ew.Model, spec: Mapping[str, Any]) -> ew.PromptPairs:
 def _ablation(model: ew.Model, spec: Mapping[str, Any]) -> Any:
     asked = spec["ablation"]
     if isinstance(asked, str):
-        return ABLATION_NAMES.get(asked, asked)
+        return asked
     if "moved" in asked:
         return ew.Ablation("corrupted", position_permutation=tuple(asked["moved"]))
     return ew.Ablation("mean", prompts=_pairs(model, {"seed": asked["mean over"]}))
@@ -147,7 +126,7 @@ def _settings(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def discover(problem: ew.Problem, method: str, settings: Mapping[str, Any]) -> Any:
     """The library's own result of a method, as `found` and `judge` take it."""
-    return ew.discover(problem, METHOD_NAMES.get(method, method), **_settings(settings))
+    return ew.discover(problem, method, **_settings(settings))
 
 
 def found(run: Any) -> dict[str, Any]:
@@ -167,13 +146,9 @@ def found(run: Any) -> dict[str, Any]:
     return plain
 
 
-def several(
-    problem: ew.Problem, method: str, setting: str, values: Sequence[Any], **rest: Any
-) -> Any:
-    """The circuits of several values of one setting, found together."""
-    name = SETTING_NAMES.get(setting, setting)
-    runs = ew.sweep(problem, METHOD_NAMES.get(method, method), **{name: list(values)})
-    return [_places(run.circuit) for run in runs]
+def several(problem: ew.Problem, thresholds: Sequence[float]) -> Any:
+    """The circuits of ACDC at several thresholds, found together."""
+    return [_places(run.circuit) for run in ew.sweep(problem, "acdc", threshold=list(thresholds))]
 
 
 def values(problem: ew.Problem) -> dict[str, Any]:
@@ -196,10 +171,10 @@ def judge(problem: ew.Problem, run: Any, spec: Mapping[str, Any]) -> dict[str, A
     """Every evaluation that the problem asks for, of one run; none that draws random circuits."""
     wanted, circuit = spec.get("judge"), run.circuit
     result = _faithful(problem, run) if wanted else {}
-    if wanted == "all":
-        result |= _sure(problem) | _tested(problem, circuit) | _beside(problem, run)
-    if wanted == "sure":
+    if wanted in ("all", "sure"):
         result |= _sure(problem) | _tested(problem, circuit)
+    if wanted == "all":
+        result |= _beside(problem, run)
     if wanted == "roles":
         result |= _roles(problem, spec)
     if wanted == "known":
@@ -285,11 +260,8 @@ def _sure(problem: ew.Problem) -> dict[str, Any]:
         ("threshold", "acdc", {"threshold": 0.1}),
         ("seed", "random", {"edges": 20}),
     ):
-        method = METHOD_NAMES.get(method, method)
-        given = _settings(settings)
-        kept = ew.stability(
-            problem, method, n=5, over=over, seed=3, core=0.4, interval="wilson", **given
-        )
+        how = {"n": 5, "over": over, "seed": 3, "core": 0.4, "interval": "wilson"}
+        kept = ew.stability(problem, method, **how, **settings)
         result[f"stability of {method} over {over}"] = {
             "circuit": _places(kept.circuit),
             "replicates": [list(r.edges) for r in kept.replicates],

@@ -33,11 +33,7 @@ def test_circuits_of_groups_and_of_single_heads_compare():
     assert len(full) == 1
 
 
-def test_nodes_and_greedy_selection_go_through_key_value_heads():
-    scores = ew.EdgeScores(GROUPED, random_circuit(GROUPED).keep.double(), "m", "x")
-    circuit = scores.greedy(30)
-    assert circuit.n_edges == 30
-    assert circuit.without_unread() == circuit
+def test_the_circuit_of_nodes_goes_through_key_value_heads():
     two = ew.Circuit.of_nodes(GROUPED, ["a0.h0", "a1.h3"])
     assert "a0.h0->a1.kv1.k" in two
     assert "a0.h0->a1.kv0.k" not in two

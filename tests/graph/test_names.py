@@ -84,7 +84,7 @@ def test_what_is_no_name_is_refused_and_good_ones_are_shown(text):
         (Edge, "a0.h1->m1->m2", r"not an edge name\. Write it like"),
         (Edge, "a0.h1.q->a3.h7.q", r"only heads, .* switch .* 'a0\.h1\.q->a0\.h1'"),
         (Edge, "a0.h1.q->a0.h1.k", r"only heads, .* switch"),
-        (Edge, "blocks.1.attn.hook_q[:, :, 0]->m1", "placeholder edge of the original ACDC"),
+        (Edge, "blocks.1.attn.hook_q[:, :, 0]->m1", "only heads, .* send"),
         (Edge, "input->m0@", "no span behind its '@'"),
     ],
 )

@@ -49,37 +49,6 @@ def test_a_problem_checks_the_graphs_spans():
 # --- running circuits
 
 
-@torch.no_grad()
-def oracle_logits(hf, kept, pairs, ablation):
-    """The Hugging Face model, what each port reads put together position by position."""
-    n_layer, n_head = hf.config.n_layer, hf.config.n_head
-    spans = {name: pairs.at_spans(NAMES)[i][:, :, None] for i, name in enumerate(NAMES)}
-
-    def plain(receiver, residual, live):
-        return residual
-
-    def fresh(port, vector):
-        return vector
-
-    _, other, _ = oracle.hooked_run(hf, pairs.corrupted, plain, fresh)
-    if ablation == "zero":
-        other = {sender: torch.zeros_like(value) for sender, value in other.items()}
-
-    def read(receiver, residual, live):
-        before = oracle.senders_before(receiver, n_layer, n_head)
-        total = torch.zeros_like(residual)
-        for layer, block in enumerate(hf.transformer.h):
-            if f"a{layer}.h0" in before:
-                total = total + block.attn.c_proj.bias
-        for sender in before:
-            for name, at in spans.items():
-                is_kept = f"{sender}->{receiver}@{name}" in kept
-                total = total + torch.where(at, (live if is_kept else other)[sender], 0.0)
-        return total
-
-    return oracle.hooked_run(hf, pairs.clean, read, fresh)[0]
-
-
 @pytest.mark.parametrize("ablation", ["corrupted", "zero"])
 @pytest.mark.parametrize("seed", range(2))
 def test_circuits_answer_as_hugging_face_does(seed, ablation):
@@ -93,7 +62,8 @@ def test_circuits_answer_as_hugging_face_does(seed, ablation):
     for share in (0.0, 0.1, 0.5, 0.95, 1.0):
         circuit = random_circuit(graph, seed, share)
         kept = {edge.name for edge in circuit.edges}
-        expected = oracle_logits(hf, kept, pairs, ablation)
+        masks = dict(zip(NAMES, pairs.at_spans(NAMES), strict=True))
+        expected = oracle.run_circuit(hf, kept, clean, corrupted, ablation, spans=masks)
         torch.testing.assert_close(ew.run_circuit(problem, circuit), expected, **close)
 
 
@@ -109,8 +79,7 @@ def test_a_circuit_that_is_the_same_at_every_span_is_that_circuit(shape, ablatio
         torch.testing.assert_close(found, expected, **close)
 
 
-@pytest.mark.parametrize("switches", [False, True])
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize(("seed", "switches"), [(0, False), (1, True), (2, True)])
 def test_pruning_changes_no_answer(seed, switches):
     problem = spanned_problem(seed, switches=switches)
     circuit = random_circuit(problem.graph, seed, 0.5)
@@ -122,21 +91,6 @@ def test_pruning_changes_no_answer(seed, switches):
 
 
 # --- methods
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-def test_incremental_acdc_decides_as_from_scratch(shape):
-    ablation, split_qkv = ABLATIONS[len(shape) % 4], len(shape) % 3 > 0
-    problem = spanned_problem(1, shape, ablation, "logit-diff", switches=True, split_qkv=split_qkv)
-    effects = ew.exact(problem).scores.values[problem.graph.exists].abs()
-    threshold = effects.quantile(0.6).item()
-    fast = ew.acdc(problem, threshold=threshold)
-    slow = ew.acdc(problem, threshold=threshold, engine="plain")
-    assert [(d.edge, d.kept) for d in fast.trace] == [(d.edge, d.kept) for d in slow.trace]
-    deltas = [d.delta for d in slow.trace]
-    assert [d.delta for d in fast.trace] == pytest.approx(deltas, rel=1e-7, abs=1e-9)
-    assert 0 < fast.circuit.n_edges < problem.graph.n_edges
-    assert fast.cost.edge_tests + fast.cost.edges_skipped == problem.graph.n_edges
 
 
 @pytest.mark.parametrize("method", ["eap", "eap-ig", "clean-corrupted"])
@@ -182,13 +136,3 @@ def test_circuits_with_and_without_spans_compare_on_what_both_tell_apart():
     assert ew.Circuit.full(problem.graph).weighted_edge_count == pytest.approx(
         ew.Circuit.full(whole.graph).weighted_edge_count
     )
-
-
-def test_greedy_selection_reaches_the_output():
-    problem = spanned_problem(2, metric="logit-diff")
-    scores = ew.eap(problem).scores
-    for n in (1, 10, 40):
-        circuit = scores.greedy(n, absolute=True)
-        assert circuit.n_edges == n
-        assert circuit.without_unread() == circuit
-    assert scores.greedy(problem.graph.n_edges).n_edges == problem.graph.n_edges

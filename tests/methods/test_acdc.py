@@ -12,7 +12,7 @@ import edgewise as ew
 import oracle
 from edgewise.methods.steps import receiver_steps
 from models import SHAPES, random_model, random_pairs
-from reference import load_reference, reference_tokens
+from peers import load_peers
 
 
 def oracle_problem(seed, ablation, metric, *, switches=False, **shape):
@@ -91,8 +91,7 @@ def test_oracle_problems_keep_some_edges_and_remove_some():
 
 @pytest.fixture(scope="module")
 def ablation_problem():
-    hf, data = load_reference(torch.float32)
-    tokens = reference_tokens(data)
+    hf, tokens, data = load_peers(torch.float32)
     model = ew.load_model(hf)
     pairs = ew.PromptPairs.from_tokens(
         tokens["clean"], tokens["corrupted"], answers=tokens["answers"], wrong=tokens["wrong"]

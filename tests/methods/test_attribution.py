@@ -13,7 +13,7 @@ from edgewise.model.blocks import Norm
 from edgewise.model.config import ACTIVATIONS, NORMS
 from edgewise.model.outputs import SenderOutputs
 from models import SHAPES, random_model, random_pairs
-from reference import load_reference, reference_tokens
+from peers import load_peers
 
 ATTRIBUTIONS = ("eap", "eap-ig", "clean-corrupted", "exact", "atp-star", "relp")
 BASELINES = ("information-flow", "magnitude", "random")
@@ -39,8 +39,7 @@ def small_problem(seed=0, metric="logit-diff", ablation="corrupted", shape="gpt2
 
 @pytest.fixture(scope="module")
 def fixture_problem():
-    hf, data = load_reference()
-    tokens = reference_tokens(data)
+    hf, tokens, data = load_peers()
     pairs = ew.PromptPairs.from_tokens(**{k: tokens[k] for k in ("clean", "corrupted")},
         answers=tokens["answers"], wrong=tokens["wrong"])  # fmt: skip
     return ew.load_model(hf), pairs, data

@@ -13,7 +13,7 @@ from torch.nn import functional
 from transformers import GPT2LMHeadModel
 
 from oracle import acdc, edges, loss, random_gpt2, run_circuit
-from reference import load_reference, reference_tokens
+from peers import load_peers
 
 ABLATIONS = ("corrupted", "zero")
 
@@ -275,8 +275,7 @@ def test_deltas_add_up_and_the_comparison_is_strict(metric, ablation):
 
 @pytest.fixture(scope="module")
 def ablation_model():
-    hf, data = load_reference()
-    tokens = reference_tokens(data)
+    hf, tokens, data = load_peers()
     return hf, data, tokens, logits_of(hf, tokens["clean"])
 
 

@@ -15,13 +15,7 @@ import pytest
 import torch
 
 import edgewise as ew
-from edgewise.errors import (
-    EdgewiseError,
-    FormatError,
-    OutputError,
-    SettingError,
-    UnknownName,
-)
+from edgewise.errors import EdgewiseError, FormatError, SettingError, UnknownName
 from edgewise.graph import Edge, Graph
 from edgewise.methods.method_result import Decision
 from edgewise.reporting.groups import checked
@@ -33,7 +27,7 @@ from edgewise.reporting.routing import Router
 from edgewise.reporting.scales import axis
 from edgewise.reporting.tables import MOST_DECISIONS
 from edgewise.reporting.text import thresholds, verdict
-from edgewise.tables import measured, number, percent, seconds
+from edgewise.tables import percent
 from models import random_circuit, random_model, random_pairs
 
 VOID = {"br", "col", "input", "meta"}
@@ -111,21 +105,12 @@ def svgs(text: str) -> list[ET.Element]:
 
 
 def test_report_writes_one_file_and_returns_its_path(run, tmp_path):
+    with pytest.raises(SettingError, match="no runs to report on"):
+        ew.report([], tmp_path / "report.html")
     path = ew.report(run, str(tmp_path / "report.html"))
     assert path == tmp_path / "report.html"
     assert path.read_text(encoding="utf-8").startswith("<!doctype html>")
     assert list(tmp_path.iterdir()) == [path]
-
-
-def test_report_of_nothing_is_refused(tmp_path):
-    with pytest.raises(SettingError, match="no runs to report on"):
-        ew.report([], tmp_path / "report.html")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_report_into_a_missing_folder_names_the_path(run, tmp_path):
-    with pytest.raises(OutputError, match="nowhere"):
-        ew.report(run, tmp_path / "nowhere" / "report.html")
 
 
 def test_the_page_is_well_formed_and_needs_nothing_else(run):
@@ -196,7 +181,7 @@ def test_widths_are_in_proportion_to_scores(run, text):
     assert order == sorted(order)
 
 
-def test_an_empty_circuit_gets_a_sentence_and_no_picture():
+def test_what_a_run_has_not_is_not_drawn(run):
     empty = make_run(threshold=1e6)
     text = page([empty])
     assert empty.circuit.n_edges == 0
@@ -204,14 +189,10 @@ def test_an_empty_circuit_gets_a_sentence_and_no_picture():
     assert 'class="circuit"' not in text
     assert "None of the" in verdict(empty)
     parsed(text)
-
-
-def test_a_run_without_trace_and_measurements_has_no_charts(run):
     bare = replace(run, trace=(), measurements={}, margin=None, settings={}, settings_given={})
     text = page([bare, bare])
     assert "Running loss" not in text
     assert "Faithfulness" not in text
-    assert "decisions" not in text.split("<script>")[0].split("</style>")[1].lower()
     parsed(text)
 
 
@@ -225,24 +206,21 @@ def test_a_long_trace_is_cut_and_says_so(run):
     assert len(text) < 1_500_000
 
 
-def test_the_running_loss_starts_at_the_full_model_and_ends_at_the_circuit(run, text):
-    chart = next(svg for svg in svgs(text) if svg.get("aria-label") == "Running loss")
-    curve = next(p for p in chart.iter("path") if p.get("class") == "curve")
+def chart(text: str, label: str) -> ET.Element:
+    return next(svg for svg in svgs(text) if svg.get("aria-label") == label)
+
+
+def test_charts_show_the_loss_rise_and_the_threshold_between_kept_and_removed(run, text):
+    curve = next(p for p in chart(text, "Running loss").iter("path") if p.get("class") == "curve")
     heights = [float(y) for y in re.findall(r"(?:^M\S+ |V)([\d.]+)", curve.get("d"))]
     # The circuit's loss is higher than the full model's, and up is less y.
     assert heights[0] > heights[-1]
-    assert run.trace[-1].loss == pytest.approx(run.measurements["faithfulness"]["circuit"])
-
-
-def test_the_threshold_is_a_line_between_kept_and_removed_dots(text):
-    chart = next(svg for svg in svgs(text) if svg.get("aria-label") == "Decisions")
-    line = next(p for p in chart.iter("path") if p.get("class") == "limit")
+    decisions = chart(text, "Decisions")
+    line = next(p for p in decisions.iter("path") if p.get("class") == "limit")
     limit = float(re.search(r" ([\d.]+)H", line.get("d")).group(1))
-    for dot in chart.iter("circle"):
-        if dot.get("class") == "pt kept":
-            assert float(dot.get("cy")) <= limit + 0.1
-        else:
-            assert float(dot.get("cy")) >= limit - 0.1
+    for dot in decisions.iter("circle"):
+        sign = 1 if dot.get("class") == "pt kept" else -1
+        assert sign * float(dot.get("cy")) <= sign * limit + 0.1
 
 
 def test_settings_are_shown_as_given_and_as_used(text):
@@ -260,16 +238,12 @@ def test_how_close_the_decisions_were(run, text):
     assert '<th scope="row">decisions by estimates</th><td>1</td>' in estimated
 
 
-def test_notes_stand_under_the_verdict_and_unset_settings_do_not_show():
+def test_notes_stand_under_the_verdict():
     model = random_model(3)
-
-    def constant(logits, rows):
-        return torch.ones(len(logits))
-
-    problem = ew.Problem(model, random_pairs(model, n=3), constant)
+    pairs = random_pairs(model, n=3)
+    problem = ew.Problem(model, pairs, lambda logits, rows: torch.ones(len(logits)))
     text = page([ew.exact(problem, edges=5)])
     assert text.index("No edge changed") < text.index("Kept edges")
-    assert "edges 5 · select top" in text
 
 
 @pytest.mark.parametrize(
@@ -298,7 +272,6 @@ def test_an_interval_of_thresholds_holds_as_it_is_written(removed, kept, own, te
 def test_a_run_that_was_stopped_says_what_its_time_is_of(run):
     text = page([replace(run, cost=replace(run.cost, taken_over=40))])
     assert "40 of them before a stop; time and passes are since then" in text
-    assert " s since it went on</p>" in text
 
 
 # --- several runs
@@ -315,11 +288,7 @@ def test_several_runs_get_an_overview_and_a_section_each(run):
         assert f"{each.circuit.n_edges:,} of {each.circuit.graph.n_edges:,}" in overview
         assert f"threshold {each.settings['threshold']:g}" in overview
     assert "The same in every run: head order descending" in overview
-
-
-def test_one_run_has_no_overview(text):
-    assert "sortable overview" not in text
-    assert text.count("<h1>") == 1
+    assert "sortable overview" not in page([run])
 
 
 # --- granularities
@@ -390,18 +359,15 @@ def test_boxes_lie_inside_the_picture_and_apart(shape):
         assert apart, (a.node.name, b.node.name)
 
 
-@pytest.mark.parametrize("shape", ["small", "parallel", "GPT-2 small"])
+@pytest.mark.parametrize("shape", ["small", "parallel"])
 def test_data_flows_upwards_from_sender_to_port(shape):
-    circuit = random_circuit(SHAPES[shape], share=0.02 if shape == "GPT-2 small" else 1.0)
-    layout = lay_out(circuit)
+    layout = lay_out(ew.Circuit.full(SHAPES[shape]))
     router = Router(layout)
-    for edge in circuit.edges:
+    for edge in SHAPES[shape].edges:
         x, y = router.curve(edge).points(11)
         sender, receiver = layout.boxes[edge.sender], layout.boxes[edge.receiver.node]
-        assert (x[0], y[0]) == pytest.approx((sender.x, sender.top))
-        assert (x[-1], y[-1]) == pytest.approx(
-            (receiver.port_x(edge.receiver.slot), receiver.bottom)
-        )
+        end = receiver.port_x(edge.receiver.slot), receiver.bottom
+        assert (x[0], y[0], x[-1], y[-1]) == pytest.approx((sender.x, sender.top, *end))
         assert (np.diff(y) < 0).all()
 
 
@@ -467,19 +433,6 @@ def test_the_verdict_tells_recovery_and_loose_ends(run):
     loose = replace(run, circuit=ew.Circuit.of(graph, ["a0.h0->a1.h0.q", "a0.h1->a1.h0.q"]))
     assert "None of them lies on a path from an embedding to the logits." in verdict(loose)
     assert "All" in verdict(replace(run, circuit=ew.Circuit.full(graph)))
-
-
-def test_numbers_have_sensible_digits():
-    assert [number(x) for x in (0.0, -0.0, 0.5, 1234.6, 32491.0, -2.5e-9, 1e9)] == [
-        "0", "0", "0.5", "1,235", "32,491", "−2.50e-09", "1.00e+09",
-    ]  # fmt: skip
-    assert [percent(x) for x in (1.0, 0.9999, 0.0, 0.0001, 0.596, -0.2, 12.0)] == [
-        "100 %", "over 99.9 %", "0 %", "under 0.1 %", "59.6 %", "−20 %", "1,200 %",
-    ]  # fmt: skip
-    assert [seconds(x) for x in (0.1127, 59.0, 61.0, 7260.0)] == [
-        "0.11 s", "59 s", "1 min 01 s", "2 h 01 min",
-    ]  # fmt: skip
-    assert measured(0.9, "fraction") == "0.9"
 
 
 @pytest.mark.parametrize("values", [[0.0, 1.0], [3.0, 3.0], [0.0, 0.0], [-2.0, 5e-9], [1e5, 1.1e5]])

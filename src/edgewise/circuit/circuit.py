@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypedDict, runtime_checkable
 
@@ -17,14 +18,7 @@ from torch import Tensor
 
 from edgewise.circuit import foreign
 from edgewise.documents import decoded, imported, write_json
-from edgewise.errors import (
-    EdgewiseError,
-    FormatError,
-    SettingError,
-    quoted,
-    shortened,
-    unknown_name,
-)
+from edgewise.errors import EdgewiseError, FormatError, SettingError, shortened, unknown_name
 from edgewise.graph import Edge, Graph, HasShape, Node
 
 if TYPE_CHECKING:
@@ -84,10 +78,9 @@ class Circuit:
         if not isinstance(graph, Graph):
             raise SettingError(f"graph is a {type(graph).__name__}: Circuit.of(graph, edges).")
         if isinstance(edges, str):
-            raise SettingError(f"edges is one name, {quoted(edges)}; pass a list of edges.")
+            raise SettingError(f"edges is one name, {edges!r:.80}; pass a list of edges.")
         keep = torch.zeros_like(graph.exists)
-        for edge in edges:
-            keep[graph.index(edge)] = True
+        keep[graph.entries(edges)] = True
         return cls(graph, keep)
 
     @classmethod
@@ -152,9 +145,9 @@ class Circuit:
     def nodes(self) -> tuple[Node, ...]:
         """The nodes that a kept edge touches, in canonical order."""
         # Not by way of `edges`: a large graph has millions of them.
-        senders, receivers = self.graph.senders, self.graph.receivers
-        touched: set[Node] = {senders[row] for row in _marked(self.keep.any(dim=1))}
-        touched |= {receivers[column].node for column in _marked(self.keep.any(dim=0))}
+        rows, columns = self.keep.any(dim=1).tolist(), self.keep.any(dim=0).tolist()
+        touched: set[Node] = set(compress(self.graph.senders, rows))
+        touched |= {port.node for port in compress(self.graph.receivers, columns)}
         return tuple(node for node in self.graph.nodes if node in touched)
 
     @property
@@ -191,29 +184,26 @@ class Circuit:
     def without(self, *edges: Edge | str) -> Circuit:
         """This circuit with these edges removed."""
         keep = self.keep.clone()
-        for edge in edges:
-            keep[self.graph.index(edge)] = False
+        keep[self.graph.entries(edges)] = False
         return Circuit(self.graph, keep)
 
     def __and__(self, other: Found) -> Circuit:
-        return self._combined(other, "&", lambda a, b: a & b)
+        return Circuit(self.graph, self.keep & self._mask_of(other, "&"))
 
     def __or__(self, other: Found) -> Circuit:
-        return self._combined(other, "|", lambda a, b: a | b)
+        return Circuit(self.graph, self.keep | self._mask_of(other, "|"))
 
     def __sub__(self, other: Found) -> Circuit:
-        return self._combined(other, "-", lambda a, b: a & ~b)
+        return Circuit(self.graph, self.keep & ~self._mask_of(other, "-"))
 
-    def _combined(
-        self, other: Found, sign: str, rule: Callable[[Tensor, Tensor], Tensor]
-    ) -> Circuit:
+    def _mask_of(self, other: Found, sign: str) -> Bool[Tensor, "sender receiver"]:
         other = circuit_of(other, f"what is after {sign}")
         if self.graph != other.graph:
             raise SettingError(
                 f"circuit {sign} circuit needs one graph, but they have\n"
                 f"  {self.graph.describe()}\n  {other.graph.describe()}"
             )
-        return Circuit(self.graph, rule(self.keep, other.keep))
+        return other.keep
 
     def complement(self) -> Circuit:
         """The edges of the graph that this circuit does not keep."""
@@ -338,10 +328,6 @@ class Circuit:
             else:
                 result.add_edge(sender, edge.receiver.node.name, key=slot, name=edge.name)
         return result
-
-
-def _marked(mask: Bool[Tensor, "entry"]) -> list[int]:
-    return mask.nonzero().flatten().tolist()
 
 
 @runtime_checkable

@@ -14,7 +14,7 @@ import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from itertools import zip_longest
+from itertools import compress, zip_longest
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
@@ -29,13 +29,15 @@ from edgewise.graph import Graph, Node
 
 # In JSON, where a small file can name a large graph; Llama 3 8B has 3 million.
 _MOST_PAIRS = 16_000_000
-# Fields of a node in JSON, the tensor that each is a row of, and what rows without it hold.
-_NODE_FIELDS: dict[str, tuple[str, bool | float]] = {
-    "in_graph": ("nodes_in_graph", True),
-    "score": ("nodes_scores", torch.nan),
-    "neurons": ("neurons_in_graph", False),
-    "neurons_scores": ("neurons_scores", torch.nan),
+# Fields of a node in JSON, and the tensor that each is a row of.
+_NODE_FIELDS = {
+    "in_graph": "nodes_in_graph",
+    "score": "nodes_scores",
+    "neurons": "neurons_in_graph",
+    "neurons_scores": "neurons_scores",
 }
+# What rows hold of which a JSON file says nothing.
+_BLANK = {"nodes_in_graph": True, "neurons_in_graph": False}
 
 
 class _Config(TypedDict):
@@ -113,14 +115,14 @@ class ForeignGraph:
     def scores(self) -> tuple[Float[Tensor, "sender receiver"], str]:
         """A finite score for every edge, and what it means. Raises `FormatError`."""
         exists, nodes = self.graph.exists, self._scored_nodes()
+        values, meaning = self.tensors["edges_scores"], "score in an EAP-IG file"
         if not self._scored() and nodes is not None:
-            shared = (nodes / exists.sum(dim=1))[:, None].expand(exists.shape)
-            return shared.where(exists, 0.0), "a node's score, shared by the edges out of it"
-        if not self._scored() and "neurons_scores" in self.tensors:
+            values = (nodes / exists.sum(dim=1))[:, None].expand(exists.shape)
+            meaning = "a node's score, shared by the edges out of it"
+        elif not self._scored() and "neurons_scores" in self.tensors:
             self._refuse("its scores are of single neurons; edges here carry all of their sender")
-        values = self.tensors["edges_scores"]
-        self._refuse_first(values.isnan() & exists, "has no score (NaN)")
-        return values.where(exists, 0.0), "score in an EAP-IG file"
+        self._refuse_first(~values.isfinite() & exists, "has no finite score")
+        return values.where(exists, 0.0), meaning
 
     def _scored(self) -> bool:
         values = self.tensors["edges_scores"].nan_to_num(nan=0.0)
@@ -131,10 +133,8 @@ class ForeignGraph:
         scores = self.tensors.get("nodes_scores")
         if scores is None or scores.isnan().all():
             return None
-        for row, node in enumerate(self.graph.senders):
-            if node.layer is not None and scores[row].isnan():
-                self._refuse(f"{node} has no score (NaN), while other nodes have")
-        return scores.nan_to_num(nan=0.0)
+        is_input = torch.tensor([node.layer is None for node in self.graph.senders])
+        return scores.where(~(scores.isnan() & is_input), 0.0)
 
     def _refuse_first(self, mask: Bool[Tensor, "sender receiver"], reason: str) -> None:
         for row, column in mask.nonzero()[:1].tolist():
@@ -161,9 +161,8 @@ def opened(path: Path, what: str) -> Any:
     return _unpacked(path) if is_zip else read_json(path, what)
 
 
-def _unpacked(path: Path) -> dict[str, Any]:
+def _unpacked(path: Path) -> Any:
     """What torch.save wrote: containers and tensors. Raises `FormatError`."""
-    complaint = f"{path}: not an EAP-IG graph file"
     try:
         with zipfile.ZipFile(path) as archive:
             # torch stores its records as they are: nothing may grow when it is read.
@@ -171,17 +170,16 @@ def _unpacked(path: Path) -> dict[str, Any]:
                 raise ValueError("its records are larger than the file.")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of what torch then fails to read
-            document = torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as reason:  # torch has many ways to say that a file is broken
         first = next(iter(str(reason).splitlines()), type(reason).__name__)
-        raise FormatError(f"{complaint}: {shortened(first, 160)}") from reason
-    if not is_foreign(document):
-        raise FormatError(f"{complaint}: it has no 'cfg' and edges.")
-    return document
+        raise FormatError(f"{path}: not an EAP-IG graph file: {shortened(first, 160)}") from reason
 
 
 def foreign_graph(document: Any, source: str) -> ForeignGraph:
     """The graph of a document. Raises `FormatError`, naming `source` and the field."""
+    if not is_foreign(document):
+        raise FormatError(f"{source}: not a graph file of EAP-IG or MIB: it has no 'cfg'.")
     complaint = f"{source}: not a complete EAP-IG graph file"
     if "edges" in document:
         return ForeignGraph(source, *_from_json(document, complaint))
@@ -193,29 +191,22 @@ def _from_json(document: Any, complaint: str) -> tuple[Graph, dict[str, Tensor]]
     graph, cfg, edges = _graph(file["cfg"], complaint, _MOST_PAIRS), file["cfg"], file["edges"]
     tensors = {"edges_scores": graph.exists.double() * 0, "edges_in_graph": graph.exists & False}
     try:
-        index = torch.tensor([graph.index(name) for name in edges]).reshape(-1, 2)
+        entries = graph.entries(edges)
     except EdgewiseError as reason:
         raise FormatError(f"{complaint}: {shortened(str(reason), 240)}") from reason
     for key, field in (("edges_scores", "score"), ("edges_in_graph", "in_graph")):
         values = torch.tensor([edge.get(field, 0.0) for edge in edges.values()])
-        tensors[key][tuple(index.T)] = values.to(tensors[key].dtype)
-    rows = {node.name: row for node, row in graph.row.items()}
+        tensors[key][entries] = values.to(tensors[key].dtype)
+    rows, d_model = {node.name: row for node, row in graph.row.items()}, cfg.get("d_model", 0)
     for name, node in file.get("nodes", {}).items():
         if name not in (*rows, "logits"):
             raise FormatError(f"{complaint}: nodes: {shortened(ascii(name), 80)} is no node of it.")
-        for field, (key, blank) in _NODE_FIELDS.items() if name in rows else ():
-            value: Any = node.get(field)
-            if value is None:
-                continue
-            value, size = torch.tensor(value), (cfg.get("d_model", 0),)[: isinstance(value, list)]
-            if value.shape != size:
-                raise FormatError(
-                    f"{complaint}: nodes.{name}.{field} has {len(value)} values; d_model is "
-                    f"{size[0]}."
-                )
-            kind = torch.bool if isinstance(blank, bool) else torch.float64
-            rows_of = tensors.setdefault(key, torch.full((len(rows), *size), blank, dtype=kind))
-            rows_of[rows[name]] = value
+        for field, value in node.items() if name in rows else ():
+            key = _NODE_FIELDS[field]
+            size = (d_model,) if key.startswith("neurons") else ()
+            row = _tensor(torch.tensor(value), size, f"{complaint}: nodes.{name}: {key}")
+            blank = torch.full((len(rows), *size), _BLANK.get(key, torch.nan), dtype=row.dtype)
+            tensors.setdefault(key, blank)[rows[name]] = row
     return graph, tensors
 
 
@@ -223,16 +214,11 @@ def _from_torch(document: Any, complaint: str) -> tuple[Graph, dict[str, Tensor]
     file = decoded(_TorchFile, document, complaint)
     graph = _graph(file["cfg"], complaint)
     senders, receivers = _names(graph)
-    for field, theirs, ours in (
-        ("src_nodes", file["src_nodes"], senders),
-        ("dst_nodes", file["dst_nodes"], receivers),
-    ):
-        for i, (name, expected) in enumerate(zip_longest(theirs or ours, ours)):  # may be empty
-            if name != expected:
-                raise FormatError(
-                    f"{complaint}: {field}[{i}] is {shortened(ascii(name))}; by cfg it is "
-                    f"{expected!r}."
-                )
+    for field, ours in (("src_nodes", senders), ("dst_nodes", receivers)):
+        for i, (theirs, name) in enumerate(zip_longest(document[field] or ours, ours)):
+            if theirs != name:
+                theirs = shortened(ascii(theirs))
+                raise FormatError(f"{complaint}: {field}[{i}] is {theirs}; by cfg it is {name!r}.")
     shapes = {
         "edges": (len(senders), len(receivers)),
         "nodes": (len(senders),),
@@ -273,8 +259,7 @@ def _names(graph: Graph) -> tuple[list[str], list[str]]:
 
 def _reached(graph: Graph, keep: Bool[Tensor, "sender receiver"]) -> set[Node]:
     """The nodes that an edge goes into."""
-    columns = keep.any(dim=0).nonzero().flatten().tolist()
-    return {graph.receivers[column].node for column in columns}
+    return {port.node for port in compress(graph.receivers, keep.any(dim=0).tolist())}
 
 
 def write(

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from edgewise.circuit import foreign
 from edgewise.circuit.circuit import Circuit
-from edgewise.errors import FormatError, ScoreError, SettingError
+from edgewise.errors import ScoreError, SettingError
 from edgewise.graph import Edge, Graph, Node
 
 
@@ -47,16 +47,9 @@ class EdgeScores:
         Scores of nodes are shared by the edges out of each: `top_nodes` ranks by them. Raises
         `FormatError`, also for scores of single neurons.
         """
-        path = Path(path)
-        document = foreign.opened(path, "graph")
-        if not foreign.is_foreign(document):
-            raise FormatError(f"{path}: not a graph file of EAP-IG or MIB: it has no 'cfg'.")
-        theirs = foreign.foreign_graph(document, str(path))
+        theirs = foreign.foreign_graph(foreign.opened(Path(path), "graph"), str(path))
         values, meaning = theirs.scores()
-        try:
-            return cls(theirs.graph, values, "eap-ig-file", meaning)
-        except ScoreError as reason:
-            raise FormatError(f"{path}: {reason}") from reason
+        return cls(theirs.graph, values, "eap-ig-file", meaning)
 
     def save_for_eap_ig(self, path: str | Path, *, d_model: int) -> Path:
         """Write the scores as EAP-IG and MIB read them (.json or .pt), with no edge in the graph.

@@ -138,9 +138,8 @@ class Graph:
         `spans` tells positions apart: prompt pairs (all spans they name) or the names of some of
         those. Positions in none of them are the span "rest". By default all positions are together.
         `ungroup_heads` gives every head of grouped-query attention key and value ports of its own,
-        as EAP-IG does; joined ports and whole attention layers leave nothing to group.
-
-        Raises `SettingError`.
+        as EAP-IG does; joined ports and whole attention layers leave nothing to group. Raises
+        `SettingError`.
         """
         shape = model.config
         if split_embed and not shape.adds_positions:
@@ -393,6 +392,12 @@ class Graph:
             raise self._no_such_edge(edge, row, column)
         return row, column
 
+    def entries(self, edges: Iterable[Edge | str]) -> tuple[Tensor, Tensor]:
+        """Rows and columns of edges, to index matrices with. Raises `UnknownName`."""
+        index = torch.tensor([self.index(edge) for edge in edges], dtype=torch.long)
+        rows, columns = index.reshape(-1, 2).T
+        return rows, columns
+
     def _no_such_edge(self, edge: Edge, row: int | None, column: int | None) -> UnknownName:
         if edge.is_switch and edge.sender.kind in ("head", "attention") and not self.switches:
             hint = "This graph has no switches; build it with switches=True to have them."
@@ -400,11 +405,6 @@ class Graph:
             hint = f"{edge.sender} is computed after {edge.receiver} reads the residual stream."
             if edge.sender.span != edge.receiver.node.span:
                 hint = "An edge has both ends in one span: only attention goes between positions."
-        elif self.kv_heads is not None and edge.receiver.slot in ("k", "v"):
-            hint = (
-                f"Here {self.n_heads} heads share {self.kv_heads} key/value heads, whose ports are "
-                "named like 'a3.kv0.k'; ungroup_heads=True gives every head its own."
-            )
         else:
             hint = f"This graph has {self.describe()}."
         # Those that share an end with this one: to search all takes difflib seconds.

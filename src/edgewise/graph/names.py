@@ -47,7 +47,6 @@ _READ: tuple[tuple[NodeKind, str], ...] = (
     ),
 )
 _GRAMMAR = tuple((kind, re.compile(pattern)) for kind, pattern in _READ)
-_ACDC_VECTOR = re.compile(r"\s*blocks\.[0-9]+\.attn\.hook_[qkv]\[.*\]\s*")
 
 
 @dataclass(frozen=True)
@@ -150,16 +149,12 @@ class Edge:
         left, arrow, right = text.partition("->")
         if not arrow or "->" in right:
             raise UnknownName(f"{text!r} is not an edge name. Write it like 'a0.h1->a3.h7.q'.")
-        if _ACDC_VECTOR.fullmatch(left):
-            raise UnknownName(
-                f"{text!r} is a placeholder edge of the original ACDC code, which always exists. "
-                "Its switch edges run from 'hook_q_input' to 'hook_q'."
-            )
-        ends = (_parsed(left), _parsed(right))
-        source, target = (
-            replace(end, node=replace(end.node, span=end.node.span or far.node.span))
-            for end, far in zip(ends, reversed(ends), strict=True)
-        )
+        source, target = _parsed(left), _parsed(right)
+        left_span, right_span = source.node.span, target.node.span
+        if left_span is None and right_span is not None:
+            source = replace(source, node=replace(source.node, span=right_span))
+        if right_span is None and left_span is not None:
+            target = replace(target, node=replace(target.node, span=left_span))
         if source.slot is None:
             return cls(Sender(source.node), target)
         # The original ACDC names a switch from the port's input hook to its vector.

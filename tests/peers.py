@@ -21,8 +21,12 @@ from transformers import GPT2Config, GPT2LMHeadModel
 FIXTURES = Path(__file__).parent / "fixtures"
 
 
-def load_reference(dtype: torch.dtype = torch.float64) -> tuple[GPT2LMHeadModel, dict]:
-    """The fixture's model as a Hugging Face GPT-2 (eager, eval), and its `data` as in the file.
+def load_peers(
+    dtype: torch.dtype = torch.float64,
+) -> tuple[GPT2LMHeadModel, dict[str, Tensor], dict]:
+    """The model as a Hugging Face GPT-2 (eager, eval), its prompts, and `data` as in the file.
+
+    Prompts: "clean", "corrupted" [batch pos], "answers", "wrong" [batch].
 
     GPT-2 has no unembedding bias, this model has: `lm_head` is an untied Linear with bias.
     """
@@ -40,47 +44,38 @@ def load_reference(dtype: torch.dtype = torch.float64) -> tuple[GPT2LMHeadModel,
         hf = GPT2LMHeadModel(config)
         hf.lm_head = nn.Linear(shape["d_model"], shape["d_vocab"], bias=True)
     hf.load_state_dict(_hugging_face_names(weights, shape["n_layers"]), strict=True)
-    return hf.to(dtype).eval(), data
-
-
-def reference_tokens(data: dict) -> dict[str, Tensor]:
-    """The prompts: "clean", "corrupted" [batch pos], "answers", "wrong" [batch]."""
     tokens = {name: torch.tensor(rows) for name, rows in data["tokens"].items()}
-    return {
-        "clean": tokens["clean"],
-        "corrupted": tokens["corrupted"],
-        "answers": tokens["answers"].squeeze(1),
-        "wrong": tokens["wrong_answers"].squeeze(1),
-    }
+    tokens["answers"] = tokens["answers"].squeeze(1)
+    tokens["wrong"] = tokens.pop("wrong_answers").squeeze(1)
+    return hf.to(dtype).eval(), tokens, data
 
 
 def _hugging_face_names(weights: dict[str, Tensor], n_layers: int) -> dict[str, Tensor]:
     """TransformerLens weights under Hugging Face's names and in its shapes."""
+    w = weights
     state = {
-        "transformer.wte.weight": weights["embed.W_E"],
-        "transformer.wpe.weight": weights["pos_embed.W_pos"],
-        "transformer.ln_f.weight": weights["ln_final.w"],
-        "transformer.ln_f.bias": weights["ln_final.b"],
-        "lm_head.weight": weights["unembed.W_U"].T.contiguous(),  # nn.Linear is [out, in]
-        "lm_head.bias": weights["unembed.b_U"],
+        "transformer.wte.weight": w["embed.W_E"],
+        "transformer.wpe.weight": w["pos_embed.W_pos"],
+        "transformer.ln_f.weight": w["ln_final.w"],
+        "transformer.ln_f.bias": w["ln_final.b"],
+        "lm_head.weight": w["unembed.W_U"].T.contiguous(),  # nn.Linear is [out, in]
+        "lm_head.bias": w["unembed.b_U"],
     }
     for layer in range(n_layers):
         theirs, ours = f"blocks.{layer}.", f"transformer.h.{layer}."
-        for number in (1, 2):
-            state[f"{ours}ln_{number}.weight"] = weights[f"{theirs}ln{number}.w"]
-            state[f"{ours}ln_{number}.bias"] = weights[f"{theirs}ln{number}.b"]
-        # c_attn: columns are all heads' q, then k, then v, head after head
-        columns, biases = [], []
-        for letter in "QKV":
-            columns.extend(weights[f"{theirs}attn.W_{letter}"])  # each head: [d_model d_head]
-            biases.extend(weights[f"{theirs}attn.b_{letter}"])  # each head: [d_head]
-        state[f"{ours}attn.c_attn.weight"] = torch.cat(columns, dim=1)
-        state[f"{ours}attn.c_attn.bias"] = torch.cat(biases)
-        # c_proj: rows are head after head
-        state[f"{ours}attn.c_proj.weight"] = torch.cat(list(weights[f"{theirs}attn.W_O"]), dim=0)
-        state[f"{ours}attn.c_proj.bias"] = weights[f"{theirs}attn.b_O"]
-        state[f"{ours}mlp.c_fc.weight"] = weights[f"{theirs}mlp.W_in"]
-        state[f"{ours}mlp.c_fc.bias"] = weights[f"{theirs}mlp.b_in"]
-        state[f"{ours}mlp.c_proj.weight"] = weights[f"{theirs}mlp.W_out"]
-        state[f"{ours}mlp.c_proj.bias"] = weights[f"{theirs}mlp.b_out"]
+        # c_attn: columns are all heads' q, then k, then v, head after head; c_proj: rows likewise
+        columns = [head for letter in "QKV" for head in w[f"{theirs}attn.W_{letter}"]]
+        biases = [head for letter in "QKV" for head in w[f"{theirs}attn.b_{letter}"]]
+        state |= {
+            f"{ours}attn.c_attn.weight": torch.cat(columns, dim=1),
+            f"{ours}attn.c_attn.bias": torch.cat(biases),
+            f"{ours}attn.c_proj.weight": torch.cat(list(w[f"{theirs}attn.W_O"]), dim=0),
+            f"{ours}attn.c_proj.bias": w[f"{theirs}attn.b_O"],
+            f"{ours}mlp.c_fc.weight": w[f"{theirs}mlp.W_in"],
+            f"{ours}mlp.c_fc.bias": w[f"{theirs}mlp.b_in"],
+            f"{ours}mlp.c_proj.weight": w[f"{theirs}mlp.W_out"],
+            f"{ours}mlp.c_proj.bias": w[f"{theirs}mlp.b_out"],
+        }
+        for n, part in ((n, part) for n in (1, 2) for part in ("weight", "bias")):
+            state[f"{ours}ln_{n}.{part}"] = w[f"{theirs}ln{n}.{part[0]}"]
     return state
