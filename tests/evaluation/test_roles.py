@@ -1,4 +1,4 @@
-"""Roles of heads: heads made to do one thing each, judged by loops, and the bundled model's."""
+"""Roles of heads: heads made to do one thing each, measured by loops, and the bundled model's."""
 
 from __future__ import annotations
 
@@ -22,45 +22,43 @@ PROMPT = [5, 0, 6, 1, 7, 8, 1, 10, 9]
 SPANS = {"IO": 1, "S1": 3, "S1+1": 4, "S2": 6, "END": 8}
 
 
-def made_model(looks: list[dict[int, int] | None], writes: list[float]) -> ew.Model:
+def made_model(looks: list[dict[int, int] | None], writes: list[float], strong=40.0) -> ew.Model:
     """One layer of heads; head h looks from position p at looks[h][p], or at the one before.
 
     It copies the token it sees to the logits, times writes[h]. Everywhere else it looks at
-    position 0. Tokens and positions are unit vectors: 12 and 9 of them.
+    position 0; where `strong` is 0, everywhere evenly. Tokens and positions are unit vectors.
     """
-    n, strong = len(looks), 40.0
     model = random_model(
-        n_layers=1, n_heads=n, d_model=21, d_head=21, d_vocab=12, d_vocab_out=12, n_ctx=9,
+        n_layers=1, n_heads=len(looks), d_model=21, d_head=21, d_vocab=12, d_vocab_out=12, n_ctx=9,
         norm="none", attention_only=True,
     )  # fmt: skip
     weights = {name: torch.zeros_like(tensor) for name, tensor in model.weights.items()}
     weights["embed.W_E"] = torch.eye(12, 21, dtype=torch.float64)
     weights["pos_embed.W_pos"] = torch.eye(21, dtype=torch.float64)[12:]
     weights["unembed.W_U"] = torch.eye(21, 12, dtype=torch.float64)
-    for h, (places, size) in enumerate(zip(looks, writes, strict=True)):
+    for h, (targets, size) in enumerate(zip(looks, writes, strict=True)):
         for p in range(9):
-            at = max(p - 1, 0) if places is None else places.get(p, 0)
-            weights["blocks.0.attn.W_Q"][h, 12 + p, 12 + at] = strong
+            to = max(p - 1, 0) if targets is None else targets.get(p, 0)
+            weights["blocks.0.attn.W_Q"][h, 12 + p, 12 + to] = strong
             weights["blocks.0.attn.W_K"][h, 12 + p, 12 + p] = strong
-        for token in range(12):
-            weights["blocks.0.attn.W_V"][h, token, token] = 1.0
-            weights["blocks.0.attn.W_O"][h, token, token] = size
+        weights["blocks.0.attn.W_V"][h, :12, :12] = torch.eye(12)
+        weights["blocks.0.attn.W_O"][h, :12, :12] = size * torch.eye(12)
     return replace(model, weights=weights)
 
 
 def ioi_problem(model: ew.Model, **fields) -> ew.Problem:
     corrupted = [5, 2, 6, 3, 7, 8, 4, 10, 9]
-    given = {"answers": [0, 0], "wrong": [1, 1], **fields}
-    pairs = ew.PromptPairs.from_tokens([PROMPT] * 2, [corrupted] * 2, spans=SPANS, **given)
-    return ew.Problem(model, pairs, "logit-diff" if given.get("wrong") else "kl")
+    answers = {"answers": [0, 0], "wrong": [1, 1], **fields}
+    pairs = ew.PromptPairs.from_tokens([PROMPT] * 2, [corrupted] * 2, spans=SPANS, **answers)
+    return ew.Problem(model, pairs, "logit-diff" if answers.get("wrong") else "kl")
 
 
 def test_heads_made_for_a_role_have_it():
     looks = [{8: 1}, {8: 1}, {8: 6}, {8: 6}, {6: 4}, {6: 3}, {6: 1}, None, {8: 2, 6: 5}]
-    writes = [1.0, -1.0, 1.0, -1.0, 0.1, 0.1, 0.1, 0.0, 1.0]
-    model = made_model(looks, writes)
+    model = made_model(looks, [1.0, -1.0, 1.0, -1.0, 0.1, 0.1, 0.1, 0.0, 1.0])
     found = head_roles(ioi_problem(model), IOI)
     # Head 2 copies the subject: it looks at S2 and lowers the answer, as S-inhibition may.
+    # Head 8 looks nowhere that has a name.
     assert found.groups == {
         "name mover": ("a0.h0",),
         "negative name mover": ("a0.h1",),
@@ -71,75 +69,51 @@ def test_heads_made_for_a_role_have_it():
         "name mover via S2": ("a0.h3",),
         "early name mover": ("a0.h6",),
     }
-    assert found.sentences()[0] == "8 heads of the circuit have a role."
-    assert found.tables()[0].rows[0][:2] == ("a0.h0", "name mover")
-    by_head = {head.head: head for head in found.heads}
-    assert by_head["a0.h0"].attention == pytest.approx(1.0)
-    assert by_head["a0.h0"].effect == pytest.approx(1.0)
-    assert by_head["a0.h3"].effect == pytest.approx(1.0)
-    assert by_head["a0.h7"].effect == 0.0
-    assert "a0.h8" not in by_head, "it looks nowhere that has a name"
+    assert found.tables()[0].rows[0] == ("a0.h0", "name mover", pytest.approx(1), pytest.approx(1))
+    effects = {head.head: head.effect for head in found.heads}
+    assert (effects["a0.h3"], effects["a0.h7"]) == (pytest.approx(1.0), 0.0)
 
 
-def test_only_the_nodes_asked_for():
+def test_only_heads_among_the_nodes_and_above_the_threshold_have_a_role():
     model = made_model([{8: 1}, {8: 1}], [1.0, 0.5])
-    one = [Node.parse("a0.h1"), Node.parse("input")]
-    assert head_roles(ioi_problem(model), IOI, nodes=one).groups == {"name mover": ("a0.h1",)}
-
-
-def test_a_head_below_the_threshold_has_no_role():
-    model = made_model([{8: 1}], [1.0])
-    weights = dict(model.weights)
-    weights["blocks.0.attn.W_Q"] = torch.zeros_like(weights["blocks.0.attn.W_Q"])
-    even = ioi_problem(replace(model, weights=weights))  # a ninth of END's attention each
-    assert head_roles(even, IOI).groups == {}
-    low = head_roles(even, [Role("looker", "END", "IO")], least_attention=0.11)
-    assert low.heads[0].attention == pytest.approx(1 / 9)
-    assert head_roles(even, [Role("looker", "END", "IO")], least_attention=0.12).heads == ()
+    nodes = [Node.parse("a0.h1"), Node.parse("input")]
+    assert head_roles(ioi_problem(model), IOI, nodes=nodes).groups == {"name mover": ("a0.h1",)}
+    even, looker = ioi_problem(made_model([None], [1.0], strong=0)), [Role("looker", "END", "IO")]
+    assert head_roles(even, looker, least_attention=0.11).heads[0].attention == pytest.approx(1 / 9)
+    assert head_roles(even, looker, least_attention=0.12).heads == ()
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("padding", ["left", "right"])
 def test_attention_is_that_of_plain_loops(shape, padding):
     model = random_model(4, n_heads=3, **SHAPES[shape])
-    lengths = [6, 4, 7]
     spans = {"A": [[0, 1], [0], [2, 3]], "B": [[4], [2, 3], [6]]}
-    pairs = random_pairs(model, 1, lengths=lengths, spans=spans, padding=padding)
+    pairs = random_pairs(model, 1, lengths=[6, 4, 7], spans=spans, padding=padding)
     problem = ew.Problem(model, pairs, "kl", batch_size=2)
-    roles = [Role("back", "B", "A"), Role("before", None, None), Role("from", "A", None)]
-    for role in roles:
+    rows = [tokens[real] for tokens, real in zip(pairs.clean, pairs.real, strict=True)]
+    for role in (Role("back", "B", "A"), Role("before", None, None), Role("from", "A", None)):
         found = head_roles(problem, [role], least_attention=1e-12)
         measured = {head.head: head.attention for head in found.heads}
-        for layer in range(model.config.n_layers):
-            for h in range(3):
-                total = 0.0
-                for i in range(3):
-                    row = pairs.clean[i][pairs.real[i]]
-                    pattern = _pattern(model, row, layer, h)
-                    sources = range(1, len(row)) if role.source is None else spans[role.source][i]
-                    for p in sources:
-                        targets = [p - 1] if role.target is None else spans[role.target][i]
-                        seen = sum(pattern[p][q] for q in targets if q >= 0)
-                        total += seen / len(sources) / 3
-                assert measured.get(f"a{layer}.h{h}", 0.0) == pytest.approx(total, abs=1e-9)
+        for node in (node for node in model.graph.nodes if node.kind == "head"):
+            total = 0.0
+            for i, row in enumerate(rows):
+                pattern = _pattern(model, row, node)
+                sources = range(1, len(row)) if role.source is None else spans[role.source][i]
+                for p in sources:
+                    targets = [p - 1] if role.target is None else spans[role.target][i]
+                    total += sum(pattern[p][q] for q in targets if q >= 0) / len(sources) / 3
+            assert measured.get(node.name, 0.0) == pytest.approx(total, abs=1e-9)
 
 
-def _pattern(model: ew.Model, row: torch.Tensor, layer: int, h: int) -> list[list[float]]:
-    reader = RecordingReader(CleanReader())
-    run(
-        model,
-        row[None],
-        torch.ones(1, len(row), dtype=torch.bool),
-        graph=model.graph,
-        reader=reader,
-    )
-    q, k = (reader.vectors[Site(layer, slot)][h, 0] for slot in ("q", "k"))
+def _pattern(model: ew.Model, row: torch.Tensor, node: Node) -> list[list[float]]:
+    reader, real = RecordingReader(CleanReader()), torch.ones(1, len(row), dtype=torch.bool)
+    run(model, row[None], real, graph=model.graph, reader=reader)
+    q, k = (reader.vectors[Site(node.layer, slot)][node.head, 0] for slot in ("q", "k"))
     rows = []
     for p in range(len(row)):
         last = p + 1 if model.config.causal else len(row)
-        scores = [float(q[p] @ k[j]) * model.config.attention_scales[layer] for j in range(last)]
-        weights = torch.tensor(scores, dtype=torch.float64).softmax(0).tolist()
-        rows.append(weights + [0.0] * (len(row) - last))
+        scores = q[p] @ k[:last].T * model.config.attention_scales[node.layer]
+        rows.append(scores.softmax(0).tolist() + [0.0] * (len(row) - last))
     return rows
 
 
@@ -148,24 +122,29 @@ def test_the_effect_is_what_removal_changes_with_the_norm_held(shape):
     model = random_model(2, **{**SHAPES[shape], "n_layers": 1})
     pairs = random_pairs(model, 3, n=3, spans={"A": 0, "END": -1})
     problem = ew.Problem(model, pairs, "logit-diff")
-    found = head_roles(problem, [Role("any", "END", "A", "does not raise")], least_attention=1e-9)
-    found_up = head_roles(problem, [Role("any", "END", "A", "raises")], least_attention=1e-9)
-    heads = {head.head: head.effect for head in (*found.heads, *found_up.heads)}
-    assert set(heads) == {"a0.h0", "a0.h1"}
+    heads = [
+        head
+        for effect in ("does not raise", "raises")
+        for head in head_roles(
+            problem, [Role("any", "END", "A", effect)], least_attention=1e-9
+        ).heads
+    ]
+    assert {head.head for head in heads} == {"a0.h0", "a0.h1"}
     real = torch.ones(3, 6, dtype=torch.bool)
     final, outputs = run(model, pairs.clean, real, graph=model.graph, reader=CleanReader())
     x = final[:, -1]
     ids = torch.stack([pairs.answers[:, 0], pairs.wrong[:, 0]], dim=1)
-    for name, effect in heads.items():
-        written = outputs.senders.dense([model.graph.row[Node.parse(name)]])[0, :, -1]
+    for head in heads:
+        row = model.graph.row[Node.parse(head.head)]
+        written = outputs.senders.dense([row])[0, :, -1]
         if model.config.norm == "none":
             change = logits_of(model, x) - logits_of(model, x - written)
         else:
             scale = (x.var(dim=-1, keepdim=True, unbiased=False) + model.config.eps).sqrt()
             normed = (written - written.mean(dim=-1, keepdim=True)) / scale
             change = normed * model.weights.get("ln_final.w", 1.0) @ model.weights["unembed.W_U"]
-        pair = change.gather(1, ids)
-        assert effect == pytest.approx((pair[:, 0] - pair[:, 1]).mean().item(), rel=1e-9)
+        right, wrong = change.gather(1, ids).unbind(1)
+        assert head.effect == pytest.approx((right - wrong).mean().item(), rel=1e-9)
 
 
 def test_refusals():
@@ -178,9 +157,6 @@ def test_refusals():
         head_roles(ioi_problem(model), IOI, least_attention=0)
 
 
-# --- tasks
-
-
 def test_the_bundled_models_circuit_carries_the_name_over_s2():
     """No head of it looks from END at IO: it is not GPT-2's circuit, and is not called so."""
     task = ew.load_task("ioi", n=40)
@@ -190,11 +166,10 @@ def test_the_bundled_models_circuit_carries_the_name_over_s2():
     assert "a1.h1" in found["groups"]["name mover via S2"]
     assert "a0.h0" in found["groups"]["early name mover"]
     assert "at least 40% of its attention" in found["source"]
-    held_out = node_groups(task.test, circuit)["groups"]
-    assert held_out == found["groups"]
+    assert node_groups(task.test, circuit)["groups"] == found["groups"]
 
 
-def test_published_groups_are_for_their_model_alone():
+def test_groups_are_published_for_one_model_and_known_for_some_tasks():
     graph = published_circuit("ioi").graph
     for name in ("gpt2", "openai-community/gpt2", "models/gpt2", "gpt2-small"):
         found = groups_on("ioi", name, graph)
@@ -204,11 +179,6 @@ def test_published_groups_are_for_their_model_alone():
         assert groups_on("ioi", name, graph) is None
     assert groups_on("ioi", "gpt2", ew.Graph.build(2, 2)) is None
     assert groups_on("pronouns", "gpt2", graph) is None
-
-
-def test_no_groups_where_nothing_is_known():
-    task = ew.load_task("pronouns", n=4)
-    assert node_groups(task.problem, ew.Circuit.full(task.problem.graph)) is None
-    layers = ew.Graph.of(task.problem.model, split_heads=False)
-    ioi = ew.load_task("ioi", n=4).problem
-    assert node_groups(ioi, ew.Circuit.full(layers)) is None
+    for task in (ew.load_task("pronouns", n=4), ew.load_task("ioi", n=4)):
+        layers = ew.Graph.of(task.problem.model, split_heads=False)
+        assert node_groups(task.problem, ew.Circuit.full(layers)) is None
