@@ -179,6 +179,7 @@ def test_groups_are_published_for_one_model_and_known_for_some_tasks():
         assert groups_on("ioi", name, graph) is None
     assert groups_on("ioi", "gpt2", ew.Graph.build(2, 2)) is None
     assert groups_on("pronouns", "gpt2", graph) is None
-    for task in (ew.load_task("pronouns", n=4), ew.load_task("ioi", n=4)):
-        layers = ew.Graph.of(task.problem.model, split_heads=False)
-        assert node_groups(task.problem, ew.Circuit.full(layers)) is None
+    pronouns, ioi = (ew.load_task(name, n=4).problem for name in ("pronouns", "ioi"))
+    assert node_groups(pronouns, ew.Circuit.full(pronouns.graph)) is None
+    layers = ew.Graph.of(ioi.model, split_heads=False)
+    assert node_groups(ioi, ew.Circuit.full(layers)) is None

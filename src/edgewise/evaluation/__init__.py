@@ -3,18 +3,16 @@
 from edgewise.evaluation.certified import Certified, certify
 from edgewise.evaluation.compare import compare
 from edgewise.evaluation.comparison import Comparison
-from edgewise.evaluation.completeness import Completeness, completeness, knocked_out
+from edgewise.evaluation.completeness import completeness, knocked_out
 from edgewise.evaluation.curves import MIB_SHARES, Curve, curve
 from edgewise.evaluation.evaluate import Evaluation, evaluate
-from edgewise.evaluation.faithfulness import Faithfulness, Spread, faithfulness
+from edgewise.evaluation.faithfulness import Faithfulness, faithfulness
 from edgewise.evaluation.hypotheses import HypothesisTests, hypothesis_tests
 from edgewise.evaluation.inference import jaccard, spearman
-from edgewise.evaluation.minimality import Minimality, minimality
-from edgewise.evaluation.random_circuits import RandomBand, random_band, random_circuits
+from edgewise.evaluation.minimality import minimality
+from edgewise.evaluation.random_circuits import random_band, random_circuits
 from edgewise.evaluation.recovery import (
-    Confusion,
     Recovery,
-    ScoreRecovery,
     against_known,
     paper_nodes,
     pessimistic_auc,
@@ -28,18 +26,12 @@ __all__ = [
     "MIB_SHARES",
     "Certified",
     "Comparison",
-    "Completeness",
-    "Confusion",
     "Curve",
     "Evaluation",
     "Faithfulness",
     "HypothesisTests",
-    "Minimality",
-    "RandomBand",
     "Recovery",
     "Role",
-    "ScoreRecovery",
-    "Spread",
     "Stability",
     "against_known",
     "certify",

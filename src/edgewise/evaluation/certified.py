@@ -110,10 +110,6 @@ class Certified(SavedRecord):
     FORMAT, VERSION = "edgewise-certified", 2
     _derived = ("sentences", "table")
 
-    @property
-    def n_prompts(self) -> int:
-        return self.about.n_prompts
-
     @cached_property
     def _votes(self) -> dict[Edge, Vote]:
         edges = zip(self.graph.edges, self.counts, strict=True)
@@ -135,7 +131,7 @@ class Certified(SavedRecord):
         return float(betaincinv(agree, self.n - agree + 1, rate))
 
     def _worst(self, p: float, deleted: int, added: int = 0) -> float:
-        sizes = {"n_prompts": self.n_prompts, "size": self.size}
+        sizes = {"n_prompts": self.about.n_prompts, "size": self.size}
         return worst_vote(p, **sizes, deleted=deleted, added=added)
 
     def of(self, edge: Edge | str) -> Vote:
@@ -182,7 +178,7 @@ class Certified(SavedRecord):
             else f"all of it with probability {self.level:g} over the draw of {self.n} subsamples"
         )
         return (
-            f"Whichever 1 of the {self.n_prompts:,} prompts is deleted, "
+            f"Whichever 1 of the {self.about.n_prompts:,} prompts is deleted, "
             f"{count(self.kept(1).n_edges, 'edge')} stay kept and {self.removed(1).n_edges:,} stay "
             f"removed; about {self.abstained(1).n_edges:,} nothing is certified ({how}; seed "
             f"{self.seed}).",
@@ -211,7 +207,7 @@ class Certified(SavedRecord):
         n_edges, n = result.graph.n_edges, result.n
         if len(result.counts) != n_edges or max(result.counts) > n:
             raise FormatError(f"{source}: not at most {n:,} votes for each of {n_edges:,} edges.")
-        if result.size >= result.n_prompts:
+        if result.size >= result.about.n_prompts:
             raise FormatError(f"{source}: size {result.size:,} is not less than its prompts.")
         return result
 

@@ -111,7 +111,8 @@ class Comparison(Record):
     def shared_nodes(self) -> tuple[Node, ...]:
         """The nodes that every circuit touches, in canonical order."""
         first, *rest = (circuit.nodes for circuit in self.compared.values())
-        return tuple(node for node in first if all(node in nodes for nodes in rest))
+        shared = set(first).intersection(*rest)
+        return tuple(node for node in first if node in shared)
 
     def only(self, name: str) -> Circuit:
         """The edges that this circuit has and no other. Raises `UnknownName`."""

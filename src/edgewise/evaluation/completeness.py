@@ -29,13 +29,9 @@ from edgewise.problem import Problem, problem_and_circuit
 from edgewise.progress import counted
 from edgewise.tables import (
     Cell,
-    Column,
     Table,
-    cell_text,
     count,
-    facts,
     measured,
-    number,
     percent,
     plain,
 )
@@ -94,21 +90,14 @@ class Completeness(Record):
     def tables(self) -> tuple[Table, ...]:
         """The complement beside the full model, and the knock-outs, worst first."""
         rest = self.complement
-        values: dict[str, Cell] = {
-            "edges": f"{rest.n_edges:,}",
-            f"{rest.metric} of these alone": number(rest.circuit, 4),
-            "full model": number(rest.full, 4),
-            "share of the effect": cell_text(rest.normalized, "share"),
-        }
-        alone = facts("Without the circuit", values)
-        metric = Column(f"{rest.metric} of circuit", unit=rest.unit).heading
+        alone = replace(rest.tables()[0], title="Without the circuit")
         ranked = sorted(self.knock_outs, key=lambda k: -k.incompleteness)
         rows: list[dict[str, Cell]] = [
             {
                 "nodes knocked out": plain(k.nodes),
                 "set": f"{k.how} {k.name}",
-                metric: k.circuit,
-                "of model": k.model,
+                f"{rest.axis.heading}: circuit": k.circuit,
+                "model": k.model,
                 "difference": k.incompleteness,
             }
             for k in ranked[:_SHOWN]

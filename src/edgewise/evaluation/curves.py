@@ -120,7 +120,7 @@ class Curve(MetricScale):
         columns = (
             Column("share asked for", "share"),
             Column("edges", "count"),
-            Column(self.metric, "number", self.unit),
+            self.axis,
             Column("effect kept", "share"),
             Column("on the Pareto front", "flag"),
         )
@@ -136,7 +136,7 @@ class Curve(MetricScale):
         chart = Chart(
             self.title,
             Column("edges", "count"),
-            Column(self.metric, "number", self.unit),
+            self.axis,
             (Series(self.source, tuple(marks), line=True),),
             levels=self.levels,
             caption=f"Circuits chosen by {self.selection} from the scores of {self.source}.",

@@ -70,7 +70,7 @@ class Evaluation(Record):
             "discovery": f"the prompts it was found on ({n:,})",
             "given": count(n, "prompt"),
         }
-        sentences = [*faith.sentences_on(prompts[self.split])]
+        sentences = [*faith.sentences(prompts[self.split])]
         sentences += [band.sentence_beside(faith.circuit) for band in self.random]
         return *sentences, *(sentence for part in self._rest for sentence in part.sentences())
 

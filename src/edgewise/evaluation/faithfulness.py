@@ -41,6 +41,11 @@ class MetricScale(Record):
     empty: Finite
 
     @property
+    def axis(self) -> Column:
+        """The metric, for tables and charts."""
+        return Column(self.metric, "number", self.unit)
+
+    @property
     def levels(self) -> tuple[tuple[str, float], ...]:
         """Both ends, for charts."""
         return ("full model", self.full), ("empty circuit", self.empty)
@@ -110,11 +115,6 @@ class Faithfulness(MetricScale):
         return self.loss_of(self.circuit)
 
     @property
-    def axis(self) -> Column:
-        """The metric of a circuit, for tables and charts."""
-        return Column(f"{self.metric} of the circuit", "number", self.unit)
-
-    @property
     def share_in_words(self) -> str:
         """What is kept, as the end of a sentence."""
         if self.normalized is not None:
@@ -122,12 +122,9 @@ class Faithfulness(MetricScale):
         both = f"the full model and the empty circuit {number(self.full)}"
         return f"has {self.metric} {measured(self.circuit, self.unit)} ({both})"
 
-    def sentences(self) -> tuple[str, ...]:
-        """What is kept, and where that says little."""
-        return self.sentences_on(count(len(self.per_prompt), "prompt"))
-
-    def sentences_on(self, prompts: str) -> tuple[str, ...]:
-        """The sentences, with these words for the prompts."""
+    def sentences(self, prompts: str = "") -> tuple[str, ...]:
+        """What is kept on the prompts, in these words, and where that says little."""
+        prompts = prompts or count(len(self.per_prompt), "prompt")
         size = f"{self.n_edges:,} of {self.n_edges_total:,} edges"
         kept = f"The circuit ({size}) {self.share_in_words} on {prompts}."
         if self.normalized is None or self.loss_of(self.full) <= self.loss_of(self.empty):

@@ -37,7 +37,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -80,14 +80,23 @@ class HypothesisTest(Record):
     alternative: str
     statistic: Finite | None
     p_value: Finite | None
-    n: Count
-    n_of: str  # "prompts", "random circuits"
-    reject_is_good: bool
+    n: Count  # prompts, or random circuits
     adjusted: Finite | None = None
     rejected: bool | None = None
     note: str = ""
 
-    _derived = ("passed", "verdict")
+    _derived = ("n_of", "reject_is_good", "passed", "verdict")
+
+    @property
+    def n_of(self) -> str:
+        """What there are `n` of."""
+        of_prompts = self.name in ("equivalence", "independence")
+        return "prompts" if of_prompts else "random circuits"
+
+    @property
+    def reject_is_good(self) -> bool:
+        """Whether rejecting the null is what the circuit is for; the other nulls are ideals."""
+        return self.name in ("sufficiency", "partial necessity")
 
     @property
     def passed(self) -> bool | None:
@@ -134,9 +143,9 @@ class HypothesisTests(SavedRecord):
 
     def of(self, name: str) -> HypothesisTest:
         """One test by its name."""
-        tests = {test.name: test for test in self.tests}
+        tests: dict[str, HypothesisTest] = {test.name: test for test in self.tests}
         check_choice("test", name, tests)
-        return next(test for test in self.tests if test.name == name)
+        return tests[name]
 
     @property
     def superfluous(self) -> Circuit:
@@ -335,8 +344,7 @@ def _equivalence(losses: CircuitLosses, epsilon: float) -> HypothesisTest:
             "one of circuit and model outperforms the other more often",
         )
         share, p_value = better / n, equivalence_p_value(better, n, epsilon)
-    how: dict[str, Any] = {"reject_is_good": False, "note": note}
-    return HypothesisTest("equivalence", *claim, share, p_value, n, "prompts", **how)
+    return HypothesisTest("equivalence", *claim, share, p_value, n, note=note)
 
 
 # --- independence
@@ -354,17 +362,10 @@ def _independence(losses: CircuitLosses, n_permutations: int) -> HypothesisTest:
         note = f"The model's {what} is the same on every prompt: nothing can depend on it."
     elif gaussian_kernel(rest) is None:
         note = f"Without the circuit every prompt has the same {what}."
-    return HypothesisTest(
-        "independence",
-        f"the {what} without the circuit is independent of the model's",
-        f"the {what} without the circuit still depends on the model's",
-        hsic,
-        p_value,
-        len(model),
-        "prompts",
-        reject_is_good=False,
-        note=note,
-    )
+    null = f"the {what} without the circuit is independent of the model's"
+    alternative = f"the {what} without the circuit still depends on the model's"
+    tested = hsic, p_value, len(model)
+    return HypothesisTest("independence", null, alternative, *tested, note=note)
 
 
 def _outputs(problem: Problem, circuit: Circuit) -> Values:
@@ -398,16 +399,11 @@ def against_random(losses: CircuitLosses, quantile: float) -> Iterator[Hypothesi
         ("partial necessity", further, far),
     ]
     for name, n_with, claim in tests:
-        yield HypothesisTest(
-            name,
-            f"{claim} with probability at most {quantile:g}",
-            f"{claim} with probability above {quantile:g}",
-            n_with / n,
-            binomial_p_value(n_with, n, quantile, alternative="greater"),
-            n,
-            "random circuits",
-            reject_is_good=True,
+        p_value = binomial_p_value(n_with, n, quantile, alternative="greater")
+        null, alternative = (
+            f"{claim} with probability {x} {quantile:g}" for x in ("at most", "above")
         )
+        yield HypothesisTest(name, null, alternative, n_with / n, p_value, n)
 
 
 def edge_minimality(
@@ -415,16 +411,9 @@ def edge_minimality(
 ) -> tuple[list[EdgeMinimality], HypothesisTest]:
     """Each edge's effect in the circuit, among those of random edges added to it."""
     circuit, n = losses.circuit, losses.n_random
-    test = HypothesisTest(
-        "minimality",
-        f"removing any edge matters more than removing a random one, for {quantile:g} of these",
-        "some edge of the circuit matters no more than random ones",
-        None,
-        None,
-        n,
-        "random circuits",
-        reject_is_good=False,
-    )
+    null = f"removing any edge matters more than removing a random one, for {quantile:g} of these"
+    alternative = "some edge of the circuit matters no more than random ones"
+    test = HypothesisTest("minimality", null, alternative, None, None, n)
     if not edges:
         return [], replace(test, note="the circuit has no edges")
     sampler, drawn = CircuitSampler(circuit.graph, losses.seed, 2), list[float]()

@@ -191,9 +191,9 @@ class CircuitSampler:
     def connected(self, n_edges: int) -> Circuit:
         """Exactly so many edges, all on paths. Raises `SettingError` where it finds none."""
         for _ in range(_RESTARTS):
-            keep = self._grown(n_edges)
-            if keep is not None:
-                return Circuit(self._graph, keep)
+            edges = self._grown(n_edges)
+            if edges is not None:
+                return _with_edges(Circuit.empty(self._graph), edges)
         raise SettingError(
             f"found no circuit of {n_edges} edges that are all on paths from an embedding to the "
             "output. Use kind='uniform', or another size."
@@ -248,34 +248,32 @@ class CircuitSampler:
         is_switch = self._graph.is_switch
         return path + [(row, c) for _, c in path for row in _indices(is_switch[:, c])]
 
-    def _grown(self, n_edges: int) -> Bool[Tensor, "sender receiver"] | None:
-        """A mask of so many edges that leave none unconnected; None if it gets stuck before."""
-        keep = torch.zeros_like(self._graph.exists)
-        inside = {self._graph.senders[row] for row in self._embeddings}
-        candidates, left = self._additive.nonzero().tolist(), n_edges
-        while left:
-            before = left
+    def _grown(self, n_edges: int) -> set[_EdgeIndex] | None:
+        """So many edges that leave none unconnected; None if it gets stuck before."""
+        edges, inside = set[_EdgeIndex](), {self._graph.senders[row] for row in self._embeddings}
+        candidates = self._additive.nonzero().tolist()
+        while len(edges) < n_edges:
+            before = len(edges)
             for i in self._random.permutation(len(candidates)).tolist():
                 row, column = candidates[i]
-                if not left or keep[row, column]:
+                if len(edges) == n_edges or (row, column) in edges:
                     continue
                 path = [(row, column), *self._backwards(self._graph.senders[row], inside)]
                 path += self._onwards(column, inside)
-                new = {index for index in self._with_switches(path) if not keep[index]}
-                if len(new) <= left:
-                    for index in new:
-                        keep[index] = True
+                new = set(self._with_switches(path)) - edges
+                if len(edges) + len(new) <= n_edges:
+                    edges |= new
                     inside |= {self._graph.senders[sender] for sender, _ in new}
-                    left -= len(new)
-            if left == before:
+            if len(edges) == before:
                 return None
-        return keep
+        return edges
 
     def _with_more(self, circuit: Circuit, n: int) -> Circuit:
         """The circuit with so many more edges, whatever they connect."""
-        candidates = circuit.complement().keep.nonzero().tolist()
-        drawn = self._random.permutation(len(candidates))[:n]
-        return _with_edges(circuit, [tuple(candidates[i]) for i in drawn])
+        keep, candidates = circuit.keep.clone(), circuit.complement().keep.nonzero()
+        rows, columns = candidates[self._random.permutation(len(candidates))[:n]].T
+        keep[rows, columns] = True
+        return Circuit(circuit.graph, keep)
 
     def _pick(self, choices: Sequence[_Choice]) -> _Choice:
         return choices[int(self._random.integers(len(choices)))]

@@ -16,7 +16,6 @@ true in compiled programs.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,7 +24,7 @@ from typing import Annotated, Any
 
 import msgspec
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from edgewise.arguments import chance, check_seed, positive, share, whole
@@ -98,37 +97,37 @@ class Stability(SavedRecord):
         """How many replicates there are."""
         return len(self.replicates)
 
-    @cached_property
-    def _inclusions(self) -> dict[Edge, Inclusion]:
-        """Of every edge of the graph, in canonical order."""
-        counts = Counter(i for replicate in self.replicates for i in replicate.edges)
-        edges = enumerate(self.circuit.graph.edges)
-        return {edge: self._inclusion(edge, counts[i]) for i, edge in edges}
+    @property
+    def inclusion(self) -> Float[Tensor, "sender receiver"]:
+        """The share of the replicates that have each edge."""
+        return self._counts.double() / self.n
 
-    def _inclusion(self, edge: Edge, n_with: int) -> Inclusion:
+    @cached_property
+    def _counts(self) -> Int[Tensor, "sender receiver"]:
+        graph = self.circuit.graph
+        of_edges = torch.zeros(graph.n_edges, dtype=torch.int64)
+        for replicate in self.replicates:
+            of_edges[list(replicate.edges)] += 1
+        counts = torch.zeros_like(graph.exists, dtype=torch.int64)
+        counts.T[graph.exists.T] = of_edges
+        return counts
+
+    def of(self, edge: Edge | str) -> Inclusion:
+        """One edge's inclusion; `kind` is "absent" if no replicate has it. Raises `UnknownName`."""
+        index = self.circuit.graph.index(edge)
+        parsed = Edge.parse(edge) if isinstance(edge, str) else edge
+        n_with, in_circuit = int(self._counts[index]), bool(self.circuit.keep[index])
         low, high = proportion_interval(n_with, self.n, self.level, kind=self.interval)
         kind = "core" if low >= self.core_at else "contingent"
         kind = "noise" if high <= self.noise_at else kind
         kind = kind if n_with else "absent"
-        return Inclusion(edge, n_with, self.n, low, high, kind, edge in self.circuit)
-
-    @property
-    def inclusion(self) -> Float[Tensor, "sender receiver"]:
-        """The share of the replicates that have each edge."""
-        exists = self.circuit.graph.exists.T
-        shares = torch.tensor([row.share for row in self._inclusions.values()]).double()
-        return torch.zeros(exists.shape, dtype=torch.float64).masked_scatter(exists, shares).T
-
-    def of(self, edge: Edge | str) -> Inclusion:
-        """One edge's inclusion; `kind` is "absent" if no replicate has it. Raises `UnknownName`."""
-        self.circuit.graph.index(edge)
-        return self._inclusions[Edge.parse(edge) if isinstance(edge, str) else edge]
+        return Inclusion(parsed, n_with, self.n, low, high, kind, in_circuit)
 
     @cached_property
     def table(self) -> tuple[Inclusion, ...]:
         """Every edge of any replicate or of the circuit, most often included first."""
-        rows = [row for row in self._inclusions.values() if row.count or row.in_circuit]
-        return tuple(sorted(rows, key=lambda row: -row.count))
+        edges = self.circuit.graph.edges_of((self._counts > 0) | self.circuit.keep)
+        return tuple(sorted(map(self.of, edges), key=lambda inclusion: -inclusion.count))
 
     def _of_kind(self, kind: str) -> Circuit:
         edges = [row.edge for row in self.table if row.kind == kind]
@@ -288,10 +287,10 @@ def _check_core_can_be(n: int, core: float, level: float, interval: Interval) ->
     low, _ = proportion_interval(n, n, level, kind=interval)
     if low >= core:
         return
-    enough = n
-    while enough < 100_000 and proportion_interval(enough, enough, level, kind=interval)[0] < core:
-        enough = math.ceil(1.1 * enough)
+    # Wilson's low end for n of n is n / (n + z²); the other interval is a little wider.
+    enough = math.ceil(core / (1 - core) * (n / low - n)) if core < 1 else 0
+    more = f"Ask for some {enough}, or a lower core" if enough else "Ask for a lower core"
     raise SettingError(
         f"with n={n} replicates even an edge that all of them have is only shown to have an "
-        f"inclusion of {low:.2f}, below core={core:g}. Ask for some {enough}, or a lower core."
+        f"inclusion of {low:.2f}, below core={core:g}. {more}."
     )
