@@ -62,7 +62,7 @@ ROOMS = (
     "run",
     "functions",
     "sweep_folder",
-    "sweep_tables",
+    "sweep_result",
     "points",
     "sweeps",
     "reporting",

@@ -37,7 +37,8 @@ _NAMES = {
     "recipes": "Leaderboard leaderboard",
     "reporting": "report",
     "run": "Run discover",
-    "sweeps": "Sweep discover_each sweep sweep_grid",
+    "sweep_result": "Sweep",
+    "sweeps": "discover_each sweep sweep_grid",
     "tasks": "Task list_tasks load_task load_variants structural_truth",
 }
 _HOME = {name: room for room, names in _NAMES.items() for name in names.split()}

@@ -60,7 +60,7 @@ from edgewise.recipes import leaderboard as leaderboard
 from edgewise.reporting import report as report
 from edgewise.run import Run as Run
 from edgewise.run import discover as discover
-from edgewise.sweeps import Sweep as Sweep
+from edgewise.sweep_result import Sweep as Sweep
 from edgewise.sweeps import discover_each as discover_each
 from edgewise.sweeps import sweep as sweep
 from edgewise.sweeps import sweep_grid as sweep_grid

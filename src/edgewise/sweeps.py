@@ -12,13 +12,13 @@ import warnings
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from edgewise.circuit import Circuit
+from edgewise.arguments import whole
 from edgewise.errors import EdgewiseError, OutputError, SettingError, quoted, unknown_name
 from edgewise.methods import AnyMethod, Method, OnProgress, Progress, ignore_progress, method_of
 from edgewise.points import (
@@ -41,72 +41,16 @@ from edgewise.sweep_folder import (
     RESERVED,
     SETTING,
     PointResult,
-    Row,
     SweepFolder,
     in_order,
-    read_rows,
 )
-from edgewise.sweep_tables import circuits_table, faithfulness_charts, points_sentences
-from edgewise.tables import Chart, Table, count, seconds
+from edgewise.sweep_result import Sweep
+from edgewise.tables import seconds
 from edgewise.work.executors import grouped, in_processes, processes_that_fit
 from edgewise.work.identity import difference, warn_if_untold
 from edgewise.work.store import remove_unfinished
 
 _WORTH_SECONDS = 30.0  # of work left, before starting processes, each of which loads torch, pays
-
-
-@dataclass(frozen=True, eq=False)
-class Sweep:
-    """The points of a sweep's folder, as rows of plain values, sorted by what was asked.
-
-    `keys` are the points of this call; the folder may hold others of earlier calls. Rows are
-    mappings, as `pandas.DataFrame(sweep.rows)` takes them; `docs/sweeps.md` lists the columns.
-    """
-
-    folder: Path
-    rows: tuple[Row, ...]
-    keys: tuple[str, ...]
-
-    def __repr__(self) -> str:
-        return f"Sweep({len(self.done)} points, {len(self.failed)} failed, in {self.folder})"
-
-    @property
-    def done(self) -> tuple[Row, ...]:
-        """The rows of circuits that were found."""
-        return tuple(row for row in self.rows if row["status"] == "done")
-
-    @property
-    def failed(self) -> tuple[Row, ...]:
-        """The rows of points that failed; their `error` says why."""
-        return tuple(row for row in self.rows if row["status"] == "failed")
-
-    @property
-    def title(self) -> str:
-        return f"A sweep of {count(len(self.rows), 'point')}"
-
-    def sentences(self) -> tuple[str, ...]:
-        """How many points there are, on what they were evaluated, and why some failed."""
-        return points_sentences(self.rows)
-
-    def tables(self) -> tuple[Table, ...]:
-        """The circuits that were found."""
-        return (circuits_table(self.done),) if self.done else ()
-
-    def charts(self) -> tuple[Chart, ...]:
-        """The effect that circuits of each size keep, a chart for each task."""
-        return faithfulness_charts(self.done)
-
-    def circuit(self, row: Row) -> Circuit:
-        """The circuit of a row. Raises `FormatError`, or `SettingError` if the point failed."""
-        if row.get("status") != "done":
-            raise SettingError(f"point {row.get('key')} has no circuit: {row.get('error')}")
-        return Circuit.load(self.folder / row["circuit_file"])
-
-    @classmethod
-    def load(cls, folder: str | Path) -> Sweep:
-        """Read a sweep's folder, also while it is being written. Raises `FormatError`."""
-        rows = in_order(read_rows(Path(folder)))
-        return cls(Path(folder), tuple(rows), tuple(row["key"] for row in rows))
 
 
 # --- settings of a method on one problem
@@ -323,10 +267,8 @@ def _check(over: Mapping[str, Any], workers: int | None) -> None:
             )
         if name.startswith(SETTING):
             raise unknown_name("option of a problem", name, ())
-    if workers is not None and (not isinstance(workers, int) or workers < 1):
-        raise SettingError(
-            f"workers is {quoted(workers)}; it must be a whole number of at least 1."
-        )
+    if workers is not None:
+        whole("workers", workers, 1)
 
 
 def _warn_of_changes(waiting: Sequence[Point], folder: SweepFolder) -> None:

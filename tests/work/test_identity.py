@@ -75,6 +75,7 @@ def points(folder, problem, method, settings):
 
 THINGS = [in_journal, finished_runs, stability, certify, points]
 ASKED = "acdc", {"threshold": 0.01}
+SP = {"regularisation": 0.1, "steps": 3}
 
 
 @pytest.fixture(scope="module")
@@ -183,57 +184,6 @@ OTHER_ASKED = {
 }
 
 
-@pytest.mark.parametrize("thing", THINGS)
-@pytest.mark.parametrize("change", OTHER_PROBLEMS)
-def test_another_problem_is_other_work(thing, change, kept, tmp_path):
-    assert not is_reused(thing, kept, tmp_path, OTHER_PROBLEMS[change]())
-
-
-@pytest.mark.parametrize("thing", THINGS)
-@pytest.mark.parametrize("change", OTHER_ASKED)
-def test_another_method_or_setting_is_other_work(thing, change, kept, tmp_path):
-    assert not is_reused(thing, kept, tmp_path, base(), *OTHER_ASKED[change])
-
-
-@pytest.mark.parametrize("thing", THINGS)
-@pytest.mark.parametrize("change", ["revision", "format"])
-def test_another_revision_or_format_is_other_work(thing, change, kept, tmp_path, monkeypatch):
-    if change == "revision":
-        monkeypatch.setitem(METHODS, "acdc", dataclasses.replace(METHODS["acdc"], revision=2))
-    else:
-        monkeypatch.setattr(identity, "_FORMAT", 2)
-    assert not is_reused(thing, kept, tmp_path, base())
-
-
-@pytest.mark.parametrize("method", ["random", "sp"])
-def test_another_seed_is_other_work(method, tmp_path, monkeypatch):
-    monkeypatch.setattr("edgewise.work.store.STATE_SECONDS", 0.0)
-    asked = {"sp": {"regularisation": 0.1, "steps": 3}, "random": {"edges": 3}}[method]
-    things = [finished_runs, points] if method == "random" else [in_journal]
-    kept = {thing: tmp_path / thing.__name__ for thing in things}
-    for thing, folder in kept.items():
-        thing(folder, base(), method, asked)
-        for seed, same in ((0, True), (1, False)):
-            place = tmp_path / f"{thing.__name__}-{seed}"
-            place.mkdir()
-            again = {**asked, "seed": seed}
-            assert is_reused(thing, kept, place, base(), method, again) is same
-
-
-def test_other_draws_of_replicates_are_other_work(kept, tmp_path):
-    """Seeds, and for stability what is varied and where losses are taken."""
-    method, settings = ASKED
-    journal = shutil.copy(kept[stability] / "s", tmp_path / "s")
-    test = base().with_(pairs=other_pairs("clean"))
-    for more in ({"seed": 1}, {"spread": 3.0}, {"over": "head-order"}, {"test": test}):
-        with pytest.raises(OutputError, match="other work: (seed|spread|over|test)"):
-            ew.stability(base(), method, n=4, core=0.4, journal=journal, **more, **settings)
-    journal = shutil.copy(kept[certify] / "c", tmp_path / "c")
-    for more in ({"seed": 1}, {"size": 1}):
-        with pytest.raises(OutputError, match="other work: (seed|size)"):
-            ew.certify(base(), method, **{"n": 3, "size": 2, **more}, journal=journal, **settings)
-
-
 # --- changes that leave it the same
 
 
@@ -264,12 +214,75 @@ SAME_PROBLEMS = {
 }
 
 
-@pytest.mark.parametrize("thing", THINGS)
+# --- who asks
+
+
+def work_of(problem, method=ASKED[0], settings=ASKED[1]):
+    chosen = METHODS[method]
+    return chosen.identity(problem, chosen.resolve(settings))
+
+
+@pytest.mark.parametrize("change", OTHER_PROBLEMS)
+def test_another_problem_is_other_work(change):
+    assert difference(work_of(base()), work_of(OTHER_PROBLEMS[change]()))
+
+
+@pytest.mark.parametrize("change", OTHER_ASKED)
+def test_another_method_or_setting_is_other_work(change):
+    assert difference(work_of(base()), work_of(base(), *OTHER_ASKED[change]))
+
+
 @pytest.mark.parametrize("change", SAME_PROBLEMS)
-def test_what_decides_nothing_leaves_it_the_same(thing, change, kept, tmp_path):
+def test_what_decides_nothing_leaves_it_the_same(change):
     said = {"head_order": "descending"} if change == "settings said" else {}
-    settings = {**ASKED[1], **said}
-    assert is_reused(thing, kept, tmp_path, SAME_PROBLEMS[change](), "acdc", settings)
+    again = work_of(SAME_PROBLEMS[change](), settings={**ASKED[1], **said})
+    assert difference(work_of(base()), again) == ""
+
+
+@pytest.mark.parametrize("thing", THINGS)
+def test_every_thing_that_resumes_asks_whether_it_is_the_same_work(
+    thing, kept, tmp_path, monkeypatch
+):
+    def reused(name, *asked):
+        (tmp_path / name).mkdir()
+        return is_reused(thing, kept, tmp_path / name, *asked)
+
+    assert reused("same", SAME_PROBLEMS["function made again"]())
+    for name in ("a weight, by one ulp", "metric's closure", "ablation's prompts"):
+        assert not reused(name, OTHER_PROBLEMS[name]())
+    for name in ("method", "threshold, by one ulp"):
+        assert not reused(name, base(), *OTHER_ASKED[name])
+    with monkeypatch.context() as patch:
+        patch.setitem(METHODS, "acdc", dataclasses.replace(METHODS["acdc"], revision=2))
+        assert not reused("revision", base())
+    monkeypatch.setattr(identity, "_FORMAT", 2)
+    assert not reused("format", base())
+
+
+@pytest.mark.parametrize("method", ["random", "sp"])
+def test_another_seed_is_other_work(method, tmp_path, monkeypatch):
+    monkeypatch.setattr("edgewise.work.store.STATE_SECONDS", 0.0)
+    thing, asked = (finished_runs, {"edges": 3}) if method == "random" else (in_journal, SP)
+    kept = {thing: tmp_path / "kept"}
+    thing(kept[thing], base(), method, asked)
+    for seed, same in ((0, True), (1, False)):
+        (tmp_path / str(seed)).mkdir()
+        again = {**asked, "seed": seed}
+        assert is_reused(thing, kept, tmp_path / str(seed), base(), method, again) is same
+
+
+def test_other_draws_of_replicates_are_other_work(kept, tmp_path):
+    """Seeds, and for stability what is varied and where losses are taken."""
+    method, settings = ASKED
+    test = base().with_(pairs=other_pairs("clean"))
+    draws = {"stability": {"n": 4, "core": 0.4}, "certify": {"n": 3, "size": 2}}
+    for more in ({"seed": 1}, {"spread": 3.0}, {"over": "head-order"}, {"test": test}, {"size": 1}):
+        verb = "certify" if "size" in more else "stability"
+        thing = certify if verb == "certify" else stability
+        asked = {"journal": shutil.copy(next(kept[thing].iterdir()), tmp_path / "journal")}
+        asked |= {**draws[verb], **more, **settings}
+        with pytest.raises(OutputError, match=f"other work: {next(iter(more))}"):
+            getattr(ew, verb)(base(), method, **asked)
 
 
 # --- what says too little
@@ -292,23 +305,6 @@ def test_a_function_of_unknown_content_is_never_reused_and_said(thing, tmp_path)
         thing(kept[thing], problem, *ASKED)
     with suppress(OutputError), pytest.warns(UserWarning, match=told):
         assert not is_reused(thing, kept, tmp_path, problem)
-
-
-@pytest.mark.parametrize("thing", [in_journal, finished_runs, stability, certify])
-def test_what_was_kept_without_saying_its_work_is_other_work(thing, kept, tmp_path):
-    folder = tmp_path / "old"
-    shutil.copytree(kept[thing], folder)
-    if thing is finished_runs:
-        document = json.loads((folder / "one" / "run.json").read_text())
-        del document["work"]
-        (folder / "one" / "run.json").write_text(json.dumps(document))
-    else:
-        (file,) = (f for f in folder.rglob("*") if f.name in ("journal.jsonl", "s", "c"))
-        header, *lines = file.read_bytes().splitlines(keepends=True)
-        header = {name: json.loads(header)[name] for name in ("format", "version")}
-        file.write_bytes(b"".join([line_of(header), *lines]))
-    with pytest.raises(OutputError, match="other work: it does not say of which weights"):
-        thing(folder, base(), *ASKED)
 
 
 # --- functions
@@ -386,9 +382,8 @@ def test_a_helper_of_another_module_counts(tmp_path, monkeypatch):
 def test_a_difference_is_said_in_one_line():
     work = of_problem(base())
     assert difference(work, work) == ""
-    assert (
-        difference(work, of_problem(base().with_(metric=squares(2.0)))) == "metric: other function"
-    )
+    assert difference({}, work).startswith("it does not say of which weights")
+    assert difference(work, of_problem(base().with_(metric=squares(2)))) == "metric: other function"
     assert difference(work, of_problem(base().with_(target=None))).startswith("target was ")
     assert difference(work, of_problem(base().with_(pairs=other_pairs("wrong")))) == "other prompts"
 
@@ -429,31 +424,22 @@ def test_a_model_that_changed_is_refused_by_name(start, how):
     trained_further(problem, how)
     tensor = "unembed.W_U" if how == "target" else r"blocks\.0\.mlp\.W_in"
     for same in (problem, problem.with_(batch_size=2)):
-        with pytest.raises(
-            ModelChanged, match=f"{tensor} changed since .* build the Problem again"
-        ):
+        with pytest.raises(ModelChanged, match=f"{tensor} changed since .* build the Problem"):
             STARTS[start](same)
     anew = ew.Problem(problem.model, problem.pairs, "l2", target=problem.target)
     STARTS[start](anew)
     assert anew.baselines() != first or how == "through .data"  # by one ulp
 
 
-def test_training_between_building_and_the_first_use_is_seen():
-    problem = fresh()
-    trained_further(problem, "in place")
-    with pytest.raises(ModelChanged, match=r"random-1: blocks\.0\.mlp\.W_in changed since"):
-        problem.value(ew.Circuit.full(problem.graph))
-
-
-def test_a_write_that_changes_nothing_is_no_change():
+def test_a_model_that_changes_between_or_during_its_uses_is_seen():
     problem = fresh()
     problem.baselines()
-    problem.model.weights["unembed.W_U"].mul_(1)
+    problem.model.weights["unembed.W_U"].mul_(1)  # which changes nothing
     ew.discover(problem, threshold=0.01)
-
-
-def test_a_model_that_changes_during_a_run_is_no_result():
-    problem = fresh()
+    untouched = fresh()
+    trained_further(untouched, "in place")
+    with pytest.raises(ModelChanged, match=r"random-1: blocks\.0\.mlp\.W_in changed since"):
+        untouched.value(ew.Circuit.full(untouched.graph))
 
     def train(step):
         problem.model.weights["unembed.W_U"].data.mul_(1.01)
@@ -499,46 +485,24 @@ def decided(folder, change):
     (folder / "journal.jsonl").write_bytes(b"".join(lines))
 
 
-def test_a_decision_that_contradicts_itself_is_found(tmp_path):
+@pytest.mark.parametrize(
+    ("method", "change", "message"),
+    [
+        ("acdc", lambda d: {"kept": not d.kept}, "contradicts itself: with"),
+        ("acdc", lambda d: {"delta": 1.0 if d.delta < 0.01 else 0.0}, "contradicts itself: with"),
+        ("acdc-test", lambda d: {"kept": not d.kept}, "contradicts itself: .*its p-values"),
+        (
+            "acdc-test",
+            lambda d: {"evidence": {"p_above": 0.0, "p_below": 1.0}},
+            "contradicts itself: .*its p-values",
+        ),
+    ],
+)
+def test_a_decision_that_contradicts_itself_is_found(method, change, message, tmp_path):
     problem = fresh()
-    run = ew.discover(problem, threshold=0.01, journal=tmp_path / "j")
-    fourth, whole = run.trace[3], (tmp_path / "j" / "journal.jsonl").read_bytes()
-    for change in ({"kept": not fourth.kept}, {"delta": 1.0 if fourth.delta < 0.01 else 0.0}):
-        decided(tmp_path / "j", change)
-        with pytest.raises(FormatError, match=f"about {fourth.edge.name} contradicts itself: with"):
-            ew.discover(problem, threshold=0.01, journal=tmp_path / "j")
-        (tmp_path / "j" / "journal.jsonl").write_bytes(whole)
-    again = ew.discover(problem, threshold=0.01, journal=tmp_path / "j")
-    assert again.trace == run.trace
-
-
-def test_a_tested_decision_that_contradicts_its_evidence_is_found(tmp_path):
-    problem = fresh()
-    run = ew.acdc_test(problem, threshold=0.01, journal=tmp_path / "j")
-    fourth, whole = run.trace[3], (tmp_path / "j" / "journal.jsonl").read_bytes()
-    assert fourth.evidence.verdict != "above"
-    for change in ({"kept": not fourth.kept}, {"evidence": {"p_above": 0.0, "p_below": 1.0}}):
-        decided(tmp_path / "j", change)
-        with pytest.raises(FormatError, match="contradicts itself: .*its p-values"):
-            ew.acdc_test(problem, threshold=0.01, journal=tmp_path / "j")
-        (tmp_path / "j" / "journal.jsonl").write_bytes(whole)
-
-
-@pytest.mark.parametrize("thing", [in_journal, stability, certify, points])
-def test_a_changed_or_torn_record_is_found_and_made_again(thing, kept, tmp_path):
-    folder = tmp_path / "copy"
-    shutil.copytree(kept[thing], folder)
-    (file,) = (f for f in folder.rglob("*") if f.name in ("s", "c", "journal.jsonl"))
-    whole = file.read_bytes()
-    *lines, last = whole.splitlines()
-    changed = b"\n".join([*lines, last.replace(b"0.", b"1.").replace(b'": [', b'": [1')]) + b"\n"
-    assert changed != whole
-    for text, told in ((whole[:-9], "ends in half a line"), (changed, "was written: line ")):
-        file.write_bytes(text)
-        with pytest.warns(UserWarning, match=f"{told}.* its work done again"):
-            thing(folder, base(), *ASKED)
-        assert len(file.read_bytes().splitlines()) == len(lines) + 1
-        before, after = (map(json.loads, text.splitlines()) for text in (whole, file.read_bytes()))
-        names = ("edge", "kept", "index", "edges", "key", "circuit_id")
-        for old, new in zip(before, after, strict=True):  # sums in another order
-            assert [old.get(name) for name in names] == [new.get(name) for name in names]
+    run = ew.discover(problem, method, threshold=0.01, journal=tmp_path / "j")
+    if method == "acdc-test":
+        assert run.trace[3].evidence.verdict != "above"
+    decided(tmp_path / "j", change(run.trace[3]))
+    with pytest.raises(FormatError, match=message):
+        ew.discover(problem, method, threshold=0.01, journal=tmp_path / "j")

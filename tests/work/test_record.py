@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import torch
+from disks import full_disk
 
 import edgewise as ew
 from edgewise.errors import FormatError, OutputError
@@ -55,52 +56,39 @@ def test_round_trip(run, tmp_path):
     assert ew.Circuit.load(folder / "circuit.json") == run.circuit
 
 
-def test_saving_again_gives_the_same_bytes(run, tmp_path):
-    one, two = run.save(tmp_path / "one"), run.save(tmp_path / "two")
-    for file in one.iterdir():
-        assert file.read_bytes() == (two / file.name).read_bytes()
-
-
-def test_a_folder_that_holds_a_run_is_left_alone(run, tmp_path):
+def test_folders_of_others_are_left_alone(run, tmp_path):
     folder = run.save(tmp_path / "run")
     before = (folder / "run.json").read_bytes()
-    with pytest.raises(OutputError, match="already holds a run. Choose another folder"):
-        run.save(folder)
-    assert (folder / "run.json").read_bytes() == before
-
-
-def test_other_folders_that_cannot_be_used(run, tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").write_text("do not lose me")
-    with pytest.raises(OutputError, match="is not empty"):
-        run.save(tmp_path / "full")
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="is a file"):
-        run.save(tmp_path / "file")
-    with pytest.raises(OutputError, match="cannot write to .*(Not a directory|exists)"):
-        check_output_folder(tmp_path / "file" / "run")
+    refused = {
+        "run": "already holds a run. Choose another folder",
+        "full": "is not empty",
+        "file": "is a file",
+        "file/run": "cannot write to .*(Not a directory|exists)",
+    }
+    for name, message in refused.items():
+        with pytest.raises(OutputError, match=message):
+            run.save(tmp_path / name)
+    assert (folder / "run.json").read_bytes() == before
+    assert (tmp_path / "full" / "thesis.tex").read_text() == "do not lose me"
     (tmp_path / "empty").mkdir()
     run.save(tmp_path / "empty")
+    for file in folder.iterdir():
+        assert file.read_bytes() == (tmp_path / "empty" / file.name).read_bytes()
 
 
 def test_a_place_that_cannot_be_written_is_found_before_work(monkeypatch, tmp_path):
-    def full(*arguments, **keywords):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("tempfile.TemporaryFile", full)
+    monkeypatch.setattr("tempfile.TemporaryFile", full_disk)
     with pytest.raises(OutputError, match="cannot write to .*: No space left on device"):
         check_output_folder(tmp_path / "run")
 
 
 @pytest.mark.parametrize("what", ["pathlib.Path.replace", "pathlib.Path.write_bytes", "json.dumps"])
 def test_a_write_that_breaks_off_leaves_nothing(what, run, monkeypatch, tmp_path):
-    def full(*arguments, **keywords):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(what, full)
-    with pytest.raises(
-        OutputError, match="cannot write the run to .*/run: No space left on device"
-    ):
+    monkeypatch.setattr(what, full_disk)
+    with pytest.raises(OutputError, match="cannot write the run to .*/run: No space left"):
         run.save(tmp_path / "run")
     assert list(tmp_path.iterdir()) == []
 
@@ -131,48 +119,41 @@ def test_a_metric_that_fails_on_the_empty_circuit_fails_before_the_work():
 
 
 def test_a_run_made_in_python_can_be_made_again(run):
-    assert run.request["task"] == "tracr-xproportion"
-    assert (run.request["n"], run.request["seed"], run.request["data"]) == (50, 0, "paper")
+    asked = {"task": "tracr-xproportion", "n": 50, "seed": 0, "data": "paper"}
+    assert asked.items() <= run.request.items()
 
 
-BREAKAGES = {
-    "no run.json": (lambda f: (f / "run.json").unlink(), "cannot read the run file"),
-    "broken run.json": (lambda f: (f / "run.json").write_text("{"), "broken JSON"),
-    "a list": (lambda f: (f / "run.json").write_text("[]"), "does not say its format"),
-    "newer": (lambda f: _edit(f, version=99), "up to version 2. Upgrade Edgewise"),
-    "another kind": (
-        lambda f: _edit(f, format="edgewise-circuit"),
-        "expected a 'edgewise-run'",
-    ),
-    "incomplete": (lambda f: _edit(f, cost=None), "not a complete run folder"),
-    "no circuit": (lambda f: (f / "circuit.json").unlink(), "cannot read the circuit file"),
-    "another circuit": (lambda f: _other_circuit(f), "One of them was changed"),
-    "a trace of nonsense": (lambda f: (f / "trace.jsonl").write_text("null\n"), "line 1"),
-    "no scores": (lambda f: (f / "scores.safetensors").unlink(), "cannot read the scores"),
-    "broken scores": (lambda f: (f / "scores.safetensors").write_text("x"), "not a scores file"),
-    "no trace": (lambda f: (f / "trace.jsonl").unlink(), "cannot read the trace file"),
-    "broken trace": (lambda f: (f / "trace.jsonl").write_text("{}\n"), "trace.jsonl, line 1"),
-}
-
-
-def _other_circuit(folder):
-    ew.Circuit.empty(ew.Circuit.load(folder / "circuit.json").graph).save(folder / "circuit.json")
-
-
-def _edit(folder, **changes):
-    document = json.loads((folder / "run.json").read_text())
-    for key, value in changes.items():
-        if value is None:
-            del document[key]
-        else:
-            document[key] = value
+def _edited(folder, **changes):
+    document = json.loads((folder / "run.json").read_text()) | changes
+    document = {name: value for name, value in document.items() if value is not None}
     (folder / "run.json").write_text(json.dumps(document))
 
 
-@pytest.mark.parametrize("breakage", BREAKAGES)
-def test_broken_folders_are_refused_with_the_reason(breakage, run, tmp_path):
+def _of_another_circuit(folder):
+    ew.Circuit.empty(ew.Circuit.load(folder / "circuit.json").graph).save(folder / "circuit.json")
+
+
+BREAKAGES = {
+    "broken JSON": lambda folder: (folder / "run.json").write_text("{"),
+    "does not say its format": lambda folder: (folder / "run.json").write_text("[]"),
+    "up to version 2. Upgrade Edgewise": lambda folder: _edited(folder, version=99),
+    "expected a 'edgewise-run'": lambda folder: _edited(folder, format="edgewise-circuit"),
+    "not a complete run folder": lambda folder: _edited(folder, cost=None),
+    "One of them was changed": _of_another_circuit,
+    "trace.jsonl, line 1": lambda folder: (folder / "trace.jsonl").write_text("{}\n"),
+    "not a scores file": lambda folder: (folder / "scores.safetensors").write_text("x"),
+    **{
+        f"cannot read the {file.partition('.')[0]} file": (
+            lambda folder, file=file: (folder / file).unlink()
+        )
+        for file in ("run.json", "circuit.json", "trace.jsonl", "scores.safetensors")
+    },
+}
+
+
+@pytest.mark.parametrize("message", BREAKAGES)
+def test_broken_folders_are_refused_with_the_reason(message, run, tmp_path):
     folder = run.save(tmp_path / "run")
-    breaks, message = BREAKAGES[breakage]
-    breaks(folder)
+    BREAKAGES[message](folder)
     with pytest.raises(FormatError, match=message):
         ew.Run.load(folder)

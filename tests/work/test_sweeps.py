@@ -1,13 +1,11 @@
 """A sweep is its runs one by one: what they share is done once, and what is kept stays."""
 
 import json
-import tempfile
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from disks import as_no_superuser, full_disk, largest_file
+from disks import full_disk, largest_file
 
 import edgewise as ew
 from edgewise.errors import FormatError, OutputError
@@ -322,26 +320,6 @@ def test_tables_that_do_not_fit_leave_the_old_ones(tmp_path, monkeypatch):
     assert len(sweep_grid(methods, over=OR_GATE, out=tmp_path).rows) == 1
 
 
-@pytest.fixture
-def public_folder():
-    """Where another user than ours comes to: pytest's folders are closed to them."""
-    with tempfile.TemporaryDirectory() as name:
-        yield Path(name)
-        for path in (Path(name), *Path(name).iterdir()):
-            path.chmod(0o755)
-
-
-def test_a_folder_that_cannot_be_written(public_folder):
-    sweep = sweep_grid({"random": {}}, over=OR_GATE, out=public_folder / "x")
-    for path in (public_folder, public_folder / "x"):
-        path.chmod(0o555)
-    denied = pytest.raises(OutputError, match="^cannot write to .*: Permission denied.$")
-    for out in (public_folder / "x", public_folder / "y"):
-        with as_no_superuser(), denied:
-            sweep_grid({"random": {}}, over=OR_GATE, out=out)
-    assert ew.Sweep.load(public_folder / "x").rows == sweep.rows
-
-
 # --- how long, and how many at a time
 
 
@@ -379,24 +357,6 @@ def test_processes_fit_into_memory(monkeypatch):
 
 
 # --- reading it
-
-
-def test_everyone_reads_the_tables(whole):
-    duckdb, pandas, polars = map(pytest.importorskip, ("duckdb", "pandas", "polars"))
-    lines, parquet = (whole.folder / f"points.{end}" for end in ("jsonl", "parquet"))
-    frames = [
-        pandas.read_parquet(parquet),
-        pandas.read_json(lines, lines=True),
-        polars.read_parquet(parquet),
-        polars.read_ndjson(lines, infer_schema_length=None),
-        duckdb.sql(f"select * from '{parquet}'").pl(),
-        duckdb.sql(f"select * from '{lines}'").pl(),
-    ]
-    for frame in frames:
-        assert {column.name for column in COLUMNS} <= set(frame.columns)
-        assert list(frame["n_edges"]) == [row["n_edges"] for row in whole.rows]
-        thresholds = [None if t != t else t for t in frame["setting_threshold"]]
-        assert thresholds == [row["setting_threshold"] for row in whole.rows]
 
 
 def test_parquet_has_types_and_units(whole):

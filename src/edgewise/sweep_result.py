@@ -1,12 +1,16 @@
-"""What a sweep says: how many points, a table of circuits, and how faithful they are by size."""
+"""The result of a sweep: its points, a table of circuits, and how faithful they are by size."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from edgewise.sweep_folder import SETTING, Row
+from edgewise.circuit import Circuit
+from edgewise.errors import SettingError
+from edgewise.sweep_folder import SETTING, Row, in_order, read_rows
 from edgewise.tables import Chart, Column, Kind, Mark, Series, Table, count, number, plain
 from edgewise.work.executors import grouped
 
@@ -19,21 +23,70 @@ _KINDS: Mapping[str, Kind] = {
 }
 
 
-def points_sentences(rows: Sequence[Row]) -> tuple[str, ...]:
-    """How many points there are, on what they were evaluated, and why some failed."""
-    done = [row for row in rows if row["status"] == "done"]
-    errors = Counter(row["error"] for row in rows if row["status"] == "failed")
-    sentences = [f"{count(len(rows), 'point')}, {errors.total():,} failed."]
-    if done:
-        methods = ", ".join(dict.fromkeys(row["method"] for row in done))
-        splits = " or ".join(sorted({str(row["evaluation_split"]) for row in done}))
-        sentences.append(
-            f"{count(len(done), 'circuit')} of {methods}, evaluated on {splits} prompts."
-        )
-    return (*sentences, *(f"{count(n, 'point')} failed: {why}" for why, n in errors.items()))
+@dataclass(frozen=True, eq=False)
+class Sweep:
+    """The points of a sweep's folder, as rows of plain values, sorted by what was asked.
+
+    `keys` are the points of this call; the folder may hold others of earlier calls. Rows are
+    mappings, as `pandas.DataFrame(sweep.rows)` takes them; `docs/sweeps.md` lists the columns.
+    """
+
+    folder: Path
+    rows: tuple[Row, ...]
+    keys: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return f"Sweep({len(self.done)} points, {len(self.failed)} failed, in {self.folder})"
+
+    @property
+    def done(self) -> tuple[Row, ...]:
+        """The rows of circuits that were found."""
+        return tuple(row for row in self.rows if row["status"] == "done")
+
+    @property
+    def failed(self) -> tuple[Row, ...]:
+        """The rows of points that failed; their `error` says why."""
+        return tuple(row for row in self.rows if row["status"] == "failed")
+
+    @property
+    def title(self) -> str:
+        return f"A sweep of {count(len(self.rows), 'point')}"
+
+    def sentences(self) -> tuple[str, ...]:
+        """How many points there are, on what they were evaluated, and why some failed."""
+        done = self.done
+        errors = Counter(row["error"] for row in self.failed)
+        sentences = [f"{count(len(self.rows), 'point')}, {errors.total():,} failed."]
+        if done:
+            methods = ", ".join(dict.fromkeys(row["method"] for row in done))
+            splits = " or ".join(sorted({str(row["evaluation_split"]) for row in done}))
+            sentences.append(
+                f"{count(len(done), 'circuit')} of {methods}, evaluated on {splits} prompts."
+            )
+        return (*sentences, *(f"{count(n, 'point')} failed: {why}" for why, n in errors.items()))
+
+    def tables(self) -> tuple[Table, ...]:
+        """The circuits that were found."""
+        return (_circuits_table(self.done),) if self.done else ()
+
+    def charts(self) -> tuple[Chart, ...]:
+        """The effect that circuits of each size keep, a chart for each task."""
+        return tuple(_chart(group) for group in grouped(self.done, lambda row: row["task"]))
+
+    def circuit(self, row: Row) -> Circuit:
+        """The circuit of a row. Raises `FormatError`, or `SettingError` if the point failed."""
+        if row.get("status") != "done":
+            raise SettingError(f"point {row.get('key')} has no circuit: {row.get('error')}")
+        return Circuit.load(self.folder / row["circuit_file"])
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Sweep:
+        """Read a sweep's folder, also while it is being written. Raises `FormatError`."""
+        rows = in_order(read_rows(Path(folder)))
+        return cls(Path(folder), tuple(rows), tuple(row["key"] for row in rows))
 
 
-def circuits_table(rows: Sequence[Row]) -> Table:
+def _circuits_table(rows: Sequence[Row]) -> Table:
     """A row for each circuit: what varies, its size, and how good it is."""
     varied = {name: name.removeprefix(SETTING).replace("_", " ") for name in _varied(rows)}
     known = [name for name in ("published", "truth") if any(_rates(row, name) for row in rows)]
@@ -63,11 +116,6 @@ def _rates(row: Row, known: str) -> str | None:
 
 def _cell(value: Any) -> Any:
     return value if value is None or isinstance(value, int | float) else plain(value)
-
-
-def faithfulness_charts(rows: Sequence[Row]) -> tuple[Chart, ...]:
-    """The effect kept by circuits of each size, a chart for each task."""
-    return tuple(_chart(group) for group in grouped(rows, lambda row: row["task"]))
 
 
 def _chart(rows: Sequence[Row]) -> Chart:
