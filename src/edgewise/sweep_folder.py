@@ -20,7 +20,6 @@ from contextlib import suppress
 from dataclasses import asdict, fields
 from importlib.util import find_spec
 from pathlib import Path
-from types import UnionType
 from typing import Annotated, Any, Literal, NamedTuple, get_args, get_type_hints
 
 import msgspec
@@ -251,9 +250,9 @@ def _setting_kinds() -> dict[str, type]:
     for method in METHODS.values():
         hints = get_type_hints(method.settings)
         for f in fields(method.settings):
-            hint = hints[f.name]
-            if isinstance(hint, UnionType):
-                (hint,) = (kind for kind in get_args(hint) if kind is not type(None))
+            hint, parts = hints[f.name], get_args(hints[f.name])
+            if type(None) in parts:
+                (hint,) = (kind for kind in parts if kind is not type(None))
             kinds[f"{SETTING}{f.name}"] = hint if hint in (bool, int, float) else str
     return kinds
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from types import UnionType
 from typing import Any, get_args, get_origin
 
 from edgewise.errors import SettingError, quoted, shortened
@@ -32,7 +31,7 @@ def parse_values(name: str, texts: Sequence[str], annotation: Any) -> list[Any]:
 
 def _kind(annotation: Any) -> type:
     """int, float, bool or str: what `float | None` or a Literal is made of."""
-    if isinstance(annotation, UnionType):
+    if type(None) in get_args(annotation):
         (annotation,) = (k for k in get_args(annotation) if k is not type(None))
     is_type = isinstance(annotation, type) and get_origin(annotation) is None
     return annotation if is_type else str
