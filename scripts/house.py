@@ -68,6 +68,7 @@ ROOMS = (
     "reporting",
     "recipes",
     "cli",
+    "__main__",
 )
 
 # Opens upward, to what draws results, when something is drawn.

@@ -159,11 +159,11 @@ def test_the_field_of_a_run_is_named(fault, saved, tmp_path):
 
 
 def test_a_request_is_typed_when_it_is_asked_again(saved, tmp_path):
-    from edgewise.cli.problems import from_run
+    from edgewise.cli.problems import of_run
 
     run = ew.Run.load(saved("run")).with_(request={"seed": "three"})
     with pytest.raises(FormatError, match=r"run\.json: request: seed: expected 'int"):
-        from_run(run, allow_code=False)
+        of_run(run, allow_code=False)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -170,8 +170,8 @@ def test_discover_says_it_before_the_work_and_json_stays_clean(capsys):
     ("more", "message"),
     [
         (("ioj",), "no task named 'ioj'. Did you mean 'ioi'"),
-        (("ioi", "--columns", "clean=x"), "--columns is for files; a task knows its prompts."),
-        (("x.jsonl", "--n", "3"), "--n is for tasks; x.jsonl has its prompts."),
+        (("ioi", "--columns", "clean=x"), "--columns is for --pairs; a task has its prompts."),
+        (("x.jsonl", "--n", "3"), "--n is for tasks; a file has its prompts."),
         (("tracr-reverse", "--bos"), "tracr-reverse has no choice of bos"),
     ],
 )

@@ -4,35 +4,21 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
-
 import edgewise as ew
-from edgewise.cli import console
-from edgewise.cli.options import (
-    File,
-    Force,
-    Json,
-    Kept,
-    Level,
-    MethodName,
-    ProblemOptions,
-    Settings,
-)
-from edgewise.cli.problems import build, check_work
+from edgewise.cli.console import Output
+from edgewise.cli.options import Level, MethodName, Settings, option
+from edgewise.cli.problems import ProblemRequest, resolved
 
 
 def certify(
     *,
-    problem: ProblemOptions,
+    problem: ProblemRequest,
     settings: Settings,
     method: MethodName = "acdc",
-    subsamples: Annotated[int, typer.Option(help="How many subsamples vote.")] = 200,
-    size: Annotated[int | None, typer.Option(help="Prompts in one. Default: half of all.")] = None,
+    subsamples: int = option(200, "How many subsamples vote."),
+    size: int | None = option(None, "Prompts in one. Default: half of all."),
     level: Level = 0.95,
-    out: File = None,
-    journal: Kept = None,
-    force: Force = False,
-    json: Json = False,
+    output: Annotated[Output, "out", "journal", "force", "json"],
 ) -> None:
     """Say which edges stand when prompts are deleted.
 
@@ -40,10 +26,11 @@ def certify(
 
     edgewise certify --task tracr-reverse --threshold 0.01 --size 3
     """
-    settings = check_work(method, settings, problem, (out,), journal, overwrite=force)
-    with console.spinner("loading", quiet=json):
-        task = build(problem, drawing=True)
-    with console.progress_bar("subsamples", quiet=json) as on_progress:
+    settings = resolved(method, settings, problem)
+    output.check()
+    with output.progress("loading"):
+        task = problem.load(draws=True)
+    with output.progress("subsamples", kept=output.journal) as on_progress:
         result = ew.certify(
             task.problem,
             method,
@@ -51,8 +38,8 @@ def certify(
             size=size,
             level=level,
             seed=problem.seed or 0,
-            journal=journal,
+            journal=output.journal,
             on_progress=on_progress,
-            **{f"method_{name}": value for name, value in settings.items()},
+            **settings.of_method(),
         )
-    console.deliver(result, out=out, json=json)
+    output.deliver(result)

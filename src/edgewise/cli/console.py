@@ -1,25 +1,116 @@
-"""What commands print beside results: JSON, files written, and progress on stderr."""
+"""Where results go: JSON or text on stdout, files that are written, and progress on stderr."""
 
 from __future__ import annotations
 
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.columns import Columns
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
 from rich.text import Text
 
+from edgewise.cli.options import grouped
+from edgewise.documents import check_output_file, check_output_files
+from edgewise.progress import OnProgress, Progress
 from edgewise.reporting.terminal import ERR, OUT, accept_any_text, bold, show, show_table, visible
 from edgewise.tables import Column, Table
 
 __all__ = ["ERR", "OUT", "accept_any_text", "bold", "show", "show_table", "visible"]
 
 _FIRST_SECONDS, _EVERY_SECONDS = 1.5, 10.0  # between the lines that stand for a bar
+
+
+class Stopped(Exception):
+    """Ctrl-C, with a sentence on what is kept."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """The options that say where the result of a command goes, and what they do."""
+
+    out: Path | None = grouped("JSON file for the result.")
+    report: Path | None = grouped("HTML page to write.")
+    journal: Path | None = grouped("File that keeps circuits found, to resume from.")
+    force: bool = grouped("Replace output files that exist.", False)
+    json: bool = grouped("Print JSON, and nothing else.", False)
+
+    def check(self) -> None:
+        """Raise `OutputError`, before work starts, unless the files can be written."""
+        check_output_files(self.out, self.report, overwrite=self.force)
+        check_output_file(self.journal)
+
+    @contextmanager
+    def progress(self, title: str, *, kept: Path | None = None) -> Iterator[OnProgress]:
+        """A bar on stderr, or lines where that is no terminal; nothing beside JSON.
+
+        `kept` is where work is written as it is done: Ctrl-C becomes `Stopped`, which says so.
+        """
+        steps = deque([Progress(0, 0, "")], maxlen=1)
+        drawn = nullcontext(steps.append) if self.json else _drawn(title, steps)
+        with drawn as on_progress:
+            try:
+                yield on_progress
+            except KeyboardInterrupt:
+                if kept is None or not kept.exists():
+                    raise
+                done, total = steps[-1].done, steps[-1].total
+                where = f" after {done:,} of {total:,}" if total else ""
+                raise Stopped(
+                    f"stopped{where}. What is done is kept in {kept}; run the same command again "
+                    "to resume."
+                ) from None
+
+    def deliver(
+        self,
+        result: Any,
+        *written: object,
+        document: Mapping[str, Any] | None = None,
+        page_of: Any = None,
+        **parts: Any,
+    ) -> None:
+        """Write the files of a result, and print it: as JSON alone, or its tables and sentences.
+
+        `written` are files that are written already; `document` is the JSON where it is not
+        `result.to_json()` with its files; `page_of` is what the page is about where it is not the
+        result; `parts` are results that are shown with this one.
+        """
+        if self.out is not None:
+            result.save(self.out)
+        if self.report is not None:
+            from edgewise.reporting import report
+
+            report(page_of or result, self.report)
+        if self.json:
+            as_json(result.to_json() | self.files() if document is None else document)
+        else:
+            show(result, **parts)
+            wrote(self.out, *written, self.report)
+
+    def files(self, **more: object) -> dict[str, str | None]:
+        """Where the files are that were written, for JSON."""
+        paths = {"out": self.out, "report": self.report, **more}
+        return {name: None if path is None else str(path) for name, path in paths.items()}
+
+
+def summarize(result: Any, document: Mapping[str, Any], *files: str, quiet: bool) -> None:
+    """Print a result whose page has the rest: its first table and sentences; as JSON if `quiet`."""
+    if quiet:
+        as_json(document)
+        return
+    for table in result.tables()[:1]:
+        show_table(table)
+    for sentence in result.sentences():
+        OUT.print(sentence)
+    wrote(*files)
 
 
 def as_json(document: Any) -> None:
@@ -32,37 +123,16 @@ def say(sentence: str) -> None:
     ERR.print(sentence, soft_wrap=True)
 
 
-def deliver(
-    result: Any,
-    *,
-    out: Path | None = None,
-    report: Path | None = None,
-    json: bool,
-) -> None:
-    """Save a result, write its page, and print it, as JSON if `json`."""
-    if out is not None:
-        result.save(out)
-    if report is not None:
-        from edgewise.reporting import report as write_report
-
-        write_report(result, report)
-    if json:
-        as_json(result.to_json() | files(out=out, report=report))
-        return
-    show(result)
-    wrote(out, report)
-
-
-def files(**paths: Path | None) -> dict[str, str | None]:
-    """Where outputs are, for JSON."""
-    return {name: None if path is None else str(path) for name, path in paths.items()}
+def line(text: str) -> None:
+    """A line on stdout, never broken: it may hold a name to search for."""
+    OUT.print(text, soft_wrap=True)
 
 
 def wrote(*paths: object) -> None:
     """A line for each file or folder that was written; None is none."""
     for path in paths:
         if path is not None:
-            OUT.print(f"wrote {path}", soft_wrap=True)
+            line(f"wrote {path}")
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
@@ -71,82 +141,46 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) 
     show_table(Table(title, heads, tuple(tuple(map(str, row)) for row in rows)), most=len(rows))
 
 
+def side_by_side(cells: Sequence[Text]) -> None:
+    """Print texts of equally many lines beside each other, in rows as wide as the terminal."""
+    OUT.print(Columns(cells, padding=(0, 1)))
+
+
 def accuracy_line(accuracy: object) -> str:
     """How often the full model is right, as a sentence; `None` where nothing says what right is."""
-    text = accuracy or "the prompts have no answers to judge the full model by."
-    return f"{text}"[:1].upper() + f"{text}"[1:]
+    text = str(accuracy or "the prompts have no answers to judge the full model by.")
+    return text[:1].upper() + text[1:]
 
 
-def number(value: float | None, digits: int = 4) -> str:
-    """A number for reading: significant digits, or a dash."""
-    return "–" if value is None else f"{value:.{digits}g}"
+# --- progress
 
 
 @contextmanager
-def progress_bar(
-    title: str, *, quiet: bool, tells_time: bool = False
-) -> Iterator[Callable[[Any], None]]:
-    """A bar on stderr for a method's progress, lines if it is no terminal; nothing when `quiet`.
-
-    `tells_time`: the messages say how long it will take, and the bar does not guess.
-    """
-    if quiet or not ERR.is_terminal or ERR.is_dumb_terminal:
-        told = [""]
-
-        def note(step: Any) -> None:
-            total = f" of {step.total:,}" if step.total else ""
-            told[:] = [f": {step.done:,}{total} {step.message}".rstrip()]
-
-        with nullcontext() if quiet else _lines(lambda: f"{title}{told[0]}"):
-            yield note
+def _drawn(title: str, steps: deque[Progress]) -> Iterator[OnProgress]:
+    """Draw each step that is added to `steps`: as a bar, or now and then as a line."""
+    if not ERR.is_terminal or ERR.is_dumb_terminal:
+        with _lines(lambda: f"{title}: {_words(steps[-1])}" if _words(steps[-1]) else title):
+            yield steps.append
         return
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
-        MofNCompleteColumn(),
-        *([] if tells_time else [TimeRemainingColumn()]),
-        TextColumn("{task.fields[message]}", markup=False),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[words]}", markup=False),
     )
-    with Progress(*columns, console=ERR, transient=True) as bar:
-        task = bar.add_task(title, total=None, message="")
+    with Bar(*columns, console=ERR, transient=True) as bar:
+        task = bar.add_task(title, total=None, words="")
 
-        def on_progress(step: Any) -> None:
-            bar.update(task, completed=step.done, total=step.total, message=visible(step.message))
+        def on_progress(step: Progress) -> None:
+            steps.append(step)
+            bar.update(task, completed=step.done, total=step.total or None, words=_words(step))
 
         yield on_progress
 
 
-@contextmanager
-def spinner(title: str, *, quiet: bool) -> Iterator[None]:
-    """A sign of life on stderr for work of unknown length, such as loading a model."""
-    if quiet:
-        yield
-    elif ERR.is_terminal and not ERR.is_dumb_terminal:
-        with ERR.status(Text(title)):
-            yield
-    else:
-        with _lines(lambda: title):
-            yield
-
-
-class Stopped(Exception):
-    """Ctrl-C, with a sentence on what is kept."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message)
-        self.message = message
-
-
-@contextmanager
-def stoppable(kept: Callable[[], str | None]) -> Iterator[None]:
-    """Turn Ctrl-C into `Stopped` with what `kept` says; None says that nothing is kept."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        message = kept()
-        if message is None:
-            raise
-        raise Stopped(message) from None
+def _words(step: Progress) -> str:
+    total = f"{step.done:,} of {step.total:,} " if step.total else ""
+    return visible(f"{total}{step.message}".rstrip())
 
 
 @contextmanager

@@ -9,27 +9,25 @@ import typer
 
 import edgewise as ew
 from edgewise.cli import console
-from edgewise.cli.options import Json, MethodNames, Quick
+from edgewise.cli.console import Output
+from edgewise.cli.options import MethodNames, Quick, option
 from edgewise.cli.values import parse_values
 from edgewise.documents import check_output_place
-from edgewise.errors import FormatError
 
-Names = list[str] | None
+_FILES = ("leaderboard.html", "leaderboard.json", "leaderboard.csv", "cells.csv")
 
 
 def leaderboard(
     *,
     method: MethodNames = None,
-    program: Annotated[Names, typer.Option(help="Bundled programs. Default: all.")] = None,
-    ablation: Annotated[
-        Names, typer.Option(help="Outside the circuit: zero, mean, corrupted, corrupted-tokens.")
-    ] = None,
-    seeds: Annotated[int, typer.Option(help="How often to draw other prompts.")] = 3,
-    out: Annotated[Path, typer.Option(help="Folder that keeps trials, tables, page.")] = Path(
-        "leaderboard"
+    program: list[str] | None = option(None, "Bundled programs. Default: all."),
+    ablation: list[str] | None = option(
+        None, "Outside the circuit: zero, mean, corrupted, corrupted-tokens."
     ),
+    seeds: int = option(3, "How often to draw other prompts."),
+    out: Path = option(Path("leaderboard"), "Folder that keeps trials, tables, page."),
     quick: Quick = False,
-    json: Json = False,
+    output: Annotated[Output, "json"],
 ) -> None:
     """Rank methods against the truth of programs.
 
@@ -48,29 +46,20 @@ def leaderboard(
     if quick:
         programs = programs or [*ew.recipes.QUICK_PROGRAMS]
         ablations, seeds = ablations or [*ew.recipes.QUICK_ABLATIONS], 1
-
-    def kept() -> str:
-        try:
-            n = len(ew.Leaderboard.load(out).trials)
-        except FormatError:
-            n = 0
-        return f"stopped. {n:,} trials are finished in {out}; run the same command again to resume."
-
-    with console.stoppable(kept), console.progress_bar("leaderboard", quiet=json) as bar:
+    with output.progress("leaderboard", kept=out) as on_progress:
         board = ew.leaderboard(
-            methods, programs=programs, ablations=ablations, seeds=seeds, out=out, on_progress=bar
+            methods,
+            programs=programs,
+            ablations=ablations,
+            seeds=seeds,
+            out=out,
+            on_progress=on_progress,
         )
-    page = ew.report(board, out / "leaderboard.html")
-    names = ("leaderboard.json", "leaderboard.csv", "cells.csv")
-    files = [str(page), *(str(out / name) for name in names)]
+    ew.report(board, out / _FILES[0])
+    files = [str(out / name) for name in _FILES]
+    rows = [row.to_json() for row in board.rows]
     failed = sum(row.n_failed for row in board.rows)
-    if json:
-        rows = [row.to_json() for row in board.rows]
-        console.as_json({"standings": rows, "n_failed": failed, "out": str(out), "files": files})
-    else:
-        console.show_table(board.tables()[0])  # the page has the others
-        for sentence in board.sentences():
-            console.OUT.print(sentence)
-        console.wrote(*files)
+    document = {"standings": rows, "n_failed": failed, "out": str(out), "files": files}
+    console.summarize(board, document, *files, quiet=output.json)
     if failed:
         raise typer.Exit(1)

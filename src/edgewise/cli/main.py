@@ -6,13 +6,12 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
-from traceback import walk_tb
-from typing import NoReturn
+from traceback import extract_tb
 
 import typer
 
-from edgewise.cli import models, tasks
+from edgewise import plugins
+from edgewise.cli import console, models, tasks
 from edgewise.cli.certify import certify
 from edgewise.cli.compare import compare
 from edgewise.cli.discover import discover
@@ -25,7 +24,7 @@ from edgewise.cli.reproduce import reproduce
 from edgewise.cli.stability import stability
 from edgewise.cli.sweep import sweep
 from edgewise.cli.test import hypothesis_tests
-from edgewise.errors import EdgewiseError, shortened
+from edgewise.errors import EdgewiseError
 
 _MORE = "Add --debug for the traceback."
 
@@ -77,65 +76,47 @@ def main(arguments: Sequence[str] | None = None) -> None:
     1 says that points of a sweep, or methods of a leaderboard, failed, or that Edgewise has a
     fault. A reader that goes away (`| head`) ends the command quietly.
     """
-    from edgewise.cli import console
-
     console.accept_any_text()
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug, as_json = "--debug" in words, "--json" in words
     words = [word for word in words if word != "--debug"] or ["--help"]
     warnings.formatwarning = lambda message, *_, **__: f"edgewise: {message}\n"
+    message = ""
     try:
         code = app(args=words, prog_name="edgewise", standalone_mode=False)
         sys.stdout.flush()
     except console.Stopped as stop:
-        _end(stop.message, 130)
+        message, code = str(stop), 130
     except (BrokenPipeError, SystemExit) as stop:
         # rich and typer turn a pipe that was closed into an exit of their own
-        if not isinstance(stop, BrokenPipeError) and not isinstance(
-            stop.__context__, BrokenPipeError
-        ):
+        if not {type(stop), type(stop.__context__)} & {BrokenPipeError}:
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the buffer is flushed yet
-        raise SystemExit(0) from None
+        code = 0
     except Exception as error:
         if debug:
             raise
         message, code = explained(error)
         if as_json:
             console.as_json({"error": {"kind": type(error).__name__, "message": message}})
-        _end(message, code)
-    if code == 130:  # Ctrl-C
-        _end("interrupted.", code)
+    if message or code == 130:  # Ctrl-C
+        console.say(f"edgewise: {message or 'interrupted.'}")
     raise SystemExit(code)
-
-
-def _end(message: str, code: int) -> NoReturn:
-    from edgewise.cli import console
-
-    console.say(f"edgewise: {message}")
-    raise SystemExit(code) from None
 
 
 def explained(error: Exception) -> tuple[str, int]:
     """An error in one line, and the exit code: 1 for a fault of Edgewise, 2 for the user's."""
     if isinstance(error, EdgewiseError):
-        return " ".join([str(error), *getattr(error, "__notes__", ())]), 2
+        return plugins.explained(error), 2
     if hasattr(error, "format_message"):  # a wrong option or word: typer's to describe
         return " ".join(str(error.format_message()).split()), 2
-    from edgewise.plugins import users_place
-
-    what = f"{type(error).__name__}: {shortened(' '.join(str(error).split()), 300)}"
-    if place := users_place(error):
-        name, file, line = place
-        return f"{name} in {shortened(str(file), 200)}, line {line}: {what}. {_MORE}", 2
-    if isinstance(error, OSError) and error.strerror:
-        names = (error.filename, error.filename2)
-        where = "".join(f": {shortened(str(name))}" for name in names if name is not None)
-        return f"{error.strerror}{where}. {_MORE}", 2
+    what = plugins.explained(error).rstrip(".")
+    if plugins.users_place(error) or isinstance(error, OSError):
+        return f"{what}. {_MORE}", 2
     if isinstance(error, MemoryError):
         return f"there is not enough memory. Try a smaller --batch-size. {_MORE}", 2
-    *_, (frame, line) = walk_tb(error.__traceback__)
-    where = f"{Path(frame.f_code.co_filename).name}, line {line}"
+    last = extract_tb(error.__traceback__)[-1]
+    where = f"{os.path.basename(last.filename)}, line {last.lineno}"
     return f"a fault in Edgewise ({where}), which is worth a report: {what}. {_MORE}", 1
 
 

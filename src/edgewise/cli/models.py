@@ -2,86 +2,83 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 import edgewise as ew
 from edgewise.cli import console
-from edgewise.cli.options import Command, Json, ListsByDefault, ProblemOptions, expanded
+from edgewise.cli.console import Output
+from edgewise.cli.options import Command, ListsByDefault, expanded
+from edgewise.cli.problems import ProblemRequest
+
+_COLUMNS = {
+    "name": "model",
+    "description": "what it computes",
+    "layers": "layers",
+    "heads": "heads",
+    "d_model": "d_model",
+    "edges": "edges",
+}
 
 
-def list_models(json: Json = False) -> None:
+def list_models(*, output: Annotated[Output, "json"]) -> None:
     """List the bundled models, and the families that can be loaded with what was proven of each."""
-    from edgewise.model.families import proven
+    from edgewise.model.families import FAMILIES, proven
 
-    rows = []
-    for name in ew.model.bundled.BUNDLED:
-        model = ew.model.bundled.about(name)
-        config = model.config
-        edges = ew.Graph.build(config.n_layers, config.n_heads, split_embed=config.adds_positions)
-        rows.append(
-            {
-                "name": name,
-                "description": model.description,
-                "layers": config.n_layers,
-                "heads": config.n_heads,
-                "d_model": config.d_model,
-                "vocabulary": list(model.vocab),
-                "edges": edges.n_edges,
-            }
-        )
+    bundled = [_bundled(name) for name in ew.model.bundled.BUNDLED]
     families = [
         {"model_type": f.model_type, "summary": f.summary, "proven": proven(f.model_type)}
-        for f in ew.model.families.FAMILIES.values()
+        for f in FAMILIES.values()
     ]
-    if json:
-        console.as_json({"bundled": rows, "families": families})
+    if output.json:
+        console.as_json({"bundled": bundled, "families": families})
         return
-    columns = ("model", "what it computes", "layers", "heads", "d_model", "edges")
-    keys = ("name", "description", "layers", "heads", "d_model", "edges")
-    console.table("Bundled models", columns, [tuple(r[k] for k in keys) for r in rows])
+    cells = [[row[key] for key in _COLUMNS] for row in bundled]
+    console.table("Bundled models", list(_COLUMNS.values()), cells)
     console.OUT.print()
     headings = ("model type", "models", "float64 logits", "proven with")
-    cells = [_cells(f.model_type, f.summary) for f in ew.model.families.FAMILIES.values()]
-    console.table("Families (hub name, folder, or module)", headings, cells)
+    rows = [(f["model_type"], f["summary"], *_proof(f["proven"])) for f in families]
+    console.table("Families (hub name, folder, or module)", headings, rows)
 
 
-def _cells(model_type: str, summary: str) -> tuple[str, str, str, str]:
-    """What the list shows of a family."""
-    from edgewise.model.families import proven
+def _bundled(name: str) -> dict[str, Any]:
+    model = ew.model.bundled.about(name)
+    config = model.config
+    graph = ew.Graph.build(config.n_layers, config.n_heads, split_embed=config.adds_positions)
+    return {
+        "name": name,
+        "description": model.description,
+        "layers": config.n_layers,
+        "heads": config.n_heads,
+        "d_model": config.d_model,
+        "vocabulary": list(model.vocab),
+        "edges": graph.n_edges,
+    }
 
-    cases = proven(model_type)
-    features = {feature for case in cases for feature in case["features"]}
-    features |= {case["positions"] for case in cases}
+
+def _proof(cases: Any) -> tuple[str, str]:
+    """The largest error of a family's logits, and with which features it was proven."""
+    features = {feature for case in cases for feature in (*case["features"], case["positions"])}
     features |= {"grouped heads" for case in cases if len(set(case["heads"])) > 1}
-    worst = max((case["float64"]["proof: logits"] for case in cases), default=None)
-    error = "not proven" if worst is None else f"{worst:.0e}"
-    return model_type, summary, error, ", ".join(sorted(features))
+    errors = [case["float64"]["proof: logits"] for case in cases]
+    return f"{max(errors):.0e}" if errors else "not proven", ", ".join(sorted(features))
 
 
 def check(
     *,
     name: Annotated[str, typer.Argument(help="A bundled model, a hub name, or a folder.")],
-    problem: Annotated[ProblemOptions, "dtype", "device"],
-    json: Json = False,
+    problem: Annotated[ProblemRequest, "dtype", "device"],
+    output: Annotated[Output, "json"],
 ) -> None:
     """Load a model, which proves it equal to its source, and try what every circuit rests on."""
     from edgewise.evaluation.model_check import check_model
 
-    with console.spinner("checking", quiet=json):
-        loaded = ew.load_model(name, dtype=problem.dtype, device=problem.device)
-        result = check_model(loaded)
-    if json:
-        console.as_json(
-            {
-                "model": result.name,
-                "dtype": result.dtype,
-                "tolerance": result.tolerance,
-                "errors": result.errors,
-                "holds": result.holds,
-            }
-        )
+    with output.progress("checking"):
+        result = check_model(ew.load_model(name, dtype=problem.dtype, device=problem.device))
+    if output.json:
+        about = ("dtype", "tolerance", "errors", "holds")
+        console.as_json({"model": result.name} | {key: getattr(result, key) for key in about})
     else:
         rows = [(what, f"{error:.1e}") for what, error in result.errors.items()]
         console.table(f"{result.name}, {result.dtype}", ("what", "largest relative error"), rows)
@@ -92,5 +89,5 @@ def check(
 
 
 app = typer.Typer(cls=ListsByDefault, help="List what can be loaded; check a model.")
-app.command(name="list", cls=Command)(list_models)
+app.command(name="list", cls=Command)(expanded(list_models))
 app.command(cls=Command)(expanded(check))

@@ -1,15 +1,14 @@
-"""Options that commands share, each defined once, and how a group of options enters a command.
+"""How options enter commands: one at a time, or as a group that a command takes as one parameter.
 
-A command takes a group as one parameter, told by its type: `ProblemOptions` is what to work on,
-`Settings` the settings of a method; `ProblemValues` and `SettingValues` have several values each.
-No option of a method, such as --threshold, is written here: each is a field of methods/settings.py.
+A group is a dataclass whose fields are `grouped` options, or `Settings`, those of the methods: no
+option of a method, such as --threshold, is written here, each is a field of methods/settings.py.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields, is_dataclass
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
@@ -20,20 +19,44 @@ from typer.core import TyperCommand, TyperGroup
 from edgewise.methods import METHODS
 
 PROBLEM, DETAILS, SETTING = "The problem", "More about the problem", "Settings of methods"
+SPLITS = ("test", "discovery")
 _PANELS = (PROBLEM, "Options", DETAILS)  # in the order of the help; settings are not shown
 _METHODS = "A method's settings are options too, such as --threshold: see `edgewise methods NAME`."
 # Metavars as versions of typer write them, and as the help does.
 _METAVARS = {"INTEGER": "N", "FLOAT": "X", "TEXT": "NAME", "<int>": "N", "<float>": "X"}
 _METAVARS |= {"<path>": "PATH", "<str>": "NAME", "<list[str]>": "A,B", " / ": "/"}
+_PREFIXED = ("seed", "over")  # settings whose names are other options
+_BY_NAME = inspect.Parameter.KEYWORD_ONLY
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else.")]
-Force = Annotated[bool, typer.Option("--force", help="Replace output files that exist.")]
+
+def option(default: Any, help_text: str, *flags: str) -> Any:
+    """An option of one command: its default, its line of the help, its flags where not its name."""
+    return typer.Option(default, *flags, help=help_text)
+
+
+def grouped(
+    help_text: str,
+    default: Any = None,
+    *,
+    flags: str | None = None,
+    panel: str = "Options",
+    varies: bool = False,
+) -> Any:
+    """An option that is a field of a group; one that `varies` has several values in a sweep."""
+    about = {"help": help_text, "flags": flags, "panel": panel, "varies": varies}
+    return field(default=default, metadata=about)
+
+
+def _method_names(incomplete: str) -> list[str]:
+    return [name for name in METHODS if name.startswith(incomplete)]
+
+
+_HOW = {"help": "How to find circuits: see `edgewise methods`.", "autocompletion": _method_names}
+MethodName = Annotated[str, typer.Option("--method", **_HOW)]
+MethodNames = Annotated[list[str] | None, typer.Option("--method", **_HOW)]
 AllowCode = Annotated[
     bool, typer.Option("--allow-code", help="Run the Python file named in a run.")
 ]
-Report = Annotated[Path | None, typer.Option(help="HTML page to write.")]
-File = Annotated[Path | None, typer.Option("--out", help="JSON file for the result.")]
-Kept = Annotated[Path | None, typer.Option(help="File that keeps circuits found, to resume from.")]
 CircuitFile = Annotated[Path, typer.Argument(help="A run folder, or a circuit file.")]
 Split = Annotated[str, typer.Option(help="Prompts: test (held out), or discovery.")]
 Random = Annotated[int, typer.Option(help="Random circuits of each kind.")]
@@ -41,80 +64,19 @@ Level = Annotated[float, typer.Option(help="Confidence of the intervals.")]
 Quick = Annotated[bool, typer.Option("--quick", help="A small part of it: does it work?")]
 
 
-def _names(incomplete: str) -> list[str]:
-    return [name for name in METHODS if name.startswith(incomplete)]
-
-
-_METHOD = "How to find circuits: see `edgewise methods`."
-MethodName = Annotated[str, typer.Option(help=_METHOD, autocompletion=_names)]
-MethodNames = Annotated[
-    list[str] | None,
-    typer.Option("--method", help=_METHOD, autocompletion=_names),
-]
-
-
-def _option(help_text: str, default: Any = None, *, flags: str | None = None) -> Any:
-    return field(default=default, metadata={"help": help_text, "flags": flags})
-
-
-@dataclass(frozen=True)
-class ProblemOptions:
-    """What to work on: a task, or prompt pairs and a model."""
-
-    task: str | None = _option("A name of `edgewise tasks`, or a Python file.")
-    pairs: str | None = _option("Prompt pairs: JSON lines, JSON, CSV or Parquet.")
-    model: str | None = _option("Bundled name, folder, GGUF file or hub name.")
-    metric: str | None = _option("kl, logit-diff, ... Default: the task's, or kl.")
-    ablation: str | None = _option("Outside the circuit: corrupted, zero, mean, mean-positional.")
-    n: int | None = _option("How many prompts a task draws.")
-    seed: int | None = _option("Seed of all that is drawn. Default: 0.")
-
-    columns: str | None = _option("Of --pairs: clean=prompt,answers=target.")
-    skip_faulty: bool = _option("Leave out bad prompts.", False, flags="--skip-faulty")
-    corrupt: str | None = _option("--pairs by shuffle, random, random:SPAN.")
-    data: str | None = _option("Kind of prompts: legal, paper, ...")
-    template: str | None = _option("Sentences: see `edgewise tasks show`.")
-    corruption: str | None = _option("How a task corrupts prompts: likewise.")
-    bos: bool | None = _option("BOS before texts. Default: tokenizer's.", flags="--bos/--no-bos")
-    chat: bool = _option("Texts as the user's turn in a chat.", False, flags="--chat")
-    by_position: bool = _option("Every answer position is a prompt.", False, flags="--by-position")
-    split_qkv: bool | None = _option("Heads read 3 times, or 1.", flags="--split-qkv/--joined-qkv")
-    split_heads: bool | None = _option("Nodes: heads, or layers.", flags="--heads/--layers")
-    split_embed: bool | None = _option(
-        "Token and position embeddings apart.", flags="--split-embed/--joined-embed"
-    )
-    switches: bool | None = _option(
-        "The paper's direct-computation edges.", flags="--switches/--no-switches"
-    )
-    ungroup_heads: bool | None = _option(
-        "Keys and values by head, or by group.", flags="--ungroup-heads/--grouped-heads"
-    )
-    spans: str | None = _option("Positions apart: all, none, or S2,END.")
-    batch_size: int | None = _option("Prompts run at a time; bounds memory.")
-    dtype: str | None = _option("float64, float32, bfloat16 or float16.")
-    device: str | None = _option("cpu, cuda, mps, auto; cuda:0,cuda:1.")
-    processing: str = _option("none, or transformer-lens.", "none")
-
-
 class Settings(dict[str, Any]):
     """The settings that were given, by name: without defaults, and checked by `Method.resolve`."""
 
-
-class ProblemValues(dict[str, Any]):
-    """Options of problems as typed: texts of several values each, and what has one value."""
-
-
-class SettingValues(dict[str, list[str]]):
-    """Settings of methods as typed: texts of several values each."""
+    def of_method(self) -> dict[str, Any]:
+        """The settings as keywords beside an evaluation's own: `method_seed` beside `seed`."""
+        return {f"method_{name}": value for name, value in self.items()}
 
 
-# Options of a problem that a grid takes one value of.
-_ONE_VALUE = (
-    *("columns", "skip_faulty", "bos", "chat", "split_qkv", "split_heads", "split_embed"),
-    *("switches", "ungroup_heads", "by_position", "spans", "batch_size", "device", "processing"),
-)
-_PREFIXED = ("seed", "over")  # settings whose names are other options
-_BY_NAME = inspect.Parameter.KEYWORD_ONLY
+class Typed(dict[str, Any]):
+    """Options as typed, several values each: `Annotated[Typed, Settings]` maps to lists of texts.
+
+    An option of which a grid takes one value has it as it is.
+    """
 
 
 def method_options() -> dict[str, Any]:
@@ -136,67 +98,65 @@ def option_name(setting: str) -> str:
 # --- groups of options as a command's parameters
 
 
-def _problem_parameters(only: Sequence[str], *, several: bool) -> Iterator[inspect.Parameter]:
-    essential = ("task", "pairs", "model", "metric", "ablation", "n", "seed")
-    hints = get_type_hints(ProblemOptions)
-    for f in fields(ProblemOptions):
+def _setting_parameters(*, several: bool) -> Iterator[inspect.Parameter]:
+    info = typer.Option(show_default=False, rich_help_panel=SETTING)
+    for setting, kind in method_options().items():
+        annotation: Any = Annotated[list[str] | None if several else kind, info]
+        name = option_name(setting).replace("-", "_")
+        yield inspect.Parameter(name, _BY_NAME, default=None, annotation=annotation)
+
+
+def _field_parameters(group: Any, only: Sequence[str], *, several: bool) -> Iterator[Any]:
+    hints = get_type_hints(group)
+    for f in fields(group):
         if only and f.name not in only:
             continue
-        flags, panel = f.metadata["flags"], PROBLEM if f.name in essential else DETAILS
-        option = typer.Option(
-            *([flags] if flags else []), help=f.metadata["help"], show_default=False,
-            rich_help_panel=panel,
-        )  # fmt: skip
-        kind, default = hints[f.name], f.default
-        if several and f.name not in _ONE_VALUE:
+        about, kind, default = f.metadata, hints[f.name], f.default
+        flags = about["flags"] or (f"--{f.name.replace('_', '-')}" if default is False else None)
+        if several and about["varies"]:
             kind, default = list[str] | None, None
-        yield inspect.Parameter(
-            f.name, _BY_NAME, default=default, annotation=Annotated[kind, option]
+        info = typer.Option(
+            *([flags] if flags else []),
+            help=about["help"],
+            show_default=False,
+            rich_help_panel=about["panel"],
         )
+        annotation: Any = Annotated[kind, info]
+        yield inspect.Parameter(f.name, _BY_NAME, default=default, annotation=annotation)
 
 
-def _setting_parameters(*, several: bool) -> Iterator[inspect.Parameter]:
-    option = typer.Option(show_default=False, rich_help_panel=SETTING)
-    for name, kind in method_options().items():
-        values = list[str] | None if several else kind
-        annotation, parameter = Annotated[values, option], option_name(name).replace("-", "_")
-        yield inspect.Parameter(parameter, _BY_NAME, default=None, annotation=annotation)
+def _options_of(annotation: Any) -> tuple[Any, list[inspect.Parameter]]:
+    """The type of a group of options, and the options as parameters; none where it is no group."""
+    kind, *only = get_args(annotation) if get_origin(annotation) is Annotated else (annotation,)
+    several = kind is Typed
+    group, *only = only if several else (kind, *only)
+    if group is Settings:
+        return kind, [*_setting_parameters(several=several)]
+    return kind, [*_field_parameters(group, only, several=several)] if is_dataclass(group) else []
 
 
-def _kind_and_parameters(annotation: Any) -> tuple[Any, list[inspect.Parameter]]:
-    """The type of a group of options and the options; none where it is no group."""
-    is_annotated = get_origin(annotation) is Annotated
-    kind, *only = get_args(annotation) if is_annotated else (annotation,)
-    if kind in (ProblemOptions, ProblemValues):
-        return kind, [*_problem_parameters(only, several=kind is ProblemValues)]
-    if kind in (Settings, SettingValues):
-        return kind, [*_setting_parameters(several=kind is SettingValues)]
-    return kind, []
-
-
-def _gathered(kind: Any, values: Mapping[str, Any]) -> Any:
+def _gathered(kind: Any, values: Mapping[str, Any], usual: Mapping[str, Any]) -> Any:
     """What a command gets for a group of options."""
-    if kind is ProblemOptions:
-        return ProblemOptions(**values)
-    usual = {f.name: f.default for f in fields(ProblemOptions)}
-    given = {k: v for k, v in values.items() if v is not None and v not in ([], usual.get(k))}
-    return kind({name.removeprefix("method_"): value for name, value in given.items()})
+    if kind not in (Settings, Typed):
+        return kind(**values)
+    typed = {k: v for k, v in values.items() if v not in (None, []) and v != usual[k]}
+    return kind({name.removeprefix("method_"): value for name, value in typed.items()})
 
 
 def expanded(command: Callable[..., None]) -> Callable[..., None]:
     """`command` with each parameter that is a group of options replaced by them, for typer."""
-    groups: dict[str, tuple[Any, list[str]]] = {}
+    groups: dict[str, tuple[Any, dict[str, Any]]] = {}
     parameters: list[inspect.Parameter] = []
     for name, parameter in inspect.signature(command, eval_str=True).parameters.items():
-        kind, options = _kind_and_parameters(parameter.annotation)
+        kind, options = _options_of(parameter.annotation)
         parameters += options or [parameter]
         if options:
-            groups[name] = kind, [option.name for option in options]
+            groups[name] = kind, {option.name: option.default for option in options}
 
     @wraps(command)
     def run(**values: Any) -> None:
-        for name, (kind, options) in groups.items():
-            values[name] = _gathered(kind, {option: values.pop(option) for option in options})
+        for name, (kind, usual) in groups.items():
+            values[name] = _gathered(kind, {key: values.pop(key) for key in usual}, usual)
         command(**values)
 
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

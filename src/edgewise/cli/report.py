@@ -9,29 +9,27 @@ import typer
 
 import edgewise as ew
 from edgewise.cli import console
-from edgewise.cli.options import Force, Json
+from edgewise.cli.console import Output
+from edgewise.cli.options import option
 from edgewise.documents import check_output_file, read_json
 
 
 def report(
     *,
     runs: Annotated[list[Path], typer.Argument(help="Run folders.")],
-    out: Annotated[Path, typer.Option(help="HTML page to write.")] = Path("report.html"),
-    groups: Annotated[
-        Path | None, typer.Option(help="JSON file of groups of nodes to label: lists by name.")
-    ] = None,
-    force: Force = False,
-    json: Json = False,
+    out: Path = option(Path("report.html"), "HTML page to write."),
+    groups: Path | None = option(None, "JSON file of groups of nodes to label: lists by name."),
+    output: Annotated[Output, "force", "json"],
 ) -> None:
     """Write a self-contained HTML page about runs.
 
     edgewise report runs/reverse runs/xproportion --out report.html
     """
-    check_output_file(out, overwrite=force)
+    check_output_file(out, overwrite=output.force)
     named = None if groups is None else read_json(groups, "groups")
-    with console.spinner("drawing", quiet=json):
+    with output.progress("drawing"):
         path = ew.report([ew.Run.load(folder) for folder in runs], out, groups=named)
-    if json:
+    if output.json:
         console.as_json({"report": str(path), "runs": [str(folder) for folder in runs]})
     else:
         console.wrote(path)

@@ -5,36 +5,26 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 import edgewise as ew
 from edgewise.cli import console
-from edgewise.cli.options import Json, MethodNames, Quick
+from edgewise.cli.console import Output
+from edgewise.cli.options import MethodNames, Quick, option
 from edgewise.documents import check_output_place
 from edgewise.errors import SettingError, quoted
+
+_FILES = {"page": "reproduce.html", "data": "reproduce.json", "points": "points.csv"}
 
 
 def reproduce(
     *,
-    offline: Annotated[
-        bool,
-        typer.Option("--offline", help="Without the paper's language models, or a hub."),
-    ] = False,
-    only: Annotated[
-        list[str] | None, typer.Option(help="These tasks alone; repeat, or commas.")
-    ] = None,
+    offline: bool = option(False, "Without the paper's language models, or a hub.", "--offline"),
+    only: list[str] | None = option(None, "These tasks alone; repeat, or commas."),
     method: MethodNames = None,
-    model_of: Annotated[
-        list[str] | None, typer.Option(help="Where a task's model is: ioi=FOLDER; repeat.")
-    ] = None,
-    out: Annotated[Path, typer.Option(help="Folder for the page, the data and the cells.")] = Path(
-        "reproduced"
-    ),
+    model_of: list[str] | None = option(None, "Where a task's model is: ioi=FOLDER; repeat."),
+    out: Path = option(Path("reproduced"), "Folder for the page, the data and the cells."),
     quick: Quick = False,
-    minutes: Annotated[
-        float | None, typer.Option(help="Begin nothing more after this time.")
-    ] = None,
-    json: Json = False,
+    minutes: float | None = option(None, "Begin nothing more after this time."),
+    output: Annotated[Output, "json"],
 ) -> None:
     """Make the tables and figures of the ACDC paper.
 
@@ -45,47 +35,29 @@ def reproduce(
     edgewise reproduce --offline --out reproduced
     """
     check_output_place(out)
-
-    def kept() -> str:
-        return f"stopped. What is done is kept in {out}; run the same command again to resume."
-
-    with console.stoppable(kept), console.progress_bar("reproducing", quiet=json) as bar:
+    with output.progress("reproducing", kept=out) as on_progress:
         results = ew.recipes.reproduce(
             out,
             offline=offline,
             only=_names(only),
             methods=_names(method),
-            models=_places(model_of),
+            models=dict(map(_task_and_model, model_of or ())),
             quick=quick,
             minutes=minutes,
-            on_progress=bar,
+            on_progress=on_progress,
         )
-    names = {"page": "reproduce.html", "data": "reproduce.json", "points": "points.csv"}
-    files = {what: str(out / name) for what, name in names.items()}
-    if json:
-        document = results.to_json()
-        known = {name: document[name] for name in ("areas", "refused", "left")}
-        console.as_json({**known, "files": files})
-    else:
-        if any(area.ours for area in results.areas()):
-            console.show_table(results.tables()[0])  # the page has the others
-        for sentence in results.sentences():
-            console.OUT.print(sentence)
-        console.wrote(*files.values())
+    files = {what: str(out / name) for what, name in _FILES.items()}
+    found = results.to_json()
+    document = {name: found[name] for name in ("areas", "refused", "left")} | {"files": files}
+    console.summarize(results, document, *files.values(), quiet=output.json)
 
 
 def _names(words: list[str] | None) -> list[str]:
     return [name.strip() for text in words or [] for name in text.split(",") if name.strip()]
 
 
-def _places(words: list[str] | None) -> dict[str, str]:
-    """Task and place of each --model-of. Raises `SettingError`."""
-    places = {}
-    for text in words or []:
-        task, sign, place = text.partition("=")
-        if not (sign and place):
-            raise SettingError(
-                f"--model-of is {quoted(text)}; say of which task: --model-of ioi={text}"
-            )
-        places[task] = place
-    return places
+def _task_and_model(text: str) -> tuple[str, str]:
+    task, _, model = text.partition("=")
+    if not model:
+        raise SettingError(f"--model-of is {quoted(text)}; say of which task: ioi={text}")
+    return task, model

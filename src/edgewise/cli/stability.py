@@ -2,44 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
 import edgewise as ew
-from edgewise.cli import console
-from edgewise.cli.options import (
-    File,
-    Force,
-    Json,
-    Kept,
-    Level,
-    MethodName,
-    ProblemOptions,
-    Report,
-    Settings,
-)
-from edgewise.cli.problems import build, check_work, held_out
+from edgewise.cli.console import Output
+from edgewise.cli.options import Level, MethodName, Settings, option
+from edgewise.cli.problems import ProblemRequest, held_out, resolved
 
 
 def stability(
     *,
-    problem: ProblemOptions,
+    problem: ProblemRequest,
     settings: Settings,
     method: MethodName = "acdc",
-    over: Annotated[
-        str, typer.Option(help="What varies: prompts, head-order, threshold, seed.")
-    ] = "prompts",
-    replicates: Annotated[int, typer.Option(help="How many circuits to find.")] = 50,
-    spread: Annotated[float, typer.Option(help="Thresholds: largest factor up or down.")] = 2.0,
-    core: Annotated[float, typer.Option(help="Inclusion from which an edge is core.")] = 0.8,
-    noise: Annotated[float, typer.Option(help="Inclusion up to which it is noise.")] = 0.2,
+    over: str = option("prompts", "What varies: prompts, head-order, threshold, seed."),
+    replicates: int = option(50, "How many circuits to find."),
+    spread: float = option(2.0, "Thresholds: largest factor up or down."),
+    core: float = option(0.8, "Inclusion from which an edge is core."),
+    noise: float = option(0.2, "Inclusion up to which it is noise."),
     level: Level = 0.95,
-    out: File = None,
-    report: Report = None,
-    journal: Kept = None,
-    force: Force = False,
-    json: Json = False,
+    output: Output,
 ) -> None:
     """Say how often each edge comes back in other draws.
 
@@ -47,10 +27,11 @@ def stability(
 
     edgewise stability --task tracr-xproportion --threshold 0.01 --over prompts,head-order
     """
-    settings = check_work(method, settings, problem, (out, report), journal, overwrite=force)
-    with console.spinner("loading", quiet=json):
-        task = build(problem, drawing=True)
-    with console.progress_bar("replicates", quiet=json) as on_progress:
+    settings = resolved(method, settings, problem)
+    output.check()
+    with output.progress("loading"):
+        task = problem.load(draws=True)
+    with output.progress("replicates", kept=output.journal) as on_progress:
         result = ew.stability(
             task.problem,
             method,
@@ -62,8 +43,8 @@ def stability(
             noise=noise,
             level=level,
             test=held_out(task),
-            journal=journal,
+            journal=output.journal,
             on_progress=on_progress,
-            **{f"method_{name}": value for name, value in settings.items()},
+            **settings.of_method(),
         )
-    console.deliver(result, out=out, report=report, json=json)
+    output.deliver(result)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,23 +14,14 @@ import typer
 
 import edgewise as ew
 from edgewise.cli import console
-from edgewise.cli.options import (
-    Force,
-    Json,
-    MethodNames,
-    ProblemOptions,
-    ProblemValues,
-    Report,
-    SettingValues,
-    method_options,
-    option_name,
-)
-from edgewise.cli.problems import build, check_says_what
+from edgewise.cli.console import Output
+from edgewise.cli.options import MethodNames, Settings, Typed, method_options, option, option_name
+from edgewise.cli.problems import ProblemRequest
 from edgewise.cli.values import parse_values
-from edgewise.documents import check_output_file, check_output_place
+from edgewise.documents import check_output_place
 from edgewise.errors import SettingError, unknown_name
 from edgewise.methods import method_of
-from edgewise.tables import Column, Table, count
+from edgewise.tables import Table, count
 
 # Columns of a list of points, beside settings.
 _VARIED = {
@@ -41,25 +32,17 @@ _VARIED = {
 
 def sweep(
     *,
-    problems: ProblemValues,
-    settings: SettingValues,
+    problems: Annotated[Typed, ProblemRequest],
+    settings: Annotated[Typed, Settings],
     method: MethodNames = None,
-    out: Annotated[Path | None, typer.Option(help="Folder that keeps every point.")] = None,
-    workers: Annotated[
-        int | None, typer.Option(help="Processes. Default: by cores and free memory.")
-    ] = None,
-    report: Report = None,
-    apart: Annotated[
-        bool, typer.Option("--apart", help="Share no work: a kill loses a decision at most.")
-    ] = False,
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Compute points again that failed before.")
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Load problems, list the points, find nothing.")
-    ] = False,
-    force: Force = False,
-    json: Json = False,
+    out: Path | None = option(None, "Folder that keeps every point."),
+    workers: int | None = option(None, "Processes. Default: by cores and free memory."),
+    apart: bool = option(False, "Share no work: a kill loses a decision at most.", "--apart"),
+    retry_failed: bool = option(
+        False, "Compute points again that failed before.", "--retry-failed"
+    ),
+    dry_run: bool = option(False, "Load problems, list the points, find nothing.", "--dry-run"),
+    output: Annotated[Output, "report", "force", "json"],
 ) -> None:
     """Find circuits in all combinations of what is given.
 
@@ -74,66 +57,90 @@ def sweep(
 
     edgewise sweep --task ioi --method eap,eap-ig --edges 10,50 --out sweeps/b
     """
-    check_output_file(report, overwrite=force)
+    output.check()
     check_output_place(out)
-    points = _parse(problems, settings, method or ["acdc"])
+    over = _problems(problems)
+    methods = _methods(parse_values("method", method or ["acdc"], str), settings, over)
+    points = ew.points.grid(over, methods)
     if dry_run:
-        _list_points(points, out, json=json)
+        _list_points(points, out, output)
         return
     if out is None:
         raise SettingError("say with --out FOLDER where to keep the points, or add --dry-run.")
-    how = {"workers": workers, "apart": apart, "retry_failed": retry_failed}
-    if _run(points, out, report, json=json, **how):
+    with output.progress("sweep", kept=out) as on_progress:
+        result = ew.sweep_grid(
+            methods,
+            over=over,
+            out=out,
+            load=load_options,
+            workers=workers,
+            apart=apart,
+            retry_failed=retry_failed,
+            on_progress=on_progress,
+        )
+    own = replace(result, rows=tuple(row for row in result.rows if row["key"] in result.keys))
+    _deliver(own, len(result.rows), output)
+    if own.failed:
         raise typer.Exit(1)
 
 
-@dataclass(frozen=True)
-class _Points:
-    """The grid: the options of problems, and the settings of each method."""
+def _deliver(own: ew.Sweep, n_in_folder: int, output: Output) -> None:
+    """Print the points of this command, and how many the folder holds."""
+    files = [str(own.folder / "points.jsonl")]
+    files += [str(own.folder / "points.parquet")] if find_spec("pyarrow") is not None else []
+    document = {
+        "n_points": len(own.rows),
+        "n_failed": len(own.failed),
+        "n_in_folder": n_in_folder,
+        "out": str(own.folder),
+        "files": files,
+        "points": own.rows,
+    }
+    output.deliver(own, *files, document=document)
 
-    over: Mapping[str, Any]
-    methods: Mapping[str, Mapping[str, Any]]
 
-
-def _parse(problems: ProblemValues, typed: SettingValues, methods: Sequence[str]) -> _Points:
-    """The grid of what was typed. Raises `EdgewiseError` before anything is loaded."""
-    hints, options = get_type_hints(ProblemOptions), method_options()
+def _problems(typed: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of problems with their values. Raises `EdgewiseError` before anything loads."""
+    hints = get_type_hints(ProblemRequest)
     over = {
         name: parse_values(name.replace("_", "-"), value, hints[name])
         if isinstance(value, list)
         else value
-        for name, value in problems.items()
+        for name, value in typed.items()
     }
-    tasks, files = over.get("task", []), over.get("pairs", [])
-    check_says_what(ProblemOptions(task=next(iter(tasks), None), pairs=next(iter(files), None)))
-    for task in tasks:
+    first = {name: value[0] if isinstance(value, list) else value for name, value in over.items()}
+    ProblemRequest(**first).check(draws=True)
+    for task in over.get("task", ()):
         ew.tasks.task_spec(task)
-    names = [method_of(name).name for name in parse_values("method", methods, str)]
-    settings = {
-        name: parse_values(option_name(name), texts, options[name]) for name, texts in typed.items()
+    return over
+
+
+def _methods(
+    names: list[str], typed: Mapping[str, list[str]], over: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """Each method with the settings that it has, and the command's seed if it draws."""
+    kinds, names = method_options(), [method_of(name).name for name in names]
+    values = {
+        name: parse_values(option_name(name), texts, kinds[name]) for name, texts in typed.items()
     }
-    for name in settings:
-        if name not in ew.points.setting_names(names):
-            raise unknown_name(
-                f"setting of {', '.join(names)}", name, ew.points.setting_names(names)
-            )
-    per_method = {
-        name: {k: v for k, v in settings.items() if k in ew.points.setting_names([name])}
-        for name in dict.fromkeys(names)
+    known = ew.points.setting_names(names)
+    for name in values:
+        if name not in known:
+            raise unknown_name(f"setting of {', '.join(names)}", name, known)
+    seeds = over.get("seed", ())
+    if len(seeds) == 1:
+        values = {"seed": seeds} | values
+    return {
+        method: {k: v for k, v in values.items() if k in ew.points.setting_names([method])}
+        for method in names
     }
-    seeds = over.get("seed", [])
-    for name, given in per_method.items():
-        if len(seeds) == 1 and "seed" in ew.points.setting_names([name]):
-            given.setdefault("seed", seeds)
-    ew.points.grid(over, per_method)
-    return _Points(over, per_method)
 
 
 def load_options(**options: Any) -> ew.Task:
     """The task of a problem's options, as every process of a sweep loads it."""
-    typed = ProblemOptions(**options)
-    task = build(typed, load=_load, drawing=True)
-    name = str(task.problem.origin.get("task") or Path(typed.pairs or "").name)
+    request = ProblemRequest(**options)
+    task = request.load(_load, draws=True)
+    name = str(task.problem.origin.get("task") or Path(request.pairs or "").name)
     return replace(task, name=name)
 
 
@@ -143,60 +150,27 @@ def _load(source: str, **how: Any) -> ew.Model:
     return ew.load_model(source, **how)
 
 
-def _list_points(points: _Points, out: Path | None, *, json: bool) -> None:
+def _list_points(points: Any, out: Path | None, output: Output) -> None:
     """Print the points of a sweep, and how many there are, without running it."""
-    with console.spinner("loading", quiet=json):
-        planned = ew.points.plan(ew.points.grid(points.over, points.methods), load_options)
+    with output.progress("loading"):
+        planned = ew.points.plan(points, load_options)
     there = {}
     if out is not None and ew.sweep_folder.is_sweep(out):
         there = {row["key"]: row["status"] for row in ew.sweep_folder.read_rows(out)}
-    rows = [{**point.row, "status": there.get(point.key, "to do")} for point in planned]
+    rows = [{"status": there.get(p.key, "to do"), **p.row} for p in planned]
     counts = Counter(row["status"] for row in rows)
-    if json:
+    if output.json:
         console.as_json({"n_points": len(rows), "counts": dict(counts), "points": rows})
         return
     varying = [name for name in rows[0] if len({row.get(name) for row in rows}) > 1]
-    names = dict.fromkeys(["status", "task", "method", *varying])
-    shown = [n for n in names if n in _VARIED or n.startswith(ew.sweep_folder.SETTING)]
-    heads = tuple(Column(n.removeprefix(ew.sweep_folder.SETTING).replace("_", " ")) for n in shown)
-    cells = tuple(tuple(row.get(name) for name in shown) for row in rows)
-    console.show_table(Table("Points", heads, cells))
+    shown = [
+        name
+        for name in dict.fromkeys(("status", "task", "method", *varying))
+        if name in _VARIED or name.startswith(ew.sweep_folder.SETTING)
+    ]
+    heads = {name: name.removeprefix(ew.sweep_folder.SETTING).replace("_", " ") for name in shown}
+    console.show_table(
+        Table.of("Points", [{heads[name]: row.get(name) for name in shown} for row in rows])
+    )
     summary = ", ".join(f"{n} {status}" for status, n in counts.items())
     console.OUT.print(f"{count(len(rows), 'point')}: {summary}.")
-
-
-def _run(points: _Points, out: Path, report: Path | None, *, json: bool, **how: Any) -> int:
-    """Run a sweep, print what came of it, and return how many of its points failed."""
-
-    def kept() -> str:
-        n = len(ew.sweep_folder.read_rows(out)) if ew.sweep_folder.is_sweep(out) else 0
-        return (
-            f"stopped. {count(n, 'point')} finished in {out}; run the same command again to resume."
-        )
-
-    with (
-        console.stoppable(kept),
-        console.progress_bar("sweep", quiet=json, tells_time=True) as bar,
-    ):
-        result = ew.sweep_grid(
-            points.methods, over=points.over, out=out, load=load_options, on_progress=bar, **how
-        )
-    rows = [row for row in result.rows if row["key"] in set(result.keys)]
-    failed = [row for row in rows if row["status"] == "failed"]
-    files = [str(out / name) for name in ("points.jsonl", "points.parquet")]
-    written = files if find_spec("pyarrow") is not None else files[:1]
-    own = replace(result, rows=tuple(rows))
-    if report is not None:
-        ew.report(own, report)
-    if json:
-        counts = {"n_points": len(rows), "n_failed": len(failed), "n_in_folder": len(result.rows)}
-        console.as_json({**counts, "out": str(out), "files": written, "points": rows})
-    else:
-        console.show(own)
-        others = len(result.rows) - len(rows)
-        if others:
-            console.OUT.print(f"The folder has {count(others, 'point')} beside.")
-        console.wrote(*written, report)
-        if len(written) == 1:
-            console.OUT.print("For Parquet: pip install 'edgewise[data]'.")
-    return len(failed)

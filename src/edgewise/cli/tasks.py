@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from textwrap import wrap
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,19 +12,36 @@ from rich.text import Text
 import edgewise as ew
 from edgewise.cli import console
 from edgewise.cli.check import check
-from edgewise.cli.options import Command, Json, ListsByDefault, ProblemOptions, expanded
+from edgewise.cli.console import Output
+from edgewise.cli.options import Command, ListsByDefault, expanded
+from edgewise.cli.problems import ProblemRequest
 
 if TYPE_CHECKING:
     from edgewise.tasks.samples import Sample
 
 
-def list_tasks(json: Json = False) -> None:
+def list_tasks(*, output: Annotated[Output, "json"]) -> None:
     """List the named behaviours; what `edgewise tasks` does alone."""
     rows = task_rows()
-    if json:
+    if output.json:
         console.as_json(rows)
-    else:
-        print_tasks(rows)
+        return
+    for row in rows:
+        console.OUT.print(console.bold(row["name"]), row["summary"], sep="  ")
+        if "error" in row:
+            _print_fact("cannot be loaded", row["error"])
+            continue
+        edges = row["published_edges"]
+        facts = [row["metric"], row["fits"], f"published circuit of {edges} edges" if edges else ""]
+        for label, text in (row["example"] | {"measured": "; ".join(filter(None, facts))}).items():
+            if text:
+                _print_fact(f"{label:9}", text)
+
+
+def _print_fact(label: str, text: str) -> None:
+    head = f"  {label}  "
+    first, *more = wrap(text.replace("\n", "⏎"), 80 - len(head))
+    console.line("\n".join([head + first, *(" " * len(head) + line for line in more)]))
 
 
 def task_rows() -> list[dict[str, Any]]:
@@ -42,14 +61,10 @@ def task_rows() -> list[dict[str, Any]]:
 def _task_row(name: str) -> dict[str, Any]:
     spec, published = ew.tasks.task_spec(name), ew.tasks.PUBLISHED
     clean, corrupted = spec.sample()
+    about = ("name", "summary", "model", "fits", "metric", "ablation")
     return {
-        "name": spec.name,
-        "summary": spec.summary,
+        **{key: getattr(spec, key) for key in about},
         "example": {"clean": clean, "corrupted": corrupted},
-        "model": spec.model,
-        "fits": spec.fits,
-        "metric": spec.metric,
-        "ablation": spec.ablation,
         "data": list(spec.data),
         "templates": list(spec.templates),
         "corruptions": dict(spec.corruptions),
@@ -57,33 +72,13 @@ def _task_row(name: str) -> dict[str, Any]:
     }
 
 
-def print_tasks(rows: list[dict[str, Any]]) -> None:
-    """The list: each task with an example, its metric, its models and what is known of it."""
-    for row in rows:
-        console.OUT.print(console.bold(row["name"]), row["summary"], sep="  ")
-        if "error" in row:
-            console.OUT.print(f"  cannot be loaded: {row['error']}", soft_wrap=True)
-            continue
-        facts = [row["metric"], row["fits"]]
-        if row["published_edges"]:
-            facts.append(f"published circuit of {row['published_edges']} edges")
-        lines = {**row["example"], "measured": "; ".join(facts)}
-        for label, text in lines.items():
-            if text:
-                console.OUT.print(f"  {label:9}  {_one_line(text)}", soft_wrap=True)
-
-
-def _one_line(text: str) -> str:
-    return text.replace("\n", "⏎")
-
-
 def show_task(
     *,
     name: Annotated[str, typer.Argument(help="A named behaviour; see `edgewise tasks`.")],
     problem: Annotated[
-        ProblemOptions, "model", "n", "seed", "template", "corruption", "data", "bos", "chat"
+        ProblemRequest, "model", "n", "seed", "template", "corruption", "data", "bos", "chat"
     ],
-    json: Json = False,
+    output: Annotated[Output, "json"],
 ) -> None:
     """Show prompts of a task (3, or --n): clean above corrupted, token by token.
 
@@ -94,68 +89,54 @@ def show_task(
     from edgewise.tasks.samples import samples, samples_of, usual_task
 
     spec, n = ew.tasks.task_spec(name), 3 if problem.n is None else problem.n
-    choices = {k: getattr(problem, k) for k in ("template", "corruption")}
+    choices: dict[str, Any] = {"template": problem.template, "corruption": problem.corruption}
     choices["seed"] = problem.seed or 0
-    loading = {k: getattr(problem, k) for k in ("data", "bos", "chat")}
-    words = bool(spec.templates) and not any([problem.model, problem.data, problem.chat])
-    with console.spinner("loading", quiet=json):
-        if words and problem.bos is None:
-            task, drawn = None, samples(name, n, **choices)
+    loading = {"data": problem.data, "bos": problem.bos, "chat": problem.chat}
+    has_words = bool(spec.templates) and problem.model is None
+    accuracy = task = None
+    with output.progress("loading"):
+        if has_words and set(loading.values()) <= {None, False} and problem.bos is None:
+            drawn = samples(name, n, **choices)
         else:
             task = usual_task(name, n, problem.model, **choices, **loading)
-            drawn = samples_of(task)[:n]
-        accuracy = None if task is None else task.problem.accuracy()
-    if json:
+            drawn, accuracy = samples_of(task)[:n], task.problem.accuracy()
+    if output.json:
         number = None if accuracy is None else accuracy.to_json()
         shown = [sample.to_json() for sample in drawn]
         console.as_json({"task": spec.name, "samples": shown, "accuracy": number})
         return
     console.OUT.print(console.bold(spec.name), spec.summary, sep=": ")
-    for heading, known, chosen in (
-        ("templates", dict.fromkeys(spec.templates, ""), problem.template),
-        ("corruptions", spec.corruptions, problem.corruption),
-    ):
-        if known:
-            console.OUT.print(f"{heading}:")
-        for i, (key, summary) in enumerate(known.items()):
-            mark = "*" if key == chosen or (chosen is None and i == 0) else " "
-            text = f"  {mark} {key}" + (f": {summary}" if summary else "")
-            console.OUT.print(text)
+    _print_choices("templates", dict.fromkeys(spec.templates, ""), problem.template)
+    _print_choices("corruptions", spec.corruptions, problem.corruption)
     for sample in drawn:
         console.OUT.print()
         _print_sample(sample)
     if task is not None:
-        console.OUT.print(f"\n{console.accuracy_line(accuracy)}", soft_wrap=True)
+        console.line(f"\n{console.accuracy_line(accuracy)}")
+
+
+def _print_choices(heading: str, known: Mapping[str, str], chosen: str | None) -> None:
+    """What can be chosen, with a star at what is."""
+    if known:
+        console.OUT.print(f"{heading}:")
+    for i, (name, summary) in enumerate(known.items()):
+        mark = "*" if name == chosen or (chosen is None and i == 0) else " "
+        console.OUT.print(f"  {mark} {name}" + (f": {summary}" if summary else ""))
 
 
 def _print_sample(sample: Sample) -> None:
-    """Three rows of columns: names of places, clean, corrupted; as many columns as fit a line."""
-    changed, answered = set(sample.changed), set(sample.answer_at)
-    clean, corrupted = ([_visible(t) for t in row] for row in (sample.clean, sample.corrupted))
-    corrupted = corrupted or [""] * len(clean)
-    names = [
-        "" if i and name == sample.spans[i - 1] else name for i, name in enumerate(sample.spans)
-    ]
-    columns = list(zip(names, clean, corrupted, strict=True))
-    widths = [max(map(len, column)) + 1 for column in columns]
-    start = 0
-    while start < len(columns):
-        stop, used = start + 1, widths[start]
-        while stop < len(columns) and used + widths[stop] <= console.OUT.width:
-            used += widths[stop]
-            stop += 1
-        rows = [Text(), Text(), Text()]
-        for i in range(start, stop):
-            styles = ["dim", "green" if i in changed else "", "red" if i in changed else ""]
-            if i in answered:
-                styles = [f"{style} underline".strip() for style in styles]
-            for row, cell, style in zip(rows, columns[i], styles, strict=True):
-                row.append(cell, style=style)
-                row.append(" " * (widths[i] - len(cell)))
-        for row in rows:
-            if row.plain.strip():
-                console.OUT.print(row, no_wrap=True, crop=False)
-        start = stop
+    """The names of positions above clean and corrupted tokens, and the answers."""
+    cells, before = [], ""
+    for i, (name, clean) in enumerate(zip(sample.spans, sample.clean, strict=True)):
+        lines = [("" if name == before else name, "dim")] if any(sample.spans) else []
+        answered = " underline" if i in sample.answer_at else ""
+        lines.append((_visible(clean), ("green" if i in sample.changed else "") + answered))
+        if sample.corrupted:
+            color = "red" if i in sample.changed else ""
+            lines.append((_visible(sample.corrupted[i]), color + answered))
+        cells.append(Text("\n").join(Text(text, style=style.strip()) for text, style in lines))
+        before = name
+    console.side_by_side(cells)
     for label, words, style in (("answer", sample.answers, "green"), ("wrong", sample.wrong, "")):
         if words:
             shown = " ".join(_visible(word) for word in words[:12])
@@ -170,6 +151,6 @@ def _visible(token: str) -> str:
 
 
 app = typer.Typer(cls=ListsByDefault, help="List the named behaviours; check prompts of your own.")
-app.command(name="list", cls=Command)(list_tasks)
+app.command(name="list", cls=Command)(expanded(list_tasks))
 app.command(name="show", cls=Command)(expanded(show_task))
 app.command(cls=Command)(expanded(check))
