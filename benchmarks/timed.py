@@ -9,7 +9,7 @@ import torch
 
 import edgewise as ew
 from edgewise.engine.active import MlpNode
-from edgewise.engine.heads import AttentionStack
+from edgewise.engine.attention_nodes import AttentionStack
 from edgewise.engine.losses import KLLosses
 from edgewise.methods.method_result import Decision
 from problems import Watch

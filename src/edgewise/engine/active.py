@@ -14,8 +14,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from edgewise.circuit import Circuit
-from edgewise.engine.heads import AttentionNode, HeadPort
-from edgewise.engine.layers import LayerNode
+from edgewise.engine.attention_nodes import AttentionNode
+from edgewise.engine.heads import Head, HeadPort
 from edgewise.engine.plans import Change, Consumer, Sizes
 from edgewise.graph import SLOTS, Graph, Node, Port, Sender, Site, Slot
 from edgewise.model import Model
@@ -182,9 +182,9 @@ class ActiveNodes:
         self._prompt_positions, self._first = positions, first
         self.positions: dict[int, Int[Tensor, "place"]] = {}  # by port
         # Backwards. Heads that depend on each other are one, by the first of them.
-        self._nodes: dict[Node, AttentionNode | LayerNode | MlpNode] = {}
+        self._nodes: dict[Node, AttentionNode | MlpNode] = {}
 
-    def __iter__(self) -> Iterator[AttentionNode | LayerNode | MlpNode]:
+    def __iter__(self) -> Iterator[AttentionNode | MlpNode]:
         """In the order of the model's computation."""
         return reversed(self._nodes.values())
 
@@ -202,26 +202,26 @@ class ActiveNodes:
         reads = [positions for out in edges.values() for _, positions in out.values()]
         needed = torch.cat(reads).unique()
         if self._depend_on_each_other(node):
-            heads = [self._attention(member, out, needed) for member, out in edges.items()]
-            self._nodes[together[0]] = LayerNode(heads)
+            heads = [self._head(member, out, needed) for member, out in edges.items()]
+            self._nodes[together[0]] = AttentionNode(heads)
             return together
-        make = self._mlp if node.kind == "mlp" else self._attention
         activated = tuple(member for member, out in edges.items() if out)
         for member in activated:
-            self._nodes[member] = make(member, edges[member], needed)
+            self._nodes[member] = (
+                self._mlp(member, edges[member], needed)
+                if node.kind == "mlp"
+                else AttentionNode([self._head(member, edges[member], needed)])
+            )
         return activated
 
-    def attention(self, port: Port) -> AttentionNode:
-        """The attention node that a port belongs to."""
-        node = self.attention_with(port)
-        return node.nodes[port.node.head or 0] if isinstance(node, LayerNode) else node
-
-    def attention_with(self, port: Port) -> AttentionNode | LayerNode:
-        """The same, with the heads that depend on it."""
-        node = replace(port.node, span=None)
-        active = self._nodes[self._together(node)[0] if self._depend_on_each_other(node) else node]
-        assert not isinstance(active, MlpNode)  # only ports of attention are looked up
-        return active
+    def attention(self, port: Port) -> tuple[AttentionNode, Head]:
+        """The attention node that a port belongs to, and its head in it."""
+        node, at = replace(port.node, span=None), 0
+        if self._depend_on_each_other(node):
+            node, at = self._together(node)[0], port.node.head or 0
+        active = self._nodes[node]
+        assert isinstance(active, AttentionNode)  # only ports of attention are looked up
+        return active, active.heads[at]
 
     def _together(self, node: Node) -> tuple[Sender, ...]:
         return activated_with(self._graph, self._base.model.config, replace(node, span=None))
@@ -242,12 +242,12 @@ class ActiveNodes:
         read = self._base.read(node, Site(node.layer, "mlp"))[:, needed]
         return MlpNode(self._base.model, node.layer, column, _consumers(edges, needed), read)
 
-    def _attention(self, node: Sender, edges: Edges, needed: Int[Tensor, "place"]) -> AttentionNode:
+    def _head(self, node: Sender, edges: Edges, needed: Int[Tensor, "place"]) -> Head:
         assert node.layer is not None
         ports = self._ports(node, needed)
         for port in ports:
             self.positions[port.column] = port.positions
-        return AttentionNode(
+        return Head(
             self._base.model,
             node.layer,
             heads_of(node),

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from edgewise.circuit import Circuit
 from edgewise.engine.active import ActiveNodes, Base, heads_of
+from edgewise.engine.attention_nodes import AttentionStack
 from edgewise.engine.changes import PortChanges, SenderChanges
-from edgewise.engine.heads import AttentionStack, own_at
-from edgewise.engine.layers import LayerStack
+from edgewise.engine.heads import own_at
 from edgewise.engine.losses import AnyLosses, KLLosses, LogitDiffLosses, VariantLosses
 from edgewise.engine.plans import Consumer, Plan
 from edgewise.engine.speculation import ReceiverStep, SpeculativeBatch
@@ -44,7 +44,7 @@ class _Additive:
 class _Switch:
     """The step at hand, of a switch: what its node makes of other vectors, and how that travels."""
 
-    stack: AttentionStack | LayerStack
+    stack: AttentionStack
     plan: Plan
 
 
@@ -160,11 +160,11 @@ class MicroBatch:
 
     def _hold(self, port: Port) -> None:
         """Let nothing change the vectors of a port whose switch is off."""
-        span, node = self._span(port), self._active.attention(port)
+        span, (_, head) = self._span(port), self._active.attention(port)
         if span is not None:  # at other spans its vectors may still change
             for slot in _slots(port):
-                positions = node.queries if slot == "q" else node.positions(slot)
-                node.hold(slot, self._changes.where(span, positions).bool())
+                here = self._changes.where(span, head.positions(slot))
+                head.hold(slot, here.bool())
 
     # --- the step at hand
 
@@ -202,23 +202,24 @@ class MicroBatch:
         spans = self._graph.spans
         return None if spans is None else spans.index(port.node.span or "")
 
-    def _changed(self, port: Port) -> AttentionStack | LayerStack:
+    def _changed(self, port: Port) -> AttentionStack:
         """What a port's node, or layer, makes of other vectors of the port."""
-        return self._active.attention_with(port).changed(self._active.attention(port), _slots(port))
+        node, head = self._active.attention(port)
+        return node.changed(head, _slots(port))
 
     def _switched_off(self, port: Port) -> dict[Slot, Tensor]:
         """The ablation run's vectors at the port's positions, as one variant."""
         assert port.node.layer is not None
-        heads, span, node = heads_of(port.node), self._span(port), self._active.attention(port)
+        heads, span, (_, head) = heads_of(port.node), self._span(port), self._active.attention(port)
         result: dict[Slot, Tensor] = {}
         for slot in _slots(port):
             vectors = self._batch.ablation.vectors[Site(port.node.layer, slot)]
-            vectors = node.block.ungrouped(vectors)[heads]
-            at = node.queries if slot == "q" else self._active.positions[self._column(port)]
-            off = own_at(node, slot, vectors[:, None, :, at], at=at, heads=heads)
+            vectors = head.block.ungrouped(vectors)[heads]
+            at = head.positions(slot)
+            off = own_at(head, slot, vectors[:, None, :, at], at=at, heads=heads)
             if span is not None:
                 here = self._changes.where(span, at)[:, :, None].bool()
-                current = node.own[slot] if slot == "q" else node.own[slot][:, :, at]
+                current = head.own[slot] if slot == "q" else head.own[slot][:, :, at]
                 off = torch.where(here, off, current[:, None])
             result[slot] = off
         return result
