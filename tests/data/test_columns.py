@@ -9,7 +9,7 @@ from words import Growing, letters, written
 import edgewise as ew
 from commands import edgewise, ok
 from edgewise.data import PromptPairs
-from edgewise.data.layouts import FIELDS
+from edgewise.data.columns import FIELDS
 from edgewise.errors import ProblemError, SettingError, UnknownName
 
 OWN = {"clean": "Jim saw Eve", "corrupted": "Tom saw Eve", "answer": " Jim", "wrong": " Tom"}

@@ -18,9 +18,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from edgewise.data.columns import Columns, layout_of, named_rows
+from edgewise.data.columns import Columns, Layout, layout_of, named_rows
 from edgewise.data.files import SharedSpans
-from edgewise.data.layouts import Layout
 from edgewise.data.rows import Mask, Row, RowFault, RowTable, in_order, whole
 from edgewise.data.texts import AnswerTokens, Prompt, TextReader
 from edgewise.data.tokenizers import Tokenizer
