@@ -70,11 +70,11 @@ class PromptPair:
 
     where: str
     clean: list[int]
-    corrupted: list[int] | None
-    answers: list[AnswerTokens] | None
-    wrong: list[AnswerTokens] | None
-    answer_at: list[int]
-    spans: Mapping[str, list[int]] | None
+    corrupted: list[int] | None = None
+    answers: list[AnswerTokens] | None = None
+    wrong: list[AnswerTokens] | None = None
+    answer_positions: list[int] | None = None
+    spans: Mapping[str, list[int]] | None = None
 
     @property
     def begins_as_wrong(self) -> bool:
@@ -97,7 +97,7 @@ class PromptPair:
             corrupted=None if self.corrupted is None else self.corrupted + before,
             answers=[(token,) for token in answer],
             wrong=None,
-            answer_at=list(range(len(self.clean) - 1, len(self.clean) + len(before))),
+            answer_positions=list(range(len(self.clean) - 1, len(self.clean) + len(before))),
         )
 
 
@@ -142,7 +142,7 @@ def read_rows(
 
 
 class _PairReader:
-    """Reads rows into pairs; `faults` collects what is wrong."""
+    """Reads rows into pairs; `faults` collects what is wrong, one for a field of a row."""
 
     def __init__(self, table: RowTable, options: ReadingOptions, is_text: bool) -> None:
         self.texts = TextReader(options.tokenizer, table.source, bos=options.bos, chat=options.chat)
@@ -150,12 +150,11 @@ class _PairReader:
         self._is_text, self._right = is_text, options.padding == "right"
         self._width = table.width
         self._counted = 0  # tokens in which a file counts its spans
-        self._where = ""
 
     def good_pairs(self, rows: Sequence[Row]) -> list[PromptPair]:
         """The pairs of the rows that have no fault."""
-        prompts = [self._prompt("clean", row) for row in rows]
-        self._width = max([self._width, *(len(prompt.ids) for prompt in prompts if prompt)])
+        prompts = [self._clean(row) for row in rows]
+        self._width = max([self._width, *(len(prompt.ids) for prompt in prompts)])
         pairs = [self._pair(row, prompt) for row, prompt in zip(rows, prompts, strict=True)]
         self._check_span_names(pairs)
         alike = next((pair.where for pair in self._good(pairs) if pair.begins_as_wrong), None)
@@ -173,79 +172,70 @@ class _PairReader:
         bad = {fault.where for fault in self.faults}
         return [pair for pair in pairs if pair.where not in bad]
 
-    def _add_fault(self, text: str, column: str) -> None:
-        self.faults.append(Fault(text, where=self._where, column=column))
-
     @contextmanager
-    def _collecting(self, column: str, prefix: str = "") -> Iterator[None]:
+    def _collecting(self, row: Row, column: str) -> Iterator[None]:
         """Add a `RowFault` of the block to the faults, and continue after the block."""
         try:
             yield
         except RowFault as reason:
-            self._add_fault(prefix + reason.text, column)
+            self.faults.append(Fault(reason.text, where=row.where, column=column))
 
     # --- one row
 
-    def _prompt(self, column: str, row: Row) -> Prompt | None:
-        self._where, value = row.where, row.values[column]
-        with self._collecting(column):
-            if self._is_text and isinstance(value, str):
-                prompt = self.texts.prompt(value)
-            elif not self._is_text and isinstance(value, list):
-                odd = [entry for entry in value if whole(entry) is None]
-                if odd:
-                    raise RowFault(f"{column} has {odd[0]!r:.60}, which is not a token id.")
-                prompt = Prompt(value)
-            else:
-                kind = "text" if self._is_text else "token ids"
-                raise RowFault(f"{column!r} is {value!r:.60}; most prompts are {kind}.")
-            if not prompt.ids:
-                raise RowFault(f"the {column} prompt is empty.")
-            return prompt
-        return None
+    def _clean(self, row: Row) -> Prompt:
+        """The clean prompt; an empty one if it cannot be read."""
+        with self._collecting(row, "clean"):
+            return self._prompt("clean", row.values["clean"])
+        return Prompt([])
 
-    def _pair(self, row: Row, clean: Prompt | None) -> PromptPair:
+    def _pair(self, row: Row, prompt: Prompt) -> PromptPair:
         """A row in token ids, as far as it can be read."""
-        values = row.values
-        corrupted = self._prompt("corrupted", row) if "corrupted" in values else None
-        self._where = row.where
-        prompt = clean or Prompt([])
-        n = len(prompt.ids)
-        if clean and corrupted and n != len(corrupted.ids):
-            text = f"clean has {n} tokens, corrupted {len(corrupted.ids)}."
-            self._add_fault(f"{text} Pairs must have equal length.", "corrupted")
-        answer_at: list[int] = []
-        spans = None
-        if clean:
-            with self._collecting("answer_positions"):
-                at = values.get("answer_positions", -1)
-                answer_at = self._positions(at, n, "answer position")
-            with self._collecting("spans"):
-                spans = self._spans(values["spans"], prompt) if "spans" in values else None
-        return PromptPair(
-            where=row.where,
-            clean=prompt.ids,
-            corrupted=None if corrupted is None else corrupted.ids,
-            answers=self._answers("answers", row, prompt),
-            wrong=self._answers("wrong", row, prompt),
-            answer_at=answer_at,
-            spans=spans,
-        )
+        values = {"answer_positions": -1, **row.values}
+        ids: dict[str, Any] = {}
+        for field, read in (
+            ("corrupted", self._corrupted),
+            ("answers", self._answers),
+            ("wrong", self._answers),
+            ("answer_positions", self._answer_positions),
+            ("spans", self._spans),
+        ):
+            if field in values:
+                with self._collecting(row, field):
+                    ids[field] = read(values[field], prompt)
+        return PromptPair(row.where, prompt.ids, **ids)
 
-    def _answers(self, column: str, row: Row, prompt: Prompt) -> list[AnswerTokens] | None:
-        if column not in row.values:
-            return None
-        answers, n_faults = [], len(self.faults)
-        for entry in _listed(row.values[column]):
-            with self._collecting(column):
-                answers.append(self.texts.answer(entry, prompt))
+    def _prompt(self, column: str, value: Any) -> Prompt:
+        if not isinstance(value, str if self._is_text else list):
+            kind = "text" if self._is_text else "token ids"
+            raise RowFault(f"{column!r} is {value!r:.60}; most prompts are {kind}.")
+        odd = [] if self._is_text else [token for token in value if whole(token) is None]
+        if odd:
+            raise RowFault(f"{column} has {odd[0]!r:.60}, which is not a token id.")
+        prompt = self.texts.prompt(value) if isinstance(value, str) else Prompt(value)
+        if not prompt.ids:
+            raise RowFault(f"the {column} prompt is empty.")
+        return prompt
+
+    def _corrupted(self, value: Any, clean: Prompt) -> list[int]:
+        ids, n = self._prompt("corrupted", value).ids, len(clean.ids)
+        if n and n != len(ids):
+            text = f"clean has {n} tokens, corrupted {len(ids)}."
+            raise RowFault(f"{text} Pairs must have equal length.")
+        return ids
+
+    def _answers(self, value: Any, prompt: Prompt) -> list[AnswerTokens]:
+        answers = [self.texts.answer(entry, prompt) for entry in _listed(value)]
         answers = [answer for answer in answers if answer != (NO_ANSWER,)]
-        if not answers and len(self.faults) == n_faults:
-            self._add_fault(f"{column} is empty.", column)
+        if not answers:
+            raise RowFault("it is empty.")
         return answers
 
-    def _positions(self, value: Any, n: int, noun: str) -> list[int]:
-        """Positions among a prompt's own `n` tokens: indices, from either end, or a mask."""
+    def _answer_positions(self, value: Any, prompt: Prompt) -> list[int]:
+        return self._positions(value, prompt, "answer position") if prompt.ids else []
+
+    def _positions(self, value: Any, prompt: Prompt, noun: str) -> list[int]:
+        """Positions among a prompt's own tokens: indices, from either end, or a mask."""
+        n = len(prompt.ids)
         if isinstance(value, Mask):
             if len(value) != self._width:
                 text = f"the mask of {noun}s has {len(value)} entries for {self._width} positions."
@@ -264,7 +254,9 @@ class _PairReader:
             raise RowFault(f"it has no {noun}; every prompt must have one.")
         return sorted(positions)
 
-    def _spans(self, value: Any, prompt: Prompt) -> Mapping[str, list[int]]:
+    def _spans(self, value: Any, prompt: Prompt) -> Mapping[str, list[int]] | None:
+        if not prompt.ids:
+            return None
         if isinstance(value, SharedSpans):
             return self._shared_spans(value, prompt)
         # Arrow has None for a name that only other rows have.
@@ -272,26 +264,24 @@ class _PairReader:
         named = {name: entry for name, entry in entries if entry is not None}
         if not named:
             raise RowFault(f"'spans' must map names to positions, not {value!r:.60}.")
-        spans: dict[str, list[int]] = {}
-        for name, entry in named.items():
-            fault = name_fault(name)
-            if fault:
-                self.faults += [] if fault in self.faults else [Fault(fault, column="spans")]
-                continue
-            spans[name] = []
-            with self._collecting("spans", f"span {name!r:.60}: "):
-                is_nth = isinstance(entry, list | tuple) and len(entry) == 2
-                phrase, nth = entry if is_nth else (entry, None)
-                if isinstance(phrase, str):
-                    spans[name] = self.texts.phrase(phrase, prompt, nth)
-                else:
-                    spans[name] = self._positions(entry, len(prompt.ids), "position")
+        spans = {name: self._span(name, entry, prompt) for name, entry in named.items()}
         claimed = Counter(position for positions in spans.values() for position in positions)
         for position in sorted(position for position, n in claimed.items() if n > 1):
             both = " and ".join(repr(name) for name, at in spans.items() if position in at)
-            text = f"position {position} is in spans {both}; spans must not overlap."
-            self._add_fault(text, "spans")
+            raise RowFault(f"position {position} is in spans {both}; spans must not overlap.")
         return spans
+
+    def _span(self, name: str, entry: Any, prompt: Prompt) -> list[int]:
+        is_nth = isinstance(entry, list | tuple) and len(entry) == 2
+        phrase, nth = entry if is_nth else (entry, None)
+        try:
+            if fault := name_fault(name):
+                raise RowFault(fault)
+            if isinstance(phrase, str):
+                return self.texts.phrase(phrase, prompt, nth)
+            return self._positions(entry, prompt, "position")
+        except RowFault as reason:
+            raise RowFault(f"span {name!r:.60}: {reason.text}") from reason
 
     def _shared_spans(self, shared: SharedSpans, prompt: Prompt) -> Mapping[str, list[int]]:
         """Positions that AutoCircuit counted, without BOS, in prompts of one length."""
@@ -316,10 +306,9 @@ class _PairReader:
         names = Counter(frozenset(pair.spans) for pair in pairs if pair.spans)
         usual = names.most_common(1)[0][0] if names else frozenset()
         for pair in pairs:
-            self._where = pair.where
             for name in sorted(usual ^ {*(pair.spans or usual)}):
-                has = "no" if name in usual else "a"
-                self._add_fault(f"it has {has} span {name!r:.60}, unlike most prompts.", "spans")
+                text = f"it has {'no' if name in usual else 'a'} span {name!r:.60}, unlike most."
+                self.faults.append(Fault(text, where=pair.where, column="spans"))
 
 
 def _listed(value: Any) -> list[Any]:
@@ -353,7 +342,7 @@ def _stacked(
         "clean": padded(pair.clean for pair in pairs),
         "corrupted": first.corrupted and padded(pair.corrupted or [] for pair in pairs),
         "lengths": torch.tensor([len(pair.clean) for pair in pairs]),
-        "answer_at": mask(pair.answer_at for pair in pairs),
+        "answer_at": mask(pair.answer_positions or [] for pair in pairs),
         "answers": answers("answers"),
         "wrong": answers("wrong"),
         "spans": first.spans
