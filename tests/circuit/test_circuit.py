@@ -1,6 +1,5 @@
 """Circuits: set algebra, nothing changes in place, pruning against plain paths, files."""
 
-import contextlib
 import json
 import os
 import subprocess
@@ -10,10 +9,9 @@ import networkx as nx
 import pytest
 import torch
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from edgewise.circuit import Circuit
-from edgewise.errors import EdgewiseError, FormatError, OutputError, SettingError, UnknownName
+from edgewise.errors import FormatError, OutputError, SettingError, UnknownName
 from edgewise.graph import Edge, Graph
 from models import GRAPHS, GROUPED, SEEDS, SPANNED, fixed, random_circuit
 
@@ -227,23 +225,6 @@ def test_a_broken_file_is_a_format_error_that_names_the_file(fault, tmp_path):
     assert str(path) in str(caught.value)
 
 
-KEYS = ["format", "version", "graph", "edges", "cfg", "n_layers", "n_heads"]
-VALUES = st.sampled_from(["edgewise-circuit", 1, 2, GOOD["graph"], ["input->m0"]])
-SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
-
-
-def nested(inner):
-    tables = st.dictionaries(st.sampled_from(KEYS), inner | VALUES, max_size=4)
-    return st.lists(inner, max_size=3) | tables
-
-
-@settings(derandomize=True, deadline=None, max_examples=150)
-@given(st.recursive(SCALARS, nested, max_leaves=12))
-def test_any_document_is_a_circuit_or_an_edgewise_error(document):
-    with contextlib.suppress(EdgewiseError):
-        Circuit.from_json(document)
-
-
 # --- a process of its own: other hash seeds, and no runtime type checks to hide behind
 
 
@@ -298,19 +279,12 @@ def test_one_result_whatever_the_hash_seed_and_wrong_types_are_refused():
 def test_networkx_has_the_nodes_and_edges(graph, seed):
     circuit = drawn(graph, seed)
     result = circuit.to_networkx()
-    assert list(result) == [node.name for node in circuit.nodes]
-    switches = {
-        f"{node}{'.' if slot else ''}{slot}->{node}"
-        for node, slots in result.nodes(data="switches")
-        for slot in slots
-    }
-    assert switches == {edge.name for edge in circuit.edges if edge.is_switch}
-    names = sorted(name for *_, name in result.edges(data="name"))
-    assert names == sorted(edge.name for edge in circuit.edges if not edge.is_switch)
+    facts = [(name, d["kind"], d["layer"], d["head"]) for name, d in result.nodes(data=True)]
+    assert facts == [(n.name, n.kind, n.layer, n.head) for n in circuit.nodes]
+    edges = [(*ends, slot, name) for *ends, slot, name in result.edges(keys=True, data="name")]
+    switches = [(node, slot) for node, d in result.nodes(data=True) for slot in d["switches"]]
+    ends = {e: (e.sender.name, e.receiver.node.name, e.receiver.slot or "") for e in circuit}
+    assert sorted(edges) == sorted((*ends[e], e.name) for e in circuit if not e.is_switch)
+    assert sorted(switches) == sorted(ends[e][1:] for e in circuit if e.is_switch)
     assert nx.is_directed_acyclic_graph(result)
     assert Graph(**result.graph["graph"]) == graph
-    for node in circuit.nodes:
-        facts = result.nodes[node.name]
-        assert (facts["kind"], facts["layer"], facts["head"]) == (node.kind, node.layer, node.head)
-    for sender, receiver, slot, name in result.edges(keys=True, data="name"):
-        assert name == f"{sender}->{receiver}{'.' if slot else ''}{slot}"
