@@ -186,7 +186,7 @@ class AttentionStack:
         vectors = vectors if slot == "q" else vectors[:, :, :, at]
         vectors = vectors.repeat(1, own.shape[1], 1, 1, 1)
         vectors[self._rows(self._changed[slot])] = own
-        return compared(self._first, slot, vectors, at)
+        return compared(self._first, slot, vectors, at=at)
 
     def _out(self, more: Float[Tensor, "head _ batch query d_head"]) -> Change:
         """What the heads that are read write more, if this is what they mix more."""

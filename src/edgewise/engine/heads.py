@@ -188,7 +188,7 @@ def settle(heads: Sequence[Head]) -> None:
     vectors = {}
     for slot, at in heads[0].places.items():
         own = torch.cat([head.own[slot] for head in heads])
-        vectors[slot] = compared(heads[0], slot, own[:, None], at)[:, 0]
+        vectors[slot] = compared(heads[0], slot, own[:, None], at=at)[:, 0]
     n = len(heads)
     weights, z = _attend(heads[0], vectors, _bias(heads))
     parts = {slot: vector.chunk(n) for slot, vector in vectors.items()}
@@ -201,6 +201,7 @@ def compared(
     head: Head,
     slot: Slot,
     own: Float[Tensor, "head _ batch place d_head"],
+    *,
     at: Int[Tensor, "place"],
 ) -> Float[Tensor, "head _ batch place d_head"]:
     """Vectors as attention compares them: of all heads of the layer if they share a norm."""
