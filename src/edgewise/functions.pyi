@@ -225,7 +225,7 @@ def relp(
 ) -> Run:
     """eap through norms and activations that are held constant.
 
-    Paper: RelP, arXiv 2508.21258; how it works is in `edgewise.methods.relp`.
+    Paper: RelP, arXiv 2508.21258; how it works is in `edgewise.methods.eap`.
     Returns: a run with a score per edge, and the circuit of the best.
     Needs: a metric with a gradient that is not zero at the clean run: not kl, not l2.
     Costs: two forward passes and one backward pass.
@@ -406,9 +406,6 @@ def acdc_bisect(
     head_order: Literal["descending", "ascending"] = "descending",
     absolute: bool = False,
     prune: bool = False,
-    engine: Literal["incremental", "plain"] = "incremental",
-    precision: Literal["full", "reduced"] = "full",
-    verify: bool = False,
     on_progress: OnProgress = ...,
 ) -> Run:
     """ACDC that removes groups of edges together.
@@ -425,9 +422,6 @@ def acdc_bisect(
     `absolute`: Compare the size of the change, not the rise: keep edges whose removal helps
         much.
     `prune`: Drop nodes that connect no input to the output (corrupted ablation only).
-    `engine`: How edges are tested: incremental (fast) or plain; the decisions are the same.
-    `precision`: full, or reduced: kl by bfloat16 products, close decisions in full.
-    `verify`: Take every decision from scratch as well, and stop if one differs (slow).
     """
 
 def acdc_test(

@@ -29,13 +29,12 @@ from edgewise.evaluation.records import Record, read_tensor
 from edgewise.graph import Graph
 from edgewise.methods import METHODS, AnyMethod, Method, OnProgress, ignore_progress, method_of
 from edgewise.methods.execution import run_method, run_together
-from edgewise.methods.method_result import Decision, MethodResult
-from edgewise.methods.run_journal import FileJournal, read_trace
+from edgewise.methods.method_result import Decision, MethodResult, read_trace
 from edgewise.methods.trace import threshold_interval
 from edgewise.problem import Problem, check_is_problem
 from edgewise.work import store
 from edgewise.work.identity import of_problem
-from edgewise.work.store import environment, peak_memory_bytes, write_folder
+from edgewise.work.store import Checkpoint, environment, peak_memory_bytes, write_folder
 
 FORMAT = "edgewise-run"
 VERSION = 2
@@ -240,7 +239,7 @@ def discover_together(
     elif journal is None:
         results = [run_method(method, problem, choices[0], on_progress=on_progress)]
     else:
-        kept = FileJournal(journal, works[0])
+        kept = Checkpoint(journal, works[0])
         with kept:
             n_kept = len(kept.records)
             results = [

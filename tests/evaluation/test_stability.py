@@ -11,7 +11,7 @@ import edgewise as ew
 from edgewise.evaluation import jaccard
 from edgewise.evaluation.inference import JaccardSpread, proportion_interval
 from edgewise.evaluation.replicates import Finder, Replicate
-from edgewise.methods.acdc import acdc_in_steps
+from edgewise.methods.acdc import acdc
 from edgewise.methods.settings import ACDCSettings
 from edgewise.methods.steps import receiver_steps, shuffled_steps
 from edgewise.progress import ignore_progress
@@ -94,7 +94,7 @@ def test_shuffled_heads_are_acdc_with_heads_renumbered():
         layers = [step.receiver.node.layer for step in steps]
         assert layers == [port.node.layer for port, _ in usual]
         fast, plain = (
-            acdc_in_steps(problem, ACDCSettings(threshold=0.05, engine=e), steps)
+            acdc(problem, ACDCSettings(threshold=0.05, engine=e), steps=steps)
             for e in ("incremental", "plain")
         )
         assert fast.circuit == plain.circuit

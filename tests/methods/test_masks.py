@@ -10,20 +10,12 @@ from edgewise.circuit import Circuit
 from edgewise.errors import FormatError, MetricError
 from edgewise.methods import METHODS
 from edgewise.methods.edge_masks import EdgeMasking
-from edgewise.methods.hard_concrete import (
-    INITIAL_THETA,
-    HardConcrete,
-    chance_on,
-    mean_mask,
-    sample,
-)
-from edgewise.methods.node_masks import (
-    NodeMasking,
-    circuit_of_activations,
-)
-from edgewise.methods.run_journal import NO_JOURNAL, FileJournal
-from edgewise.methods.settings import TrainingSettings
-from edgewise.methods.training import loss_and_gradient, masked_losses, parameters_at, train
+from edgewise.methods.edge_pruning import TargetSparsity
+from edgewise.methods.node_masks import NodeMasking, circuit_of_activations
+from edgewise.methods.session import Session
+from edgewise.methods.settings import EdgePruningSettings
+from edgewise.methods.training import INITIAL_THETA
+from edgewise.work.store import Checkpoint
 from models import SHAPES, random_circuit, random_model, random_pairs
 
 ABLATIONS = ("corrupted", "zero", "mean", "mean-positional")
@@ -48,11 +40,12 @@ def make_problem(ablation="corrupted", metric="logit-diff", shape="gpt2", **opti
     return ew.Problem(model, pairs, metric, ablation, graph=graph, batch_size=batch_size)
 
 
-def masked(problem, masking, masks):
+@torch.no_grad()
+def masked(masking, masks):
     """The loss of every prompt with these masks."""
-    with torch.no_grad():
-        n = len(problem.evaluator(problem.graph).batches)
-        return torch.cat([masked_losses(problem, masking, masks, batch=i) for i in range(n)])
+    problem = masking.problem
+    n = len(problem.evaluator(problem.graph).batches)
+    return torch.cat([masking.losses(i, masks) for i in range(n)])
 
 
 def losses(problem, circuit):
@@ -63,39 +56,29 @@ def assert_same(ours, theirs):
     torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-10)
 
 
-def some_masks(n, seed=0):
+def hard_concrete(theta):
+    """100,000 masks with this parameter."""
+    thetas = torch.full((100_000,), theta, dtype=torch.float64)
+    return TargetSparsity(thetas, EdgePruningSettings(sparsity=0))
+
+
+def drawn_masks(n, seed=0):
     return torch.rand(n, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-# --- hard concrete
-
-
 def test_masks_start_where_the_papers_do():
-    assert pytest.approx(1.609, abs=1e-3) == INITIAL_THETA
-    theta = torch.full((200_000,), INITIAL_THETA, dtype=torch.float64)
-    drawn = sample(theta, torch.Generator().manual_seed(0))
+    drawn = hard_concrete(INITIAL_THETA).draw(torch.Generator().manual_seed(0)).detach()
     assert float((drawn == 1).double().mean()) == pytest.approx(0.50, abs=0.01)
-    assert float((drawn == 0).double().mean()) == pytest.approx(0.04, abs=0.005)
     assert float(drawn.mean()) == pytest.approx(0.81, abs=0.01)
-    assert float(chance_on(theta[:1])) == pytest.approx(0.961, abs=1e-3)
 
 
-@pytest.mark.parametrize("theta", [-4.0, -1.0, 0.0, 2.5])
+@pytest.mark.parametrize("theta", [-4.0, 0.0, INITIAL_THETA, 2.5])
 def test_mean_and_chance_are_those_of_samples(theta):
-    drawn = sample(
-        torch.full((100_000,), theta, dtype=torch.float64), torch.Generator().manual_seed(1)
-    )
-    one = torch.tensor([theta])
-    assert float(drawn.mean()) == pytest.approx(float(mean_mask(one)), abs=0.005)
-    assert float((drawn > 0).double().mean()) == pytest.approx(float(chance_on(one)), abs=0.005)
-
-
-def test_the_regulariser_is_a_mean_of_means_and_empty_groups_count():
-    group = torch.tensor([0, 0, 0, 1])
-    theta = torch.tensor([0.0, 1.0, 2.0, -3.0], dtype=torch.float64)
-    p = chance_on(theta)
-    sizes = [float(HardConcrete(theta, group, n, weight=2.0).penalty(0)) for n in (2, 3)]
-    assert sizes == pytest.approx([float(p[:3].mean() + p[3]), float(p[:3].mean() + p[3]) * 2 / 3])
+    masks = hard_concrete(theta)
+    drawn = masks.draw(torch.Generator().manual_seed(1)).detach()
+    assert float(drawn.mean()) == pytest.approx(float(masks.means()[0]), abs=0.005)
+    on = float((drawn > 0).double().mean())
+    assert on == pytest.approx(float(masks.chance()[0]), abs=0.005)
 
 
 # --- what masks mean
@@ -103,17 +86,16 @@ def test_the_regulariser_is_a_mean_of_means_and_empty_groups_count():
 
 @pytest.mark.parametrize("ablation", ABLATIONS)
 @pytest.mark.parametrize("shape", SHAPES)
-def test_edge_masks_of_one_zero_and_both(shape, ablation):
-    """All ones: the clean run. All zeros: the empty circuit. Zeros and ones: that circuit."""
+def test_edge_masks_of_one_zero_and_both_are_that_circuit(shape, ablation):
+    adds_positions = random_model(**SHAPES[shape]).config.adds_positions
     for options in GRANULARITIES:
-        if options.get("split_embed") and not random_model(**SHAPES[shape]).config.adds_positions:
+        if options.get("split_embed") and not adds_positions:
             continue
         problem = make_problem(ablation, shape=shape, metric="l2", **options)
         graph, masking = problem.graph, EdgeMasking(problem)
-        some = random_circuit(graph, seed=3)
-        for circuit in (Circuit.full(graph), Circuit.empty(graph), some):
+        for circuit in (Circuit.full(graph), Circuit.empty(graph), random_circuit(graph, seed=3)):
             masks = circuit.keep[graph.exists].double()
-            assert_same(masked(problem, masking, masks), losses(problem, circuit))
+            assert_same(masked(masking, masks), losses(problem, circuit))
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -122,83 +104,62 @@ def test_node_masks_of_zero_and_one_are_the_circuit_of_activations(shape):
     for options in GRANULARITIES[:-1]:
         problem = make_problem(shape=shape, metric="l2", **options)
         masking = NodeMasking(problem)
-        generator = torch.Generator().manual_seed(5)
-        some = torch.rand(masking.n_masks, generator=generator) < 0.5
-        ones = torch.ones_like(some)
-        for kept in (ones, ~ones, some):
-            circuit = circuit_of_activations(problem.graph, kept)
-            assert_same(masked(problem, masking, kept.double()), losses(problem, circuit))
+        kept = drawn_masks(masking.n_masks, 5) < 0.5
+        for on in (kept | True, kept & False, kept):
+            circuit = circuit_of_activations(problem.graph, on)
+            assert_same(masked(masking, on.double()), losses(problem, circuit))
 
 
 def test_what_masked_activations_become():
     """Masks of one: the clean run. A mean over one prompt of one position: the value itself."""
     for ablation in ABLATIONS:
-        problem = make_problem(ablation, metric="l2")
-        masking = NodeMasking(problem)
+        masking = NodeMasking(make_problem(ablation, metric="l2"))
         ones = torch.ones(masking.n_masks, dtype=torch.float64)
-        assert_same(masked(problem, masking, ones), torch.zeros(3, dtype=torch.float64))
+        assert_same(masked(masking, ones), torch.zeros(3, dtype=torch.float64))
     zero = make_problem("zero")
     alone = Circuit.of(zero.graph, ["input->logits"])
-    assert_same(masked(zero, NodeMasking(zero), 0 * ones), losses(zero, alone))
+    assert_same(masked(NodeMasking(zero), 0 * ones), losses(zero, alone))
     model = random_model()
     for kind in ("mean", "mean-positional"):
         problem = ew.Problem(model, random_pairs(model, lengths=[1]), "l2", kind)
-        nothing = torch.zeros(1, dtype=torch.float64)
-        assert_same(masked(problem, NodeMasking(problem), some_masks(len(ones))), nothing)
-    order = ew.Ablation("corrupted", position_permutation=(2, 0, 1, 3, 5, 4))
-    problem = ew.Problem(model, random_pairs(model), "logit-diff", order)
+        values = masked(NodeMasking(problem), drawn_masks(len(ones)))
+        assert_same(values, torch.zeros(1, dtype=torch.float64))
+    moved = make_problem(ew.Ablation("corrupted", position_permutation=(2, 0, 1, 3, 5, 4)))
     kept = torch.arange(len(ones)) % 2 == 0
-    circuit = circuit_of_activations(problem.graph, kept)
-    assert_same(masked(problem, NodeMasking(problem), kept.double()), losses(problem, circuit))
+    circuit = circuit_of_activations(moved.graph, kept)
+    assert_same(masked(NodeMasking(moved), kept.double()), losses(moved, circuit))
 
 
 # --- gradients
 
 
+@pytest.mark.parametrize(
+    ("kind", "shape", "options"),
+    [
+        *(("edges", "gpt2", options) for options in GRANULARITIES),
+        *(("edges", s, {"switches": True}) for s in ("parallel", "attention-only")),
+        *(("nodes", "gpt2", options) for options in ({}, {"split_qkv": False})),
+    ],
+)
 @pytest.mark.parametrize("ablation", ABLATIONS)
-@pytest.mark.parametrize("kind", MASKINGS)
-def test_gradients_of_masks_are_finite_differences(kind, ablation):
-    options = {"switches": True, "split_embed": True} if kind == "edges" else {}
-    problem = make_problem(ablation, metric="kl", **options)
-    masking = MASKINGS[kind](problem)
-    masks = some_masks(masking.n_masks)
-    loss, gradient = loss_and_gradient(problem, masking, masks)
-    parts = make_problem(ablation, metric="kl", batch_size=2, **options)
-    assert_same(loss_and_gradient(parts, MASKINGS[kind](parts), masks)[1], gradient)
-    assert loss == pytest.approx(float(masked(problem, masking, masks).mean()))
-    h = 1e-6
-    for i in range(0, masking.n_masks, 7):
-        step = torch.zeros_like(masks)
-        step[i] = h
-        up, down = (masked(problem, masking, masks + s * step).mean() for s in (1, -1))
-        assert float(gradient[i]) == pytest.approx(float(up - down) / (2 * h), rel=1e-5, abs=1e-8)
-
-
-@pytest.mark.parametrize("shape", ["parallel", "attention-only", "bidirectional"])
-@pytest.mark.parametrize("options", GRANULARITIES[:-1])
-def test_gradients_of_edge_masks_at_every_granularity(shape, options):
-    problem = make_problem(shape=shape, **options)
-    masking = EdgeMasking(problem)
-    masks, direction = some_masks(masking.n_masks), some_masks(masking.n_masks, 1) - 0.5
-    _, gradient = loss_and_gradient(problem, masking, masks)
-    h = 1e-6
-    up, down = (masked(problem, masking, masks + s * h * direction).mean() for s in (1, -1))
-    slope = float(up - down) / (2 * h)
-    assert float(gradient @ direction) == pytest.approx(slope, rel=1e-6, abs=1e-9)
+def test_gradients_of_masks_are_finite_differences(kind, shape, options, ablation):
+    """Along one direction of all masks, and along one mask; micro-batches add up to the same."""
+    whole, parts = (
+        MASKINGS[kind](make_problem(ablation, "kl", shape, batch_size=size, **options))
+        for size in (None, 2)
+    )
+    masks, direction = drawn_masks(whole.n_masks), drawn_masks(whole.n_masks, 1) - 0.5
+    loss, gradient = whole.loss_and_gradient(masks)
+    assert_same(parts.loss_and_gradient(masks)[1], gradient)
+    assert loss == pytest.approx(float(masked(whole, masks).mean()))
+    single = torch.zeros_like(masks).index_fill(0, torch.tensor(3), 1.0)
+    for toward in (direction, single):
+        up, down = (masked(whole, masks + h * toward).mean() for h in (1e-6, -1e-6))
+        slope = float(up - down) / 2e-6
+        assert float(gradient @ toward) == pytest.approx(slope, rel=1e-5, abs=1e-8)
 
 
 # --- training
-
-
-def trained(problem, steps=6, seed=0, journal=NO_JOURNAL, on_progress=lambda progress: None):
-    masking = EdgeMasking(problem)
-    group = torch.zeros(masking.n_masks, dtype=torch.int64)
-    masks = HardConcrete(
-        parameters_at(problem, masking.n_masks, INITIAL_THETA), group, 1, weight=0.1
-    )
-    settings = TrainingSettings(steps=steps, learning_rate=0.05, seed=seed)
-    train(problem, masking, masks, settings=settings, on_progress=on_progress, journal=journal)
-    return masks.theta.detach()
 
 
 def needs(method):
@@ -210,7 +171,7 @@ class Stopped(Exception):
 
 
 @pytest.mark.parametrize("method", TRAINED)
-def test_a_stopped_training_goes_on_as_if_it_had_not_been_stopped(method, tmp_path, monkeypatch):
+def test_a_stopped_training_resumes_as_if_it_had_not_been_stopped(method, tmp_path, monkeypatch):
     task = ew.load_task("tracr-xproportion", data="paper")
     settings = {**needs(method), "steps": 12, "learning_rate": 0.1}
     monkeypatch.setattr("edgewise.work.store.STATE_SECONDS", 0.0)
@@ -229,15 +190,14 @@ def test_a_stopped_training_goes_on_as_if_it_had_not_been_stopped(method, tmp_pa
     assert run.scores.values.equal(ew.discover(task.problem, method, **settings).scores.values)
     assert torch.get_rng_state().equal(state)
     assert all(tensor.grad is None for tensor in task.problem.model.weights.values())
-    with pytest.raises(ew.EdgewiseError, match="other work: steps"):
-        ew.discover(task.problem, method, journal=folder, **{**settings, "steps": 13})
 
 
-def test_a_state_that_was_changed_is_not_gone_on_with(tmp_path, monkeypatch):
+def test_a_state_that_was_changed_is_not_resumed_from(tmp_path, monkeypatch):
     monkeypatch.setattr("edgewise.work.store.STATE_SECONDS", 0.0)
-    state = tmp_path / "j" / "state.safetensors"
+    state, problem = tmp_path / "j" / "state.safetensors", make_problem()
     theta, of_another = torch.rand(3), {"theta": torch.zeros(3), "generator": torch.zeros(3)}
-    with FileJournal(tmp_path / "j", {"identity": 1}) as journal:
+    settings = METHODS["sp-edges"].resolve({"regularisation": 0.1, "steps": 6})
+    with Checkpoint(tmp_path / "j", {"identity": 1}) as journal:
         journal.save_state({"theta": theta}, {"step": 2})
         tensors, numbers = journal.state()
         assert tensors["theta"].equal(theta)
@@ -248,8 +208,8 @@ def test_a_state_that_was_changed_is_not_gone_on_with(tmp_path, monkeypatch):
             with pytest.warns(UserWarning, match=r"state.safetensors is no state: .* starts anew"):
                 assert journal.state() is None
         journal.save_state(of_another, {"step": 2})
-        with pytest.raises(FormatError, match=r"masks kept are not those of this work"):
-            trained(make_problem(), journal=journal)
+        with pytest.raises(FormatError, match="not those of this work"):
+            METHODS["sp-edges"].load()(problem, settings, Session(checkpoint=journal))
 
 
 # --- errors
@@ -263,7 +223,7 @@ def constant(logits, rows):
 def test_masks_that_no_gradient_reaches(method):
     """and-gate with zero ablation: at 1/2 its relu is off, and learning starts well above."""
     settings = {"steps": 3, **needs(method)}
-    with pytest.raises(MetricError, match=r"no gradient reaches the masks: .*accuracy.* kl"):
+    with pytest.raises(MetricError, match=r"'accuracy' has no gradient.* kl"):
         ew.discover(make_problem(metric="accuracy"), method, **settings)
     with pytest.raises(MetricError, match=r"at 1/2 or at 0\.9, metric 'constant' does not change"):
         ew.discover(make_problem(metric=constant), method, **settings)

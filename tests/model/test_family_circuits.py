@@ -9,7 +9,6 @@ import torch
 import edgewise as ew
 from edgewise.evaluation import minimality
 from edgewise.methods.edge_masks import EdgeMasking
-from edgewise.methods.training import loss_and_gradient
 from edgewise.model.outputs import Outputs
 from edgewise.model.runtime import CleanReader, logits_of
 from edgewise.model.runtime import run as run_model
@@ -100,7 +99,7 @@ def test_eap_is_the_gradient_of_every_edges_mask(case):
         problem = problem_of(case, graph)
         masking = EdgeMasking(problem)
         ones = torch.ones(masking.n_masks, dtype=torch.float64)
-        gradient = loss_and_gradient(problem, masking, ones)[1]
+        gradient = masking.loss_and_gradient(ones)[1]
         close(ew.eap(problem, edges=1).scores.values[graph.exists], -gradient)
 
 

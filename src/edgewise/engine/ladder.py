@@ -54,14 +54,6 @@ class Threshold:
         """Whether the error could decide: the interval reaches the threshold, or is no number."""
         return not math.isfinite(delta + bound) or self.margin(delta) <= bound
 
-    def agrees(self, test: EdgeTest, *, kept: bool) -> bool:
-        """Whether a test made for another threshold decides the same under this one, for sure."""
-        return self.keeps(test) == kept and not self.is_open(test.delta, test.bound)
-
-    def basis(self, test: EdgeTest) -> str:
-        """What a decision rests on, in words."""
-        return f"with delta {test.delta:.6g} and threshold {self.value:g}"
-
     def _compared(self, delta: float) -> float:
         return abs(delta) if self.absolute else delta
 

@@ -26,7 +26,6 @@ from edgewise.graph import Graph
 from edgewise.methods.eap import eap
 from edgewise.methods.edge_masks import EdgeMasking
 from edgewise.methods.settings import SelectionSettings
-from edgewise.methods.training import loss_and_gradient
 from edgewise.model import Model
 from edgewise.model.proof import TOLERANCES
 from edgewise.problem import Problem
@@ -98,7 +97,7 @@ def _identities(problem: Problem) -> Iterator[tuple[str, float]]:
         yield what, _error(problem.evaluator(graph).logits(circuit)[real], expected)
     masking = EdgeMasking(problem)
     ones = torch.ones(masking.n_masks, dtype=model.dtype, device=model.device)
-    _, gradient = loss_and_gradient(problem, masking, ones)
+    _, gradient = masking.loss_and_gradient(ones)
     scores = eap(problem, SelectionSettings(edges=1)).scores
     assert scores is not None  # attribution scores every edge
     yield "gradient", _error(scores.values[graph.exists], -gradient.cpu())

@@ -146,8 +146,7 @@ class Finder:
         if rows is not None:
             problem = problem.with_(pairs=problem.pairs.taken(rows))
         if steps is not None:
-            in_steps = self.method.load(f"{self.method.home}_in_steps")
-            return in_steps(problem, settings, steps).circuit
+            return self.method.load()(problem, settings, steps=steps).circuit
         return run_method(self.method, problem, settings).circuit
 
     def replicates(

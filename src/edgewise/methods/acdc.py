@@ -16,6 +16,8 @@ as exactly as each decision needs it, is the engine's business (engine/sequence.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from itertools import takewhile
 
 from edgewise.circuit import Circuit
 from edgewise.engine import (
@@ -25,42 +27,52 @@ from edgewise.engine import (
     SpeculativeEngine,
     Threshold,
 )
-from edgewise.errors import SettingError
 from edgewise.methods.method_result import Decision, MethodResult
-from edgewise.methods.run_journal import NO_JOURNAL, RunJournal
+from edgewise.methods.session import QUIET, Session
 from edgewise.methods.settings import ACDCSettings
 from edgewise.methods.steps import is_read, receiver_steps
 from edgewise.methods.trace import Rule, Trace
 from edgewise.problem import Problem
-from edgewise.progress import OnProgress, ignore_progress
 
 
 def acdc(
     problem: Problem,
     settings: ACDCSettings,
+    session: Session = QUIET,
     *,
-    on_progress: OnProgress = ignore_progress,
-    journal: RunJournal = NO_JOURNAL,
+    steps: Iterable[ReceiverStep] | None = None,
+    known: Sequence[Decision] | None = None,
 ) -> MethodResult:
     """The circuit that ACDC finds, with a decision for every edge tested.
 
     Scores are the deltas: how much removing the edge raised the loss when it was tested, 0 for
-    edges removed without a test. Decisions that the journal already holds are not tested again.
-    Raises `SettingError`, `MetricError`.
+    edges removed without a test. `steps` may be another order than the paper's. The decisions
+    `known`, by default those that the session has kept, are not tested again. Raises
+    `SettingError`, `MetricError`.
     """
-    steps = receiver_steps(problem.graph, settings.head_order)
-    return acdc_in_steps(problem, settings, steps, on_progress=on_progress, journal=journal)
+    settings.check_ablation(problem.ablation.kind)
+    graph, rule = problem.graph, Threshold(settings.threshold, settings.absolute)
+    trace = Trace(graph, rule.keeps, session, known=known)
+    engine: SequentialEngine
+    if settings.engine == "plain":
+        engine = PlainEngine(problem)
+    else:
+        estimates = settings.precision == "reduced"
+        engine = SpeculativeEngine(problem, rule, estimates=estimates, verify=settings.verify)
+    steps = receiver_steps(graph, settings.head_order) if steps is None else steps
+    circuit = decide_edges(steps, engine, keeps=rule.keeps, trace=trace)
+    circuit = circuit.pruned() if settings.prune else circuit
+    meaning = "rise of the loss when removed in sequence"
+    result = trace.result(circuit, "acdc", meaning, engine.variants)
+    margin = rule.smallest_margin([decision.delta for decision in trace.decisions])
+    return replace(result, margin=margin)
 
 
 def decide_edges(
-    steps: Iterable[ReceiverStep],
-    circuit: Circuit,
-    *,
-    engine: SequentialEngine,
-    rule: Rule,
-    trace: Trace,
+    steps: Iterable[ReceiverStep], engine: SequentialEngine, *, keeps: Rule, trace: Trace
 ) -> Circuit:
     """Algorithm 1: the circuit that remains once every edge is kept, or removed for good."""
+    circuit = Circuit.full(trace.graph)
     for step in steps:
         if not is_read(circuit, step):
             circuit = circuit.without(*step.edges)
@@ -68,7 +80,7 @@ def decide_edges(
             continue
         trace.skip(step.edges[: step.untested])
         for test in engine.ablate_in_sequence(step, circuit, trace.known(step)):
-            keep = rule.keeps(test)  # not delta < threshold
+            keep = keeps(test)  # not delta < threshold
             engine.decide(keep=keep)
             trace.record(test, kept=keep)
         circuit = engine.turn.left()
@@ -76,43 +88,27 @@ def decide_edges(
     return circuit
 
 
-def acdc_in_steps(
-    problem: Problem,
-    settings: ACDCSettings,
-    steps: Iterable[ReceiverStep],
-    *,
-    on_progress: OnProgress = ignore_progress,
-    journal: RunJournal = NO_JOURNAL,
-    known: Sequence[Decision] | None = None,
-) -> MethodResult:
-    """ACDC in any order of steps; `known` are its first decisions, by default the journal's."""
-    check_prune(problem, settings)
-    graph, rule = problem.graph, Threshold(settings.threshold, settings.absolute)
-    known = journal.decisions(graph) if known is None else known
-    trace = Trace(graph, rule, known=known, journal=journal, on_progress=on_progress)
-    engine: SequentialEngine
-    if settings.engine == "plain":
-        engine = PlainEngine(problem)
-    else:
-        estimates = settings.precision == "reduced"
-        engine = SpeculativeEngine(problem, rule, estimates=estimates, verify=settings.verify)
-    circuit = decide_edges(steps, Circuit.full(graph), engine=engine, rule=rule, trace=trace)
-    return MethodResult(
-        circuit=circuit.pruned() if settings.prune else circuit,
-        scores=trace.scores("acdc", "rise of the loss when removed in sequence"),
-        trace=tuple(trace.decisions),
-        edge_tests=len(trace.decisions),
-        edges_skipped=trace.skipped,
-        variants=engine.variants,
-        margin=rule.smallest_margin([decision.delta for decision in trace.decisions]),
-    )
+def acdc_thresholds(
+    problem: Problem, choices: Sequence[ACDCSettings], session: Session = QUIET
+) -> list[MethodResult]:
+    """What ACDC finds with each of several thresholds, the only setting that differs.
 
+    From the lowest, each begins with the decisions of the one below, as far as both decide alike.
+    The results' `variants` are those of all thresholds together.
+    """
+    by_threshold = {settings.threshold: settings for settings in choices}
+    results: dict[float, MethodResult] = {}
+    known: tuple[Decision, ...] = ()
+    for number, (threshold, settings) in enumerate(sorted(by_threshold.items())):
+        rule = Threshold(threshold, settings.absolute)
 
-def check_prune(problem: Problem, settings: ACDCSettings) -> None:
-    """Raise `SettingError` if pruning would change what the circuit answers."""
-    if settings.prune and problem.ablation.kind != "corrupted":
-        raise SettingError(
-            "prune drops nodes that no input reaches. With a "
-            f"{problem.ablation.kind!r} ablation such nodes still compute something from "
-            "constant biases, so pruning would change the circuit's answers. Leave prune off."
-        )
+        def agrees(decision: Decision, rule: Threshold = rule) -> bool:
+            is_sure = not rule.is_open(decision.delta, decision.bound)
+            return is_sure and decision.kept != rule.removes(decision.delta)
+
+        part = session.part(number, len(by_threshold), f"threshold {threshold:.3g}")
+        alike = tuple(takewhile(agrees, known))
+        results[threshold] = acdc(problem, settings, part, known=alike)
+        known = results[threshold].trace
+    variants = sum(result.variants for result in results.values())
+    return [replace(results[settings.threshold], variants=variants) for settings in choices]

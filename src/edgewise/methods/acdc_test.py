@@ -23,8 +23,8 @@ metric at its minimum, such as kl, only ever rises, and would be shown to.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -40,16 +40,15 @@ from edgewise.engine import (
     SequentialEngine,
     SpeculativeBatch,
 )
-from edgewise.errors import FormatError, SettingError
+from edgewise.errors import SettingError
 from edgewise.methods.acdc import decide_edges
-from edgewise.methods.method_result import Evidence, MethodResult
-from edgewise.methods.run_journal import NO_JOURNAL, RunJournal
+from edgewise.methods.method_result import Decision, MethodResult
 from edgewise.methods.sequential import Betting, StagedT, looks, verdict_of
+from edgewise.methods.session import QUIET, Session
 from edgewise.methods.settings import TestedACDCSettings
 from edgewise.methods.steps import receiver_steps
 from edgewise.methods.trace import Trace
 from edgewise.problem import Problem
-from edgewise.progress import OnProgress, ignore_progress
 
 _MOST_AHEAD = 32  # removals evaluated at once, in the hope that all before them are removed
 
@@ -57,28 +56,15 @@ _MOST_AHEAD = 32  # removals evaluated at once, in the hope that all before them
 def acdc_test(
     problem: Problem,
     settings: TestedACDCSettings,
+    session: Session = QUIET,
     *,
-    on_progress: OnProgress = ignore_progress,
-    journal: RunJournal = NO_JOURNAL,
+    steps: Iterable[ReceiverStep] | None = None,
 ) -> MethodResult:
     """The circuit of the edges that tests keep, with the evidence for every decision.
 
-    Scores are the mean rises of the loss over the prompts looked at. Raises `SettingError` for
-    fewer than two prompts, `MetricError`.
+    Scores are the mean rises of the loss over the prompts looked at. `steps` may be another order
+    than ACDC's. Raises `SettingError` for fewer than two prompts, `MetricError`.
     """
-    steps = receiver_steps(problem.graph, settings.head_order)
-    return acdc_test_in_steps(problem, settings, steps, on_progress=on_progress, journal=journal)
-
-
-def acdc_test_in_steps(
-    problem: Problem,
-    settings: TestedACDCSettings,
-    steps: Iterable[ReceiverStep],
-    *,
-    on_progress: OnProgress = ignore_progress,
-    journal: RunJournal = NO_JOURNAL,
-) -> MethodResult:
-    """ACDC with tests, in an order of receivers and edges of its own or another."""
     if len(problem.pairs) < 2:
         raise SettingError(
             "acdc-test compares prompts with each other and needs at least 2, found "
@@ -86,44 +72,18 @@ def acdc_test_in_steps(
         )
     graph = problem.graph
     rate = settings.error_rate / (graph.n_edges if settings.control == "circuit" else 1)
-    rule = _Verdicts(rate, keep_undecided=settings.undecided == "keep")
-    engine = _TestingEngine(problem, settings, rate)
-    trace = Trace(
-        graph, rule, known=journal.decisions(graph), journal=journal, on_progress=on_progress
-    )
-    circuit = decide_edges(steps, Circuit.full(graph), engine=engine, rule=rule, trace=trace)
-    return MethodResult(
-        circuit,
-        trace.scores("acdc-test", "mean rise of the loss when removed in sequence"),
-        trace=tuple(trace.decisions),
-        edge_tests=len(trace.decisions),
-        edges_skipped=trace.skipped,
-        variants=engine.variants,
-        notes=(_note(trace, settings, len(problem.pairs)),),
-    )
+    kept = ("above", "undecided") if settings.undecided == "keep" else ("above",)
 
-
-@dataclass(frozen=True)
-class _Verdicts:
-    """Keeps an edge that is shown to be above the threshold; what is undecided, as asked."""
-
-    error_rate: float
-    keep_undecided: bool
-
-    def keeps(self, test: EdgeTest) -> bool:
+    def keeps(test: EdgeTest) -> bool:
         shown = test.evidence
-        if shown is None or shown.verdict != self._verdict(shown):
-            raise FormatError(
-                f"the decision about {test.edges[0].name} contradicts itself: it is not the "
-                f"verdict {self.basis(test)}."
-            )
-        return self.keep_undecided if shown.verdict == "undecided" else shown.verdict == "above"
+        return shown is not None and verdict_of(shown.p_above, shown.p_below, rate) in kept
 
-    def basis(self, test: EdgeTest) -> str:
-        return f"with its p-values at an error rate of {self.error_rate:g}"
-
-    def _verdict(self, shown: Evidence) -> str:
-        return verdict_of(shown.p_above, shown.p_below, self.error_rate)
+    engine, trace = _TestingEngine(problem, settings, rate), Trace(graph, keeps, session)
+    steps = receiver_steps(graph, settings.head_order) if steps is None else steps
+    circuit = decide_edges(steps, engine, keeps=keeps, trace=trace)
+    meaning = "mean rise of the loss when removed in sequence"
+    result = trace.result(circuit, "acdc-test", meaning, engine.variants)
+    return replace(result, notes=(_note(result.trace, settings, len(problem.pairs)),))
 
 
 class _TestingEngine(SequentialEngine):
@@ -131,7 +91,13 @@ class _TestingEngine(SequentialEngine):
 
     def __init__(self, problem: Problem, settings: TestedACDCSettings, error_rate: float) -> None:
         sizes = looks(len(problem.pairs), settings.first)
-        self._looks = _looks(problem, sizes, settings.seed)
+        generator = torch.Generator().manual_seed(settings.seed)
+        order = torch.randperm(len(problem.pairs), generator=generator).tolist()
+        ablation = problem.ablation.over(problem.pairs)
+        self._looks = [  # at the prompts that each adds
+            _Look(problem.with_(pairs=problem.pairs.taken(order[start:stop]), ablation=ablation))
+            for start, stop in zip((0, *sizes), sizes, strict=False)
+        ]
         self._noise = 64 * torch.finfo(problem.model.dtype).eps
         self._test: StagedT | Betting = StagedT(sizes, settings.threshold, error_rate)
         if settings.bound is not None:
@@ -152,55 +118,21 @@ class _TestingEngine(SequentialEngine):
 
     def _tested(self, index: int) -> EdgeTest:
         edge, removed = self.turn.step.edges[index], self.turn.removed
-        deltas, losses = np.empty(0), np.empty((2, 0))
+        rises, losses = np.empty(0), np.empty((2, 0))
         for look in self._looks:
             before, without = look.before(removed), look.without(index, removed)
-            rises = without - before
-            rises = torch.where(rises.abs() <= self._noise * before.abs().clamp(min=1), 0.0, rises)
-            deltas = np.concatenate([deltas, rises.numpy()])
+            rise = without - before
+            rise = torch.where(rise.abs() <= self._noise * before.abs().clamp(min=1), 0.0, rise)
+            rises = np.concatenate([rises, rise.numpy()])
             losses = np.concatenate([losses, torch.stack([before, without]).numpy()], axis=1)
             try:
-                evidence = self._test.evidence(deltas)
+                evidence = self._test.evidence(rises)
             except SettingError as reason:
                 raise SettingError(f"{edge.name}: {reason}") from reason
             if evidence.verdict != "undecided":
                 break
-        before_mean, without_mean = (Loss(float(row.mean())) for row in losses)
-        return EdgeTest(
-            (edge,),
-            before_mean,
-            without_mean,
-            delta=float(deltas.mean()),
-            bound=0.0,
-            rung="engine",
-            evidence=evidence,
-        )
-
-
-def _note(trace: Trace, settings: TestedACDCSettings, n_prompts: int) -> str:
-    """What the tests showed."""
-    shown = [d.evidence for d in trace.decisions if d.evidence]
-    counts = {v: sum(e.verdict == v for e in shown) for v in ("above", "below", "undecided")}
-    mean = sum(e.n_prompts for e in shown) / max(1, len(shown))
-    whose = "each edge" if settings.control == "edge" else "all edges together"
-    becomes = "kept" if settings.undecided == "keep" else "removed"
-    return (
-        f"Tests at error rate {settings.error_rate:g} for {whose}: {counts['above']} edges "
-        f"shown to be above {settings.threshold:g}, {counts['below']} below, "
-        f"{counts['undecided']} undecided and {becomes}; {mean:.0f} of {n_prompts} "
-        f"prompts looked at for an edge on average (seed {settings.seed})."
-    )
-
-
-def _looks(problem: Problem, sizes: Sequence[int], seed: int) -> list[_Look]:
-    """The prompts that each look adds, in random order."""
-    generator = torch.Generator().manual_seed(seed)
-    order = torch.randperm(len(problem.pairs), generator=generator).tolist()
-    ablation = problem.ablation.over(problem.pairs)
-    return [
-        _Look(problem.with_(pairs=problem.pairs.taken(order[start:stop]), ablation=ablation))
-        for start, stop in zip((0, *sizes), sizes, strict=False)
-    ]
+        test = EdgeTest.of((edge,), *(Loss(float(row.mean())) for row in losses))
+        return replace(test, delta=float(rises.mean()), evidence=evidence)
 
 
 class _Look:
@@ -239,3 +171,18 @@ class _Look:
             for i, loss in enumerate(self.removals.per_prompt(self._step, batch)):
                 self._losses[(*removed, *range(index, index + i + 1))] = loss
         return self._losses[(*removed, index)]
+
+
+def _note(trace: tuple[Decision, ...], settings: TestedACDCSettings, n_prompts: int) -> str:
+    """What the tests showed."""
+    shown = [d.evidence for d in trace if d.evidence]
+    counts = {v: sum(e.verdict == v for e in shown) for v in ("above", "below", "undecided")}
+    mean = sum(e.n_prompts for e in shown) / max(1, len(shown))
+    whose = "each edge" if settings.control == "edge" else "all edges together"
+    becomes = "kept" if settings.undecided == "keep" else "removed"
+    return (
+        f"Tests at error rate {settings.error_rate:g} for {whose}: {counts['above']} edges "
+        f"shown to be above {settings.threshold:g}, {counts['below']} below, "
+        f"{counts['undecided']} undecided and {becomes}; {mean:.0f} of {n_prompts} "
+        f"prompts looked at for an edge on average (seed {settings.seed})."
+    )

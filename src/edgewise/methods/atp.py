@@ -28,26 +28,23 @@ from edgewise.data import PromptPairs
 from edgewise.errors import SettingError
 from edgewise.graph import SLOTS, Site, Slot
 from edgewise.methods.gradients import (
-    GradientReader,
-    RemovalChanges,
-    WatchedOutputs,
+    WatchedRun,
     check_gradient,
     edge_scores,
     run_with_gradients,
 )
 from edgewise.methods.method_result import MethodResult
+from edgewise.methods.session import QUIET, Session
 from edgewise.methods.settings import SelectionSettings
 from edgewise.model.positions import PromptPositions
-from edgewise.patching import AblatedValues
 from edgewise.problem import Problem
-from edgewise.progress import OnProgress, Progress, ignore_progress
 
 _MEANING = "rise of the loss if the edge were removed, to first order after attention patterns"
 _BYTES = 64 * 2**20  # of patched streams alive at a time
 
 
 def atp_star(
-    problem: Problem, settings: SelectionSettings, on_progress: OnProgress = ignore_progress
+    problem: Problem, settings: SelectionSettings, session: Session = QUIET
 ) -> MethodResult:
     """EAP's scores, those of queries and keys by the patterns they give. Raises `MetricError`."""
     graph = problem.graph
@@ -56,19 +53,20 @@ def atp_star(
     total = torch.zeros(graph.exists.shape, dtype=torch.float64)
     steepness, done = 0.0, 0
     for pairs, ablation in problem.evaluator(graph).ablations():
-        outputs = WatchedOutputs(graph)
-        run = run_with_gradients(problem, pairs, outputs=outputs)
-        spans = pairs.at_spans(graph.spans).to(problem.model.device)
-        changes = RemovalChanges.of(run.clean, ablation)
-        scores = graph.by_span(edge_scores(problem, changes, run.caught, spans=spans))
+        watched = run_with_gradients(problem, pairs)
+        changes = watched.changes(ablation)
+        scores = graph.by_span(edge_scores(problem, watched, changes))
         for layer in range(graph.n_layers):
-            patterns = _Patterns(problem, pairs, run.caught, outputs.mixed_gradients[layer], layer)
+            patterns = _Patterns(problem, pairs, watched, layer)
             for slot in ("q", "k"):
-                for at, into in zip(spans, scores, strict=True):
-                    patterns.correct(into, slot, change=changes.senders, ablation=ablation, at=at)
+                for at, into in zip(watched.spans, scores, strict=True):
+                    patterns.correct(into, slot, changes.senders, at)
+                    if graph.switches:
+                        vectors = ablation.vectors[Site(layer, slot)]
+                        patterns.correct_switches(into, slot, vectors, at)
         total += graph.of_spans(scores)
-        steepness, done = max(steepness, run.steepness), done + len(pairs)
-        on_progress(Progress(done, len(problem.pairs), "prompts"))
+        steepness, done = max(steepness, watched.steepness), done + len(pairs)
+        session.tell(done, len(problem.pairs), "prompts")
     result = EdgeScores(graph, total / len(problem.pairs), "atp-star", _MEANING)
     check_gradient(problem, "atp-star", steepness)
     return MethodResult(settings.circuit(result), result)
@@ -81,17 +79,16 @@ class _Patterns:
         self,
         problem: Problem,
         pairs: PromptPairs,
-        caught: GradientReader,
-        mixed: Float[Tensor, "head batch pos d_head"],
+        watched: WatchedRun,
         layer: int,
     ) -> None:
         model, self._graph, self._layer = problem.model, problem.graph.whole, layer
         self._block = model.blocks[layer]
         self._positions = PromptPositions(model, pairs.real.to(model.device))
-        self._read = caught.inputs[Site(layer, "q")]
-        self._vectors = {slot: caught.vectors[Site(layer, slot)] for slot in SLOTS}
+        self._read = watched.inputs[layer]
+        self._vectors = {slot: watched.vectors[Site(layer, slot)] for slot in SLOTS}
         value = self._block.ungrouped(self._vectors["v"])
-        self._slope = mixed @ value.transpose(-1, -2)  # dL / d pattern
+        self._slope = watched.mixed_gradients[layer] @ value.transpose(-1, -2)  # dL / d pattern
         self._pattern = self._block.patterns(
             self._vectors["q"], self._vectors["k"], self._positions
         )
@@ -100,63 +97,67 @@ class _Patterns:
         self,
         scores: Float[Tensor, "_sender _receiver"],
         slot: Slot,
-        *,
         change: Float[Tensor, "sender batch pos d_model"],
-        ablation: AblatedValues,
         at: Bool[Tensor, "batch pos"],
     ) -> None:
-        """Write the corrected scores of the queries or keys at one span into `scores`."""
-        graph, site = self._graph, Site(self._layer, slot)
-        columns, n = graph.columns[site], graph.row[graph.attention_nodes[self._layer][0]]
-        scores[:n, columns] = self.of_senders(slot, change[:n] * at[:, :, None])
-        if graph.switches:
-            vectors = torch.where(at[:, :, None], ablation.vectors[site], self._vectors[slot])
-            effect = self.of_vectors(slot, vectors[:, None])[0]
-            effect = effect if graph.split_heads else effect.sum()[None]
-            own = graph.is_switch[:, columns]
-            scores[:, columns] = torch.where(own, effect, scores[:, columns])
+        """Write the effects of senders on the queries or keys at one span into `scores`."""
+        columns = self._graph.columns(Site(self._layer, slot))
+        n = self._graph.row(self._graph.attention_nodes(self._layer)[0])  # senders before the layer
+        change = change[:n] * at[:, :, None]
+        bytes_each = change[0].numel() * change.element_size() * 4
+        parts = change.split(max(1, _BYTES // bytes_each))
+        scores[:n, columns] = torch.cat([self._of_senders(slot, part) for part in parts])
 
-    def of_senders(
+    def correct_switches(
+        self,
+        scores: Float[Tensor, "_sender _receiver"],
+        slot: Slot,
+        ablated: Float[Tensor, "head batch pos d_head"],
+        at: Bool[Tensor, "batch pos"],
+    ) -> None:
+        """Write the effects of the heads' own switches at one span into `scores`."""
+        columns = self._graph.columns(Site(self._layer, slot))
+        vectors = torch.where(at[:, :, None], ablated, self._vectors[slot])
+        effect = self._of_vectors(slot, vectors[:, None])[0]
+        own = self._graph.is_switch[:, columns]
+        scores[:, columns] = torch.where(own, effect, scores[:, columns])
+
+    def _of_senders(
         self, slot: Slot, change: Float[Tensor, "sender batch pos d_model"]
     ) -> Float[Tensor, "sender port"]:
-        """The effect of each sender's change on each head's port."""
-        bytes_each = change[0].numel() * change.element_size() * 4
-        parts = []
-        for part in change.split(max(1, _BYTES // bytes_each)):
-            x = (self._read + part).flatten(0, 1)[None]
-            at_heads = self._positions.at_heads
-            if at_heads is not None:
-                at_heads = at_heads.repeat(len(part), 1, 1)
-            # A port of each head's own, even where keys are shared, unless the graph shares them.
-            heads = slice(None) if self._graph.kv_heads is None else None
-            vectors = self._block.vectors(slot, x, at_heads=at_heads, heads=heads)
-            parts.append(self.of_vectors(slot, vectors.unflatten(1, part.shape[:2])))
-        effects = torch.cat(parts)
-        return effects if self._graph.split_heads else effects.sum(dim=1, keepdim=True)
+        """The effect of each sender's change on each port."""
+        at_heads = self._positions.at_heads
+        if at_heads is not None:
+            at_heads = at_heads.repeat(len(change), 1, 1)
+        # A port of each head's own, even where keys are shared, unless the graph shares them.
+        heads = slice(None) if self._graph.kv_heads is None else None
+        x = (self._read + change).flatten(0, 1)[None]
+        vectors = self._block.vectors(slot, x, at_heads=at_heads, heads=heads)
+        return self._of_vectors(slot, vectors.unflatten(1, change.shape[:2]))
 
-    def of_vectors(
+    def _of_vectors(
         self, slot: Slot, vectors: Float[Tensor, "head sender batch pos d_head"]
-    ) -> Float[Tensor, "sender head"]:
-        """The effect of other vectors of each head, in float64 on the CPU."""
-        if self._block.config.qk_norm == "layer" and self._graph.split_heads:
-            return torch.cat([self._alone(slot, vectors, port) for port in range(len(vectors))], 1)
+    ) -> Float[Tensor, "sender port"]:
+        """The effect of other vectors of each port, in float64 on the CPU."""
+        if not self._graph.split_heads:
+            return self._moved(slot, vectors).sum(dim=0)[:, None]
+        if self._block.config.qk_norm != "layer":
+            effects = self._moved(slot, vectors)
+            # A shared key moves the patterns of its whole group.
+            return effects.unflatten(0, (len(vectors), -1)).sum(dim=1).T
+        of_heads = []  # one norm of all heads together: each moves the patterns of all
+        for head, vector in enumerate(vectors):
+            all_heads = self._vectors[slot][:, None].repeat(1, len(vector), 1, 1, 1)
+            all_heads[head] = vector
+            of_heads.append(self._moved(slot, all_heads).sum(dim=0))
+        return torch.stack(of_heads, dim=1)
+
+    def _moved(
+        self, slot: Slot, vectors: Float[Tensor, "head sender batch pos d_head"]
+    ) -> Float[Tensor, "query_head sender"]:
+        """What the patterns of each query head do to the loss with other queries or keys."""
         current = {name: vector[:, None] for name, vector in self._vectors.items()}
         current[slot] = vectors
         patterns = self._block.patterns(current["q"], current["k"], self._positions)
         moved = patterns - self._pattern[:, None]
-        effects = (moved * self._slope[:, None]).sum(dim=(2, 3, 4))
-        if len(vectors) < len(effects):  # a shared key moves the patterns of its whole group
-            effects = effects.unflatten(0, (len(vectors), -1)).sum(dim=1)
-        return effects.T.double().cpu()
-
-    def _alone(
-        self, slot: Slot, vectors: Float[Tensor, "head sender batch pos d_head"], port: int
-    ) -> Float[Tensor, "sender 1"]:
-        """The effect of other vectors of one head, whose norm is that of all heads together."""
-        query, key = (self._vectors[name][:, None] for name in ("q", "k"))
-        all_heads = (query if slot == "q" else key).repeat(1, vectors.shape[1], 1, 1, 1)
-        all_heads[port] = vectors[port]
-        pair = (all_heads, key) if slot == "q" else (query, all_heads)
-        patterns = self._block.patterns(*pair, self._positions)
-        effects = ((patterns - self._pattern[:, None]) * self._slope[:, None]).sum(dim=(0, 2, 3, 4))
-        return effects[:, None].double().cpu()
+        return (moved * self._slope[:, None]).sum(dim=(2, 3, 4)).double().cpu()

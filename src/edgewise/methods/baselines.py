@@ -15,23 +15,24 @@ from torch import Tensor
 from edgewise.circuit import EdgeScores
 from edgewise.methods.gradients import clean_run
 from edgewise.methods.method_result import MethodResult
+from edgewise.methods.session import QUIET, Session
 from edgewise.methods.settings import RandomSettings, SelectionSettings
 from edgewise.problem import Problem
-from edgewise.progress import OnProgress, Progress, ignore_progress
 
 
-def random_scores(problem: Problem, settings: RandomSettings) -> MethodResult:
+def random_scores(
+    problem: Problem, settings: RandomSettings, session: Session = QUIET
+) -> MethodResult:
     """Scores drawn uniformly from [0, 1)."""
     generator = torch.Generator().manual_seed(settings.seed)
     values = torch.rand(problem.graph.exists.shape, generator=generator, dtype=torch.float64)
+    session.tell(problem.graph.n_edges, problem.graph.n_edges, "edges drawn")
     scores = EdgeScores(problem.graph, values, "random", "uniform random number")
     return MethodResult(settings.circuit(scores), scores)
 
 
 def magnitude(
-    problem: Problem,
-    settings: SelectionSettings,
-    on_progress: OnProgress = ignore_progress,
+    problem: Problem, settings: SelectionSettings, session: Session = QUIET
 ) -> MethodResult:
     """How much what each sender writes would change."""
     graph, evaluator = problem.graph, problem.evaluator(problem.graph)
@@ -41,17 +42,16 @@ def magnitude(
     done = 0
     for pairs, ablation in evaluator.ablations():
         clean = clean_run(problem, pairs)
-        at = pairs.at_spans(graph.spans).to(problem.model.device)
-        change = _squares(clean.senders.minus(ablation.senders).dense(), at)
-        total += change.sqrt().sum(dim=2).cpu()
-        for site, vectors in ablation.vectors.items():
-            moved = _squares(vectors - clean.vectors[site], at)
+        changes = clean.changes(ablation)
+        total += _squares(changes.senders, clean.spans).sqrt().sum(dim=2).cpu()
+        for site, change in changes.vectors.items():
+            moved = _squares(change, clean.spans)
             moved = moved if whole.split_heads else moved.sum(dim=1, keepdim=True)
             columns = whole.columns[site]
             sizes = moved.sqrt().sum(dim=2).cpu()
             switches[:, :, columns] += whole.is_switch[:, columns] * sizes[:, None]
         done += len(pairs)
-        on_progress(Progress(done, len(problem.pairs), "prompts"))
+        session.tell(done, len(problem.pairs), "prompts")
     values = total[:, :, None].expand(switches.shape).where(~whole.is_switch, switches)
     values = graph.of_spans(values / len(problem.pairs))
     scores = EdgeScores(graph, values, "magnitude", "size of the change in what is sent")

@@ -1,38 +1,25 @@
 """The discovery methods: a row each, with all that is known of a method outside its own file.
 
-A row names the settings, says in words what the method needs, returns, costs and is for, and as
-capabilities what others may count on. Command line, `ew.acdc(...)`-style functions, stub and docs
-are made from rows; who wants to know what a method can do asks its row, never its name. To add a
-method: a file like `eap.py`, and a row here. Nothing here imports torch: a method's file is
-imported when it runs.
+A row, a table of catalogue.toml, names the settings, says in words what the method needs, returns,
+costs and is for, and as capabilities what others may count on. Command line, `ew.acdc(...)`-style
+functions, stub and docs are made from rows; who wants to know what a method can do asks its row,
+never its name. Nothing here imports torch: a method's file is imported when it runs.
 """
 
 from __future__ import annotations
 
 import inspect
+import tomllib
 from collections.abc import Callable
 from dataclasses import MISSING, asdict, dataclass, fields
 from importlib import import_module
+from importlib.resources import files
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from edgewise import plugins
 from edgewise.errors import SettingError, unknown_name
-from edgewise.methods.settings import (
-    ACDCSettings,
-    BisectingACDCSettings,
-    EAPIGSettings,
-    EdgePruningSettings,
-    HISPSettings,
-    OrderedACDCSettings,
-    RandomSettings,
-    ScreenedACDCSettings,
-    SelectionSettings,
-    Settings,
-    SPEdgesSettings,
-    SPSettings,
-    TestedACDCSettings,
-    UGSSettings,
-)
+from edgewise.methods import settings as classes
+from edgewise.methods.settings import SelectionSettings, Settings
 
 if TYPE_CHECKING:
     from edgewise.problem import Problem
@@ -64,7 +51,7 @@ class Method:
     # --- capabilities
     additive: bool = False  # a score is a mean over prompts of what each prompt says by itself
     resumes: bool = False  # from a journal
-    takes_order: bool = False  # HOME_in_steps tests heads in another order than ACDC's
+    takes_order: bool = False  # its function takes `steps`, another order than ACDC's
     has_forecast: bool = False  # `forecast` knows what a run will take
     trains: bool = False  # learns masks; scores are signed, the least are surest to be removed
     baseline: bool = False  # for methods to beat
@@ -79,12 +66,13 @@ class Method:
         """What the method's function is called, in its file and as `edgewise.NAME`."""
         return self.home.rpartition(".")[2]
 
-    def load(self, home: str = "") -> Callable[..., Any]:
-        """The method's function, or the one of another home."""
-        if self.function is not None:
-            return self.function
-        file, _, name = (home or self.home).partition(".")
-        return getattr(import_module(f"edgewise.methods.{file}"), name)
+    def load(self) -> Callable[..., Any]:
+        """The method's function."""
+        return self.function or _function_at(self.home)
+
+    def load_together(self) -> Callable[..., Any]:
+        """The function for several settings that share work."""
+        return _function_at(self.together)
 
     @property
     def selects(self) -> bool:
@@ -122,6 +110,11 @@ class Method:
         from edgewise.work.identity import of_function
 
         return {**row, "function": of_function(self.function)}
+
+
+def _function_at(home: str) -> Callable[..., Any]:
+    file, _, name = home.partition(".")
+    return getattr(import_module(f"edgewise.methods.{file}"), name)
 
 
 def list_methods() -> list[str]:
@@ -178,237 +171,10 @@ def _row_of_own(name: str, function: Any, where: str) -> Method:
     )
 
 
-_DECISIONS = "a circuit, a decision per tested edge, deltas as scores"
-_TRAINED = "the circuit the masks leave, mean masks as scores"
-_TRAINING = "per step a forward and a backward pass in which every port reads for itself"
-_GRADIENT = "a metric with a gradient that is not zero at the clean run: not kl, not l2"
-_ANY_GRADIENT = "a metric with a gradient"
-_ROWS = (
-    Method(
-        name="acdc",
-        summary="Remove edges one at a time, from the output backwards, as the loss allows.",
-        paper="Conmy et al. 2023, arXiv 2304.14997",
-        needs="any metric",
-        returns=_DECISIONS,
-        cost="one test per edge that is still read; only what the edge changes is recomputed",
-        when="you want the paper's circuit, exactly, and a reason for every edge",
-        settings=ACDCSettings,
-        home="acdc.acdc",
-        resumes=True,
-        takes_order=True,
-        has_forecast=True,
-        shared=("threshold",),
-        together="thresholds.acdc_thresholds",
-    ),
-    Method(
-        name="eap",
-        summary="Edge attribution patching: every edge's effect to first order.",
-        paper="Syed et al. 2023, arXiv 2310.10348",
-        needs=_GRADIENT,
-        cost="two forward passes and one backward pass",
-        when="a first look at a large model; not with kl or l2, whose gradient is zero there",
-        home="eap.eap",
-        additive=True,
-    ),
-    Method(
-        name="eap-ig",
-        summary="Edge attribution patching with integrated gradients.",
-        paper="Hanna et al. 2024, arXiv 2403.17806",
-        needs=_ANY_GRADIENT,
-        cost="per step a forward and a backward pass, and two forward passes; over activations "
-        "that for every layer",
-        when="the best scores for their price, with any metric",
-        settings=EAPIGSettings,
-        home="eap.eap_ig",
-        additive=True,
-    ),
-    Method(
-        name="clean-corrupted",
-        summary="Edge attribution patching, gradients at the clean and at the ablation input.",
-        paper="Hanna et al. 2024, arXiv 2403.17806 (a baseline there)",
-        needs=_ANY_GRADIENT,
-        cost="four forward passes and two backward passes",
-        when="eap with a metric whose gradient vanishes at the clean run, for twice its price",
-        home="eap.clean_corrupted",
-        additive=True,
-    ),
-    Method(
-        name="exact",
-        summary="Every edge removed alone from the full model.",
-        paper="what the attribution methods approximate",
-        needs="any metric",
-        cost="one evaluation per edge, batched; only what the edge changes is recomputed",
-        when="the truth about single edges, and a yardstick for attribution",
-        home="exact.exact",
-        additive=True,
-    ),
-    Method(
-        name="atp-star",
-        summary="eap, with the attention patterns that patched queries and keys really give.",
-        paper="Kramár et al. 2024, arXiv 2403.00745",
-        needs=f"{_GRADIENT}; a graph with split_qkv",
-        cost="two forward passes and one backward pass; per layer and sender two projections",
-        when="eap misses edges into saturated attention",
-        home="atp.atp_star",
-        additive=True,
-    ),
-    Method(
-        name="relp",
-        summary="eap through norms and activations that are held constant.",
-        paper="RelP, arXiv 2508.21258",
-        needs=_GRADIENT,
-        cost="two forward passes and one backward pass",
-        when="comparing attributions; see docs/methods.md for where it helps",
-        home="relp.relp",
-        additive=True,
-    ),
-    Method(
-        name="information-flow",
-        summary="Each sender's share in what a receiver reads.",
-        paper="Ferrando & Voita 2024, arXiv 2403.00824",
-        needs="clean prompts alone; metric and ablation play no part",
-        cost="one forward pass",
-        when="there is no metric and no corrupted prompt",
-        home="information_flow.information_flow",
-    ),
-    Method(
-        name="magnitude",
-        summary="How much what a sender writes would change.",
-        paper="a baseline",
-        needs="an ablation; the metric plays no part",
-        cost="two forward passes",
-        when="showing what a method adds to it",
-        home="baselines.magnitude",
-        baseline=True,
-    ),
-    Method(
-        name="random",
-        summary="Random scores.",
-        paper="a baseline",
-        needs="nothing but the graph",
-        cost="nothing",
-        when="showing what chance gives",
-        settings=RandomSettings,
-        home="baselines.random_scores",
-        baseline=True,
-    ),
-    Method(
-        name="acdc-ordered",
-        summary="ACDC that tests each receiver's least attributed edge first.",
-        paper="a hybrid of Conmy et al. 2023 (arXiv 2304.14997) and attribution",
-        needs="what the attribution needs",
-        returns=_DECISIONS,
-        cost="as acdc, and the attribution",
-        when="acdc's answer should not depend on the numbering of heads",
-        settings=OrderedACDCSettings,
-        home="hybrids.acdc_ordered",
-        resumes=True,
-        variant=True,
-    ),
-    Method(
-        name="acdc-screened",
-        summary="ACDC on what is left without the least attributed edges.",
-        paper="a hybrid of Conmy et al. 2023 (arXiv 2304.14997) and attribution",
-        needs="what the attribution needs",
-        returns=_DECISIONS,
-        cost="the attribution, and a test per edge of the rest that is still read",
-        when="a large model, and most edges surely do not matter",
-        settings=ScreenedACDCSettings,
-        home="hybrids.acdc_screened",
-        resumes=True,
-        variant=True,
-    ),
-    Method(
-        name="acdc-bisect",
-        summary="ACDC that removes groups of edges together.",
-        paper="a variant of Conmy et al. 2023 (arXiv 2304.14997)",
-        needs="any metric",
-        returns="a circuit, a decision per edge, its group's delta as score",
-        cost="O(kept * log n) tests",
-        when="few edges matter and there are very many",
-        settings=BisectingACDCSettings,
-        home="hybrids.acdc_bisect",
-        variant=True,
-    ),
-    Method(
-        name="acdc-test",
-        summary="ACDC that keeps or removes each edge by a sequential test over prompts.",
-        paper="Conmy et al. 2023, arXiv 2304.14997, with tests in place of the threshold",
-        needs="several prompts, better dozens",
-        returns="a circuit, a decision with p-values per tested edge, mean deltas as scores",
-        cost="one test per edge that is still read, on as many prompts as it takes",
-        when="you want an error rate for every edge, and have dozens of prompts or more",
-        settings=TestedACDCSettings,
-        home="acdc_test.acdc_test",
-        resumes=True,
-        takes_order=True,
-        variant=True,
-    ),
-    Method(
-        name="sp",
-        summary="Subnetwork Probing: learned masks on q, k, v vectors and MLPs.",
-        paper="Cao et al. 2021, arXiv 2104.03514, as modified by Conmy et al. 2023",
-        needs=_ANY_GRADIENT,
-        returns=_TRAINED,
-        cost="per step a forward and a backward pass",
-        when="the paper's baseline, or which heads and MLPs matter together",
-        settings=SPSettings,
-        home="subnetwork_probing.sp",
-        resumes=True,
-        trains=True,
-    ),
-    Method(
-        name="sp-edges",
-        summary="Subnetwork Probing with a learned mask per edge.",
-        paper="Cao et al. 2021, arXiv 2104.03514, on edges",
-        needs=_ANY_GRADIENT,
-        returns=_TRAINED,
-        cost=_TRAINING,
-        when="edges that work together, at a price you name per share of the graph",
-        settings=SPEdgesSettings,
-        home="subnetwork_probing.sp_edges",
-        resumes=True,
-        trains=True,
-        variant=True,
-    ),
-    Method(
-        name="hisp",
-        summary="Rank q, k, v vectors and MLPs by their gradient, and keep the best.",
-        paper="Michel et al. 2019, arXiv 1905.10650, as used by Conmy et al. 2023",
-        needs=_GRADIENT,
-        returns="the circuit of the best activations, their importance as scores",
-        cost="two forward passes and one backward pass",
-        when="the paper's baseline; not with kl or l2, whose gradient is zero there",
-        settings=HISPSettings,
-        home="hisp.hisp",
-        shared=("activations", "activation_share"),
-        together="hisp.hisp_together",
-    ),
-    Method(
-        name="edge-pruning",
-        summary="Learned edge masks, held to a sparsity that rises to what is asked.",
-        paper="Bhaskar et al. 2024, arXiv 2406.16778",
-        needs=_ANY_GRADIENT,
-        returns="the circuit of the size asked for, learned log-odds as scores",
-        cost=_TRAINING,
-        when="the best circuit of a given size, and time for thousands of steps",
-        settings=EdgePruningSettings,
-        home="edge_pruning.edge_pruning",
-        resumes=True,
-        trains=True,
-    ),
-    Method(
-        name="ugs",
-        summary="Uniform gradient sampling: each edge's chance to be kept, learned.",
-        paper="Li and Janson 2024, arXiv 2409.09951",
-        needs=_ANY_GRADIENT,
-        returns="the circuit of the edges more likely kept than not, chances as scores",
-        cost="per draw, four a step, a forward and a backward pass as in edge-pruning",
-        when="the best circuit at a given price per edge",
-        settings=UGSSettings,
-        home="edge_pruning.ugs",
-        resumes=True,
-        trains=True,
-    ),
-)
-METHODS: dict[str, Method] = {row.name: row for row in _ROWS}
+def _row(name: str, row: dict[str, Any]) -> Method:
+    settings = getattr(classes, row.pop("settings", "SelectionSettings"))
+    return Method(name=name, settings=settings, shared=tuple(row.pop("shared", ())), **row)
+
+
+_TEXT = files("edgewise.methods").joinpath("catalogue.toml").read_text(encoding="utf-8")
+METHODS = {name: _row(name, row) for name, row in tomllib.loads(_TEXT).items()}

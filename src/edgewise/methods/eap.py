@@ -18,9 +18,17 @@ may vanish or saturate, but as a mean over points on the way there:
 
 Clean-corrupted is the mean of the gradients at the clean and at the ablation input.
 
+RelP (arXiv 2508.21258) is EAP with a gentler backward pass, that of layer-wise relevance
+propagation. Forward values do not change.
+
+- norms: the denominator is a constant (LN rule);
+- activation functions: f(x) = x * (f(x)/x) with the ratio a constant (identity rule).
+
 Where we differ: scores are means over prompts (EAP-IG divides by their number once more where the
 metric is a mean already) and positive where removing the edge hurts. Any ablation will do, not
-only corrupted prompts, and switches have scores too.
+only corrupted prompts, and switches have scores too. RelP's authors also take attention patterns as
+constants, which leaves queries and keys without relevance; here the softmax keeps its gradient, so
+that edges into them have scores. What it is worth beside EAP is in docs/methods.md.
 """
 
 from __future__ import annotations
@@ -33,9 +41,7 @@ from edgewise.circuit import EdgeScores
 from edgewise.data import PromptPairs
 from edgewise.graph import Graph
 from edgewise.methods.gradients import (
-    CleanRun,
-    GradientRun,
-    RemovalChanges,
+    WatchedRun,
     check_gradient,
     clean_run,
     edge_scores,
@@ -43,40 +49,42 @@ from edgewise.methods.gradients import (
     run_with_gradients,
 )
 from edgewise.methods.method_result import MethodResult
+from edgewise.methods.session import QUIET, Session
 from edgewise.methods.settings import EAPIGSettings, SelectionSettings
-from edgewise.model.outputs import ReplacedOutputs
 from edgewise.patching import AblatedValues
 from edgewise.problem import Problem
-from edgewise.progress import OnProgress, Progress, ignore_progress
 
 _MEANING = "rise of the loss if the edge were removed, to first order"
 # alpha, and the senders that are interpolated: their first row, and how many there are.
 Point = tuple[float, int, int]
 
 
-def eap(
-    problem: Problem,
-    settings: SelectionSettings,
-    on_progress: OnProgress = ignore_progress,
-    *,
-    method: str = "eap",
-) -> MethodResult:
+def eap(problem: Problem, settings: SelectionSettings, session: Session = QUIET) -> MethodResult:
     """Scores from the gradient at the clean run. Raises `MetricError`."""
-    return _attributed(problem, settings, [None], method, on_progress)
+    return _attributed(problem, settings, [None], "eap", session)
+
+
+def relp(problem: Problem, settings: SelectionSettings, session: Session = QUIET) -> MethodResult:
+    """Scores of the linearised backward pass. Raises `MetricError`."""
+    linear = problem.with_(model=problem.model.linearised())
+    result = _attributed(linear, settings, [None], "relp", session)
+    work = problem.evaluator(problem.graph).work  # what the other model cost was for this problem
+    forward, backward = linear.passes()
+    work.forward_passes += forward
+    work.backward_passes += backward
+    return result
 
 
 def clean_corrupted(
-    problem: Problem, settings: SelectionSettings, on_progress: OnProgress = ignore_progress
+    problem: Problem, settings: SelectionSettings, session: Session = QUIET
 ) -> MethodResult:
     """Scores from the gradients at the clean and at the ablation input. Raises `MetricError`."""
     n = _groups(problem.graph)[0][1]
     points = [(1.0, 0, n), (0.0, 0, n)]
-    return _attributed(problem, settings, points, "clean-corrupted", on_progress)
+    return _attributed(problem, settings, points, "clean-corrupted", session)
 
 
-def eap_ig(
-    problem: Problem, settings: EAPIGSettings, on_progress: OnProgress = ignore_progress
-) -> MethodResult:
+def eap_ig(problem: Problem, settings: EAPIGSettings, session: Session = QUIET) -> MethodResult:
     """Scores from the mean gradient on the way to the ablation. Raises `MetricError`."""
     shift = 0.5 if settings.points == "midpoints" else float(settings.over == "activations")
     alphas = [(k + shift) / settings.steps for k in range(settings.steps)]
@@ -84,7 +92,7 @@ def eap_ig(
     if settings.over == "inputs":
         groups = groups[:1]
     points = [(alpha, first, n) for first, n in groups for alpha in alphas]
-    return _attributed(problem, settings, points, "eap-ig", on_progress)
+    return _attributed(problem, settings, points, "eap-ig", session)
 
 
 def _groups(graph: Graph) -> list[tuple[int, int]]:
@@ -92,10 +100,10 @@ def _groups(graph: Graph) -> list[tuple[int, int]]:
     graph = graph.whole
     groups = [(0, 2 if graph.split_embed else 1)]
     for layer in range(graph.n_layers):
-        first = graph.row[graph.attention_nodes[layer][0]]
-        groups.append((first, len(graph.attention_nodes[layer])))
-        if graph.mlps:
-            groups.append((first + len(graph.attention_nodes[layer]), 1))
+        heads = graph.attention_nodes[layer]
+        first = graph.row[heads[0]]
+        groups.append((first, len(heads)))
+        groups += [(first + len(heads), 1)] if graph.mlps else []
     return groups
 
 
@@ -104,7 +112,7 @@ def _attributed(
     settings: SelectionSettings,
     points: Sequence[Point | None],
     method: str,
-    on_progress: OnProgress,
+    session: Session,
 ) -> MethodResult:
     """Scores by the mean gradient over points; None is the clean run itself."""
     graph, evaluator = problem.graph, problem.evaluator(problem.graph)
@@ -112,12 +120,12 @@ def _attributed(
     steepness, done = 0.0, 0
     steps = len(points) * len(problem.pairs.batches(problem.batch_size))
     for pairs, ablation in evaluator.ablations():
-        spans, changes = pairs.at_spans(graph.spans).to(problem.model.device), None
-        for run, clean in _runs(problem, pairs, ablation, points):
-            changes = changes or RemovalChanges.of(clean, ablation)  # the same at every point
-            total += edge_scores(problem, changes, run.caught, spans=spans)
-            steepness, done = max(steepness, run.steepness), done + 1
-            on_progress(Progress(done, steps, f"{len(pairs)} prompts"))
+        changes = None
+        for watched, clean in _runs(problem, pairs, ablation, points):
+            changes = changes or clean.changes(ablation)  # the same at every point
+            total += edge_scores(problem, watched, changes)
+            steepness, done = max(steepness, watched.steepness), done + 1
+            session.tell(done, steps, f"{len(pairs)} prompts")
     scores = EdgeScores(graph, total / (len(points) * len(problem.pairs)), method, _MEANING)
     if None in points:
         check_gradient(problem, method, steepness)
@@ -128,13 +136,13 @@ def _attributed(
 
 def _runs(
     problem: Problem, pairs: PromptPairs, ablation: AblatedValues, points: Sequence[Point | None]
-) -> Iterator[tuple[GradientRun, CleanRun]]:
+) -> Iterator[tuple[WatchedRun, WatchedRun]]:
     """A run with gradients at each point, and the clean run."""
-    clean: CleanRun | None = None
+    clean: WatchedRun | None = None
     for point in points:
         if point is None:
-            run = run_with_gradients(problem, pairs)
-            yield run, run.clean
+            watched = run_with_gradients(problem, pairs)
+            yield watched, watched
             continue
         clean = clean or clean_run(problem, pairs)
         alpha, first, n = point
@@ -142,5 +150,8 @@ def _runs(
         values = alpha * clean.senders.minus(ablation.senders).dense(rows)
         if ablation.senders is not None:
             values = values + ablation.senders.dense(rows)
-        outputs = ReplacedOutputs(problem.graph, first, values)
-        yield run_with_gradients(problem, pairs, clean_logits=clean.logits, outputs=outputs), clean
+        at_point = (first, values)
+        yield (
+            run_with_gradients(problem, pairs, clean_logits=clean.logits, replaced=at_point),
+            clean,
+        )

@@ -2,7 +2,7 @@
 
 Edge Pruning (Bhaskar et al. 2024, arXiv 2406.16778).
 
-    1. A hard concrete mask per edge (`edgewise.methods.hard_concrete`, `.edge_masks`); removed
+    1. A hard concrete mask per edge (training.py); removed
        edges carry the ablation.
     2. The target sparsity t rises from 0 to `sparsity` linearly over the warm-up. Each step lowers
        loss + lambda1 (t - s) + lambda2 (t - s)^2 by Adam in the masks, where s is the masks'
@@ -38,72 +38,36 @@ import math
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from edgewise.circuit import Circuit, EdgeScores
 from edgewise.methods.edge_masks import EdgeMasking
-from edgewise.methods.hard_concrete import INITIAL_THETA, chance_on, sample
 from edgewise.methods.method_result import MethodResult
-from edgewise.methods.run_journal import NO_JOURNAL, RunJournal
+from edgewise.methods.session import QUIET, Session
 from edgewise.methods.settings import EdgePruningSettings, UGSSettings
-from edgewise.methods.training import LearnedMasks, parameters_at, train, uniform
+from edgewise.methods.training import INITIAL_THETA, HardConcrete, LearnedMasks, train, uniform
 from edgewise.problem import Problem
-from edgewise.progress import OnProgress, ignore_progress
 
 
 def edge_pruning(
-    problem: Problem,
-    settings: EdgePruningSettings,
-    *,
-    on_progress: OnProgress = ignore_progress,
-    journal: RunJournal = NO_JOURNAL,
+    problem: Problem, settings: EdgePruningSettings, session: Session = QUIET
 ) -> MethodResult:
     """The circuit of the edges with the highest learned odds. Raises `MetricError`."""
     graph, masking = problem.graph, EdgeMasking(problem)
-    masks = TargetSparsity(parameters_at(problem, masking.n_masks, INITIAL_THETA), settings)
-    train(problem, masking, masks, settings=settings, on_progress=on_progress, journal=journal)
+    masks = TargetSparsity(masking.parameters(INITIAL_THETA), settings)
+    train(masking, masks, settings, session=session)
     values = masking.matrix(masks.theta.detach().double().cpu())
     scores = EdgeScores(graph, values, "edge-pruning", "learned log-odds of the edge's mask")
     return MethodResult(scores.top(round((1 - settings.sparsity) * graph.n_edges)), scores)
 
 
-def ugs(
-    problem: Problem,
-    settings: UGSSettings,
-    *,
-    on_progress: OnProgress = ignore_progress,
-    journal: RunJournal = NO_JOURNAL,
-) -> MethodResult:
-    """The circuit of the edges that are more likely kept than not. Raises `MetricError`."""
-    graph, masking = problem.graph, EdgeMasking(problem)
-    start = math.log(settings.start / (1 - settings.start))
-    masks = KeepProbabilities(parameters_at(problem, masking.n_masks, start), settings)
-    train(
-        problem,
-        masking,
-        masks,
-        settings=settings,
-        draws=settings.draws,
-        on_progress=on_progress,
-        journal=journal,
-    )
-    values = masking.matrix(masks.theta.detach().double().cpu().sigmoid())
-    scores = EdgeScores(graph, values, "ugs", "probability that the edge is kept")
-    return MethodResult(Circuit(graph, (values >= 0.5) & graph.exists), scores)
-
-
-class TargetSparsity(LearnedMasks):
+class TargetSparsity(HardConcrete):
     """Hard concrete masks, held to a sparsity by two Lagrange multipliers."""
 
     def __init__(self, theta: Float[Tensor, "mask"], settings: EdgePruningSettings) -> None:
         super().__init__(theta)
         self._settings = settings
-        self.multipliers = theta.new_zeros(2).detach().requires_grad_()
-
-    @property
-    def parameters(self) -> dict[str, Tensor]:
-        """What is trained, by name."""
-        return {"theta": self.theta, "multipliers": self.multipliers}
+        self.multipliers = nn.Parameter(theta.new_zeros(2))
 
     def optimiser(self, learning_rate: float) -> torch.optim.Optimizer:
         """Adam: descent in the masks, ascent in the multipliers."""
@@ -112,14 +76,6 @@ class TargetSparsity(LearnedMasks):
         return torch.optim.Adam(
             [{"params": [self.theta], **descent}, {"params": [self.multipliers], **ascent}]
         )
-
-    def draw(self, generator: torch.Generator) -> Float[Tensor, "mask"]:
-        """One sample of every mask."""
-        return sample(self.theta, generator)
-
-    def chance(self) -> Float[Tensor, "mask"]:
-        """P(m > 0) of every mask."""
-        return chance_on(self.theta)
 
     def target(self, step: int) -> float:
         """The sparsity to reach in this step, counted from 0."""
@@ -130,6 +86,17 @@ class TargetSparsity(LearnedMasks):
         """lambda1 (t - s) + lambda2 (t - s)^2."""
         missing = self.target(step) - (1 - self.chance().mean())
         return self.multipliers[0] * missing + self.multipliers[1] * missing**2
+
+
+def ugs(problem: Problem, settings: UGSSettings, session: Session = QUIET) -> MethodResult:
+    """The circuit of the edges that are more likely kept than not. Raises `MetricError`."""
+    graph, masking, draws = problem.graph, EdgeMasking(problem), settings.draws
+    start = math.log(settings.start / (1 - settings.start))
+    masks = KeepProbabilities(masking.parameters(start), settings)
+    train(masking, masks, settings, draws=draws, session=session)
+    values = masking.matrix(masks.theta.detach().double().cpu().sigmoid())
+    scores = EdgeScores(graph, values, "ugs", "probability that the edge is kept")
+    return MethodResult(Circuit(graph, (values >= 0.5) & graph.exists), scores)
 
 
 class KeepProbabilities(LearnedMasks):

@@ -14,17 +14,13 @@ import torch
 from edgewise.circuit import Circuit, EdgeScores
 from edgewise.engine import Removals
 from edgewise.methods.method_result import MethodResult
+from edgewise.methods.session import QUIET, Session
 from edgewise.methods.settings import SelectionSettings
 from edgewise.methods.steps import receiver_steps
 from edgewise.problem import Problem
-from edgewise.progress import OnProgress, Progress, ignore_progress
 
 
-def exact(
-    problem: Problem,
-    settings: SelectionSettings,
-    on_progress: OnProgress = ignore_progress,
-) -> MethodResult:
+def exact(problem: Problem, settings: SelectionSettings, session: Session = QUIET) -> MethodResult:
     """How much removing each edge alone raises the loss. Raises `MetricError`."""
     graph, done = problem.graph, 0
     values = torch.zeros(graph.exists.shape, dtype=torch.float64)
@@ -36,11 +32,7 @@ def exact(
         for edge, loss in removals.alone(step):
             values[graph.index(edge)] = loss - full
         done += len(step.edges)
-        on_progress(Progress(done, graph.n_edges, step.receiver.name))
+        session.tell(done, graph.n_edges, step.receiver.name)
     scores = EdgeScores(graph, values, "exact", "rise of the loss when the edge alone is removed")
-    return MethodResult(
-        settings.circuit(scores),
-        scores,
-        edge_tests=graph.n_edges,
-        variants=removals.variants,
-    )
+    circuit, variants = settings.circuit(scores), removals.variants
+    return MethodResult(circuit, scores, edge_tests=graph.n_edges, variants=variants)

@@ -1,12 +1,11 @@
 """Running a method by its row: what is the same for all of them.
 
-A method is a function (problem, settings) -> MethodResult; it takes `on_progress` and `journal` too
-if it uses them. A user's own is a function (problem) -> scores or circuit.
+A method is a function (problem, settings, session) -> MethodResult, a user's own a function
+(problem) -> scores or circuit.
 """
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -16,10 +15,11 @@ from edgewise.errors import EdgewiseError, ScoreError, SettingError
 from edgewise.graph import Graph
 from edgewise.methods.catalogue import Method
 from edgewise.methods.method_result import MethodResult
-from edgewise.methods.run_journal import NO_JOURNAL, RunJournal
+from edgewise.methods.session import Session
 from edgewise.methods.settings import SelectionSettings
 from edgewise.problem import Problem
 from edgewise.progress import OnProgress, ignore_progress
+from edgewise.work.store import Checkpoint
 
 
 def run_method(
@@ -28,20 +28,15 @@ def run_method(
     settings: Any,
     *,
     on_progress: OnProgress = ignore_progress,
-    journal: RunJournal = NO_JOURNAL,
+    journal: Checkpoint | None = None,
 ) -> MethodResult:
     """What a method finds. Raises what it raises; a `ScoreError` that names the prompt too."""
     function = method.load()
     if method.function is not None:
         return _of_answer(method, function(problem), problem, settings)
-    takes = inspect.signature(function).parameters
-    extra = {"on_progress": on_progress, "journal": journal}
-    used = {name: value for name, value in extra.items() if name in takes}
     try:
-        return function(problem, settings, **used)
+        return function(problem, settings, Session(on_progress, journal))
     except ScoreError as reason:
-        if not method.selects:
-            raise
         raise _of_one_prompt(problem, settings, function) or reason from reason
 
 
@@ -57,7 +52,7 @@ def run_together(
     Each is what the method finds with these settings alone.
     """
     if method.together:
-        return method.load(method.together)(problem, choices, on_progress)
+        return method.load_together()(problem, choices, Session(on_progress))
     first = run_method(method, problem, choices[0], on_progress=on_progress)
     return [replace(first, circuit=settings.circuit(first.scores)) for settings in choices]
 

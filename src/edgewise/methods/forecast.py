@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from edgewise.circuit import Circuit
 from edgewise.engine import memory_bytes
 from edgewise.errors import MetricError
-from edgewise.methods.acdc import acdc_in_steps, check_prune
+from edgewise.methods.acdc import acdc
 from edgewise.methods.eap import eap_ig
-from edgewise.methods.method_result import MethodResult
+from edgewise.methods.session import Session
 from edgewise.methods.settings import ACDCSettings, EAPIGSettings
 from edgewise.methods.steps import is_read, receiver_steps
 from edgewise.problem import Problem
@@ -89,7 +89,7 @@ def forecast(
 
     Raises `SettingError`, `MetricError`.
     """
-    check_prune(problem, settings)
+    settings.check_ablation(problem.ablation.kind)
     expected = _expected(problem, settings)
     graph = problem.graph
     n_tests, circuit = expected or (graph.n_edges, Circuit.full(graph))
@@ -105,25 +105,22 @@ def forecast(
         if sampled >= sample or time.perf_counter() - start > seconds:
             raise _Enough
 
-    result: MethodResult | None = None
     try:
-        steps = receiver_steps(graph, settings.head_order)
-        result = acdc_in_steps(problem, settings, steps, on_progress=on_decision)
+        result = acdc(problem, settings, Session(on_decision))
     except _Enough:
-        pass
-    took = time.perf_counter() - start
-    if result is not None:
-        n_tests, circuit, sampled = result.edge_tests, result.circuit, result.edge_tests
+        took = (time.perf_counter() - start) * _LATER_TESTS * max(n_tests, sampled) / sampled
+        is_finished = False
     else:
-        took *= _LATER_TESTS * max(n_tests, sampled) / sampled
+        took, is_finished = time.perf_counter() - start, True
+        n_tests, circuit, sampled = result.edge_tests, result.circuit, result.edge_tests
     return Forecast(
         seconds=took,
         memory_bytes=memory_bytes(problem, _n_read(circuit)),
         edge_tests=n_tests,
         edges_kept=circuit.n_edges,
         sampled_tests=sampled,
-        finished=result is not None,
-        at_most=expected is None and result is None,
+        finished=is_finished,
+        at_most=expected is None and not is_finished,
     )
 
 

@@ -1,7 +1,6 @@
 """HISP: rank q, k, v vectors and MLP outputs by how the loss would change with them.
 
-Michel et al. 2019 (arXiv 1905.10650), as used by Conmy et al. 2023 (arXiv 2304.14997, spec
-section 4).
+Michel et al. 2019 (arXiv 1905.10650), as used by Conmy et al. 2023 (arXiv 2304.14997).
 
     1. One run on the clean prompts and its gradients. For every activation C (each head's q, k
        and v vector after the bias, each MLP's output) and every prompt,
@@ -33,12 +32,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from edgewise.circuit import Circuit
 from edgewise.data import PromptPairs
-from edgewise.errors import MetricError, SettingError
-from edgewise.graph import Graph
+from edgewise.errors import SettingError
 from edgewise.methods.gradients import (
-    WatchedOutputs,
     check_gradient,
     is_flat,
     run_with_gradients,
@@ -53,34 +49,33 @@ from edgewise.methods.node_masks import (
     masked_sites,
     scores_of_activations,
 )
+from edgewise.methods.session import QUIET, Session
 from edgewise.methods.settings import HISPSettings
 from edgewise.problem import Problem
-from edgewise.progress import OnProgress, Progress, ignore_progress
 
 
-def hisp(
-    problem: Problem, settings: HISPSettings, on_progress: OnProgress = ignore_progress
-) -> MethodResult:
+def hisp(problem: Problem, settings: HISPSettings, session: Session = QUIET) -> MethodResult:
     """The circuit of the most important activations. Raises `MetricError`, `SettingError`."""
-    return hisp_together(problem, [settings], on_progress)[0]
+    return hisp_together(problem, [settings], session)[0]
 
 
 def hisp_together(
-    problem: Problem, each: Sequence[HISPSettings], on_progress: OnProgress = ignore_progress
+    problem: Problem, choices: Sequence[HISPSettings], session: Session = QUIET
 ) -> list[MethodResult]:
     """The circuits of settings that differ only in how many activations they keep.
 
     The gradients are taken once. Raises `MetricError`, `SettingError`.
     """
     graph, n = problem.graph, len(masked_activations(problem.graph))
-    sizes = [_n_kept(n, settings) for settings in each]
-    values, steepness = importance(problem, each[0], on_progress)
+    sizes = [_n_kept(n, settings) for settings in choices]
+    values, steepness = importance(problem, choices[0], session)
     order = _removal_order(values, problem.model.dtype)
+    rank = order.argsort()
     meaning = "importance of the activations that govern the edge"
     scores = scores_of_activations(graph, values, method="hisp", meaning=meaning)
     note = f"The gradient of {problem.metric.name!r} is zero: the ranking is noise."
     notes = (note,) if is_flat(problem, steepness) else ()
-    circuits = [_without(graph, order[: n - size]) for size in sizes]
+    circuits = [circuit_of_activations(graph, rank >= n - size) for size in sizes]
     return [MethodResult(circuit, scores, notes=notes) for circuit in circuits]
 
 
@@ -97,25 +92,29 @@ def _n_kept(n: int, settings: HISPSettings) -> int:
 
 
 def importance(
-    problem: Problem, settings: HISPSettings, on_progress: OnProgress = ignore_progress
+    problem: Problem, settings: HISPSettings, session: Session = QUIET
 ) -> tuple[Float[Tensor, "activation"], float]:
     """Every activation's score, and the largest |dL / d logit| behind it. Raises `MetricError`."""
-    ablation = ActivationAblation(problem) if settings.reading == "paper" else None
-    total = torch.zeros(len(masked_activations(problem.graph)), dtype=torch.float64)
-    steepness, batches, done = 0.0, problem.pairs.batches(problem.batch_size), 0
-    for number, pairs in enumerate(batches, start=1):
+    graph, is_paper = problem.graph, settings.reading == "paper"
+    ablation = ActivationAblation(problem) if is_paper else None
+    total = torch.zeros(len(masked_activations(graph)), dtype=torch.float64)
+    steepness, done = 0.0, 0
+    for pairs in problem.pairs.batches(problem.batch_size):
         replaced = {} if ablation is None else ablation.values(pairs)
         effects, batch_steepness = _effects(problem, pairs, replaced)
-        _check_finite(problem.graph, effects, done)
         total += effects.abs().sum(dim=1)
         steepness, done = max(steepness, batch_steepness), done + len(pairs)
-        on_progress(Progress(number, len(batches), f"{done} prompts"))
+        session.tell(done, len(problem.pairs), "prompts")
     if not settings.allow_zero_gradient:
         hint = " allow_zero_gradient=True ranks all the same."
         check_gradient(problem, "hisp", steepness, hint=hint)
-    if settings.reading == "paper":
+    if is_paper:
         total /= len(problem.pairs)
-    return (_normalised(problem.graph, total) if settings.normalise else total), steepness
+    if settings.normalise:
+        layers = torch.tensor([port.node.layer for port in masked_activations(graph)])
+        squares = torch.zeros(graph.n_layers, dtype=torch.float64).index_add(0, layers, total**2)
+        total /= squares.sqrt().clamp(min=1e-6)[layers]
+    return total, steepness
 
 
 @torch.no_grad()
@@ -123,30 +122,24 @@ def _effects(
     problem: Problem, pairs: PromptPairs, ablation: Activations
 ) -> tuple[Float[Tensor, "activation batch"], float]:
     """Each activation's (C - ablation) dF / dC by prompt, summed over positions and channels."""
-    graph, outputs = problem.graph, WatchedOutputs(problem.graph)
+    graph = problem.graph
     # Prompts do not touch each other, so one backward pass of their sum has each one's gradient.
-    run = run_with_gradients(problem, pairs, outputs=outputs)
-    live, spans = activations_of(run.caught.vectors, outputs), pairs.at_spans(graph.spans)
+    watched = run_with_gradients(problem, pairs)
+    live, spans = activations_of(watched), watched.spans.double().cpu()
     n = len(masked_activations(graph.whole))
     effects = torch.zeros(n, len(spans), len(pairs), dtype=torch.float64)
     for site in masked_sites(graph):
         # The gradient caught at an MLP's site is that of its input; ours is that of its output.
         if site.what == "mlp" and site.layer is not None:
-            gradient = outputs.mlp_gradients[site.layer][None]
+            gradient = watched.mlp_gradients[site.layer][None]
         else:
-            gradient = run.caught.gradients[site]
+            gradient = watched.gradients[site]
         change = live[site] - ablation[site] if site in ablation else live[site]
         effect = (change * gradient).sum(dim=3).double().cpu()
-        effect = torch.einsum("hbp,sbp->hsb", effect, spans.double())
+        effect = torch.einsum("hbp,sbp->hsb", effect, spans)
         own = effects[graph.columns[site]]
         own += effect if len(effect) == len(own) else effect.sum(dim=0, keepdim=True)
-    return effects.flatten(0, 1), run.steepness
-
-
-def _normalised(graph: Graph, scores: Float[Tensor, "activation"]) -> Float[Tensor, "activation"]:
-    layers = torch.tensor([port.node.layer for port in masked_activations(graph)])
-    squares = torch.zeros(graph.n_layers, dtype=torch.float64).index_add(0, layers, scores**2)
-    return scores / squares.sqrt().clamp(min=1e-6)[layers]
+    return effects.flatten(0, 1), watched.steepness
 
 
 def _removal_order(
@@ -161,20 +154,3 @@ def _removal_order(
     apart = values[1:] - values[:-1] > rounding * values[1:]
     group = torch.cat([apart.new_zeros(1), apart]).cumsum(dim=0)
     return order[torch.argsort(group * len(order) + order)]
-
-
-def _without(graph: Graph, removed: Int[Tensor, "_activation"]) -> Circuit:
-    kept = torch.ones(len(masked_activations(graph)), dtype=torch.bool)
-    kept[removed] = False
-    return circuit_of_activations(graph, kept)
-
-
-def _check_finite(graph: Graph, effects: Float[Tensor, "activation batch"], done: int) -> None:
-    bad = (~effects.isfinite()).nonzero()
-    if len(bad):
-        row, prompt = bad[0].tolist()
-        raise MetricError(
-            f"the importance of {masked_activations(graph)[row].name} is "
-            f"{effects[row, prompt].item()} on prompt {done + prompt}. Check the prompt, its "
-            "answers and the model's dtype."
-        )

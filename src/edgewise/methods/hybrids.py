@@ -18,78 +18,70 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from edgewise.circuit import Circuit, EdgeScores
 from edgewise.engine import EdgeTest, ReceiverStep, SpeculativeBatch, SpeculativeEngine, Threshold
 from edgewise.methods import METHODS
-from edgewise.methods.acdc import acdc_in_steps, check_prune, decide_edges
+from edgewise.methods.acdc import acdc, decide_edges
 from edgewise.methods.execution import run_method
 from edgewise.methods.method_result import MethodResult
-from edgewise.methods.run_journal import NO_JOURNAL, RunJournal
+from edgewise.methods.session import QUIET, Session
 from edgewise.methods.settings import (
-    BisectingACDCSettings,
     OrderedACDCSettings,
     ScreenedACDCSettings,
+    ThresholdSettings,
 )
 from edgewise.methods.steps import receiver_steps
 from edgewise.methods.trace import Trace
 from edgewise.problem import Problem
-from edgewise.progress import OnProgress, ignore_progress
 
 
 def acdc_ordered(
-    problem: Problem,
-    settings: OrderedACDCSettings,
-    *,
-    on_progress: OnProgress = ignore_progress,
-    journal: RunJournal = NO_JOURNAL,
+    problem: Problem, settings: OrderedACDCSettings, session: Session = QUIET
 ) -> MethodResult:
     """ACDC that tests the least attributed edge of each receiver first."""
-    attributed = _attribution(problem, settings.attribution)
-    steps = _by_score(problem, settings, attributed.scores)
-    result = acdc_in_steps(problem, settings, steps, on_progress=on_progress, journal=journal)
-    return replace(result, notes=attributed.notes)
+    return _attributed(problem, settings, session, screen=0.0)
 
 
 def acdc_screened(
-    problem: Problem,
-    settings: ScreenedACDCSettings,
-    *,
-    on_progress: OnProgress = ignore_progress,
-    journal: RunJournal = NO_JOURNAL,
+    problem: Problem, settings: ScreenedACDCSettings, session: Session = QUIET
 ) -> MethodResult:
     """ACDC on what is left without the least attributed edges."""
-    graph = problem.graph
-    attributed = _attribution(problem, settings.attribution)
-    n_left = graph.n_edges - round(settings.screen * graph.n_edges)
-    left = attributed.scores.top(n_left, absolute=True)
+    return _attributed(problem, settings, session, screen=settings.screen)
+
+
+def _attributed(
+    problem: Problem, settings: OrderedACDCSettings, session: Session, *, screen: float
+) -> MethodResult:
+    """ACDC with each receiver's least attributed edges first, those to screen out untested.
+
+    Edges that tie are in ACDC's order.
+    """
+    graph, row = problem.graph, METHODS[settings.attribution]
+    attributed = run_method(row, problem, row.resolve({}))
+    scores = attributed.scores
+    left = scores.top(graph.n_edges - round(screen * graph.n_edges), absolute=True)
     steps = []
-    for step in _by_score(problem, settings, attributed.scores):
-        edges = tuple(sorted(step.edges, key=lambda edge: edge in left))  # stable
+    for step in receiver_steps(graph, settings.head_order):
+        edges = sorted(step.edges, key=lambda edge: (edge in left, abs(scores.of(edge))))
         untested = sum(edge not in left for edge in edges)
-        steps.append(ReceiverStep(step.receiver, edges, untested))
-    result = acdc_in_steps(problem, settings, steps, on_progress=on_progress, journal=journal)
+        steps.append(ReceiverStep(step.receiver, tuple(edges), untested))
+    result = acdc(problem, settings, session, steps=steps)
     return replace(result, notes=attributed.notes)
 
 
 def acdc_bisect(
-    problem: Problem,
-    settings: BisectingACDCSettings,
-    on_progress: OnProgress = ignore_progress,
+    problem: Problem, settings: ThresholdSettings, session: Session = QUIET
 ) -> MethodResult:
     """ACDC that removes groups of edges."""
-    check_prune(problem, settings)
+    settings.check_ablation(problem.ablation.kind)
     graph, rule = problem.graph, Threshold(settings.threshold, settings.absolute)
-    engine, trace = _BisectingEngine(problem, rule), Trace(graph, rule, on_progress=on_progress)
+    unkept = Session(session.on_progress)  # half a group cannot be resumed
+    engine, trace = _BisectingEngine(problem, rule), Trace(graph, rule.keeps, unkept)
     steps = receiver_steps(graph, settings.head_order)
-    circuit = decide_edges(steps, Circuit.full(graph), engine=engine, rule=rule, trace=trace)
-    return MethodResult(
-        circuit=circuit.pruned() if settings.prune else circuit,
-        scores=trace.scores("acdc-bisect", "rise of the loss when its group went"),
-        trace=tuple(trace.decisions),
-        edge_tests=engine.variants,
-        edges_skipped=trace.skipped,
-        variants=engine.variants,
-    )
+    circuit = decide_edges(steps, engine, keeps=rule.keeps, trace=trace)
+    circuit = circuit.pruned() if settings.prune else circuit
+    meaning = "rise of the loss when its group went"
+    result = trace.result(circuit, "acdc-bisect", meaning, engine.variants)
+    return replace(result, edge_tests=engine.variants)
 
 
 class _BisectingEngine(SpeculativeEngine):
@@ -114,21 +106,6 @@ class _BisectingEngine(SpeculativeEngine):
             if self._threshold.removes(test.delta):
                 break
         return test
-
-
-def _attribution(problem: Problem, method: str) -> MethodResult:
-    row = METHODS[method]
-    return run_method(row, problem, row.resolve({}))
-
-
-def _by_score(
-    problem: Problem, settings: OrderedACDCSettings, scores: EdgeScores
-) -> list[ReceiverStep]:
-    """ACDC's steps, each with its least attributed edge first; ties in ACDC's order."""
-    return [
-        replace(step, edges=tuple(sorted(step.edges, key=lambda edge: abs(scores.of(edge)))))
-        for step in receiver_steps(problem.graph, settings.head_order)
-    ]
 
 
 def _sizes(n: int) -> list[int]:

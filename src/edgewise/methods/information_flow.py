@@ -24,15 +24,13 @@ from torch import Tensor
 from edgewise.circuit import EdgeScores
 from edgewise.methods.gradients import clean_run
 from edgewise.methods.method_result import MethodResult
+from edgewise.methods.session import QUIET, Session
 from edgewise.methods.settings import SelectionSettings
 from edgewise.problem import Problem
-from edgewise.progress import OnProgress, Progress, ignore_progress
 
 
 def information_flow(
-    problem: Problem,
-    settings: SelectionSettings,
-    on_progress: OnProgress = ignore_progress,
+    problem: Problem, settings: SelectionSettings, session: Session = QUIET
 ) -> MethodResult:
     """Each sender's share in what each port reads."""
     graph, done = problem.graph, 0
@@ -41,15 +39,16 @@ def information_flow(
     values = torch.zeros(len(graph.spans or [None]), *whole.exists.shape, dtype=torch.float64)
     counts = additive.sum(dim=0)  # senders come in the order of computation: the first n send
     for pairs in problem.pairs.batches(problem.batch_size):
-        senders = clean_run(problem, pairs).senders.dense()
-        spans = pairs.at_spans(graph.spans).to(senders)
+        clean = clean_run(problem, pairs)
+        senders = clean.senders.dense()
+        spans = clean.spans.to(senders)
         weight = spans / spans.sum(dim=2, keepdim=True).clamp(min=1)  # a mean over real positions
         for n in counts.unique().tolist():
             columns = counts == n
             shares = torch.einsum("nbp,sbp->sn", _shares(senders[:n]), weight).double().cpu()
             values[:, :n, columns] += shares[:, :, None]
         done += len(pairs)
-        on_progress(Progress(done, len(problem.pairs), "prompts"))
+        session.tell(done, len(problem.pairs), "prompts")
     values = graph.of_spans((values / len(problem.pairs)).where(additive, 1.0))
     scores = EdgeScores(graph, values, "information-flow", "share in what the receiver reads")
     return MethodResult(settings.circuit(scores), scores)

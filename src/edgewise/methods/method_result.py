@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NotRequired, TypedDict
 
 from edgewise.circuit import Circuit, EdgeScores
-from edgewise.documents import Count, Finite, decoded
+from edgewise.documents import Count, Finite, decoded, parsed
 from edgewise.engine import Rung
 from edgewise.errors import FormatError, UnknownName, shortened
-from edgewise.graph import Edge
+from edgewise.graph import Edge, Graph
 
 Verdict = Literal["above", "below", "undecided"]
 
@@ -20,22 +20,16 @@ class Evidence:
     """What a sequential test shows of the mean rise of the loss, against a threshold.
 
     `p_above`: against a mean of at most the threshold; `p_below`: against one of at least it.
-    `low` to `high` is where the mean lies, each end with the test's error rate. Valid whenever
-    looking stops; `n_prompts` were looked at.
+    `low` to `high` is where the mean lies, each end with the test's error rate; None is no end.
+    Valid whenever looking stops; `n_prompts` were looked at.
     """
 
-    p_above: float
-    p_below: float
-    low: float
-    high: float
-    n_prompts: int
+    p_above: Finite
+    p_below: Finite
+    low: Finite | None
+    high: Finite | None
+    n_prompts: Count
     verdict: Verdict
-
-    def to_json(self) -> dict[str, Any]:
-        """As a decision keeps it; an end that is not there is null, for JSON has no infinity."""
-        ends = {name: getattr(self, name) for name in ("low", "high")}
-        finite = {name: end if math.isfinite(end) else None for name, end in ends.items()}
-        return {**asdict(self), **finite}
 
 
 @dataclass(frozen=True)
@@ -49,57 +43,58 @@ class Decision:
     """
 
     edge: Edge
-    delta: float
+    delta: Finite
     kept: bool
-    loss: float
+    loss: Finite
     evidence: Evidence | None = None
-    bound: float = 0.0
+    bound: Finite = 0.0
     rung: Rung = "engine"
 
     def to_json(self) -> dict[str, Any]:
         """A line of a trace file."""
         line = {"edge": self.edge.name, "delta": self.delta, "kept": self.kept, "loss": self.loss}
         if self.evidence is not None:
-            return {**line, "evidence": self.evidence.to_json()}
+            return {**line, "evidence": asdict(self.evidence)}
         return {**line, "bound": self.bound, "rung": self.rung}
 
     @classmethod
-    def from_json(cls, data: Any, source: str) -> Decision:
-        """The decision of a line. Raises `FormatError`, naming `source` and the field."""
-        line = decoded(_Line, data, source)
-        evidence = None
-        if line.evidence is not None:
-            fields = vars(line.evidence)
-            low, high = fields["low"], fields["high"]
-            ends = -math.inf if low is None else low, math.inf if high is None else high
-            evidence = Evidence(**{**fields, "low": ends[0], "high": ends[1]})
+    def from_json(cls, line: Any, source: str, graph: Graph | None = None) -> Decision:
+        """The decision of a line, about an edge of `graph` if one is given.
+
+        Raises `FormatError`, naming `source` and the field.
+        """
+        values: Any = decoded(_Line, line, source)
         try:
-            edge = Edge.parse(line.edge)
+            edge = Edge.parse(values.pop("edge"))
+            if graph is not None:
+                graph.index(edge)
         except UnknownName as reason:
             raise FormatError(f"{source}: {shortened(str(reason), 240)}") from reason
-        exactness = line.bound, line.rung
-        return cls(edge, line.delta, line.kept, line.loss, evidence, *exactness)
+        return cls(edge, **values)
 
 
-@dataclass(frozen=True)
-class _EvidenceLine:
-    p_above: Finite
-    p_below: Finite
-    low: Finite | None
-    high: Finite | None
-    n_prompts: Count
-    verdict: Verdict
-
-
-@dataclass(frozen=True)
-class _Line:
+class _Line(TypedDict):
     edge: str
     delta: Finite
     kept: bool
     loss: Finite
-    evidence: _EvidenceLine | None = None
-    bound: Finite = 0.0
-    rung: Rung = "engine"
+    evidence: NotRequired[Evidence | None]
+    bound: NotRequired[Finite]
+    rung: NotRequired[Rung]
+
+
+def read_trace(
+    lines: Iterable[str | bytes], source: str, graph: Graph | None = None
+) -> tuple[Decision, ...]:
+    """The decisions of a trace's lines, all about edges of `graph` if one is given.
+
+    Raises `FormatError`, naming `source` and the line.
+    """
+    decisions = []
+    for number, line in enumerate(lines, start=1):
+        complaint = f"{source}, line {number}: not a decision"
+        decisions.append(Decision.from_json(parsed(line, complaint), complaint, graph))
+    return tuple(decisions)
 
 
 @dataclass(frozen=True, eq=False)

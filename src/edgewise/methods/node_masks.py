@@ -4,14 +4,17 @@ A masked activation is a port of the graph, the output's aside: a head's q, k or
 bias), an MLP's output; where ports or heads are joined, all that a port feeds is one activation;
 where spans of positions are apart, what it is at those positions. They come in the order of
 `graph.receivers`, so an activation's number is its port's column. It is also HISP's order: layer by
-layer all q, all k, all v, then the MLP. With a mask m, x becomes m x + (1 - m) ablation (spec 3).
+layer all q, all k, all v, then the MLP.
+
+A masked activation becomes what it is in an ordinary run on the corrupted prompts; for a mean
+ablation its mean over a prompt set; for zero nothing, whatever the biases are. That is not always
+what removed edges carry: for zero and means these fix what a port *reads*, and its vector follows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import cached_property, partial
-from typing import Any
+from collections.abc import Mapping
+from functools import cached_property
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -20,18 +23,16 @@ from torch import Tensor
 from edgewise.circuit import Circuit, EdgeScores
 from edgewise.data import PromptPairs
 from edgewise.graph import SLOTS, Graph, Port, Site
-from edgewise.methods.gradients import WatchedOutputs
+from edgewise.methods.gradients import MethodRun, WatchedRun
+from edgewise.methods.masking import Masking
 from edgewise.model.blocks import Vectors
 from edgewise.model.outputs import Outputs, SenderOutputs
-from edgewise.model.runtime import CleanReader, run
-from edgewise.patching import RecordingReader
+from edgewise.model.runtime import run
 from edgewise.patching.ablation import means_at_positions, means_over
 from edgewise.problem import Problem
 
 # What the activations of each site are: [activation batch pos width], or with batch and pos of 1.
 Activations = Mapping[Site, Tensor]
-# The masks of a site, where they act: [head batch pos 1], or with batch and pos of 1.
-SiteMasks = Callable[[Site], Tensor]
 
 
 def masked_activations(graph: Graph) -> tuple[Port, ...]:
@@ -52,7 +53,7 @@ def masked_sites(graph: Graph) -> list[Site]:
 
 
 def circuit_of_activations(graph: Graph, kept: Bool[Tensor, "activation"]) -> Circuit:
-    """The circuit of the activations kept, in one shot (spec section 3).
+    """The circuit of the activations kept, in one shot.
 
     A masked activation loses all edges into its port, its switch among them. A node all of whose
     activations are masked loses all edges out of it. Everything else stays, the embeddings' edges
@@ -86,9 +87,8 @@ def _edge_values(
     into = torch.cat([values, values.new_full((len(graph.receivers) - len(values),), top)])
     out_of = values.new_full((len(graph.senders),), -torch.inf)
     for value, port in zip(values, masked_activations(graph), strict=True):
-        for node in graph.fed_by(port):
-            row = graph.row[node]
-            out_of[row] = torch.maximum(out_of[row], value)
+        rows = [graph.row[node] for node in graph.fed_by(port)]
+        out_of[rows] = torch.maximum(out_of[rows], value)
     out_of = out_of.where(out_of.isfinite() | out_of.isnan(), top)  # embeddings
     return torch.minimum(out_of[:, None], into[None, :])
 
@@ -96,143 +96,123 @@ def _edge_values(
 # --- runs with masks
 
 
-class NodeMasking:
+class NodeMasking(Masking):
     """One mask per activation, shared by prompts, positions and channels."""
 
     def __init__(self, problem: Problem) -> None:
-        self._problem = problem
+        super().__init__(problem)
         self.n_masks = len(masked_activations(problem.graph))
 
     @cached_property
     def _ablations(self) -> list[Activations]:
-        source = ActivationAblation(self._problem)
-        batches = self._problem.evaluator(self._problem.graph).batches
-        return [source.values(batch.pairs) for batch in batches]
+        source = ActivationAblation(self.problem)
+        return [source.values(batch.pairs) for batch in self._evaluator.batches]
 
-    def at(self, batch: int, masks: Float[Tensor, "mask"]) -> tuple[NodeMaskReader, Outputs]:
-        """What runs micro-batch number `batch` with these masks."""
-        graph, model = self._problem.graph, self._problem.model
-        pairs = self._problem.evaluator(graph).batches[batch].pairs
-        spans = pairs.at_spans(graph.spans).to(model.device)
-        masks_of = partial(_site_masks, graph, masks.to(model.dtype), spans)
-        reader = NodeMaskReader(masks_of, self._ablations[batch])
-        return reader, _MaskedMLPs(graph, reader)
+    def on_batch(self, number: int, masks: Float[Tensor, "mask"]) -> NodeMaskedRun:
+        """A run of a micro-batch with these masks, not yet made."""
+        graph, pairs = self.problem.graph, self._evaluator.batches[number].pairs
+        by_span = masks.to(self.problem.model.dtype).unflatten(0, (-1, len(graph.spans or [None])))
+        spans = pairs.at_spans(graph.spans).to(by_span)
+        return NodeMaskedRun(graph, by_span, spans=spans, ablation=self._ablations[number])
 
     def name(self, mask: int) -> str:
         """The activation of a mask."""
-        return masked_activations(self._problem.graph)[mask].name
+        return masked_activations(self.problem.graph)[mask].name
 
 
-class NodeMaskReader:
-    """Every port reads the plain residual stream; vectors are mixed with their ablation."""
+class NodeMaskedRun(MethodRun):
+    """Ports read the plain residual stream; vectors and MLPs' outputs mix with their ablation."""
 
-    def __init__(self, masks: SiteMasks, ablation: Activations) -> None:
-        self._masks, self._ablation = masks, ablation
+    def __init__(
+        self,
+        graph: Graph,
+        masks: Float[Tensor, "port span"],
+        *,
+        spans: Float[Tensor, "span batch pos"],
+        ablation: Activations,
+    ) -> None:
+        super().__init__(graph)
+        self._masks, self._spans, self._ablation = masks, spans, ablation
+        self._n_mlps = 0
 
     def read(self, outputs: Outputs, site: Site) -> Float[Tensor, "1 batch pos d_model"]:
-        return outputs.residual[None]
+        """The stream so far."""
+        return self.residual[None]
 
     def vector(self, site: Site, fresh: Vectors) -> Vectors:
-        masks, ablation = self._masks(site), self._ablation.get(site)
-        return masks * fresh if ablation is None else masks * fresh + (1 - masks) * ablation
-
-
-class _MaskedMLPs(Outputs):
-    """Outputs in which MLPs' values are mixed with their ablation."""
-
-    def __init__(self, graph: Graph, reader: NodeMaskReader) -> None:
-        super().__init__(graph)
-        self._reader, self._layer = reader, 0
+        """A site's activations, as far as they are kept."""
+        masks = self._masks[self.graph.columns[site]]
+        masks = torch.einsum("hs,sbp->hbp", masks, self._spans)[..., None]
+        mixed = masks * fresh
+        return mixed + (1 - masks) * self._ablation[site] if site in self._ablation else mixed
 
     def write_mlp(self, value: Float[Tensor, "batch pos d_model"]) -> None:
         """Write an MLP's output, as far as it is kept."""
-        site = Site(self._layer, "mlp")
-        self._layer += 1
-        super().write_mlp(self._reader.vector(site, value[None])[0])
-
-
-def _site_masks(
-    graph: Graph,
-    masks: Float[Tensor, "activation"],
-    spans: Bool[Tensor, "span batch pos"],
-    site: Site,
-) -> Float[Tensor, "_head _batch _pos 1"]:
-    """The masks of a site, at the positions of their spans; batch and pos may be 1."""
-    columns = graph.columns[site]
-    if graph.spans is None:
-        return masks[columns][:, None, None, None]
-    own = masks.unflatten(0, (-1, len(graph.spans)))[columns]  # [head span]
-    return torch.einsum("hs,sbp->hbp", own, spans.to(masks))[..., None]
+        site = Site(self._n_mlps, "mlp")
+        self._n_mlps += 1
+        super().write_mlp(self.vector(site, value[None])[0])
 
 
 # --- what masked activations become
 
 
 class ActivationAblation:
-    """What masked activations are replaced by, in the paper's way.
-
-    The same activation in an ordinary run on the corrupted prompts; for a mean ablation its mean
-    over a prompt set; for zero nothing, whatever the biases are. That is not always what removed
-    edges carry: for zero and means these fix what a port *reads*, and its vector follows from it.
-    """
+    """What masked activations are replaced by, micro-batch by micro-batch."""
 
     def __init__(self, problem: Problem) -> None:
-        self._problem = problem
+        self._problem, self._sites = problem, masked_sites(problem.graph)
+        self._positional = problem.ablation.kind == "mean-positional"
         self._means: SenderOutputs | None = None  # a part for each site
         if problem.ablation.kind.startswith("mean"):
             prompts = problem.ablation.prompts or problem.pairs
             self._means = means_over(
                 prompts.batches(problem.batch_size),
-                self._clean,
-                positional=problem.ablation.kind == "mean-positional",
+                self._on_clean,
+                positional=self._positional,
                 model=problem.model,
             )
 
     def values(self, pairs: PromptPairs) -> Activations:
         """Every site's replacement on a micro-batch; empty for zero."""
-        ablation = self._problem.ablation
-        if self._means is not None:
-            means = self._means
-            if ablation.kind == "mean-positional":
+        ablation, means = self._problem.ablation, self._means
+        if means is not None:
+            if self._positional:
                 means = means_at_positions(means, pairs.real.to(self._problem.model.device))
-            parts: tuple[Any, ...] = means.parts  # tensors, as `_clean` made them
-            return dict(zip(masked_sites(self._problem.graph), parts, strict=True))
+            sums = [part for part in means.parts if isinstance(part, Tensor)]  # all, as made below
+            return dict(zip(self._sites, sums, strict=True))
         if ablation.kind == "zero":
             return {}
         assert pairs.corrupted is not None  # Problem refuses pairs without corrupted prompts
-        order = ablation.position_permutation
-        permutation = None if order is None else torch.tensor(order)
-        return self._recorded(pairs.corrupted, pairs.real, permutation)
+        return self._recorded(pairs.corrupted, pairs, ablation.position_permutation)
 
-    def _clean(self, batch: PromptPairs) -> SenderOutputs:
-        values = self._recorded(batch.clean, batch.real)
-        return SenderOutputs([values[site] for site in masked_sites(self._problem.graph)])
+    def _on_clean(self, pairs: PromptPairs) -> SenderOutputs:
+        values = self._recorded(pairs.clean, pairs)
+        return SenderOutputs([values[site] for site in self._sites])
 
     @torch.no_grad()
     def _recorded(
         self,
         tokens: Int[Tensor, "batch pos"],
-        real: Bool[Tensor, "batch pos"],
-        permutation: Int[Tensor, "_place"] | None = None,
+        pairs: PromptPairs,
+        order: tuple[int, ...] | None = None,
     ) -> Activations:
-        """Every activation in an ordinary run."""
+        """Every activation in an ordinary run; `order` permutes position embeddings."""
         model, graph = self._problem.model, self._problem.graph
-        reader, outputs = RecordingReader(CleanReader()), WatchedOutputs(graph)
-        tokens, real = tokens.to(model.device), real.to(model.device)
+        watched = WatchedRun(graph, pairs.at_spans(graph.spans))
         run(
             model,
-            tokens,
-            real,
+            tokens.to(model.device),
+            pairs.real.to(model.device),
             graph=graph,
-            reader=reader,
-            position_permutation=permutation,
-            outputs=outputs,
+            reader=watched,
+            position_permutation=None if order is None else torch.tensor(order),
+            outputs=watched,
         )
         self._problem.evaluator(graph).work.forward_passes += 1
-        return activations_of(reader.vectors, outputs)
+        return activations_of(watched)
 
 
-def activations_of(vectors: Mapping[Site, Tensor], outputs: WatchedOutputs) -> dict[Site, Tensor]:
+def activations_of(watched: WatchedRun) -> dict[Site, Tensor]:
     """A run's vectors and MLP outputs, by site."""
-    mlps = {Site(layer, "mlp"): value[None] for layer, value in enumerate(outputs.mlps)}
-    return {**vectors, **mlps}
+    mlps = {Site(layer, "mlp"): value[None] for layer, value in enumerate(watched.mlps)}
+    return {**watched.vectors, **mlps}

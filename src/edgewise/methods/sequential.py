@@ -29,6 +29,7 @@ probability 1 - 2 alpha at least, whenever looking stops.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -55,6 +56,23 @@ def looks(n: int, first: int) -> tuple[int, ...]:
         sizes.append(size)
         size *= 2
     return (*sizes, n)
+
+
+def shares_spent(sizes: Sequence[int]) -> tuple[float, ...]:
+    """The share of the error rate that each look of a staged test spends; they add up to 1.
+
+    >>> shares_spent((16, 32, 64))
+    (0.25, 0.25, 0.5)
+    """
+    steps = zip((0, *sizes), sizes, strict=False)
+    return tuple((size - before) / sizes[-1] for before, size in steps)
+
+
+def verdict_of(p_above: float, p_below: float, error_rate: float) -> Verdict:
+    """What two p-values show at an error rate."""
+    if p_above <= error_rate:
+        return "above"
+    return "below" if p_below <= error_rate else "undecided"
 
 
 @dataclass(frozen=True)
@@ -87,7 +105,7 @@ class StagedT:
             p_below = min(p_below, float(stdtr(size - 1, t)) / share)
             half = -float(stdtrit(size - 1, self.error_rate * share)) * error
             low, high = max(low, mean - half), min(high, mean + half)
-        return _evidence(values, p_above, p_below, low, high, self.error_rate)
+        return _evidence(len(values), (p_above, p_below), (low, high), self.error_rate)
 
 
 @dataclass(frozen=True)
@@ -106,11 +124,9 @@ class Betting:
                 f"a prompt's loss changes by {largest:.4g}, which is more than bound "
                 f"{self.bound:.4g}. Set bound to what the metric can change at most."
             )
-        p_above = self._p_value(values, self.threshold)
-        p_below = self._p_value(-values, -self.threshold)
-        low = self._lowest(values)
-        high = -self._lowest(-values)
-        return _evidence(values, p_above, p_below, low, high, self.error_rate)
+        p_values = self._p_value(values, self.threshold), self._p_value(-values, -self.threshold)
+        ends = self._lowest(values), -self._lowest(-values)
+        return _evidence(len(values), p_values, ends, self.error_rate)
 
     def _p_value(self, values: Values, threshold: float) -> float:
         """Against a mean of at most the threshold."""
@@ -134,30 +150,8 @@ class Betting:
 
 
 def _evidence(
-    values: Values, p_above: float, p_below: float, low: float, high: float, error_rate: float
+    n: int, p_values: tuple[float, float], ends: tuple[float, float], error_rate: float
 ) -> Evidence:
-    return Evidence(
-        p_above=min(1.0, p_above),
-        p_below=min(1.0, p_below),
-        low=float(low),
-        high=float(high),
-        n_prompts=len(values),
-        verdict=verdict_of(p_above, p_below, error_rate),
-    )
-
-
-def verdict_of(p_above: float, p_below: float, error_rate: float) -> Verdict:
-    """What two p-values show at an error rate."""
-    if p_above <= error_rate:
-        return "above"
-    return "below" if p_below <= error_rate else "undecided"
-
-
-def shares_spent(sizes: Sequence[int]) -> tuple[float, ...]:
-    """The share of the error rate that each look of a staged test spends; they add up to 1.
-
-    >>> shares_spent((16, 32, 64))
-    (0.25, 0.25, 0.5)
-    """
-    steps = zip((0, *sizes), sizes, strict=False)
-    return tuple((size - before) / sizes[-1] for before, size in steps)
+    p_above, p_below = (min(1.0, p) for p in p_values)
+    low, high = (float(end) if math.isfinite(end) else None for end in ends)
+    return Evidence(p_above, p_below, low, high, n, verdict_of(p_above, p_below, error_rate))

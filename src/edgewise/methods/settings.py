@@ -171,8 +171,8 @@ class RandomSettings(SelectionSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ACDCSettings(Settings):
-    """Settings of ACDC; `threshold` is the paper's tau, in the unit of the problem's loss."""
+class ThresholdSettings(Settings):
+    """Settings of a search by threshold, the paper's tau, in the unit of the problem's loss."""
 
     threshold: Positive = setting(
         "Remove an edge if the loss rises by less than this (the paper's τ)."
@@ -184,6 +184,21 @@ class ACDCSettings(Settings):
     prune: bool = setting(
         "Drop nodes that connect no input to the output (corrupted ablation only).", False
     )
+
+    def check_ablation(self, kind: str) -> None:
+        """Raise `SettingError` if pruning would change what the circuit answers."""
+        if self.prune and kind != "corrupted":
+            raise SettingError(
+                f"prune drops nodes that no input reaches. With a {kind!r} ablation such nodes "
+                "still compute something from constant biases, so pruning would change the "
+                "circuit's answers. Leave prune off."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ACDCSettings(ThresholdSettings):
+    """Settings of ACDC."""
+
     engine: Literal["incremental", "plain"] = setting(
         "How edges are tested: incremental (fast) or plain; the decisions are the same.",
         "incremental",
@@ -217,19 +232,6 @@ class ScreenedACDCSettings(OrderedACDCSettings):
     screen: Share = setting(
         "Share of the edges, the least attributed, removed without a test.", 0.8
     )
-
-
-@dataclass(frozen=True, kw_only=True)
-class BisectingACDCSettings(ACDCSettings):
-    """Settings of ACDC that removes groups of edges."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.engine == "plain" or self.precision == "reduced" or self.verify:
-            raise SettingError(
-                "acdc-bisect always works incrementally, in full precision; "
-                "leave engine, precision and verify as they are."
-            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,9 +1,9 @@
 """Subnetwork Probing: a circuit is what a learned mask leaves.
 
-Cao et al. 2021 (arXiv 2104.03514), as modified by Conmy et al. 2023 (arXiv 2304.14997, spec
-section 3): no probe is trained, the model's weights are fixed.
+Cao et al. 2021 (arXiv 2104.03514), as modified by Conmy et al. 2023 (arXiv 2304.14997): no
+probe is trained, the model's weights are fixed.
 
-    1. One hard concrete mask m (`edgewise.methods.hard_concrete`) for every head's q, k and v
+    1. One hard concrete mask m (training.py) for every head's q, k and v
        vector (after the bias) and every MLP's output.
     2. In each of `steps` steps: draw every mask, replace each x by m x + (1 - m) ablation, and
        take a step of Adam (constant rate, all prompts) on loss + lambda R, where R is the mean,
@@ -32,7 +32,7 @@ from torch import Tensor
 from edgewise.circuit import Circuit, EdgeScores
 from edgewise.graph import Graph
 from edgewise.methods.edge_masks import EdgeMasking
-from edgewise.methods.hard_concrete import INITIAL_THETA, HardConcrete, mean_mask, sample
+from edgewise.methods.masking import Masking
 from edgewise.methods.method_result import MethodResult
 from edgewise.methods.node_masks import (
     NodeMasking,
@@ -41,47 +41,58 @@ from edgewise.methods.node_masks import (
     masked_sites,
     scores_of_activations,
 )
-from edgewise.methods.run_journal import NO_JOURNAL, RunJournal
+from edgewise.methods.session import QUIET, Session
 from edgewise.methods.settings import SPEdgesSettings, SPSettings
-from edgewise.methods.training import Masking, parameters_at, train
+from edgewise.methods.training import INITIAL_THETA, HardConcrete, train
 from edgewise.problem import Problem
-from edgewise.progress import OnProgress, ignore_progress
 
 
-def sp(
-    problem: Problem,
-    settings: SPSettings,
-    *,
-    on_progress: OnProgress = ignore_progress,
-    journal: RunJournal = NO_JOURNAL,
-) -> MethodResult:
+def sp(problem: Problem, settings: SPSettings, session: Session = QUIET) -> MethodResult:
     """The circuit that masks on q, k, v and MLPs leave. Raises `MetricError`."""
-    graph = problem.graph
+    graph, masking = problem.graph, NodeMasking(problem)
     group, n_groups = _groups(graph)
     if settings.dead_mlp_masks and not graph.mlps:
         n_groups += graph.n_layers
-    masks = _masks(problem, settings, group, n_groups)
-    values, kept = _trained(problem, settings, NodeMasking(problem), masks, on_progress, journal)
+    masks = GroupedMasks(masking.parameters(INITIAL_THETA), settings, group, n_groups)
+    values, kept = _trained(masking, masks, settings, session=session)
     meaning = "mean mask of the activations that govern the edge"
     scores = scores_of_activations(graph, values, method="sp", meaning=meaning)
     notes = _notes(values, f"{int(kept.sum())} of {len(kept)} activations")
     return MethodResult(circuit_of_activations(graph, kept), scores, notes=notes)
 
 
-def sp_edges(
-    problem: Problem,
-    settings: SPEdgesSettings,
-    *,
-    on_progress: OnProgress = ignore_progress,
-    journal: RunJournal = NO_JOURNAL,
-) -> MethodResult:
+def sp_edges(problem: Problem, settings: SPEdgesSettings, session: Session = QUIET) -> MethodResult:
     """The circuit that masks on edges leave. Raises `MetricError`."""
     graph, masking = problem.graph, EdgeMasking(problem)
-    masks = _masks(problem, settings, torch.zeros(masking.n_masks, dtype=torch.int64), 1)
-    values, kept = _trained(problem, settings, masking, masks, on_progress, journal)
+    alike = torch.zeros(masking.n_masks, dtype=torch.int64)
+    masks = GroupedMasks(masking.parameters(INITIAL_THETA), settings, alike, 1)
+    values, kept = _trained(masking, masks, settings, session=session)
     scores = EdgeScores(graph, masking.matrix(values), "sp-edges", "mean mask of the edge")
     circuit = Circuit(graph, masking.matrix(kept))
     return MethodResult(circuit, scores, notes=_notes(values, f"{circuit.n_edges} edges"))
+
+
+class GroupedMasks(HardConcrete):
+    """Hard concrete masks whose groups weigh alike, however many masks each has.
+
+    The penalty is lambda R, R the mean over groups of a group's mean P(m > 0); `group` says which
+    group each mask belongs to. A group without masks takes its share of the mean all the same.
+    """
+
+    def __init__(
+        self,
+        theta: Float[Tensor, "mask"],
+        settings: SPEdgesSettings,
+        group: Int[Tensor, "mask"],
+        n_groups: int,
+    ) -> None:
+        super().__init__(theta)
+        self._weight, self._n_groups = settings.regularisation, n_groups
+        self._counts = torch.bincount(group, minlength=n_groups)[group].to(theta.device)
+
+    def penalty(self, step: int) -> Float[Tensor, ""]:
+        """lambda R; it does not change from step to step."""
+        return self._weight * ((self.chance() / self._counts).sum() / self._n_groups)
 
 
 def _groups(graph: Graph) -> tuple[Int[Tensor, "mask"], int]:
@@ -95,30 +106,19 @@ def _groups(graph: Graph) -> tuple[Int[Tensor, "mask"], int]:
     return group.repeat_interleave(len(graph.spans or [None])), n
 
 
-def _masks(
-    problem: Problem, settings: SPEdgesSettings, group: Int[Tensor, "mask"], n_groups: int
-) -> HardConcrete:
-    """A mask for each entry of `group`, where the paper starts it."""
-    theta = parameters_at(problem, len(group), INITIAL_THETA)
-    return HardConcrete(theta, group, n_groups, weight=settings.regularisation)
-
-
 def _trained(
-    problem: Problem,
-    settings: SPEdgesSettings,
     masking: Masking,
     masks: HardConcrete,
-    on_progress: OnProgress,
-    journal: RunJournal,
+    settings: SPEdgesSettings,
+    *,
+    session: Session,
 ) -> tuple[Float[Tensor, "mask"], Bool[Tensor, "mask"]]:
     """The mean of every mask after training, and which are kept."""
-    generator = train(
-        problem, masking, masks, settings=settings, on_progress=on_progress, journal=journal
-    )
-    values = mean_mask(masks.theta)
+    generator = train(masking, masks, settings, session=session)
+    values = masks.means()
     if settings.binarise == "threshold":
         return values, values >= 0.5
-    return values, (sample(masks.theta.detach(), generator) >= 0.5).cpu()
+    return values, (masks.draw(generator).detach() >= 0.5).cpu()
 
 
 def _notes(values: Float[Tensor, "mask"], kept: str) -> tuple[str, ...]:

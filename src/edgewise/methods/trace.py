@@ -1,105 +1,96 @@
-"""The decisions of a run: those known beforehand, then new ones, each kept in a journal."""
+"""The decisions of a run: those known beforehand, then new ones, each kept in the session."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
-from edgewise.circuit import EdgeScores
+from edgewise.circuit import Circuit, EdgeScores
 from edgewise.engine import EdgeTest, Loss, ReceiverStep
 from edgewise.errors import FormatError
 from edgewise.graph import Edge, Graph
-from edgewise.methods.method_result import Decision
-from edgewise.methods.run_journal import NO_JOURNAL, RunJournal
-from edgewise.progress import OnProgress, Progress, ignore_progress
+from edgewise.methods.method_result import Decision, MethodResult
+from edgewise.methods.session import QUIET, Session
 
-
-@runtime_checkable
-class Rule(Protocol):
-    """Decides from a test whether edges are kept: `Threshold`, or a test over prompts."""
-
-    def keeps(self, test: EdgeTest) -> bool:
-        """Whether the edges of the test are kept."""
-        ...
-
-    def basis(self, test: EdgeTest) -> str:
-        """What that rests on, in words."""
-        ...
+# Decides whether the edges of a test are kept: by a threshold, or by a test over prompts.
+Rule = Callable[[EdgeTest], bool]
 
 
 class Trace:
     """The decisions of one run, in order.
 
-    `known` are the first of them, as an earlier run took them: a stopped one, from its journal, or
+    `known` are the first of them, as an earlier run took them: a stopped one, from the session, or
     one with a neighbouring threshold, as far as both decide alike. They are not tested again.
     """
 
     def __init__(
         self,
         graph: Graph,
-        rule: Rule,
+        keeps: Rule,
+        session: Session = QUIET,
         *,
-        known: Sequence[Decision] = (),
-        journal: RunJournal = NO_JOURNAL,
-        on_progress: OnProgress = ignore_progress,
+        known: Sequence[Decision] | None = None,
     ) -> None:
         self.decisions: list[Decision] = []
-        self.skipped = 0  # edges removed without a test
-        self._graph, self._rule, self._known = graph, rule, known
-        self._n_edges = graph.n_edges
-        self._journal, self._on_progress = journal, on_progress
+        self._n_skipped = 0  # edges removed without a test
+        self.graph, self._keeps, self._session = graph, keeps, session
+        self._known = session.decisions(graph) if known is None else known
         self._deltas = torch.zeros(graph.exists.shape, dtype=torch.float64)
 
     def known(self, step: ReceiverStep) -> Iterator[EdgeTest]:
         """The step's tests that are known. Raises `FormatError` for those of another run."""
-        for edge in step.edges[step.untested :]:
-            if len(self.decisions) >= len(self._known):
-                return
-            decision = self._known[len(self.decisions)]
+        decisions = self._known[len(self.decisions) :]
+        for edge, decision in zip(step.edges[step.untested :], decisions, strict=False):
             if decision.edge != edge:
                 raise FormatError(
                     f"decisions of another run: found {decision.edge.name} where this one decides "
                     f"{edge.name}."
                 )
             test = test_of(decision)
-            if self._rule.keeps(test) != decision.kept:
+            if self._keeps(test) != decision.kept:
                 raise FormatError(
-                    f"the decision about {edge.name} contradicts itself: {self._rule.basis(test)} "
-                    f"the edge is not {'kept' if decision.kept else 'removed'}."
+                    f"the decision about {edge.name} contradicts itself: with its delta or its "
+                    f"p-values the edge is not {'kept' if decision.kept else 'removed'}."
                 )
             yield test
 
     def record(self, test: EdgeTest, *, kept: bool) -> None:
-        """Note the decision about a test's edges; journal it unless it was known."""
-        loss = test.before if kept else test.without
+        """Note the decision about a test's edges; the session keeps it unless it was known."""
+        loss = (test.before if kept else test.without).value
         for edge in test.edges:
-            new = len(self.decisions) >= len(self._known)
-            how = test.evidence, test.bound, test.rung
-            decision = Decision(edge, test.delta, kept, loss.value, *how)
+            decision = Decision(
+                edge, test.delta, kept, loss, test.evidence, bound=test.bound, rung=test.rung
+            )
             self.decisions.append(decision)
-            self._deltas[self._graph.index(edge)] = test.delta
-            if new:
-                self._journal.append(decision)
-                done = len(self.decisions) + self.skipped
-                self._on_progress(Progress(done, self._n_edges, f"loss {loss.value:.4g}"))
+            self._deltas[self.graph.index(edge)] = test.delta
+            if len(self.decisions) > len(self._known):
+                self._session.keep(decision)
+                done = len(self.decisions) + self._n_skipped
+                self._session.tell(done, self.graph.n_edges, f"loss {loss:.4g}")
 
     def skip(self, edges: Sequence[Edge]) -> None:
         """Note that edges were removed without a test."""
-        self.skipped += len(edges)
+        self._n_skipped += len(edges)
 
     def finish(self) -> None:
         """Raise `FormatError` if decisions were known that this run does not take."""
         if len(self.decisions) < len(self._known):
             left = len(self._known) - len(self.decisions)
             raise FormatError(f"decisions of another run: {left} too many.")
-        self._on_progress(Progress(self._n_edges, self._n_edges, "done"))
+        self._session.tell(self.graph.n_edges, self.graph.n_edges, "done")
 
-    def scores(self, method: str, meaning: str) -> EdgeScores:
-        """Each edge's delta, 0 where it was not tested."""
-        return EdgeScores(self._graph, self._deltas, method, meaning)
+    def result(self, circuit: Circuit, method: str, meaning: str, variants: int) -> MethodResult:
+        """What the decisions led to; scores are each edge's delta, 0 where it was not tested."""
+        return MethodResult(
+            circuit,
+            EdgeScores(self.graph, self._deltas, method, meaning),
+            trace=tuple(self.decisions),
+            edge_tests=len(self.decisions),
+            edges_skipped=self._n_skipped,
+            variants=variants,
+        )
 
 
 def test_of(decision: Decision) -> EdgeTest:
@@ -109,10 +100,10 @@ def test_of(decision: Decision) -> EdgeTest:
         (decision.edge,),
         loss,
         loss,
-        decision.delta,
-        decision.bound,
-        decision.rung,
-        decision.evidence,
+        delta=decision.delta,
+        bound=decision.bound,
+        rung=decision.rung,
+        evidence=decision.evidence,
     )
 
 

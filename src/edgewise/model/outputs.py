@@ -216,23 +216,3 @@ class Outputs:
     def senders(self) -> SenderOutputs:
         """Every sender written so far, in the graph's rows."""
         return SenderOutputs(self.parts)
-
-
-class ReplacedOutputs(Outputs):
-    """Outputs in which some neighbouring senders write given values instead of their own.
-
-    `values` are the given rows of senders, from `first` on: all embeddings, all heads of a layer,
-    or one MLP.
-    """
-
-    def __init__(
-        self, graph: Graph, first: int, values: Float[Tensor, "sender batch pos d_model"]
-    ) -> None:
-        super().__init__(graph)
-        self._first, self._values = first, values
-        self._next = 0  # the row written next
-
-    def append(self, part: Part) -> None:
-        """Take the next senders, or what is given for them."""
-        super().append(self._values if self._next == self._first else part)
-        self._next += len(part)
