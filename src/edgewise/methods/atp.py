@@ -101,8 +101,8 @@ class _Patterns:
         at: Bool[Tensor, "batch pos"],
     ) -> None:
         """Write the effects of senders on the queries or keys at one span into `scores`."""
-        columns = self._graph.columns(Site(self._layer, slot))
-        n = self._graph.row(self._graph.attention_nodes(self._layer)[0])  # senders before the layer
+        columns = self._graph.columns[Site(self._layer, slot)]
+        n = self._graph.row[self._graph.attention_nodes[self._layer][0]]  # senders before the layer
         change = change[:n] * at[:, :, None]
         bytes_each = change[0].numel() * change.element_size() * 4
         parts = change.split(max(1, _BYTES // bytes_each))
@@ -116,7 +116,7 @@ class _Patterns:
         at: Bool[Tensor, "batch pos"],
     ) -> None:
         """Write the effects of the heads' own switches at one span into `scores`."""
-        columns = self._graph.columns(Site(self._layer, slot))
+        columns = self._graph.columns[Site(self._layer, slot)]
         vectors = torch.where(at[:, :, None], ablated, self._vectors[slot])
         effect = self._of_vectors(slot, vectors[:, None])[0]
         own = self._graph.is_switch[:, columns]
