@@ -63,7 +63,7 @@ def acdc(
     circuit = decide_edges(steps, engine, keeps=rule.keeps, trace=trace)
     circuit = circuit.pruned() if settings.prune else circuit
     meaning = "rise of the loss when removed in sequence"
-    result = trace.result(circuit, "acdc", meaning, engine.variants)
+    result = trace.result(circuit, method="acdc", meaning=meaning, variants=engine.variants)
     margin = rule.smallest_margin([decision.delta for decision in trace.decisions])
     return replace(result, margin=margin)
 

@@ -82,7 +82,7 @@ def acdc_test(
     steps = receiver_steps(graph, settings.head_order) if steps is None else steps
     circuit = decide_edges(steps, engine, keeps=keeps, trace=trace)
     meaning = "mean rise of the loss when removed in sequence"
-    result = trace.result(circuit, "acdc-test", meaning, engine.variants)
+    result = trace.result(circuit, method="acdc-test", meaning=meaning, variants=engine.variants)
     return replace(result, notes=(_note(result.trace, settings, len(problem.pairs)),))
 
 

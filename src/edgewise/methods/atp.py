@@ -60,10 +60,10 @@ def atp_star(
             patterns = _Patterns(problem, pairs, watched, layer)
             for slot in ("q", "k"):
                 for at, into in zip(watched.spans, scores, strict=True):
-                    patterns.correct(into, slot, changes.senders, at)
+                    patterns.correct(into, slot, change=changes.senders, at=at)
                     if graph.switches:
                         vectors = ablation.vectors[Site(layer, slot)]
-                        patterns.correct_switches(into, slot, vectors, at)
+                        patterns.correct_switches(into, slot, ablated=vectors, at=at)
         total += graph.of_spans(scores)
         steepness, done = max(steepness, watched.steepness), done + len(pairs)
         session.tell(done, len(problem.pairs), "prompts")
@@ -97,6 +97,7 @@ class _Patterns:
         self,
         scores: Float[Tensor, "_sender _receiver"],
         slot: Slot,
+        *,
         change: Float[Tensor, "sender batch pos d_model"],
         at: Bool[Tensor, "batch pos"],
     ) -> None:
@@ -112,6 +113,7 @@ class _Patterns:
         self,
         scores: Float[Tensor, "_sender _receiver"],
         slot: Slot,
+        *,
         ablated: Float[Tensor, "head batch pos d_head"],
         at: Bool[Tensor, "batch pos"],
     ) -> None:

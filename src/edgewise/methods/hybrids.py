@@ -80,7 +80,7 @@ def acdc_bisect(
     circuit = decide_edges(steps, engine, keeps=rule.keeps, trace=trace)
     circuit = circuit.pruned() if settings.prune else circuit
     meaning = "rise of the loss when its group went"
-    result = trace.result(circuit, "acdc-bisect", meaning, engine.variants)
+    result = trace.result(circuit, method="acdc-bisect", meaning=meaning, variants=engine.variants)
     return replace(result, edge_tests=engine.variants)
 
 

@@ -81,7 +81,7 @@ class Trace:
             raise FormatError(f"decisions of another run: {left} too many.")
         self._session.tell(self.graph.n_edges, self.graph.n_edges, "done")
 
-    def result(self, circuit: Circuit, method: str, meaning: str, variants: int) -> MethodResult:
+    def result(self, circuit: Circuit, *, method: str, meaning: str, variants: int) -> MethodResult:
         """What the decisions led to; scores are each edge's delta, 0 where it was not tested."""
         return MethodResult(
             circuit,
