@@ -121,7 +121,7 @@ def test_the_penalty_is_the_lagrangian_and_multipliers_climb():
     theta = torch.tensor([0.3, -1.0, 2.0], dtype=torch.float64)
     masks = TargetSparsity(theta.clone(), settings)
     masks.multipliers.data.copy_(torch.tensor([2.0, 3.0]))
-    missing = 0.5 - (1 - float(masks.chance().mean()))
+    missing = 0.5 - (1 - float(masks.chance().detach().mean()))
     assert masks.penalty(0).item() == pytest.approx(2 * missing + 3 * missing**2)
     assert missing > 0
     optimiser = masks.optimiser(0.01)
@@ -193,7 +193,7 @@ def test_edge_pruning_reaches_its_sparsity_and_the_program(task):
     run = ew.edge_pruning(task.problem, steps=400, sparsity=sparsity, **rates)
     assert run.circuit == task.truth
     thetas = run.scores.values[task.problem.graph.exists]
-    on = TargetSparsity(thetas, EdgePruningSettings(sparsity=0)).chance()
+    on = TargetSparsity(thetas, EdgePruningSettings(sparsity=0)).chance().detach()
     assert float(1 - on.mean()) == pytest.approx(sparsity, abs=0.05)
 
 

@@ -23,23 +23,17 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from edgewise.circuit import EdgeScores
-from edgewise.data import PromptPairs
 from edgewise.errors import SettingError
 from edgewise.graph import SLOTS, Site, Slot
-from edgewise.methods.gradients import (
-    WatchedRun,
-    check_gradient,
-    edge_scores,
-    run_with_gradients,
-)
+from edgewise.methods.eap import MEANING, attributed
+from edgewise.methods.gradients import RemovalChanges, WatchedRun, edge_scores
 from edgewise.methods.method_result import MethodResult
 from edgewise.methods.session import QUIET, Session
 from edgewise.methods.settings import SelectionSettings
 from edgewise.model.positions import PromptPositions
 from edgewise.problem import Problem
 
-_MEANING = "rise of the loss if the edge were removed, to first order after attention patterns"
+_MEANING = f"{MEANING} after attention patterns"
 _BYTES = 64 * 2**20  # of patched streams alive at a time
 
 
@@ -47,44 +41,37 @@ def atp_star(
     problem: Problem, settings: SelectionSettings, session: Session = QUIET
 ) -> MethodResult:
     """EAP's scores, those of queries and keys by the patterns they give. Raises `MetricError`."""
-    graph = problem.graph
-    if not graph.split_qkv:
+    if not problem.graph.split_qkv:
         raise SettingError("atp-star corrects query and key ports; use a graph with split_qkv.")
-    total = torch.zeros(graph.exists.shape, dtype=torch.float64)
-    steepness, done = 0.0, 0
-    for pairs, ablation in problem.evaluator(graph).ablations():
-        watched = run_with_gradients(problem, pairs)
-        changes = watched.changes(ablation)
-        scores = graph.by_span(edge_scores(problem, watched, changes))
-        for layer in range(graph.n_layers):
-            patterns = _Patterns(problem, pairs, watched, layer)
-            for slot in ("q", "k"):
-                for at, into in zip(watched.spans, scores, strict=True):
-                    patterns.correct(into, slot, change=changes.senders, at=at)
-                    if graph.switches:
-                        vectors = ablation.vectors[Site(layer, slot)]
-                        patterns.correct_switches(into, slot, ablated=vectors, at=at)
-        total += graph.of_spans(scores)
-        steepness, done = max(steepness, watched.steepness), done + len(pairs)
-        session.tell(done, len(problem.pairs), "prompts")
-    result = EdgeScores(graph, total / len(problem.pairs), "atp-star", _MEANING)
-    check_gradient(problem, "atp-star", steepness)
-    return MethodResult(settings.circuit(result), result)
+    return attributed(
+        problem, settings, session, method="atp-star", scores_of=_corrected, meaning=_MEANING
+    )
+
+
+def _corrected(
+    problem: Problem, watched: WatchedRun, changes: RemovalChanges
+) -> Float[Tensor, "sender port"]:
+    """EAP's scores of a micro-batch, summed over prompts; those of queries and keys corrected."""
+    graph = problem.graph
+    scores = graph.by_span(edge_scores(problem, watched, changes))
+    for layer in range(graph.n_layers):
+        patterns = _Patterns(problem, watched, layer)
+        for slot in ("q", "k"):
+            for at, into in zip(watched.spans, scores, strict=True):
+                patterns.correct(into, slot, change=changes.senders, at=at)
+                if graph.switches:
+                    vectors = changes.ablation.vectors[Site(layer, slot)]
+                    patterns.correct_switches(into, slot, ablated=vectors, at=at)
+    return graph.of_spans(scores)
 
 
 class _Patterns:
     """What other queries or keys of a layer do to the loss, through their patterns."""
 
-    def __init__(
-        self,
-        problem: Problem,
-        pairs: PromptPairs,
-        watched: WatchedRun,
-        layer: int,
-    ) -> None:
+    def __init__(self, problem: Problem, watched: WatchedRun, layer: int) -> None:
         model, self._graph, self._layer = problem.model, problem.graph.whole, layer
         self._block = model.blocks[layer]
-        self._positions = PromptPositions(model, pairs.real.to(model.device))
+        self._positions = PromptPositions(model, watched.pairs.real.to(model.device))
         self._read = watched.inputs[layer]
         self._vectors = {slot: watched.vectors[Site(layer, slot)] for slot in SLOTS}
         value = self._block.ungrouped(self._vectors["v"])

@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 import tomllib
 from collections.abc import Callable
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from importlib import import_module
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -159,16 +159,7 @@ def _row_of_own(name: str, function: Any, where: str) -> Method:
         ) from reason
     except ValueError:
         pass  # no signature to be had; the first call will tell
-    return Method(
-        name=name,
-        summary="A function of your own.",
-        paper="your own",
-        needs="what the function needs",
-        returns="what the function returns: a score per edge, or a circuit",
-        cost="what the function does",
-        when="trying a method that is not in the catalogue",
-        function=function,
-    )
+    return replace(_OWN, name=name, function=function)
 
 
 def _row(name: str, row: dict[str, Any]) -> Method:
@@ -178,3 +169,4 @@ def _row(name: str, row: dict[str, Any]) -> Method:
 
 _TEXT = files("edgewise.methods").joinpath("catalogue.toml").read_text(encoding="utf-8")
 METHODS = {name: _row(name, row) for name, row in tomllib.loads(_TEXT).items()}
+_OWN = METHODS.pop("own")

@@ -33,14 +33,15 @@ that edges into them have scores. What it is worth beside EAP is in docs/methods
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
+from torch import Tensor
 
 from edgewise.circuit import EdgeScores
-from edgewise.data import PromptPairs
 from edgewise.graph import Graph
 from edgewise.methods.gradients import (
+    RemovalChanges,
     WatchedRun,
     check_gradient,
     clean_run,
@@ -54,20 +55,20 @@ from edgewise.methods.settings import EAPIGSettings, SelectionSettings
 from edgewise.patching import AblatedValues
 from edgewise.problem import Problem
 
-_MEANING = "rise of the loss if the edge were removed, to first order"
+MEANING = "rise of the loss if the edge were removed, to first order"
 # alpha, and the senders that are interpolated: their first row, and how many there are.
 Point = tuple[float, int, int]
 
 
 def eap(problem: Problem, settings: SelectionSettings, session: Session = QUIET) -> MethodResult:
     """Scores from the gradient at the clean run. Raises `MetricError`."""
-    return _attributed(problem, settings, [None], "eap", session)
+    return attributed(problem, settings, session, method="eap")
 
 
 def relp(problem: Problem, settings: SelectionSettings, session: Session = QUIET) -> MethodResult:
     """Scores of the linearised backward pass. Raises `MetricError`."""
     linear = problem.with_(model=problem.model.linearised())
-    result = _attributed(linear, settings, [None], "relp", session)
+    result = attributed(linear, settings, session, method="relp")
     work = problem.evaluator(problem.graph).work  # what the other model cost was for this problem
     forward, backward = linear.passes()
     work.forward_passes += forward
@@ -81,7 +82,7 @@ def clean_corrupted(
     """Scores from the gradients at the clean and at the ablation input. Raises `MetricError`."""
     n = _groups(problem.graph)[0][1]
     points = [(1.0, 0, n), (0.0, 0, n)]
-    return _attributed(problem, settings, points, "clean-corrupted", session)
+    return attributed(problem, settings, session, method="clean-corrupted", points=points)
 
 
 def eap_ig(problem: Problem, settings: EAPIGSettings, session: Session = QUIET) -> MethodResult:
@@ -92,7 +93,7 @@ def eap_ig(problem: Problem, settings: EAPIGSettings, session: Session = QUIET) 
     if settings.over == "inputs":
         groups = groups[:1]
     points = [(alpha, first, n) for first, n in groups for alpha in alphas]
-    return _attributed(problem, settings, points, "eap-ig", session)
+    return attributed(problem, settings, session, method="eap-ig", points=points)
 
 
 def _groups(graph: Graph) -> list[tuple[int, int]]:
@@ -107,51 +108,46 @@ def _groups(graph: Graph) -> list[tuple[int, int]]:
     return groups
 
 
-def _attributed(
+def attributed(
     problem: Problem,
     settings: SelectionSettings,
-    points: Sequence[Point | None],
-    method: str,
     session: Session,
+    *,
+    method: str,
+    points: Sequence[Point] = (),
+    scores_of: Callable[[Problem, WatchedRun, RemovalChanges], Tensor] = edge_scores,
+    meaning: str = MEANING,
 ) -> MethodResult:
-    """Scores by the mean gradient over points; None is the clean run itself."""
+    """The mean of scores over points; without any, at the clean run. Raises `MetricError`."""
     graph, evaluator = problem.graph, problem.evaluator(problem.graph)
     total = torch.zeros(graph.exists.shape, dtype=torch.float64)
-    steepness, done = 0.0, 0
-    steps = len(points) * len(problem.pairs.batches(problem.batch_size))
+    steepness, done, n_points = 0.0, 0, len(points) or 1
+    steps = n_points * len(problem.pairs.batches(problem.batch_size))
     for pairs, ablation in evaluator.ablations():
-        changes = None
-        for watched, clean in _runs(problem, pairs, ablation, points):
-            changes = changes or clean.changes(ablation)  # the same at every point
-            total += edge_scores(problem, watched, changes)
+        clean = clean_run(problem, pairs) if points else run_with_gradients(problem, pairs)
+        changes = clean.changes(ablation)
+        at_points = (_run_at(point, problem, clean, ablation) for point in points)
+        for watched in at_points if points else [clean]:
+            total += scores_of(problem, watched, changes)
             steepness, done = max(steepness, watched.steepness), done + 1
             session.tell(done, steps, f"{len(pairs)} prompts")
-    scores = EdgeScores(graph, total / (len(points) * len(problem.pairs)), method, _MEANING)
-    if None in points:
+    scores = EdgeScores(graph, total / (n_points * len(problem.pairs)), method, meaning)
+    if not points:
         check_gradient(problem, method, steepness)
     note = f"The gradient is zero wherever {method} takes it: these scores are rounding noise."
     notes = (note,) if is_flat(problem, steepness) else ()
     return MethodResult(settings.circuit(scores), scores, notes=notes)
 
 
-def _runs(
-    problem: Problem, pairs: PromptPairs, ablation: AblatedValues, points: Sequence[Point | None]
-) -> Iterator[tuple[WatchedRun, WatchedRun]]:
-    """A run with gradients at each point, and the clean run."""
-    clean: WatchedRun | None = None
-    for point in points:
-        if point is None:
-            watched = run_with_gradients(problem, pairs)
-            yield watched, watched
-            continue
-        clean = clean or clean_run(problem, pairs)
-        alpha, first, n = point
-        rows = range(first, first + n)
-        values = alpha * clean.senders.minus(ablation.senders).dense(rows)
-        if ablation.senders is not None:
-            values = values + ablation.senders.dense(rows)
-        at_point = (first, values)
-        yield (
-            run_with_gradients(problem, pairs, clean_logits=clean.logits, replaced=at_point),
-            clean,
-        )
+def _run_at(
+    point: Point, problem: Problem, clean: WatchedRun, ablation: AblatedValues
+) -> WatchedRun:
+    """A run with gradients whose senders at the point are between their ablation and clean."""
+    alpha, first, n = point
+    rows = range(first, first + n)
+    values = alpha * clean.senders.minus(ablation.senders).dense(rows)
+    if ablation.senders is not None:
+        values = values + ablation.senders.dense(rows)
+    return run_with_gradients(
+        problem, clean.pairs, clean_logits=clean.logits, replaced=(first, values)
+    )

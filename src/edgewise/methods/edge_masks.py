@@ -20,7 +20,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from edgewise.graph import SLOTS, Edge, Graph, Site
@@ -28,7 +28,7 @@ from edgewise.methods.gradients import MethodRun
 from edgewise.methods.masking import Masking
 from edgewise.model.blocks import Vectors
 from edgewise.model.outputs import Outputs, Part, SenderOutputs
-from edgewise.patching import AblatedValues
+from edgewise.patching import Batch
 from edgewise.problem import Problem
 
 AblationSums = dict[int, Tensor]  # of a site, by how many senders it may read
@@ -53,12 +53,9 @@ class EdgeMasking(Masking):
 
     def on_batch(self, number: int, masks: Float[Tensor, "mask"]) -> EdgeMaskedRun:
         """A run of a micro-batch with these masks, not yet made."""
-        batch = self._evaluator.batches[number]
         matrix = self.matrix(masks.to(self.problem.model.dtype))
-        spans = batch.pairs.at_spans(self._graph.spans).to(matrix.device)
-        return EdgeMaskedRun(
-            self._graph, matrix, ablation=batch.ablation, sums=self._sums[number], spans=spans
-        )
+        batch = self._evaluator.batches[number]
+        return EdgeMaskedRun(self._graph, matrix, batch, sums=self._sums[number])
 
     def matrix(self, masks: Shaped[Tensor, "mask"]) -> Shaped[Tensor, "sender receiver"]:
         """Masks, or anything that there is one of per mask, where their edges are; 0 elsewhere."""
@@ -78,14 +75,14 @@ class EdgeMaskedRun(MethodRun):
         self,
         graph: Graph,
         matrix: Float[Tensor, "sender receiver"],
+        batch: Batch,
         *,
-        ablation: AblatedValues,
         sums: AblationSums,
-        spans: Bool[Tensor, "span batch pos"],
     ) -> None:
         super().__init__(graph)
-        self._matrix, self._ablation, self._sums = graph.by_span(matrix), ablation, sums
+        self._matrix, self._ablation, self._sums = graph.by_span(matrix), batch.ablation, sums
         switches = graph.by_span(matrix * graph.is_switch.to(matrix.device)).sum(dim=1)
+        spans = batch.pairs.at_spans(graph.spans).to(matrix.device)
         self._switches, self._spans = switches.T, spans.to(matrix)  # [receiver span]
         self._positions: Positions = [None]
         if graph.spans is not None:

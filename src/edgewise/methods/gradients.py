@@ -13,17 +13,17 @@ during the pass.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from edgewise.data import PromptPairs
 from edgewise.errors import MetricError
-from edgewise.graph import SLOTS, Graph, Site
+from edgewise.graph import SLOTS, Site
 from edgewise.metrics import Metric
 from edgewise.model.blocks import Vectors
 from edgewise.model.outputs import Outputs, Part, mixed_heads
@@ -46,11 +46,20 @@ class MethodRun(Outputs, ABC):
     def vector(self, site: Site, fresh: Vectors) -> Vectors:
         """The q, k or v vectors that the heads go on with."""
 
-    def logits_on(self, problem: Problem, pairs: PromptPairs) -> Float[Tensor, "row vocab"]:
-        """Make the run; the logits where answers are."""
+    def logits_on(
+        self, problem: Problem, pairs: PromptPairs, order: Sequence[int] | None = None
+    ) -> Float[Tensor, "row vocab"]:
+        """Make the run; the logits where answers are. `order` permutes position embeddings."""
         model, graph = problem.model, problem.graph
-        tokens, real = pairs.clean.to(model.device), pairs.real.to(model.device)
-        final, _ = run(model, tokens, real, graph=graph, reader=self, outputs=self)
+        final, _ = run(
+            model,
+            pairs.clean.to(model.device),
+            pairs.real.to(model.device),
+            graph=graph,
+            reader=self,
+            position_permutation=None if order is None else torch.tensor(order),
+            outputs=self,
+        )
         problem.evaluator(graph).work.forward_passes += 1
         return logits_of(model, final[pairs.answer_at.to(model.device)])
 
@@ -65,10 +74,11 @@ class WatchedRun(MethodRun):
     steepness = 0.0  # the largest |dL / d logit| of a prompt
 
     def __init__(
-        self, graph: Graph, spans: Bool[Tensor, "span batch pos"], replaced: Replaced | None = None
+        self, problem: Problem, pairs: PromptPairs, replaced: Replaced | None = None
     ) -> None:
-        super().__init__(graph)
-        self.spans = spans
+        super().__init__(problem.graph)
+        self.pairs = pairs
+        self.spans = pairs.at_spans(problem.graph.spans).to(problem.model.device)
         self.inputs: dict[int, Float[Tensor, "batch pos d_model"]] = {}  # of heads, by layer
         self.vectors: dict[Site, Float[Tensor, "head batch pos d_head"]] = {}
         self.mlps: list[Float[Tensor, "batch pos d_model"]] = []  # what they wrote
@@ -117,13 +127,14 @@ class WatchedRun(MethodRun):
         ablated, live = ablation.senders, self.senders.mapped(torch.Tensor.detach)
         change = live.mapped(torch.neg) if ablated is None else ablated.minus(live)
         vectors = {site: x - self.vectors[site] for site, x in ablation.vectors.items()}
-        return RemovalChanges(change.dense(), vectors)
+        return RemovalChanges(ablation, change.dense(), vectors)
 
 
 @dataclass(frozen=True, eq=False)
 class RemovalChanges:
-    """Ablation - live of what senders write, and of switched vectors."""
+    """Ablation - live of what senders write, and of switched vectors; and the ablation."""
 
+    ablation: AblatedValues
     senders: Float[Tensor, "sender batch pos d_model"]
     vectors: Mapping[Site, Tensor]
 
@@ -137,7 +148,7 @@ def _watch(x: Tensor, gradients: dict[Any, Tensor], key: Any) -> None:
 @torch.no_grad()
 def clean_run(problem: Problem, pairs: PromptPairs) -> WatchedRun:
     """An ordinary run on the clean prompts of a micro-batch."""
-    watched = WatchedRun(problem.graph, _spans(problem, pairs))
+    watched = WatchedRun(problem, pairs)
     watched.logits = watched.logits_on(problem, pairs)
     return watched
 
@@ -157,7 +168,7 @@ def run_with_gradients(
     metric, evaluator = problem.metric, problem.evaluator(problem.graph)
     if problem.target is not None:
         clean_logits = evaluator.target_logits(pairs)
-    watched = WatchedRun(problem.graph, _spans(problem, pairs), replaced)
+    watched = WatchedRun(problem, pairs, replaced)
     with torch.enable_grad():
         logits = watched.logits_on(problem, pairs)
         watched.logits, leaf = logits.detach(), logits.detach().requires_grad_()
@@ -173,10 +184,6 @@ def run_with_gradients(
     evaluator.work.backward_passes += 1
     watched.steepness = float(leaf.grad.abs().max())
     return watched
-
-
-def _spans(problem: Problem, pairs: PromptPairs) -> Bool[Tensor, "span batch pos"]:
-    return pairs.at_spans(problem.graph.spans).to(problem.model.device)
 
 
 @torch.no_grad()

@@ -13,11 +13,12 @@ what removed edges carry: for zero and means these fix what a port *reads*, and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from edgewise.circuit import Circuit, EdgeScores
@@ -27,7 +28,6 @@ from edgewise.methods.gradients import MethodRun, WatchedRun
 from edgewise.methods.masking import Masking
 from edgewise.model.blocks import Vectors
 from edgewise.model.outputs import Outputs, SenderOutputs
-from edgewise.model.runtime import run
 from edgewise.patching.ablation import means_at_positions, means_over
 from edgewise.problem import Problem
 
@@ -110,10 +110,9 @@ class NodeMasking(Masking):
 
     def on_batch(self, number: int, masks: Float[Tensor, "mask"]) -> NodeMaskedRun:
         """A run of a micro-batch with these masks, not yet made."""
-        graph, pairs = self.problem.graph, self._evaluator.batches[number].pairs
-        by_span = masks.to(self.problem.model.dtype).unflatten(0, (-1, len(graph.spans or [None])))
-        spans = pairs.at_spans(graph.spans).to(by_span)
-        return NodeMaskedRun(graph, by_span, spans=spans, ablation=self._ablations[number])
+        pairs = self._evaluator.batches[number].pairs
+        masks = masks.to(self.problem.model.dtype)
+        return NodeMaskedRun(self.problem.graph, masks, pairs, ablation=self._ablations[number])
 
     def name(self, mask: int) -> str:
         """The activation of a mask."""
@@ -126,14 +125,15 @@ class NodeMaskedRun(MethodRun):
     def __init__(
         self,
         graph: Graph,
-        masks: Float[Tensor, "port span"],
+        masks: Float[Tensor, "activation"],
+        pairs: PromptPairs,
         *,
-        spans: Float[Tensor, "span batch pos"],
         ablation: Activations,
     ) -> None:
         super().__init__(graph)
-        self._masks, self._spans, self._ablation = masks, spans, ablation
-        self._n_mlps = 0
+        self._masks = masks.unflatten(0, (-1, len(graph.spans or [None])))  # [port span]
+        self._spans = pairs.at_spans(graph.spans).to(masks)
+        self._ablation, self._n_mlps = ablation, 0
 
     def read(self, outputs: Outputs, site: Site) -> Float[Tensor, "1 batch pos d_model"]:
         """The stream so far."""
@@ -178,37 +178,23 @@ class ActivationAblation:
         if means is not None:
             if self._positional:
                 means = means_at_positions(means, pairs.real.to(self._problem.model.device))
-            sums = [part for part in means.parts if isinstance(part, Tensor)]  # all, as made below
-            return dict(zip(self._sites, sums, strict=True))
+            parts = [part for part in means.parts if isinstance(part, Tensor)]  # all of them are
+            return dict(zip(self._sites, parts, strict=True))
         if ablation.kind == "zero":
             return {}
         assert pairs.corrupted is not None  # Problem refuses pairs without corrupted prompts
-        return self._recorded(pairs.corrupted, pairs, ablation.position_permutation)
+        corrupted = replace(pairs, clean=pairs.corrupted)
+        return self._recorded(corrupted, ablation.position_permutation)
 
     def _on_clean(self, pairs: PromptPairs) -> SenderOutputs:
-        values = self._recorded(pairs.clean, pairs)
+        values = self._recorded(pairs)
         return SenderOutputs([values[site] for site in self._sites])
 
     @torch.no_grad()
-    def _recorded(
-        self,
-        tokens: Int[Tensor, "batch pos"],
-        pairs: PromptPairs,
-        order: tuple[int, ...] | None = None,
-    ) -> Activations:
-        """Every activation in an ordinary run; `order` permutes position embeddings."""
-        model, graph = self._problem.model, self._problem.graph
-        watched = WatchedRun(graph, pairs.at_spans(graph.spans))
-        run(
-            model,
-            tokens.to(model.device),
-            pairs.real.to(model.device),
-            graph=graph,
-            reader=watched,
-            position_permutation=None if order is None else torch.tensor(order),
-            outputs=watched,
-        )
-        self._problem.evaluator(graph).work.forward_passes += 1
+    def _recorded(self, pairs: PromptPairs, order: Sequence[int] | None = None) -> Activations:
+        """Every activation in an ordinary run."""
+        watched = WatchedRun(self._problem, pairs)
+        watched.logits_on(self._problem, pairs, order)
         return activations_of(watched)
 
 

@@ -204,16 +204,17 @@ def _restore(
     if kept is None:
         return 0
     tensors, step = kept[0], kept[1].get("step", 0)
-    shapes = {name: parameter.shape for name, parameter in learned.named_parameters()}
-    fits = all(name in tensors and tensors[name].shape == shapes[name] for name in shapes)
+    parameters = dict(learned.named_parameters())
+    shapes = {name: tensors[name].shape for name in parameters if name in tensors}
+    fits = shapes == {name: parameter.shape for name, parameter in parameters.items()}
     if not fits or not 0 < step <= steps or "generator" not in tensors:
         raise FormatError("the masks kept are not those of this work.")
     generator.set_state(tensors["generator"])
-    for name, parameter in learned.named_parameters():
-        parameter.data.copy_(tensors[name])
-        own = {key: x for key, x in tensors.items() if key.startswith(f"{name}.")}
-        for key, x in own.items():
-            key = key.removeprefix(f"{name}.")
-            # Adam counts its steps on the CPU, whatever the device.
-            optimiser.state[parameter][key] = x if key == "step" else x.to(parameter)
+    for name, tensor in tensors.items():
+        name, _, key = name.partition(".")
+        if name in parameters and key:  # Adam counts its steps on the CPU, whatever the device
+            value = tensor if key == "step" else tensor.to(parameters[name])
+            optimiser.state[parameters[name]][key] = value
+        elif name in parameters:
+            parameters[name].data.copy_(tensor)
     return step
