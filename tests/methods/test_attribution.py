@@ -4,7 +4,6 @@ from dataclasses import MISSING, fields, replace
 
 import pytest
 import torch
-from edgewise.model.parts import ACTIVATIONS, NORMS
 
 import edgewise as ew
 from edgewise.errors import MetricError, ScoreError, SettingError
@@ -284,9 +283,7 @@ def test_a_score_that_is_no_number_names_its_edge_and_its_prompt(method, ablatio
         ("eap", {"edges": 3, "share": 0.5}, "only once"),
         ("eap", {"above": float("nan")}, "must be a number"),
         ("eap", {"nodes": 3, "select": "greedy"}, "grows to a number of edges"),
-        ("eap", {"by": "size"}, "by named 'size'"),
         ("random", {"seed": -1}, "between 0 and"),
-        ("hisp", {"normalise": 1}, "True or False"),
         ("ugs", {"start": 1}, "start is 1; it must be above 0 and below 1"),
         ("sp", {"regularisation": -1}, "regularisation is -1; .* at least 0"),
         ("edge-pruning", {"learning_rate": 0}, "learning_rate is 0; .* a positive number"),
