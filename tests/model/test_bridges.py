@@ -1,6 +1,5 @@
 """A TransformerBridge: a stand-in of what is read of one, and the real one if installed."""
 
-import copy
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,7 +10,9 @@ from torch import nn
 import edgewise as ew
 from edgewise.errors import ProofFailed, UnsupportedModel
 from edgewise.model.proof import full_precision
+from edgewise.model.runtime import CleanReader, run
 from hf import hf_model
+from models import random_model
 
 
 class Wrapper(nn.Module):
@@ -123,14 +124,6 @@ def test_queries_keys_and_values_are_those_it_computes_with(bridge):
     assert difference(model, bridge) < 1e-13
 
 
-def test_it_is_left_in_its_mode(bridge):
-    bridge.train()
-    bridge.original_model.train()
-    ew.load_model(bridge, dtype="float32")
-    assert bridge.training
-    assert bridge.original_model.training
-
-
 def test_a_forward_pass_of_its_own_is_not_its_weights(bridge):
     class Steered(Wrapper):
         def forward(self, x):
@@ -151,93 +144,77 @@ def test_what_cannot_be_read_is_one_line(bridge):
         ew.load_model(bridge)
     hook.__module__ = "transformer_lens.model_bridge"  # its own, from one hook point to another
     assert ew.load_model(bridge).name == "toy"
-
-    other = copy.copy(bridge)
-    other.__dict__["original_model"] = nn.Linear(2, 2)
-    with pytest.raises(UnsupportedModel, match="Linear is not a Hugging Face language model"):
-        ew.load_model(other)
-
-    quantised = bridge.blocks[1].mlp.c_fc._original_component
-    values = quantised.weight.detach().to(torch.int8)
-    quantised.weight = nn.Parameter(values, requires_grad=False)
-    with pytest.raises(UnsupportedModel, match=r"h\.1\.mlp\.c_fc\.weight is of torch\.int8"):
-        ew.load_model(bridge)
-
-
-def test_a_bridge_that_cannot_run_says_why(bridge):
+    forward = bridge.forward
     bridge.forward = lambda *_, **__: torch.zeros(2) @ torch.zeros(3)
     with pytest.raises(ProofFailed, match="toy: the bridge's own forward pass fails"):
         ew.load_model(bridge)
+    bridge.forward = forward
+    matrix = bridge.blocks[1].mlp.c_fc._original_component
+    values = matrix.weight.detach().to(torch.int8)
+    matrix.weight = nn.Parameter(values, requires_grad=False)
+    with pytest.raises(UnsupportedModel, match=r"h\.1\.mlp\.c_fc\.weight is of torch\.int8"):
+        ew.load_model(bridge)
+    bridge.__dict__["original_model"] = nn.Linear(2, 2)
+    with pytest.raises(UnsupportedModel, match="Linear is not a Hugging Face language model"):
+        ew.load_model(bridge)
 
 
-class NativeModel(nn.Module):
-    """TransformerLens's own small transformer, as far as it is read: gated, grouped, rotary."""
+class Native(nn.Module):
+    """TransformerLens's own small transformer, as far as it is read; computes as ours does."""
 
     def __init__(self, ours):
         super().__init__()
         c, w = ours.config, ours.weights
-
-        def linear(weight, bias=None):
-            made = nn.Linear(*weight.shape, bias=bias is not None, dtype=weight.dtype)
-            made.weight = nn.Parameter(weight.T)
-            if bias is not None:
-                made.bias = nn.Parameter(bias)
-            return made
-
-        def norm(at):
-            made = nn.LayerNorm(c.d_model, dtype=torch.float64)
-            made.weight, made.bias = nn.Parameter(w[f"{at}.w"]), nn.Parameter(w[f"{at}.b"])
-            return made
-
-        self.tok_embed = nn.Embedding.from_pretrained(w["embed.W_E"])
-        self.pos = nn.Embedding.from_pretrained(w["pos_embed.W_pos"])
-        self.layers = nn.ModuleList()
+        self.ln_out = nn.LayerNorm(c.d_model, dtype=torch.float64)
+        self.put("ln_out", w["ln_final.w"], w["ln_final.b"])
+        self.put("tok_embed", w["embed.W_E"])
+        self.put("pos", w["pos_embed.W_pos"])
+        self.put("head", w["unembed.W_U"].T)
         for i in range(c.n_layers):
-            at, layer = f"blocks.{i}", nn.Module()
-            layer.ln1, layer.ln2, layer.attn, layer.mlp = (
-                norm(f"{at}.ln1"), norm(f"{at}.ln2"), nn.Module(), nn.Module(),
-            )  # fmt: skip
+            at, there = f"blocks.{i}", f"layers.{i}"
+            for norm in ("ln1", "ln2"):
+                self.put(f"{there}.{norm}", w[f"{at}.{norm}.w"], w[f"{at}.{norm}.b"])
             for x in "QKV":
-                rows = w[f"{at}.attn.W_{x}"].transpose(0, 1).flatten(1)
-                setattr(layer.attn, x.lower(), linear(rows, w[f"{at}.attn.b_{x}"].flatten()))
-            layer.attn.o = linear(w[f"{at}.attn.W_O"].flatten(0, 1), w[f"{at}.attn.b_O"])
-            for name, part in (("in", "fc_in"), ("out", "fc_out")):
-                setattr(layer.mlp, part, linear(w[f"{at}.mlp.W_{name}"], w[f"{at}.mlp.b_{name}"]))
-            self.layers.append(layer)
-        self.ln_out, self.head = norm("ln_final"), linear(w["unembed.W_U"])
+                rows = w[f"{at}.attn.W_{x}"].transpose(1, 2).flatten(0, 1)
+                self.put(f"{there}.attn.{x.lower()}", rows, w[f"{at}.attn.b_{x}"].flatten())
+            columns = w[f"{at}.attn.W_O"].flatten(0, 1).T
+            self.put(f"{there}.attn.o", columns, w[f"{at}.attn.b_O"])
+            for name in ("in", "out"):
+                matrix, bias = w[f"{at}.mlp.W_{name}"].T, w[f"{at}.mlp.b_{name}"]
+                self.put(f"{there}.mlp.fc_{name}", matrix, bias)
         self.ours = (ours,)
 
-    def forward(self, tokens, attention_mask, **_):
-        from edgewise.model.runtime import CleanReader, run
+    def put(self, path, weight, bias=None):
+        part = self
+        for key in path.split("."):
+            if key not in part._modules:
+                part.add_module(key, nn.Module())
+            part = part._modules[key]
+        part.weight = nn.Parameter(weight)
+        part.bias = None if bias is None else nn.Parameter(bias)
 
+    def forward(self, tokens, attention_mask, **_):
         (ours,) = self.ours
-        final, _ = run(ours, tokens, attention_mask.bool(), graph=ours.graph, reader=CleanReader())
-        return self.head(self.ln_out(final))
+        real = attention_mask.bool()
+        final, _ = run(ours, tokens, real, graph=ours.graph, reader=CleanReader())
+        return self.ln_out(final) @ self.head.weight.T
 
 
 def test_a_native_model_of_transformer_lens():
-    from models import random_model
-
     whole = random_model(n_kv_heads=1)
     weights = {k: t for k, t in whole.weights.items() if k != "unembed.b_U"}
     ours = ew.Model(whole.config, weights)
-    c = ours.config
+    facts = vars(ours.config) | {"act_fn": ours.config.activation, "attn_scale": -1.0}
+    facts |= {"n_key_value_heads": 1, "normalization_type": "LN", "model_name": "native"}
 
-    class Native(nn.Module):
-        cfg = SimpleNamespace(
-            n_layers=c.n_layers, n_heads=c.n_heads, d_model=c.d_model, d_head=c.d_head,
-            d_mlp=c.d_mlp, d_vocab=c.d_vocab, d_vocab_out=c.d_vocab_out, n_ctx=c.n_ctx, eps=c.eps,
-            act_fn=c.activation, normalization_type="LN", attn_scale=-1.0, use_attn_scale=False,
-            positional_embedding_type="standard", attn_only=False, n_key_value_heads=c.n_kv_heads,
-            attention_dir="causal", model_name="native",
-        )  # fmt: skip
-        original_model = NativeModel(ours)
+    class NativeBridge(nn.Module):
+        cfg, original_model = SimpleNamespace(**facts, use_attn_scale=False), Native(ours)
 
         def forward(self, tokens, **kwargs):
             return self.original_model(tokens, **kwargs)
 
-    model = ew.load_model(Native())
-    assert model.config == c
+    model = ew.load_model(NativeBridge())
+    assert model.config == ours.config
     assert model.proof["relative_errors"]["logits"] < 1e-12
 
 

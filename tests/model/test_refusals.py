@@ -1,7 +1,7 @@
 """What cannot be loaded is refused in one line that says why, and what would work."""
 
 import json
-import re
+import random
 import warnings
 from types import SimpleNamespace
 
@@ -9,11 +9,12 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 import edgewise as ew
 from edgewise.errors import ModelUnavailable, UnsupportedModel
-from hf import gpt2, llama_folder
-from models import random_model
+from fuzz import mutant, unanswered
+from hf import gpt2, hf_model, llama_folder
 
 
 def bloom():
@@ -21,14 +22,8 @@ def bloom():
     return transformers.BloomForCausalLM(config)
 
 
-def llama(**config):
-    shape = {"hidden_size": 8, "intermediate_size": 8, "num_attention_heads": 2, "vocab_size": 9}
-    shape |= {"num_hidden_layers": 1}
-    return transformers.LlamaForCausalLM(transformers.LlamaConfig(**shape | config))
-
-
 def turned_otherwise():
-    module = llama()
+    module = hf_model("llama")
     module.model.rotary_emb.rope_type = "spiral"
     return module
 
@@ -36,14 +31,6 @@ def turned_otherwise():
 def on_meta():
     with torch.device("meta"):
         return gpt2()
-
-
-def dynamically_quantised():
-    module = gpt2(tie_word_embeddings=False).float()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch's own, of this way to pack
-        kinds = {torch.nn.Linear}
-        return torch.ao.quantization.quantize_dynamic(module, kinds, dtype=torch.qint8)
 
 
 def with_integers():
@@ -74,18 +61,18 @@ SOURCES = {
     "an activation": (lambda: gpt2(activation_function="mish"), "'mish' is not .* known: relu"),
     "a layer": (lambda: torch.nn.Linear(2, 2), "Linear is not a Hugging Face language model"),
     "no head": (lambda: gpt2().transformer, "has no language-model head"),
-    "no layers": (lambda: llama(num_hidden_layers=0), "has 0 layers"),
+    "no layers": (lambda: hf_model("llama", num_hidden_layers=0), "has 0 layers"),
     "a rotation": (turned_otherwise, "of type 'spiral' are not known.*dynamic, longrope"),
+    "clipped": (lambda: hf_model("olmoe", clip_qkv=1.0), "queries, keys and values are clipped"),
     "on meta": (on_meta, "is on the meta device"),
-    "packed": (dynamically_quantised, r"lm_head is a Linear of torch\.ao, and packed .*"),
+    "packed": (
+        lambda: of_package("torch.ao.nn.quantized", "Linear"),
+        r"h\.1\.mlp is a Linear of torch\.ao, and packed .*",
+    ),
     "integers": (with_integers, r"quantised: .*c_fc\.weight is of torch\.int8, and"),
     "adapters": (
         lambda: of_package("peft.tuners.lora.layer", "Linear"),
         r"adapters of PEFT \(transformer\.h\.1\.mlp is a Linea.*load_model\(model\.merge_and_un",
-    ),
-    "4 bits": (
-        lambda: of_package("bitsandbytes.nn.modules", "Linear4bit"),
-        r"h\.1\.mlp is a Linear4bit of bitsandbytes\.nn",
     ),
     "a dictionary": (lambda: {"a": 1}, "read as a nanoGPT checkpoint"),
     "a cfg alone": (
@@ -107,58 +94,6 @@ def test_sources(case):
     assert len(str(caught.value)) < 600
 
 
-UP = "model.layers.0.mlp.up_proj.weight"
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda t: t.pop(UP), rf"does not fit its configuration: {UP} missing"),
-        (lambda t: t.update({UP: torch.zeros(7, 8)}), rf"{UP} of another shape"),
-    ],
-)
-def test_a_checkpoint_whose_weights_do_not_fit(tmp_path, change, message):
-    file = llama_folder(tmp_path) / "model.safetensors"
-    tensors = load_file(file)
-    change(tensors)
-    save_file(tensors, file, metadata={"format": "pt"})
-    with pytest.raises(ModelUnavailable, match=message):
-        ew.load_model(tmp_path)
-
-
-PACKED = {"quant_method": "bitsandbytes", "load_in_4bit": True}
-
-
-@pytest.mark.parametrize(
-    ("config", "message"),
-    [
-        ({"model_type": "mamba"}, "'mamba' are not supported"),
-        ({"model_type": "brand-new"}, "cannot read the model"),
-        ({}, "cannot read the model"),
-        (
-            {"model_type": "llama", "quantization_config": PACKED},
-            r"quantised \(bitsandbytes",
-        ),
-    ],
-)
-def test_a_folder_is_refused_before_its_weights_are_read(tmp_path, config, message):
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ew.EdgewiseError, match=message):
-        ew.load_model(str(tmp_path))
-
-
-class Wide:
-    """Another model's tokenizer."""
-
-    bos = 0
-
-    def encode(self, text):
-        return [5, 99]
-
-    def decode(self, ids):
-        return ""
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -176,35 +111,80 @@ def test_options(options, message):
 
 
 def test_another_models_tokenizer():
+    wide = SimpleNamespace(bos=0, encode=lambda text: [5, 99], decode=lambda ids: "")
     with pytest.raises(UnsupportedModel, match=r"embeds 19 tokens, but its tokenizer gives .* 99"):
-        ew.load_model(gpt2(), tokenizer=Wide())
+        ew.load_model(gpt2(), tokenizer=wide)
+
+
+# --- folders
+
+
+UP = "model.layers.0.mlp.up_proj.weight"
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"blocks.0.attn.W_Q": None}, "blocks.0.attn.W_Q is missing"),
-        ({"blocks.9.attn.W_Q": torch.zeros(2, 8, 4)}, "is not a tensor of this architecture"),
-        ({"unembed.W_U": torch.zeros(8, 12)}, "unembed.W_U is (8, 12), expected (8, 11)"),
-        ({"unembed.W_U": torch.zeros(8, 11)}, "are torch.float32 and torch.float64; use one"),
-    ],
+    ("shape", "message"), [(None, f"{UP} missing"), ((7, 8), f"{UP} of another shape")]
 )
-def test_weights(changes, message):
-    model = random_model()
-    weights = {k: t for k, t in {**model.weights, **changes}.items() if t is not None}
-    with pytest.raises(UnsupportedModel, match=re.escape(message)):
-        ew.Model(model.config, weights)
+def test_a_checkpoint_whose_weights_do_not_fit(tmp_path, shape, message):
+    file = llama_folder(tmp_path) / "model.safetensors"
+    tensors = load_file(file)
+    del tensors[UP]
+    tensors |= {} if shape is None else {UP: torch.zeros(shape)}
+    save_file(tensors, file, metadata={"format": "pt"})
+    with pytest.raises(ModelUnavailable, match=f"does not fit its configuration: {message}"):
+        ew.load_model(tmp_path)
+
+
+PACKED = {"quant_method": "bitsandbytes", "load_in_4bit": True}
 
 
 @pytest.mark.parametrize(
-    ("fields", "message"),
+    ("config", "message"),
     [
-        ({"norm": "rms", "activation": "swish", "n_layers": 0}, "'rms' .*; .*'swish' .*; n_layers"),
-        ({"norm": "none", "qk_norm": "head"}, "have weights, which 'none' has not"),
-        ({"norm": "layernorm", "qk_norm": "layer"}, "whole layers are RMSNorms, not 'layernorm'"),
+        ({"model_type": "mamba"}, "'mamba' are not supported"),
+        ({"model_type": "brand-new"}, "cannot read the model"),
+        ({}, "cannot read the model"),
+        ({"model_type": "llama", "quantization_config": PACKED}, r"quantised \(bitsandbytes"),
     ],
 )
-def test_a_configuration_lists_all_its_faults(fields, message):
-    sizes = {"n_layers": 1, "n_heads": 1, "d_model": 2, "d_head": 2, "d_mlp": 2, "d_vocab": 3}
-    with pytest.raises(UnsupportedModel, match=message):
-        ew.ModelConfig(**{**sizes, "n_ctx": 3, "d_vocab_out": 3, **fields})
+def test_a_folder_is_refused_before_its_weights_are_read(tmp_path, config, message):
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ew.EdgewiseError, match=message):
+        ew.load_model(str(tmp_path))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    special = {"num_key_value_heads": 1, "vocab_size": 40, "bos_token_id": 0, "eos_token_id": 1}
+    llama_folder(tmp_path, **special)
+    words = {f"w{i}": i for i in range(39)} | {"[UNK]": 39}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer).save_pretrained(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(("n", "seed"), [(200, 0), pytest.param(2000, 1, marks=pytest.mark.slow)])
+def test_a_changed_folder_is_a_model_or_one_error_that_says_what_is_wrong(folder, n, seed):
+    assert ew.load_model(str(folder)).tokenizer is not None
+    draw, complaints = random.Random(seed), []
+    names = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
+    for i in range(n):
+        file = folder / draw.choice(names)
+        content = file.read_bytes()
+        kind, changed = mutant(content, draw)
+        file.write_bytes(changed)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # transformers' own, of what it goes on with
+            complaint = unanswered(lambda: ew.load_model(str(folder)))
+        if complaint:
+            complaints.append(f"mutant {i} of {file.name} ({kind}): {complaint}")
+        file.write_bytes(content)
+    assert not complaints, f"{len(complaints)} of {n}\n" + "\n".join(complaints[:5])
+
+
+def test_a_tokenizer_that_fails_is_named(folder):
+    path = folder / "tokenizer_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "model_max_length": [16]}))
+    with pytest.raises(UnsupportedModel, match="tokenizer cannot encode a sentence"):
+        ew.load_model(str(folder))

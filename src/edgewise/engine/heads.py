@@ -54,8 +54,8 @@ class Head:
         self.queries, self.where = queries, where
         n_keys = int(queries.max()) + 1 if model.config.causal else base["q"].shape[1]
         self.masked = ~where.allowed[layer][:, queries, :n_keys]
-        bias = where.bias(layer, heads)
-        self.bias = None if bias is None else bias[..., :n_keys]  # [head batch 1 key]
+        bias = where.biases[layer]
+        self.bias = None if bias is None else bias[heads, ..., :n_keys]  # [head batch 1 key]
         self.read = [base[port.slots[0]][:, port.positions] for port in ports]
         everywhere = torch.arange(n_keys, device=queries.device)
         self.places: dict[Slot, Tensor] = {"q": queries, "k": everywhere, "v": everywhere}

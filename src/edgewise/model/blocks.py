@@ -115,6 +115,7 @@ class Block:
         self.W_O, self.b_O = own["attn.W_O"], own.get("attn.b_O")
         self.device = self.W_O.device
         self.scale = config.attention_scales[layer]
+        self._group = config.group  # heads that share a key/value head
         self._activation = ACTIVATIONS[config.activation]
         self._experts = config.experts[layer] if config.experts else None
         self.ln1, self.ln2 = (self._norm(name, config.pre_norm) for name in ("ln1", "ln2"))
@@ -160,7 +161,7 @@ class Block:
 
     def of_heads(self, slot: Slot, tensor: Tensor, heads: slice | list[int]) -> Tensor:
         """The rows of query heads in what a slot has per head; a view where it can be."""
-        group = self.config.group
+        group = self._group
         if slot == "q" or group == 1:
             return tensor[heads]
         all_heads: Sequence[int] = range(self.config.n_heads)
@@ -246,7 +247,7 @@ class Block:
         self, query: Tensor, key: Tensor, positions: PromptPositions
     ) -> Float[Tensor, "head *variants batch query key"]:
         """Every head's weights, from vectors [head … batch pos d_head] of its own or its group."""
-        rotation, bias = positions.rotations[self.layer], positions.bias(self.layer)
+        rotation, bias = positions.rotations[self.layer], positions.biases[self.layer]
         query = self.compared("q", query, rotation=rotation)
         key = self.ungrouped(self.compared("k", key, rotation=rotation))
         if bias is not None:
@@ -263,7 +264,7 @@ class Block:
         query, key, value = (
             self.ungrouped(self.compared(slot, vectors[slot], rotation=rotation)) for slot in SLOTS
         )
-        bias = positions.bias(self.layer)
+        bias = positions.biases[self.layer]
         mask = allowed[None] if bias is None else bias.masked_fill(~allowed, -torch.inf)
         return functional.scaled_dot_product_attention(
             query, key, value, attn_mask=mask, scale=self.scale

@@ -10,7 +10,6 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from edgewise.model.blocks import Heads
     from edgewise.model.model import Model
 
 
@@ -69,7 +68,9 @@ class PromptPositions:
 
     Positions are counted from a prompt's first token; a permutation gives position p those of
     `permutation[p]`. Who may look at whom goes by the distance in the prompt. By layer, `allowed`
-    says who may look at whom, and `rotations` how queries and keys turn, None if they do not.
+    says who may look at whom, `rotations` how queries and keys turn, and `biases` what ALiBi adds
+    to scaled scores, by key [head batch 1 pos]; None where there is neither. Position embeddings
+    are added to the stream (`in_stream`) or to what heads read (`at_heads`).
     """
 
     def __init__(
@@ -78,33 +79,27 @@ class PromptPositions:
         real: Bool[Tensor, "batch pos"],
         permutation: Int[Tensor, "_pos"] | None = None,
     ) -> None:
-        config, self._config, self._real = model.config, model.config, real
-        self._dtype = model.dtype
-        counted = (real.cumsum(dim=1) - 1).clamp(min=0)  # from a prompt's first token
-        self._positions = counted if permutation is None else permutation.to(real.device)[counted]
+        config, n_layers = model.config, model.config.n_layers
+        positions = (real.cumsum(dim=1) - 1).clamp(min=0)
+        if permutation is not None:
+            positions = permutation.to(real.device)[positions]
         embedded = None
         if config.positions != "none":
-            embedded = model.weights["pos_embed.W_pos"][self._positions]
+            embedded = model.weights["pos_embed.W_pos"][positions]
         self.in_stream = embedded if config.adds_positions else None
         self.at_heads = embedded if config.positions == "shortformer" else None
-        windows = config.windows or (0,) * config.n_layers
-        masks = {
-            size: attention_mask(real, causal=config.causal, window=size) for size in {*windows}
-        }
-        self.allowed = tuple(masks[size] for size in windows)
-        turns = config.rotary or (None,) * config.n_layers
-        made = {turn: turn.rotation(self._positions, model.dtype) for turn in {*turns} if turn}
+        windows = config.windows or (0,) * n_layers
+        masks = {w: attention_mask(real, causal=config.causal, window=w) for w in {*windows}}
+        self.allowed = tuple(masks[window] for window in windows)
+        turns = config.rotary or (None,) * n_layers
+        made = {turn: turn.rotation(positions, model.dtype) for turn in {*turns} if turn}
         self.rotations = tuple(None if turn is None else made[turn] for turn in turns)
-
-    def bias(self, layer: int, heads: Heads = None) -> Float[Tensor, "head batch 1 pos"] | None:
-        """What ALiBi adds to scaled attention scores, by key: scaled itself, as in Falcon."""
-        if not self._config.alibi_slopes:
-            return None
-        # In bfloat16 whatever the model's dtype, as Hugging Face has it.
-        slopes = torch.tensor(self._config.alibi_slopes, device=self._real.device).bfloat16()
-        slopes = slopes if heads is None else slopes[heads]
-        bias = slopes[:, None, None, None] * (self._positions * self._real)[:, None]
-        return bias.to(self._dtype) * self._config.attention_scales[layer]
+        self.biases: tuple[Tensor | None, ...] = (None,) * n_layers
+        if config.alibi_slopes:
+            # In bfloat16 whatever the model's dtype, as Hugging Face has it; scaled, as in Falcon.
+            slopes = torch.tensor(config.alibi_slopes, device=real.device).bfloat16()
+            bias = (slopes[:, None, None, None] * (positions * real)[:, None]).to(model.dtype)
+            self.biases = tuple(bias * scale for scale in config.attention_scales)
 
 
 def attention_mask(

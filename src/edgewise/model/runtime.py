@@ -64,22 +64,22 @@ def run(
     the position embeddings: position p gets that of `position_permutation[p]`. `outputs` is where
     senders write, if not into an empty `Outputs`.
     """
-    config = model.config
+    parallel, has_mlps = model.config.parallel, model.config.has_mlps
     outputs = Outputs(graph) if outputs is None else outputs
     positions = PromptPositions(model, real, position_permutation)
     embedded = model.weights["embed.W_E"][tokens]
-    if config.embedding_scale != 1:  # in the weights' dtype, as the families that scale do
-        embedded = embedded * embedded.new_tensor(config.embedding_scale)
+    if (scale := model.config.embedding_scale) != 1:  # in the weights' dtype, as Gemma does
+        embedded = embedded * embedded.new_tensor(scale)
     outputs.write_embeddings(embedded, positions.in_stream)
     for block in model.blocks:
         z = _mixed(block, outputs, reader, positions)
         outputs.mixed(z)
         mlp_site = Site(block.layer, "mlp")
-        if config.parallel and config.has_mlps:  # the MLP does not see its own layer's heads
+        if parallel and has_mlps:  # the MLP does not see its own layer's heads
             mlp_input = reader.read(outputs, mlp_site)
         outputs.write_heads(*block.written(z), block.b_O)
-        if config.has_mlps:
-            if not config.parallel:
+        if has_mlps:
+            if not parallel:
                 mlp_input = reader.read(outputs, mlp_site)
             outputs.write_mlp(block.mlp(mlp_input[0]))
     return reader.read(outputs, Site(None, "logits"))[0], outputs

@@ -154,8 +154,11 @@ _FACTS: dict[str, Callable[[Any, Any], dict[str, Any]]] = {
     "gpt2": hub_facts.gpt2_facts,
     "gptj": hub_facts.gptj_facts,
     "gpt_neo": hub_facts.gpt_neo_facts,
-    "llama": hub_facts.llama_facts,
-    "falcon": hub_facts.falcon_facts,
+    # Scores are scaled as each layer says; old blocks of Falcon have one key or one for each head.
+    "llama": lambda _, layers: {
+        "attention_scales": tuple(float(layer.self_attn.scaling) for layer in layers)
+    },
+    "falcon": lambda _, layers: {"n_kv_heads": layers[0].self_attention.num_kv_heads},
 }
 
 

@@ -84,16 +84,6 @@ def gpt_neo_facts(config: Any, layers: Any) -> dict[str, Any]:
     return {"attention_scales": (1.0,) * config.num_layers, "windows": tuple(widths)}
 
 
-def llama_facts(config: Any, layers: Any) -> dict[str, Any]:
-    """Scores are scaled as each layer says."""
-    return {"attention_scales": tuple(float(layer.self_attn.scaling) for layer in layers)}
-
-
-def falcon_facts(config: Any, layers: Any) -> dict[str, Any]:
-    """Old blocks have one key for all heads, or one for each."""
-    return {"n_kv_heads": layers[0].self_attention.num_kv_heads}
-
-
 def sizes(config: Any, weights: Mapping[str, Tensor]) -> dict[str, Any]:
     """Fields of a `ModelConfig` that the tensors tell."""
     n_layers = config.num_hidden_layers
