@@ -245,15 +245,6 @@ def test_the_published_circuit_comes_with_the_papers_shape(name, shape):
     assert torch.isfinite(torch.tensor(task.problem.loss(task.published)))
 
 
-def test_docstring_can_be_measured_as_its_authors_do(words_model):
-    problem = ew.load_task("docstring", words_model, n=3, metric="logit-margin").problem
-    logits = words_model(problem.pairs.clean)[:, -1]
-    right = logits.gather(1, problem.pairs.answers)[:, 0]
-    wrong = logits.gather(1, problem.pairs.wrong).amax(dim=1)
-    assert torch.allclose(problem.per_prompt(ew.Circuit.full(problem.graph)), right - wrong)
-    assert problem.pairs.wrong.shape == (3, 13)
-
-
 # --- refusals
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +35,7 @@ _KINDS: dict[str, Kind] = {"method": "name", "rank": "estimate", "average precis
 _COSTS = ("forward_passes", "backward_passes", "removals", "seconds")
 
 Numbers = Float[np.ndarray, "..."]
+Cells = dict[str, Cell]  # of a table's row, by column
 Rank = tuple[int | None, int | None, int | None]  # with its interval
 
 
@@ -262,7 +263,7 @@ def leaderboard_tables(board: Leaderboard) -> tuple[Table, ...]:
     share = {trial.program: trial.n_true / trial.n_edges for trial in board.answered}
     chance = sum(share.values()) / max(1, len(share))
     tied = f"If all edges tie it is the share of true ones, here {chance:.2f} on average."
-    tables = [_rows(board, "Leaderboard", NOTES["rows"])]
+    tables = [_table(board, "Leaderboard", _ranking, NOTES["rows"])]
     partly = [row.method for row in board.rows if row.rank is None]
     if partly:
         common = board.common()
@@ -271,55 +272,68 @@ def leaderboard_tables(board: Leaderboard) -> tuple[Table, ...]:
             "their means above are over other problems than the others'. Here all methods are "
             f"compared on what all have run on: {_about(common)}."
         )
-        tables.append(_rows(common, "Where all have run", note))
+        tables.append(_table(common, "Where all have run", _ranking, note))
     notes = [NOTES["precision"], tied, *(NOTES[name] for name in ("areas", "limits", "own"))]
-    tables += [_areas(board, notes), _ablations(board), _programs(board)]
-    tables += [_costs(board), _missing(board)]
+    about = "; ".join(f"{name}: {ABOUT_ABLATIONS[name]}" for name in board.values("ablation"))
+    note = f"Average precision, mean over programs and their seeds. {about}."
+    tables += [
+        _table(board, "Areas, and how they are measured", _areas, *notes),
+        _table(board, "By ablation", _ablations, note),
+        _programs(board),
+        _table(board, "What it costs", _costs, NOTES["costs"]),
+        _missing(board),
+    ]
     return tuple(table for table in tables if table.rows)
 
 
-def _rows(board: Leaderboard, title: str, note: str) -> Table:
-    rows: list[dict[str, Cell]] = [
-        {
-            "rank": row.rank_cell,
-            "method": row.method,
-            "average precision": row.average_precision.cell,
-            "programs": row.n_programs,
-            "seeds": row.n_seeds,
-            "problems": row.n_problems,
-        }
-        for row in board.rows
-    ]
-    return Table.of(title, rows, kinds=_KINDS, notes=[note])
+def _table(
+    board: Leaderboard, title: str, cells: Callable[[LeaderboardRow], Cells], *notes: str
+) -> Table:
+    return Table.of(title, [cells(row) for row in board.rows], kinds=_KINDS, notes=notes)
 
 
-def _areas(board: Leaderboard, notes: Sequence[str]) -> Table:
-    rows: list[dict[str, Cell]] = [
-        {
-            "method": row.method,
-            "over random": None if row.over_random is None else row.over_random.cell,
-            "pessimistic AUC": row.areas["pessimistic_auc"].cell,
-            "ROC AUC": row.areas["roc_auc"].cell,
-        }
-        for row in board.rows
-    ]
-    return Table.of("Areas, and how they are measured", rows, kinds=_KINDS, notes=notes)
+def _ranking(row: LeaderboardRow) -> Cells:
+    return {
+        "rank": row.rank_cell,
+        "method": row.method,
+        "average precision": row.average_precision.cell,
+        "programs": row.n_programs,
+        "seeds": row.n_seeds,
+        "problems": row.n_problems,
+    }
 
 
-def _ablations(board: Leaderboard) -> Table:
-    rows: list[dict[str, Cell]] = []
-    for row in board.rows:
-        rows.append({"method": row.method})
-        for name, mean in row.by_ablation.items():
-            rows[-1] |= {name: mean.cell, f"programs, {name}": mean.n_programs}
-    about = "; ".join(f"{name}: {ABOUT_ABLATIONS[name]}" for name in board.values("ablation"))
-    note = f"Average precision, mean over programs and their seeds. {about}."
-    return Table.of("By ablation", rows, kinds=_KINDS, notes=[note])
+def _areas(row: LeaderboardRow) -> Cells:
+    return {
+        "method": row.method,
+        "over random": None if row.over_random is None else row.over_random.cell,
+        "pessimistic AUC": row.areas["pessimistic_auc"].cell,
+        "ROC AUC": row.areas["roc_auc"].cell,
+    }
+
+
+def _ablations(row: LeaderboardRow) -> Cells:
+    cells: Cells = {"method": row.method}
+    for name, mean in row.by_ablation.items():
+        cells |= {name: mean.cell, f"programs, {name}": mean.n_programs}
+    return cells
+
+
+def _costs(row: LeaderboardRow) -> Cells:
+    return {
+        "method": row.method,
+        "forward passes": row.forward_passes,
+        "backward passes": row.backward_passes,
+        "removals": row.removals,
+        "seconds": row.seconds,
+        "problems": row.n_problems,
+        "settings": row.how or "defaults",
+    }
 
 
 def _programs(board: Leaderboard) -> Table:
     edges = {trial.program: f"{trial.n_true}/{trial.n_edges}" for trial in board.answered}
-    rows: list[dict[str, Cell]] = [
+    rows: list[Cells] = [
         {
             "program (true edges/edges)": f"{name} ({edges[name]})",
             **{row.method: row.by_program.get(name) for row in board.rows},
@@ -331,22 +345,6 @@ def _programs(board: Leaderboard) -> Table:
     return replace(table, shaded=True)
 
 
-def _costs(board: Leaderboard) -> Table:
-    rows: list[dict[str, Cell]] = [
-        {
-            "method": row.method,
-            "forward passes": row.forward_passes,
-            "backward passes": row.backward_passes,
-            "removals": row.removals,
-            "seconds": row.seconds,
-            "problems": row.n_problems,
-            "settings": row.how or "defaults",
-        }
-        for row in board.rows
-    ]
-    return Table.of("What it costs", rows, kinds=_KINDS, notes=[NOTES["costs"]])
-
-
 def _missing(board: Leaderboard) -> Table:
     """Where methods have no answer, and the problems that no method has."""
     reasons = Counter((t.method, t.status, t.why) for t in board.answered if t.status != "done")
@@ -354,7 +352,7 @@ def _missing(board: Leaderboard) -> Table:
         no_effect = trial.why.startswith("full model")
         why = "no effect to find" if no_effect else "no such prompts"
         reasons["all", "left out", f"{why}: {trial.program} ({trial.ablation})"] += 1
-    rows: list[dict[str, Cell]] = [
+    rows: list[Cells] = [
         {"method": method, "status": status, "why": why, "trials": n}
         for (method, status, why), n in reasons.items()
     ]
