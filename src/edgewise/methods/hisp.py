@@ -73,6 +73,9 @@ def hisp_together(
     rank = order.argsort()
     meaning = "importance of the activations that govern the edge"
     scores = scores_of_activations(graph, values, method="hisp", meaning=meaning)
+    if not choices[0].allow_zero_gradient:
+        hint = " allow_zero_gradient=True ranks all the same."
+        check_gradient(problem, "hisp", steepness, hint=hint)
     note = f"The gradient of {problem.metric.name!r} is zero: the ranking is noise."
     notes = (note,) if is_flat(problem, steepness) else ()
     circuits = [circuit_of_activations(graph, rank >= n - size) for size in sizes]
@@ -105,9 +108,6 @@ def importance(
         total += effects.abs().sum(dim=1)
         steepness, done = max(steepness, batch_steepness), done + len(pairs)
         session.tell(done, len(problem.pairs), "prompts")
-    if not settings.allow_zero_gradient:
-        hint = " allow_zero_gradient=True ranks all the same."
-        check_gradient(problem, "hisp", steepness, hint=hint)
     if is_paper:
         total /= len(problem.pairs)
     if settings.normalise:
