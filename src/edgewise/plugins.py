@@ -91,22 +91,13 @@ def run_file(path: Path) -> ModuleType:
     except EdgewiseError:
         raise
     except Exception as reason:
-        line = _line_in(path, reason)
-        raise FormatError(f"{path}{line}: {type(reason).__name__}: {reason}") from reason
+        steps = walk_tb(reason.__traceback__)
+        lines = [line for frame, line in steps if _file(frame) == path.resolve()]
+        line = reason.lineno if isinstance(reason, SyntaxError) else next(reversed(lines), None)
+        where = f"{path}, line {line}" if line else str(path)
+        raise FormatError(f"{where}: {type(reason).__name__}: {reason}") from reason
     _HAVE_RUN[path] = text, module
     return module
-
-
-def _line_in(path: Path, reason: Exception) -> str:
-    """The line of the file that an exception came from."""
-    if isinstance(reason, SyntaxError):
-        return f", line {reason.lineno}"
-    trace, line = reason.__traceback__, ""
-    while trace is not None:
-        if trace.tb_frame.f_code.co_filename == str(path):
-            line = f", line {trace.tb_lineno}"
-        trace = trace.tb_next
-    return line
 
 
 @contextmanager

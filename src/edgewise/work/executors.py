@@ -13,7 +13,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator, Hashable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -37,13 +36,6 @@ def grouped(items: Iterable[J], key: Callable[[J], Hashable]) -> list[tuple[J, .
     return [tuple(group) for group in groups.values()]
 
 
-@dataclass
-class _Worker:
-    process: BaseProcess
-    connection: Connection
-    job: Any = None
-
-
 def in_processes(
     jobs: Sequence[J],
     make: Callable[[], Callable[[J], R]],
@@ -57,39 +49,40 @@ def in_processes(
     it and how that was, and one process less goes on. Jobs, results and `make` go from process to
     process. Raises `OutputError`. Processes end with the iterator, and with this process.
     """
-    waiting, workers = deque(jobs), list[_Worker]()
+    waiting, at_work = deque(jobs), dict[Connection, J]()
+    processes: dict[Connection, BaseProcess] = {}
     n_threads = max(1, min(torch.get_num_threads(), n_cores() // n))
     try:
-        workers += [_started(make, n_threads) for _ in range(min(n, len(jobs)))]
-        while waiting or any(worker.job is not None for worker in workers):
-            if not workers:  # all have died
-                workers.append(_started(make, n_threads))
-            for worker in workers:
-                if worker.job is None and waiting:
-                    worker.job = waiting.popleft()
+        processes |= [_started(make, n_threads) for _ in range(min(n, len(jobs)))]
+        while waiting or at_work:
+            if not processes:  # all have died
+                processes |= [_started(make, n_threads)]
+            for connection in processes:
+                if waiting and connection not in at_work:
+                    at_work[connection] = waiting.popleft()
                     with suppress(BrokenPipeError, ConnectionResetError):  # as the reply will tell
-                        worker.connection.send(worker.job)
-            busy = {id(w.connection): w for w in workers if w.job is not None}
-            for connection in wait([worker.connection for worker in busy.values()]):
-                worker = busy[id(connection)]
-                job, worker.job = worker.job, None
+                        connection.send(at_work[connection])
+            answered = wait(list(at_work))
+            for connection in [c for c in at_work if c in answered]:
+                job = at_work.pop(connection)
                 try:
-                    reply = worker.connection.recv()
+                    reply = connection.recv()
                 except (EOFError, ConnectionResetError):
-                    workers.remove(worker)
-                    reply = died(job, _end_of(worker.process))
+                    reply = died(job, _end_of(processes.pop(connection)))
                 if isinstance(reply, OutputError):
                     raise reply
                 yield job, reply
     finally:
-        for worker in workers:
-            worker.process.terminate()
-        for worker in workers:
-            worker.process.join()
-            worker.connection.close()
+        for process in processes.values():
+            process.terminate()
+        for connection, process in processes.items():
+            process.join()
+            connection.close()
 
 
-def _started(make: Callable[[], Callable[[Any], Any]], n_threads: int) -> _Worker:
+def _started(
+    make: Callable[[], Callable[[Any], Any]], n_threads: int
+) -> tuple[Connection, BaseProcess]:
     context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
     ours, theirs = context.Pipe()
     process = context.Process(
@@ -97,7 +90,7 @@ def _started(make: Callable[[], Callable[[Any], Any]], n_threads: int) -> _Worke
     )
     process.start()
     theirs.close()  # or its end would not be seen
-    return _Worker(process, ours)
+    return ours, process
 
 
 def _end_of(process: BaseProcess) -> str:
