@@ -91,7 +91,7 @@ def test_processing_changes_no_probability(shape):
 def test_steps_that_would_not_be_exact_are_refused():
     for shape, message in (
         (SHAPES["shortformer"], "adds its positions after the norm"),
-        ({"norm": "none"}, "center_writing is exact only behind a LayerNorm"),
+        ({"norm": "none"}, "has no LayerNorm, .* Pass center_writing=False"),
         ({"d_vocab_out": 1}, "has one output; centring it would leave nothing"),
     ):
         with pytest.raises(SettingError, match=message):

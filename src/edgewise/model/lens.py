@@ -17,8 +17,7 @@ import torch
 
 from edgewise.errors import ProofFailed, UnsupportedModel
 from edgewise.model.config import ModelConfig
-from edgewise.model.families import family_of
-from edgewise.model.families.hub_facts import activation
+from edgewise.model.families import activation, family_of
 from edgewise.model.families.naming import Weights, converted, naming
 from edgewise.model.positions import Rotary
 from edgewise.model.proof import first_line

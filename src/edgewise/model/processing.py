@@ -56,7 +56,7 @@ def process(
     chosen = {step for step, is_chosen in zip(_STEPS, flags, strict=True) if is_chosen}
     for step, reason in _inexact(model).items():
         if step in chosen:
-            raise SettingError(f"{reason} Pass {step}=False.")
+            raise SettingError(f"{model.name} {reason}. Pass {step}=False.")
     weights, config = dict(model.weights), model.config
     if not NORMS[config.norm].affine:
         chosen.discard("fold_norm")
@@ -89,26 +89,19 @@ def _recorded(model: Model, *changes: str) -> str:
 
 def _inexact(model: Model) -> dict[str, str]:
     """Steps that would change what is computed, and why."""
-    config, reasons, name = model.config, dict[str, str](), model.name
+    config, reasons = model.config, dict[str, str]()
     if NORMS[config.norm].affine and config.positions == "shortformer":
-        reasons["fold_norm"] = (
-            f"{name} adds its positions after the norm, so folding the norm would scale them too."
-        )
+        reasons["fold_norm"] = "adds its positions after the norm, which would scale them too"
     if config.qk_norm != "none" or config.post_norm or any(config.experts):
-        reasons["fold_norm"] = (
-            f"{name} has norms of queries, keys or outputs, or experts, into which nothing is "
-            "folded."
-        )
+        reasons["fold_norm"] = "has norms or experts into which nothing is folded"
     if config.post_norm:
-        reasons["fold_value_biases"] = f"{name} norms what its heads write."
+        reasons["fold_value_biases"] = "norms what its heads write"
     if NORMS[config.norm].form != "layer":
-        reasons["center_writing"] = (
-            f"center_writing is exact only behind a LayerNorm, and {name} has none."
-        )
+        reasons["center_writing"] = "has no LayerNorm, behind which alone centring is exact"
     if config.d_vocab_out == 1:
-        reasons["center_unembed"] = f"{name} has one output; centring it would leave nothing."
+        reasons["center_unembed"] = "has one output; centring it would leave nothing"
     if config.logit_cap:
-        reasons["center_unembed"] = f"{name} caps its logits, and a shift changes them."
+        reasons["center_unembed"] = "caps its logits, and a shift changes them"
     return reasons
 
 
