@@ -77,7 +77,7 @@ class Problem:
             origin=dict(origin or {}),
             _evaluators={},
             _baselines={},
-            _watches={watched: Watch(watched) for watched in (model, target) if watched},
+            _watches={m: Watch(m) for m in (model, target) if m is not None},
         )
         if faults := list(_faults(self)):
             raise ProblemError(f"problem of {pairs.source} on {model.name}", faults)

@@ -188,23 +188,27 @@ def foreign_graph(document: Any, source: str) -> ForeignGraph:
 
 def _from_json(document: Any, complaint: str) -> tuple[Graph, dict[str, Tensor]]:
     file = decoded(_JsonFile, document, complaint)
-    graph, cfg, edges = _graph(file["cfg"], complaint, _MOST_PAIRS), file["cfg"], file["edges"]
+    cfg, edges = file["cfg"], file["edges"]
+    graph = _graph(cfg, complaint, most_pairs=_MOST_PAIRS)
     tensors = {"edges_scores": graph.exists.double() * 0, "edges_in_graph": graph.exists & False}
     try:
         entries = graph.entries(edges)
     except EdgewiseError as reason:
         raise FormatError(f"{complaint}: {shortened(str(reason), 240)}") from reason
     for key, field in (("edges_scores", "score"), ("edges_in_graph", "in_graph")):
-        values = torch.tensor([edge.get(field, 0.0) for edge in edges.values()])
-        tensors[key][entries] = values.to(tensors[key].dtype)
+        values = [edge.get(field, 0.0) for edge in edges.values()]
+        tensors[key][entries] = torch.tensor(values, dtype=tensors[key].dtype)
     rows, d_model = {node.name: row for node, row in graph.row.items()}, cfg.get("d_model", 0)
     for name, node in file.get("nodes", {}).items():
-        if name not in (*rows, "logits"):
+        if name == "logits":
+            continue
+        if name not in rows:
             raise FormatError(f"{complaint}: nodes: {shortened(ascii(name), 80)} is no node of it.")
-        for field, value in node.items() if name in rows else ():
+        for field, value in node.items():
             key = _NODE_FIELDS[field]
             size = (d_model,) if key.startswith("neurons") else ()
-            row = _tensor(torch.tensor(value), size, f"{complaint}: nodes.{name}: {key}")
+            numbers = torch.tensor(value, dtype=torch.float64)
+            row = _tensor(numbers, size, f"{complaint}: nodes.{name}: {key}")
             blank = torch.full((len(rows), *size), _BLANK.get(key, torch.nan), dtype=row.dtype)
             tensors.setdefault(key, blank)[rows[name]] = row
     return graph, tensors
@@ -245,10 +249,10 @@ def _tensor(value: Any, shape: tuple[int, ...], where: str) -> Tensor:
     return value.detach().bool()
 
 
-def _graph(cfg: _Config, complaint: str, most: int | None = None) -> Graph:
+def _graph(cfg: _Config, complaint: str, **bound: int) -> Graph:
     parallel = cfg.get("parallel_attn_mlp", False)
     fields = {"n_layers": cfg["n_layers"], "n_heads": cfg["n_heads"], "parallel": parallel}
-    return Graph.from_json(fields, source=f"{complaint}: cfg", most=most)
+    return Graph.from_json(fields, source=f"{complaint}: cfg", **bound)
 
 
 def _names(graph: Graph) -> tuple[list[str], list[str]]:

@@ -1,4 +1,4 @@
-"""The graph of a transformer's residual stream: who writes, who reads, and who can hear whom.
+"""The graph of a transformer's residual stream: who writes, who reads, who reads from whom.
 
 Senders write to the stream, receivers (ports) read it. `exists[s, r]` says that sender s has
 written before receiver r reads. The whole layout (which row, which column) is made here and nowhere
@@ -24,7 +24,8 @@ import torch
 from jaxtyping import Bool, Shaped
 from torch import Tensor
 
-from edgewise.arguments import check_flag, whole
+from edgewise.arguments import check_flag
+from edgewise.arguments import whole as whole_number
 from edgewise.documents import decoded
 from edgewise.errors import FormatError, SettingError, UnknownName, shortened, unknown_name
 from edgewise.graph.names import SLOTS, Edge, Node, Port, Sender, Site
@@ -80,7 +81,7 @@ class Graph:
         object.__setattr__(self, "spans", checked_spans(self.spans))
         for field in fields(self):
             if field.type == "int":
-                value = whole(field.name, getattr(self, field.name), 1)
+                value = whole_number(field.name, getattr(self, field.name), 1)
                 object.__setattr__(self, field.name, value)
             elif field.type == "bool":
                 check_flag(field.name, getattr(self, field.name))
@@ -316,19 +317,6 @@ class Graph:
             total += len(ports) * (n_written + has_switches)
         return total * len(self.spans or "1")
 
-    def check_size(self, most: int) -> None:
-        """Raise `SettingError` for a graph whose masks would fill the memory."""
-        heads = self.n_heads if self.split_heads else 1
-        ports = heads + 2 * (self.kv_heads or heads) if self.split_qkv else heads
-        spans = len(self.spans or "1")
-        senders = spans * (1 + self.split_embed + self.n_layers * (heads + self.mlps))
-        receivers = spans * (1 + self.n_layers * (ports + self.mlps))
-        if senders * receivers > most:
-            raise SettingError(
-                f"a graph of {senders:.3g} senders and {receivers:.3g} receivers is too large to "
-                f"be worked on: at most {most:,} pairs of them can be."
-            )
-
     @cached_property
     def edges(self) -> tuple[Edge, ...]:
         """Every edge in canonical order."""
@@ -438,13 +426,21 @@ class Graph:
         return {name: value for name, value in values.items() if value or name not in _NEWER}
 
     @classmethod
-    def from_json(cls, document: Any, *, source: str = "graph", most: int | None = None) -> Graph:
-        """The graph of `to_json`. Raises `FormatError`, also for one too large to be worked on."""
+    def from_json(
+        cls, document: Any, *, source: str = "graph", most_pairs: int = _MOST_PAIRS
+    ) -> Graph:
+        """The graph of `to_json`. Raises `FormatError`, also if its masks would fill the memory."""
         graph = decoded(cls, document, source)
         if unknown := set(document) - set(cls.__dataclass_fields__):
             raise FormatError(f"{source}: a graph has no {shortened(min(unknown))!r}.")
-        try:
-            graph.check_size(most or _MOST_PAIRS)
-        except SettingError as reason:
-            raise FormatError(f"{source}: {shortened(str(reason), 240)}") from reason
+        heads = graph.n_heads if graph.split_heads else 1
+        ports = heads + 2 * (graph.kv_heads or heads) if graph.split_qkv else heads
+        spans = len(graph.spans or "1")
+        senders = spans * (1 + graph.split_embed + graph.n_layers * (heads + graph.mlps))
+        receivers = spans * (1 + graph.n_layers * (ports + graph.mlps))
+        if senders * receivers > most_pairs:
+            raise FormatError(
+                f"{source}: a graph of {senders:.3g} senders and {receivers:.3g} receivers is too "
+                f"large to be worked on: at most {most_pairs:,} pairs of them can be."
+            )
         return graph
