@@ -84,27 +84,28 @@ def table_of_columns(
     `spans` maps names to columns, or to what holds for all prompts. Prompts are cut to their
     `lengths`, if there is such a column, from the left if padding is on the `right`.
     """
+    try:
+        prompts = _entries("clean", columns["clean"], None, is_span=False)
+    except RowFault as reason:
+        return RowTable(source, (), (Fault(reason.text),))
+    if not prompts:
+        return RowTable(source, (), (Fault(NO_PROMPTS),))
     faults: list[Fault] = []
-    rows: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = [{} for _ in prompts]
     named = [("", name, column) for name, column in columns.items() if column is not None]
     if isinstance(spans, Mapping) and spans:
         named += [("spans", name, column) for name, column in spans.items()]
     elif spans is not None:
         text = f"spans is {spans!r:.60}; it must map names to positions, or be left out."
         faults.append(Fault(text))
-    for i, (within, name, column) in enumerate(named):
+    for within, name, column in named:
+        label = f"span {name!r}" if within else name
         try:
-            label = f"span {name!r}" if within else name
-            entries = _entries(label, column, len(rows) if i else None, is_span=bool(within))
+            entries = _entries(label, column, len(rows), is_span=bool(within))
         except RowFault as reason:
             faults.append(Fault(reason.text))
-            entries = []
-        if i == 0:  # the clean prompts, which say how many there are
-            rows = [{} for _ in entries]
-            faults += [] if rows or faults else [Fault(NO_PROMPTS)]
-        if not rows:
-            break
-        for row, entry in zip(rows, entries, strict=False):
+            continue
+        for row, entry in zip(rows, entries, strict=True):
             holder = row.setdefault(within, {}) if within else row
             holder[name] = entry
     width = max((len(row["clean"]) for row in rows if isinstance(row["clean"], list)), default=0)

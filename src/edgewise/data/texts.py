@@ -107,7 +107,7 @@ class TextReader:
             raise RowFault(f"{value!r:.60} is neither text nor a token id.")
         if self.tokenizer is None:
             raise RowFault(f"{value!r:.60} is text; pass the model's tokenizer, or token ids.")
-        if prompt.ids and not prompt.text and value.strip().isdecimal():
+        if len(prompt.ids) > prompt.n_before and not prompt.text and value.strip().isdecimal():
             raise RowFault(f"{value!r:.60} is text, beside token ids. Is it one? Say answer_ids=.")
         text = value.lstrip(" ") if self.chat and prompt.text[-1:].isspace() else value
         alone, behind = self._encode(text), self._behind(prompt, text)
