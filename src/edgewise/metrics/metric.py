@@ -32,7 +32,9 @@ class AnswerRows:
     wrong: Int[Tensor, "row wrong"] | None
 
 
-RowFunction = Callable[[Float[Tensor, "row vocab"], AnswerRows], Float[Tensor, "row"]]
+Logits = Float[Tensor, "row vocab"]
+PerRow = Float[Tensor, "row"]
+RowFunction = Callable[[Logits, AnswerRows], PerRow]
 METRICS: dict[str, Metric] = {}  # those below, by name
 
 
@@ -57,7 +59,7 @@ class Metric:
         return -1 if self.higher_is_better else 1
 
     def per_prompt(
-        self, logits: Float[Tensor, "row vocab"], rows: AnswerRows, n_prompts: int
+        self, logits: Logits, rows: AnswerRows, n_prompts: int
     ) -> Float[Tensor, "batch"]:
         """The metric of each prompt, in float32 or better. Raises `MetricError`.
 
@@ -120,7 +122,7 @@ def _listed(unit: str, *needs: str, higher: bool) -> Callable[[RowFunction], Row
 
 
 @_listed("nats", higher=False)
-def kl(logits: Float[Tensor, "row vocab"], rows: AnswerRows) -> Float[Tensor, "row"]:
+def kl(logits: Logits, rows: AnswerRows) -> PerRow:
     """KL(full model || circuit): sum of p_full (log p_full - log p_circuit) over the vocabulary."""
     full = rows.clean_logits.to(logits.dtype).log_softmax(dim=-1)
     p = full.exp()
@@ -130,26 +132,26 @@ def kl(logits: Float[Tensor, "row vocab"], rows: AnswerRows) -> Float[Tensor, "r
 
 
 @_listed("logits", "answers", "wrong", higher=True)
-def logit_diff(logits: Float[Tensor, "row vocab"], rows: AnswerRows) -> Float[Tensor, "row"]:
+def logit_diff(logits: Logits, rows: AnswerRows) -> PerRow:
     """Mean logit of the right answers minus mean logit of the wrong ones."""
     return _mean_of(logits, rows.answers) - _mean_of(logits, rows.wrong)
 
 
 @_listed("logits", "answers", "wrong", higher=True)
-def logit_margin(logits: Float[Tensor, "row vocab"], rows: AnswerRows) -> Float[Tensor, "row"]:
+def logit_margin(logits: Logits, rows: AnswerRows) -> PerRow:
     """Highest logit of a right answer minus the highest of a wrong one (Docstring)."""
     return _max_of(logits, rows.answers) - _max_of(logits, rows.wrong)
 
 
 @_listed("probability", "answers", "wrong", higher=True)
-def prob_diff(logits: Float[Tensor, "row vocab"], rows: AnswerRows) -> Float[Tensor, "row"]:
+def prob_diff(logits: Logits, rows: AnswerRows) -> PerRow:
     """Summed probability of the right answers minus that of the wrong ones (Greater-Than)."""
     probabilities = logits.softmax(dim=-1)
     return _sum_of(probabilities, rows.answers) - _sum_of(probabilities, rows.wrong)
 
 
 @_listed("nats", "answers", higher=False)
-def nll(logits: Float[Tensor, "row vocab"], rows: AnswerRows) -> Float[Tensor, "row"]:
+def nll(logits: Logits, rows: AnswerRows) -> PerRow:
     """-log of the summed probability of the right answers."""
     ids, present = _ids(rows.answers)
     logs = logits.log_softmax(dim=-1).gather(-1, ids).masked_fill(~present, -torch.inf)
@@ -157,26 +159,26 @@ def nll(logits: Float[Tensor, "row vocab"], rows: AnswerRows) -> Float[Tensor, "
 
 
 @_listed("nats", "answers", higher=False)
-def match_nll(logits: Float[Tensor, "row vocab"], rows: AnswerRows) -> Float[Tensor, "row"]:
+def match_nll(logits: Logits, rows: AnswerRows) -> PerRow:
     """How much larger the negative log-likelihood is than the full model's."""
     return nll(logits, rows) - nll(rows.clean_logits.to(logits.dtype), rows)
 
 
 @_listed("fraction", "answers", higher=True)
-def accuracy(logits: Float[Tensor, "row vocab"], rows: AnswerRows) -> Float[Tensor, "row"]:
+def accuracy(logits: Logits, rows: AnswerRows) -> PerRow:
     """1 where the most likely token is a right answer, else 0."""
     assert rows.answers is not None
     return (logits.argmax(dim=-1, keepdim=True) == rows.answers).any(dim=-1).to(logits.dtype)
 
 
 @_listed("fraction", "answers", "wrong", higher=True)
-def fraction_correct(logits: Float[Tensor, "row vocab"], rows: AnswerRows) -> Float[Tensor, "row"]:
+def fraction_correct(logits: Logits, rows: AnswerRows) -> PerRow:
     """1 where the best right answer has a higher logit than the best wrong one, else 0."""
     return (_max_of(logits, rows.answers) > _max_of(logits, rows.wrong)).to(logits.dtype)
 
 
 @_listed("squared output", higher=False)
-def l2(logits: Float[Tensor, "row vocab"], rows: AnswerRows) -> Float[Tensor, "row"]:
+def l2(logits: Logits, rows: AnswerRows) -> PerRow:
     """Mean squared difference from the full model's outputs over the output channels."""
     return (logits - rows.clean_logits.to(logits.dtype)).square().mean(dim=-1)
 
