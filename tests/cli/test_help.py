@@ -62,9 +62,7 @@ def test_an_option_means_the_same_in_every_command():
     for words, command in COMMANDS.items():
         for option in command.params:
             if option.param_type_name == "option" and option.name not in ("help", "out"):
-                meaning = (option.help or "").partition(":")[
-                    0
-                ]  # behind it are the command's choices
+                meaning = (option.help or "").partition(":")[0]  # then the command's choices
                 texts.setdefault(option.opts[0], {}).setdefault(meaning, []).append(words)
     assert {name: text for name, text in texts.items() if len(text) > 1} == {}
     seeds = [name for name in texts if "seed" in name]
@@ -72,18 +70,16 @@ def test_an_option_means_the_same_in_every_command():
 
 
 def test_help_waits_for_no_library():
-    calls = [[], *map(list, COMMANDS)]
     code = (
         "import sys, edgewise\n"
         "from edgewise.cli.main import main\n"
-        f"for words in {calls!r}:\n"
+        f"for words in {[[], *map(list, COMMANDS)]!r}:\n"
         "    try: main([*words, '--help'])\n"
         "    except SystemExit as stop: assert not stop.code\n"
         "assert not {'torch', 'transformers', 'scipy'} & set(sys.modules)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "--threshold" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -102,8 +98,8 @@ def test_shells_complete(words, completions):
     assert done.stdout.split() == completions
 
 
-@pytest.mark.parametrize("command", ["methods", "tasks", "models --json", "discover --help"])
+@pytest.mark.parametrize("command", ["methods", "models --json", "discover --help"])
 def test_a_reader_that_goes_away_ends_the_command_quietly(command):
-    line = f"{sys.executable} -m edgewise.cli.main {command} | true; exit ${{PIPESTATUS[0]}}"
+    line = f"{sys.executable} -m edgewise {command} | true; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", line], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
