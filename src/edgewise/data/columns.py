@@ -178,8 +178,8 @@ def named_rows(table: RowTable, layout: Layout) -> tuple[list[Row], list[Fault]]
         except RowFault as reason:
             faults.append(Fault(reason.text, where=row.where, column=reason.column))
             continue
-        kept = {name: value for name, value in values.items() if name not in layout.without}
-        rows.append(Row(row.where, kept))
+        values = {name: value for name, value in values.items() if name not in layout.without}
+        rows.append(Row(row.where, values))
     for name in dict.fromkeys(map(value_of, FIELDS)):
         lacking = [row.where for row in rows if name not in row.values]
         columns = [c for f, names in layout.columns.items() if value_of(f) == name for c in names]

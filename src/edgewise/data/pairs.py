@@ -242,12 +242,11 @@ class PromptPairs:
         for index in range(len(self)):
             real = self.real[index]
             for rows in (self.clean, self.corrupted, self.answer_at):
-                digest.update(
-                    str(rows[index][real].int().tolist() if rows is not None else None).encode()
-                )
-            for ids in (self.answers, self.wrong):
-                kept = ids[index][ids[index] != NO_ANSWER].tolist() if ids is not None else None
-                digest.update(str(kept).encode())
+                content = None if rows is None else rows[index][real].int().tolist()
+                digest.update(str(content).encode())
+            for rows in (self.answers, self.wrong):
+                ids = None if rows is None else rows[index][rows[index] != NO_ANSWER].tolist()
+                digest.update(str(ids).encode())
             if self.whole_answers:
                 digest.update(b"whole")
             for name, mask in sorted((self.spans or {}).items()):
@@ -279,7 +278,7 @@ class PromptPairs:
         Raises `SettingError` for no rows, or one that is not there.
         """
         chosen = [int(row) for row in rows]
-        if not chosen or not {*chosen} <= {*range(len(self))}:
+        if not chosen or not all(0 <= row < len(self) for row in chosen):
             raise SettingError(f"asked for {chosen!s:.60}; there are rows 0 to {len(self) - 1}.")
         return self._rows(chosen)
 

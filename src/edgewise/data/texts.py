@@ -122,8 +122,8 @@ class TextReader:
         """Refuse several tokens where another leading space gives one; note it if both do."""
         assert self.tokenizer is not None
         respaced = text[1:] if text.startswith(" ") else f" {text}"
-        readings = (self._behind(prompt, respaced), self._ids(respaced))
-        single = next((found for found in readings if found and len(found) == 1), None)
+        behind, alone = self._behind(prompt, respaced), self._ids(respaced)
+        single = next((tokens for tokens in (behind, alone) if tokens and len(tokens) == 1), None)
         if single is None:
             return
         if len(ids) > 1:
@@ -178,12 +178,13 @@ class TextReader:
         except (IndexError, KeyError, OverflowError, TypeError, ValueError) as reason:
             raise RowFault(f"the tokenizer has no text for its ids: {reason}.") from reason
         at, own = (prompt.at, prompt.own) if text == prompt.text else (0, text)
-        found = occurrences(own, phrase.strip())
-        which = whole(nth) if nth is not None else 1 if len(found) == 1 else None
-        if not which or not 0 < abs(which) <= len(found):
+        matches = occurrences(own, phrase.strip())
+        n = len(matches)
+        which = whole(nth) if nth is not None else 1 if n == 1 else None
+        if not which or abs(which) > n:
             hint = f'["{phrase}", 2] takes the second' if nth is None else f"none is {nth!r:.60}"
-            raise RowFault(f"the clean prompt has {phrase!r:.60} {len(found)} times; {hint}.")
-        start, stop, _ = found[which - (which > 0)]
+            raise RowFault(f"the clean prompt has {phrase!r:.60} {n} times; {hint}.")
+        start, stop, _ = matches[which - (which > 0)]
         return [n_before + k for k in tokens_at(ranges, at + start, at + stop)]
 
     # --- tokens
