@@ -143,7 +143,7 @@ def test_a_device_that_computes_wrong_numbers_is_refused(operation, monkeypatch)
 def test_a_module_that_came_on_an_unproven_device_is_compared_with_a_cpu(monkeypatch):
     module, _ = loaded("llama")
     assert "moved" not in ew.load_model(module).proof
-    monkeypatch.setattr("edgewise.model.loading.UNPROVEN", {"cpu"})
+    monkeypatch.setattr("edgewise.model.proof.UNPROVEN", {"cpu"})
     assert ew.load_model(module).proof["moved"]["relative_error"] == 0
 
 

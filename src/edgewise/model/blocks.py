@@ -118,18 +118,16 @@ class Block:
         self._group = config.group  # heads that share a key/value head
         self._activation = ACTIVATIONS[config.activation]
         self._experts = config.experts[layer] if config.experts else None
-        self.ln1, self.ln2 = (self._norm(name, config.pre_norm) for name in ("ln1", "ln2"))
-        self.ln1_post, self.ln2_post = (
-            self._norm(name, config.post_norm) for name in ("ln1_post", "ln2_post")
-        )
-        self._qk_norms: dict[Slot, Norm] = {}
-        if config.qk_norm != "none":
-            self._qk_norms = {
-                "q": self._norm("attn.norm_Q", there=True),
-                "k": self._norm("attn.norm_K", there=True),
-            }
+        pre, post, on_qk = config.pre_norm, config.post_norm, config.qk_norm != "none"
+        self.ln1, self.ln2 = self._norm("ln1", pre), self._norm("ln2", pre)
+        self.ln1_post, self.ln2_post = self._norm("ln1_post", post), self._norm("ln2_post", post)
+        self._qk_norms: Mapping[Slot, Norm] = {
+            "q": self._norm("attn.norm_Q", on_qk),
+            "k": self._norm("attn.norm_K", on_qk),
+        }
 
     def _norm(self, name: str, there: bool) -> Norm:
+        """A norm of the layer's; where it has none, one that does nothing."""
         kind = NORMS[self.config.norm if there else "none"]
         weights = self._weights.get(f"{name}.w"), self._weights.get(f"{name}.b")
         return Norm(kind, self.config.eps, *weights)
@@ -188,7 +186,7 @@ class Block:
         """
         if slot == "v":
             return vectors
-        if slot in self._qk_norms:
+        if self.config.qk_norm != "none":
             vectors = self._qk_normed(slot, vectors, heads)
         return vectors if rotation is None else rotation.turn(vectors)
 

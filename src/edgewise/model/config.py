@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Literal, get_args
 
 import torch
@@ -174,21 +174,21 @@ class ModelConfig:
             scales = (self.d_head**-0.5,) * self.n_layers
             object.__setattr__(self, "attention_scales", scales)
 
-    @property
+    @cached_property
     def has_mlps(self) -> bool:
         return not self.attention_only
 
-    @property
+    @cached_property
     def adds_positions(self) -> bool:
         """Whether position embeddings are written to the residual stream."""
         return self.positions == "learned"
 
-    @property
+    @cached_property
     def mixes_heads(self) -> bool:
         """Whether a norm over all of a layer's heads lets each depend on what the others read."""
         return self.post_norm or self.qk_norm == "layer"
 
-    @property
+    @cached_property
     def group(self) -> int:
         """How many heads share a key/value head."""
         return self.n_heads // self.n_kv_heads

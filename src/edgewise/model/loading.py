@@ -11,23 +11,13 @@ import torch
 
 from edgewise.data.tokenizers import as_tokenizer
 from edgewise.errors import SettingError, UnsupportedModel, unknown_name
-from edgewise.model import lens
+from edgewise.model import lens, proof
 from edgewise.model.bundled import BUNDLED, bundled_model
 from edgewise.model.checkpoints import check_tokenizer, from_pretrained
 from edgewise.model.config import ModelConfig
 from edgewise.model.families import family_of
 from edgewise.model.model import Model
 from edgewise.model.processing import process, steps_that_are_exact
-from edgewise.model.proof import (
-    TOLERANCES,
-    UNPROVEN,
-    Source,
-    first_line,
-    huggingface_source,
-    probed,
-    prove,
-    proved_again,
-)
 from edgewise.model.weights import check_finite, gathered, moved
 
 # Where a package keeps modules whose weights are packed. (Those of transformers' own integrations
@@ -91,7 +81,7 @@ def _dtype(dtype: torch.dtype | str | None) -> torch.dtype | None:
     """A floating dtype, from one or its name. Raises `UnknownName`."""
     if dtype is None:
         return None
-    names = {str(known).removeprefix("torch."): known for known in TOLERANCES}
+    names = {str(known).removeprefix("torch."): known for known in proof.TOLERANCES}
     name = str(dtype).removeprefix("torch.")
     if name not in names:
         raise unknown_name("dtype for a model", name, names)
@@ -108,7 +98,7 @@ def _devices(device: Any) -> list[torch.device]:
             devices.append(torch.empty(0, device=name).device)
         except (RuntimeError, AssertionError, TypeError, NotImplementedError) as reason:
             raise SettingError(
-                f"device {str(name)!r} cannot be used here ({first_line(reason)}). "
+                f"device {str(name)!r} cannot be used here ({proof.first_line(reason)}). "
                 "'cpu' always can; 'cuda' and 'mps' need their hardware and a torch built for it."
             ) from reason
     return devices
@@ -130,9 +120,9 @@ def _from_checkpoint(
     tokenizer = tokenizer or own_tokenizer
     model = _from_module(module, source, tokenizer)
     if len(devices) == 1 and devices[0] != model.device:
-        expected = probed(model)
+        expected = proof.probed(model)
         del model  # the module moves in place: a second copy may not fit
-        model = proved_again(_from_module(module.to(devices[0]), source, tokenizer), expected)
+        model = proof.proved_again(_from_module(module.to(devices[0]), source, tokenizer), expected)
     return model
 
 
@@ -174,7 +164,7 @@ def _from_bridge(bridge: Any, name: str, tokenizer: Any) -> Model:
     check_plain(plain, name)
     config, weights, final_norm = lens.read_bridge(bridge, plain)
     forward = lens.bridge_forward(bridge, name)
-    source = huggingface_source(bridge.original_model, final_norm, forward=forward)
+    source = proof.huggingface_source(bridge.original_model, final_norm, forward=forward)
     model = _proved(config, weights, source, name=name, tokenizer=tokenizer)
     is_processed = getattr(bridge, "_weights_processed", False)
     return replace(model, processing="by TransformerLens") if is_processed else model
@@ -188,19 +178,19 @@ def _from_module(module: Any, name: str, tokenizer: Any) -> Model:
     n_layers = getattr(module.config, "num_hidden_layers", 1)
     if n_layers < 1:
         raise UnsupportedModel(f"{name} has {n_layers} layers; a model needs at least 1.")
-    source = huggingface_source(module, family.final_norm(module))
+    source = proof.huggingface_source(module, family.final_norm(module))
     model = _proved(*family.read(module), source, name=name, tokenizer=tokenizer)
-    if model.device.type not in UNPROVEN:
+    if model.device.type not in proof.UNPROVEN:
         return model
     # It came as it is, and its source computes there too: what both get wrong, only a CPU shows.
     home = replace(model, weights=moved(model.weights, None, lambda _: "cpu"))
-    return proved_again(model, probed(home))
+    return proof.proved_again(model, proof.probed(home))
 
 
 def _proved(
     config: ModelConfig,
     weights: Mapping[str, torch.Tensor],
-    source: Source,
+    source: proof.Source,
     *,
     name: str,
     tokenizer: Any,
@@ -208,7 +198,7 @@ def _proved(
     """A model, if its tokenizer fits and it computes what its source does."""
     model = Model(config, gathered(weights), name=name, tokenizer=as_tokenizer(tokenizer))
     check_tokenizer(model.tokenizer, config.d_vocab, name)
-    return replace(model, proof=prove(model, source))
+    return replace(model, proof=proof.prove(model, source))
 
 
 # --- modules inside others: unwrapped where that is exact, else named, with what would work
@@ -249,7 +239,7 @@ def check_plain(module: torch.nn.Module, name: str) -> None:
                 "whole, not offloaded."
             )
         data = parameter.data
-        if parameter.dtype not in TOLERANCES or hasattr(data, "__tensor_flatten__"):
+        if parameter.dtype not in proof.TOLERANCES or hasattr(data, "__tensor_flatten__"):
             kind = type(data).__name__
             raise _packed(name, f"{key} is {'of ' + str(data.dtype) if kind == 'Tensor' else kind}")
     check_finite(dict(module.named_parameters()), name)

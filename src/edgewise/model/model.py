@@ -85,11 +85,11 @@ class Model:
         weight, bias = (self.weights.get(f"ln_final.{name}") for name in "wb")
         return Norm(NORMS[self.config.norm], self.config.eps, weight, bias)
 
-    @property
+    @cached_property
     def dtype(self) -> torch.dtype:
         return self.weights["embed.W_E"].dtype
 
-    @property
+    @cached_property
     def device(self) -> torch.device:
         """Where its embeddings lie, and every run's residual stream; see `spread`."""
         return self.weights["embed.W_E"].device
@@ -152,7 +152,7 @@ class Model:
         )
         return moved_model if same else proved_again(moved_model, probed(self))
 
-    @property
+    @cached_property
     def is_spread(self) -> bool:
         """Whether its weights lie on more than one device."""
         return any(tensor.device != self.device for tensor in self.weights.values())
