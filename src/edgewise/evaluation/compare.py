@@ -80,22 +80,21 @@ def compare(
     graph = common_graph([circuit.graph for circuit in circuits.values()])
     compared = {name: coarsened(circuit, graph) for name, circuit in circuits.items()}
     present = _groups(groups or {}, graph, compared)
-    if problems is None and cross:
-        raise SettingError("cross needs a problem of every circuit; pass problems=.")
-    effects = (
-        _measured(chosen)
-        if problems is None
-        else _effects(chosen, _by_name(problems, tuple(chosen)), cross, on_progress)
-    )
-    kept = tuple(effects)
+    if problems is None:
+        if cross:
+            raise SettingError("cross needs a problem of every circuit; pass problems=.")
+        effects = tuple(_measured(chosen))
+    else:
+        by_name = _by_name(problems, tuple(chosen))
+        effects = tuple(_effects(chosen, by_name, cross, on_progress))
     return Comparison(
         graph=graph,
         circuits=circuits,
         compared=compared,
         pairs=tuple(_pair(*two, compared, chosen) for two in combinations(chosen, 2)),
         groups=present,
-        effects=kept,
-        notes=(*_notes(chosen, circuits, graph), *_empty_notes(circuits, kept)),
+        effects=effects,
+        notes=(*_notes(chosen, circuits, graph), *_empty_notes(circuits, effects)),
     )
 
 

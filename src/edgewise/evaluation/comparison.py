@@ -18,6 +18,11 @@ FORMAT, VERSION = "edgewise-comparison", 2
 
 # Whether a circuit was found on these very prompts, on others, or nobody knows.
 Prompts = Literal["discovery", "held-out", "given"]
+_IN_WORDS: Mapping[Prompts, str] = {
+    "discovery": "discovery prompts",
+    "held-out": "held-out prompts",
+    "given": "prompts given",
+}
 
 
 @dataclass(frozen=True)
@@ -229,18 +234,19 @@ class Comparison(Record):
     def _circuits_table(self, labels: Mapping[str, str]) -> Table:
         rows = list[dict[str, Cell]]()
         for name, label in labels.items():
-            circuit, only, own = self.circuits[name], self.only(name).n_edges, self.own(name)
-            sizes = {"edges": circuit.n_edges, "nodes": len(circuit.nodes), "edges only here": only}
-            rows.append({"circuit": label, **sizes})
+            circuit, own = self.circuits[name], self.own(name)
+            row: dict[str, Cell] = {"circuit": label, "edges": circuit.n_edges}
+            row |= {"nodes": len(circuit.nodes), "edges only here": self.only(name).n_edges}
             if own is not None:
                 scale = max(abs(own.full), abs(own.empty))
-                value, full = (measured(x, "", scale=scale) for x in (own.value, own.full))
-                effect = {"full model": full, "effect kept": own.normalized}
-                rows[-1] |= {"metric": f"{own.metric} {value}", **effect}
-        words = {"given": "prompts given"}
-        on = {e.circuit: words.get(e.prompts, f"{e.prompts} prompts") for e in self.effects}
+                row["metric"] = f"{own.metric} {measured(own.value, '', scale=scale)}"
+                row["full model"] = measured(own.full, "", scale=scale)
+                row["effect kept"] = own.normalized
+            rows.append(row)
+        on = {effect.circuit: _IN_WORDS[effect.prompts] for effect in self.effects}
         where = ", ".join(f"{name} on {prompts}" for name, prompts in on.items())
-        where = where if len(set(on.values())) > 1 else f"on {' '.join(set(on.values()))}"
+        if len(set(on.values())) == 1:
+            where = f"on {next(iter(on.values()))}"
         notes = [f"The metric, the full model's, and the effect kept: {where}."] if on else []
         return Table.of("Circuits", rows, kinds={"effect kept": "share"}, notes=notes)
 

@@ -154,8 +154,8 @@ def completeness(
         values = [problem.value(knocked_out(before, members)) for before in (circuit, full)]
         return KnockOut(how, name, tuple(node.name for node in members), *values)
 
-    complement = faithfulness(problem, circuit.complement())
     generator = torch.Generator().manual_seed(check_seed(seed))
+    complement = faithfulness(problem, circuit.complement())
     sets: list[tuple[How, str, Sequence[Node]]] = [
         ("random", str(i), members)
         for i, members in enumerate(_random_sets(nodes, random, generator))
