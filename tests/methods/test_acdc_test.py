@@ -176,14 +176,11 @@ def test_a_run_keeps_its_evidence_and_a_stopped_one_resumes(tmp_path):
     run.save(tmp_path / "run")
     assert ew.Run.load(tmp_path / "run").trace == run.trace
 
-    class Stop(Exception):
-        pass
-
     def stop(step):
         if step.done > 20:
-            raise Stop
+            raise KeyboardInterrupt
 
-    with pytest.raises(Stop):
+    with pytest.raises(KeyboardInterrupt):
         ew.acdc_test(of, threshold=0.02, journal=tmp_path / "j", on_progress=stop)
     again = ew.acdc_test(of, threshold=0.02, journal=tmp_path / "j")
     assert again.cost.taken_over > 15

@@ -119,12 +119,15 @@ def test_exact_is_the_plain_evaluator_edge_by_edge(shape, ablation):
 
 
 @pytest.mark.parametrize("shape", sorted(SHAPES))
-@pytest.mark.parametrize("options", [{"switches": True}, {"split_heads": False, "switches": True}])
+@pytest.mark.parametrize(
+    "options",
+    [{"switches": True}, {"split_heads": False, "switches": True}, {"split_qkv": False}],
+)
 def test_attribution_is_exact_as_the_perturbation_shrinks(shape, options):
     """Ablation = clean + a small step: first-order scores are then what exact patching gives."""
     near = nearly_clean(small_problem(1, shape=shape, **options))
     exact = scores_of(near, "exact")
-    for method in ("eap", "atp-star"):
+    for method in ("eap", "atp-star") if options.get("split_qkv", True) else ("eap",):
         ours = scores_of(near, method)
         torch.testing.assert_close(ours, exact, rtol=2e-4, atol=2e-5 * float(exact.abs().max()))
 
@@ -186,27 +189,6 @@ def test_integrated_gradients_are_complete(ablation, metric):
     allowed = 0.1 if ablation == "zero" else 1e-3
     assert errors[2] < allowed * max(abs(change), 1e-3)
     assert errors[2] <= errors[0]
-    if ablation != "zero":  # there the first published point is that jump
-        published = scores_of(problem, "eap-ig", steps=200)
-        assert float(published[row].sum()) == pytest.approx(change, rel=0.05, abs=1e-4)
-
-
-@pytest.mark.parametrize("method", ["eap-ig", "relp"])
-def test_joined_ports_and_layers_add_up(method):
-    """To first order a joined port's effect is the sum of its parts'; so is a layer's."""
-    split, joined, layers = (
-        small_problem(6, split_embed=False, **options)
-        for options in ({}, {"split_qkv": False}, {"split_heads": False, "split_qkv": False})
-    )
-    fine, coarse, whole = (find(problem, method).scores for problem in (split, joined, layers))
-    for edge in joined.graph.edges:
-        parts = [
-            fine.of(e)
-            for e in split.graph.edges
-            if e.sender == edge.sender and e.receiver.node == edge.receiver.node
-        ]
-        assert coarse.of(edge) == pytest.approx(sum(parts), abs=1e-9), edge.name
-    assert float(whole.values.sum()) == pytest.approx(float(coarse.values.sum()), abs=1e-9)
 
 
 @pytest.mark.parametrize("method", METHODS)

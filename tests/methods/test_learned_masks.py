@@ -54,14 +54,6 @@ def test_one_shot_conversion_of_the_docstring_graph():
     assert circuit_without(graph, {port.name for port in graph.receivers}).n_edges == 1
 
 
-def test_activations_of_joined_graphs_are_their_ports():
-    graph = ew.Graph.build(1, 2, split_qkv=False, switches=True)
-    assert [port.name for port in masked_activations(graph)] == ["a0.h0", "a0.h1", "m0"]
-    circuit = circuit_without(graph, {"a0.h1"})
-    assert not [edge for edge in circuit.edges if edge.sender.name == "a0.h1"]
-    assert len(masked_activations(ew.Graph.build(1, 2, split_heads=False))) == 4
-
-
 @pytest.mark.parametrize("options", [{}, {"switches": True}, {"split_qkv": False}])
 def test_a_threshold_on_spread_scores_is_the_circuit_of_what_is_above_it(options):
     graph = ew.Graph.build(3, 2, **options)
@@ -97,13 +89,6 @@ def test_binarisation(task):
     nodes = ew.sp(task.problem, **settings)
     assert nodes.circuit == nodes.scores.above(0.5)
     assert "masks are undecided" in nodes.notes[0]
-
-
-def test_a_dear_mask_is_removed_and_a_free_one_stays(task):
-    settings = {"steps": 60, "learning_rate": 0.1}
-    assert ew.sp_edges(task.problem, regularisation=1000, **settings).circuit.n_edges == 0
-    free = ew.sp_edges(task.problem, regularisation=0, **settings).circuit
-    assert (free & task.truth) == task.truth
 
 
 def test_the_target_rises_linearly_and_then_stays():

@@ -165,10 +165,6 @@ def needs(method):
     return {"sparsity": 0.7} if method == "edge-pruning" else {"regularisation": 0.05}
 
 
-class Stopped(Exception):
-    pass
-
-
 @pytest.mark.parametrize("method", TRAINED)
 def test_a_stopped_training_resumes_as_if_it_had_not_been_stopped(method, tmp_path, monkeypatch):
     task = ew.load_task("tracr-xproportion", data="paper")
@@ -177,10 +173,10 @@ def test_a_stopped_training_resumes_as_if_it_had_not_been_stopped(method, tmp_pa
 
     def stop(progress):
         if progress.done == 7:
-            raise Stopped
+            raise KeyboardInterrupt
 
     folder, seen = tmp_path / "work", []
-    with pytest.raises(Stopped):
+    with pytest.raises(KeyboardInterrupt):
         ew.discover(task.problem, method, journal=folder, on_progress=stop, **settings)
     run = ew.discover(task.problem, method, journal=folder, on_progress=seen.append, **settings)
     assert [p.done for p in seen] == [7, 8, 9, 10, 11, 12]  # the state of six steps was kept
@@ -214,26 +210,22 @@ def test_a_state_that_was_changed_is_not_resumed_from(tmp_path, monkeypatch):
 # --- errors
 
 
-def constant(logits, rows):
-    return 0 * logits[:, 0]
-
-
 @pytest.mark.parametrize("method", TRAINED)
 def test_masks_that_no_gradient_reaches(method):
     """and-gate with zero ablation: at 1/2 its relu is off, and learning starts well above."""
     settings = {"steps": 3, **needs(method)}
     with pytest.raises(MetricError, match=r"'accuracy' has no gradient.* kl"):
         ew.discover(make_problem(metric="accuracy"), method, **settings)
-    with pytest.raises(MetricError, match=r"at 1/2 or at 0\.9, metric 'constant' does not change"):
-        ew.discover(make_problem(metric=constant), method, **settings)
+    with pytest.raises(MetricError, match=r"at 1/2 or at 0\.9, metric .* does not change"):
+        ew.discover(make_problem(metric=lambda logits, rows: 0 * logits[:, 0]), method, **settings)
     off_at_half = ew.load_task("and-gate", ablation="zero").problem
-    assert ew.discover(off_at_half, method, **settings).scores.values.isfinite().all()
+    ew.discover(off_at_half, method, **settings)
 
 
 @pytest.mark.parametrize("batch_size", [None, 1])
-def test_a_gradient_that_is_no_number_names_the_step_the_prompt_and_the_edge(batch_size):
-    """The metric is steep on the second of three prompts."""
-    problem = make_problem(batch_size=batch_size)
+def test_what_is_no_number_names_the_step_the_prompt_and_the_edge(batch_size):
+    """One metric is steep on the second of three prompts, the other breaks after some calls."""
+    problem, calls = make_problem(batch_size=batch_size), []
     second = problem.pairs.answers[1, 0]
     assert (problem.pairs.answers[:, 0] == second).sum() == 1
 
@@ -242,17 +234,13 @@ def test_a_gradient_that_is_no_number_names_the_step_the_prompt_and_the_edge(bat
         values[bad] = (logits[bad, 0] - logits[bad, 0].detach()).abs().sqrt()
         return values
 
-    message = r"nan before the first step on prompt 1 for \d+ of \d+ masks \(input->a0"
-    with pytest.raises(MetricError, match=message):
-        ew.discover(problem.with_(metric=steep), "sp-edges", regularisation=1, steps=20)
-
-
-def test_a_loss_that_is_no_number_names_the_step():
-    calls = []
-
     def breaks(logits, rows):
         calls.append(1)
-        return logits[:, 0] * (float("nan") if len(calls) > 6 else 1)
+        return logits[:, 0] * (float("nan") if len(calls) > 18 else 1)
 
-    with pytest.raises(MetricError, match=r"the loss is nan in step \d+ on prompt 0\. Check"):
-        ew.discover(make_problem(metric=breaks), "sp-edges", regularisation=1, steps=20)
+    for metric, message in (
+        (steep, r"nan before the first step on prompt 1 for \d+ of \d+ masks \(input->a0"),
+        (breaks, r"the loss is nan in step \d+ on prompt 0\. Check"),
+    ):
+        with pytest.raises(MetricError, match=message):
+            ew.sp_edges(problem.with_(metric=metric), regularisation=1, steps=40)
