@@ -149,5 +149,5 @@ def _run_at(
     if ablation.senders is not None:
         values = values + ablation.senders.dense(rows)
     return run_with_gradients(
-        problem, clean.pairs, clean_logits=clean.logits, replaced=(first, values)
+        problem, clean.pairs, clean_logits=clean.logits, replaced={first: values}
     )

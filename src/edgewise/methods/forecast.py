@@ -134,11 +134,9 @@ def _expected(problem: Problem, settings: ACDCSettings) -> tuple[int, Circuit] |
     values = scores.values.abs() if settings.absolute else scores.values
     kept = Circuit(problem.graph, problem.graph.exists & (values >= settings.threshold))
     for step in receiver_steps(problem.graph, settings.head_order):
-        if is_read(circuit, step):
-            n_tests += len(step.edges)
-            circuit = circuit.without(*(edge for edge in step.edges if edge not in kept))
-        else:
-            circuit = circuit.without(*step.edges)
+        is_tested = is_read(circuit, step)
+        n_tests += is_tested * len(step.edges)
+        circuit = circuit.without(*(e for e in step.edges if not is_tested or e not in kept))
     return n_tests, circuit
 
 

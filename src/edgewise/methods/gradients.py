@@ -31,8 +31,8 @@ from edgewise.model.runtime import logits_of, run
 from edgewise.patching import AblatedValues, answer_rows
 from edgewise.problem import Problem
 
-# A row, and what senders write from there on in place of their own.
-Replaced = tuple[int, Float[Tensor, "sender batch pos d_model"]]
+# What all embeddings, a layer's heads or one MLP, from their row on, write in place of their own.
+Replaced = Mapping[int, Float[Tensor, "sender batch pos d_model"]]
 
 
 class MethodRun(Outputs, ABC):
@@ -65,10 +65,7 @@ class MethodRun(Outputs, ABC):
 
 
 class WatchedRun(MethodRun):
-    """An ordinary run: what it wrote, and where ports read the gradients of its loss, if any.
-
-    `replaced` is for all embeddings, all heads of a layer, or one MLP.
-    """
+    """An ordinary run: what it wrote, and where ports read the gradients of its loss, if any."""
 
     logits: Float[Tensor, "row vocab"]
     steepness = 0.0  # the largest |dL / d logit| of a prompt
@@ -85,7 +82,7 @@ class WatchedRun(MethodRun):
         self.gradients: dict[Site, Tensor] = {}  # by vectors at q, k and v, else by input
         self.mlp_gradients: dict[int, Float[Tensor, "batch pos d_model"]] = {}
         self.mixed_gradients: dict[int, Float[Tensor, "head batch pos d_head"]] = {}
-        self._replaced, self._n_rows, self._n_mixed = replaced, 0, 0
+        self._replaced, self._n_rows, self._n_mixed = replaced or {}, 0, 0
 
     def read(self, outputs: Outputs, site: Site) -> Float[Tensor, "1 batch pos d_model"]:
         """The stream so far."""
@@ -118,8 +115,7 @@ class WatchedRun(MethodRun):
 
     def append(self, part: Part) -> None:
         """Take the next senders, or what is to replace them."""
-        row, values = self._replaced or (None, None)
-        super().append(part if values is None or row != self._n_rows else values)
+        super().append(self._replaced.get(self._n_rows, part))
         self._n_rows += len(part)
 
     def changes(self, ablation: AblatedValues) -> RemovalChanges:

@@ -96,7 +96,8 @@ class _BisectingEngine(SpeculativeEngine):
 
     def _largest(self) -> EdgeTest:
         step, turn = self.turn.step, self.turn
-        sizes = _sizes(len(step.edges) - turn.next)  # the largest first
+        n = len(step.edges) - turn.next
+        sizes = [n >> halvings for halvings in range(n.bit_length())]  # n, half of it, … 1
         groups = [tuple(range(turn.next, turn.next + size)) for size in sizes]
         batches = [SpeculativeBatch.of(turn.removed + group) for group in groups]
         losses = self._ladder.removals.losses(step, *batches)
@@ -106,11 +107,3 @@ class _BisectingEngine(SpeculativeEngine):
             if self._threshold.removes(test.delta):
                 break
         return test
-
-
-def _sizes(n: int) -> list[int]:
-    """n, half of it, a quarter, … 1."""
-    sizes = [n]
-    while sizes[-1] > 1:
-        sizes.append(sizes[-1] // 2)
-    return sizes
