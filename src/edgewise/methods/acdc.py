@@ -31,7 +31,7 @@ from edgewise.methods.method_result import Decision, MethodResult
 from edgewise.methods.session import QUIET, Session
 from edgewise.methods.settings import ACDCSettings
 from edgewise.methods.steps import is_read, receiver_steps
-from edgewise.methods.trace import Rule, Trace
+from edgewise.methods.trace import Trace
 from edgewise.problem import Problem
 
 
@@ -60,7 +60,7 @@ def acdc(
         estimates = settings.precision == "reduced"
         engine = SpeculativeEngine(problem, rule, estimates=estimates, verify=settings.verify)
     steps = receiver_steps(graph, settings.head_order) if steps is None else steps
-    circuit = decide_edges(steps, engine, keeps=rule.keeps, trace=trace)
+    circuit = decide_edges(steps, engine, trace)
     circuit = circuit.pruned() if settings.prune else circuit
     meaning = "rise of the loss when removed in sequence"
     result = trace.result(circuit, method="acdc", meaning=meaning, variants=engine.variants)
@@ -68,9 +68,7 @@ def acdc(
     return replace(result, margin=margin)
 
 
-def decide_edges(
-    steps: Iterable[ReceiverStep], engine: SequentialEngine, *, keeps: Rule, trace: Trace
-) -> Circuit:
+def decide_edges(steps: Iterable[ReceiverStep], engine: SequentialEngine, trace: Trace) -> Circuit:
     """Algorithm 1: the circuit that remains once every edge is kept, or removed for good."""
     circuit = Circuit.full(trace.graph)
     for step in steps:
@@ -80,7 +78,7 @@ def decide_edges(
             continue
         trace.skip(step.edges[: step.untested])
         for test in engine.ablate_in_sequence(step, circuit, trace.known(step)):
-            keep = keeps(test)  # not delta < threshold
+            keep = trace.keeps(test)  # not delta < threshold
             engine.decide(keep=keep)
             trace.record(test, kept=keep)
         circuit = engine.turn.left()

@@ -80,7 +80,7 @@ def acdc_test(
 
     engine, trace = _TestingEngine(problem, settings, rate), Trace(graph, keeps, session)
     steps = receiver_steps(graph, settings.head_order) if steps is None else steps
-    circuit = decide_edges(steps, engine, keeps=keeps, trace=trace)
+    circuit = decide_edges(steps, engine, trace)
     meaning = "mean rise of the loss when removed in sequence"
     result = trace.result(circuit, method="acdc-test", meaning=meaning, variants=engine.variants)
     return replace(result, notes=(_note(result.trace, settings, len(problem.pairs)),))

@@ -77,7 +77,7 @@ def acdc_bisect(
     unkept = Session(session.on_progress)  # half a group cannot be resumed
     engine, trace = _BisectingEngine(problem, rule), Trace(graph, rule.keeps, unkept)
     steps = receiver_steps(graph, settings.head_order)
-    circuit = decide_edges(steps, engine, keeps=rule.keeps, trace=trace)
+    circuit = decide_edges(steps, engine, trace)
     circuit = circuit.pruned() if settings.prune else circuit
     meaning = "rise of the loss when its group went"
     result = trace.result(circuit, method="acdc-bisect", meaning=meaning, variants=engine.variants)

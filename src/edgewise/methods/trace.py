@@ -35,7 +35,7 @@ class Trace:
     ) -> None:
         self.decisions: list[Decision] = []
         self._n_skipped = 0  # edges removed without a test
-        self.graph, self._keeps, self._session = graph, keeps, session
+        self.graph, self.keeps, self._session = graph, keeps, session
         self._known = session.decisions(graph) if known is None else known
         self._deltas = torch.zeros(graph.exists.shape, dtype=torch.float64)
 
@@ -49,7 +49,7 @@ class Trace:
                     f"{edge.name}."
                 )
             test = test_of(decision)
-            if self._keeps(test) != decision.kept:
+            if self.keeps(test) != decision.kept:
                 raise FormatError(
                     f"the decision about {edge.name} contradicts itself: with its delta or its "
                     f"p-values the edge is not {'kept' if decision.kept else 'removed'}."
