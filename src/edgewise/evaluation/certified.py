@@ -54,8 +54,9 @@ from edgewise.errors import FormatError, SettingError
 from edgewise.evaluation.records import Record, SavedRecord
 from edgewise.evaluation.replicates import AboutProblem, Finder, Replicate
 from edgewise.graph import Edge, Graph
-from edgewise.methods import AnyMethod, OnProgress, ignore_progress
+from edgewise.methods import AnyMethod
 from edgewise.problem import Problem, check_is_problem
+from edgewise.progress import OnProgress, ignore_progress
 from edgewise.tables import Column, Table, count
 
 

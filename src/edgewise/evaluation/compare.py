@@ -24,9 +24,8 @@ from edgewise.evaluation.comparison import (
 from edgewise.evaluation.faithfulness import faithfulness
 from edgewise.evaluation.inference import jaccard, spearman
 from edgewise.graph import Graph
-from edgewise.methods import OnProgress, ignore_progress
 from edgewise.problem import Problem, check_is_problem
-from edgewise.progress import counted
+from edgewise.progress import OnProgress, counted, ignore_progress
 from edgewise.work.identity import hashed, of_problem
 
 _WEAK = 0.01  # of the largest effect in the same metric: shares of so little are noise

@@ -24,9 +24,8 @@ from edgewise.documents import Finite
 from edgewise.evaluation.faithfulness import Faithfulness, faithfulness
 from edgewise.evaluation.records import Record
 from edgewise.graph import Node, Sender
-from edgewise.methods import OnProgress, ignore_progress
 from edgewise.problem import Problem, problem_and_circuit
-from edgewise.progress import counted
+from edgewise.progress import OnProgress, counted, ignore_progress
 from edgewise.tables import (
     Cell,
     Table,

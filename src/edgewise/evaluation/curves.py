@@ -23,10 +23,9 @@ from edgewise.circuit import Circuit, EdgeScores, Found, circuit_of
 from edgewise.documents import Count, Finite
 from edgewise.errors import SettingError
 from edgewise.evaluation.faithfulness import MetricScale, Spread, faithfulness, scale_of
-from edgewise.methods import OnProgress, ignore_progress
 from edgewise.methods.settings import By, Select
 from edgewise.problem import Problem, check_is_problem
-from edgewise.progress import counted
+from edgewise.progress import OnProgress, counted, ignore_progress
 from edgewise.tables import Chart, Column, Mark, Series, Table, count, number
 
 MIB_SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)

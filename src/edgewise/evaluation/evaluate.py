@@ -15,8 +15,8 @@ from edgewise.evaluation.faithfulness import Faithfulness, faithfulness
 from edgewise.evaluation.minimality import Minimality, minimality
 from edgewise.evaluation.random_circuits import RandomBand, RandomKind, bands_table, random_band
 from edgewise.evaluation.records import Record
-from edgewise.methods import OnProgress, ignore_progress
 from edgewise.problem import Problem, problem_and_circuit
+from edgewise.progress import OnProgress, ignore_progress
 from edgewise.tables import Chart, Table, count
 
 # Whether the circuit was found on these prompts, on others, or whether nobody said.

@@ -59,9 +59,9 @@ from edgewise.evaluation.random_circuits import CircuitSampler
 from edgewise.evaluation.records import Record, SavedRecord
 from edgewise.evaluation.replicates import AboutProblem
 from edgewise.graph import Edge
-from edgewise.methods import OnProgress, Progress, ignore_progress
 from edgewise.methods.sequential import StagedT
 from edgewise.problem import Problem, problem_and_circuit, run_circuit
+from edgewise.progress import OnProgress, Progress, ignore_progress
 from edgewise.tables import Cell, Column, Table, count
 
 TestName = Literal["equivalence", "independence", "minimality", "sufficiency", "partial necessity"]

@@ -20,9 +20,9 @@ from edgewise.circuit import Found
 from edgewise.documents import Count, Finite
 from edgewise.engine import Removals
 from edgewise.evaluation.records import Record
-from edgewise.methods import OnProgress, Progress, ignore_progress
 from edgewise.methods.steps import receiver_steps
 from edgewise.problem import Problem, problem_and_circuit
+from edgewise.progress import OnProgress, Progress, ignore_progress
 from edgewise.tables import Column, Table
 
 _ROUNDING = 128  # units in the last place of the loss: what sums in another order may differ by

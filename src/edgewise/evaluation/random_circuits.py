@@ -30,9 +30,8 @@ from edgewise.errors import SettingError
 from edgewise.evaluation.faithfulness import MetricScale, normalized, scale_of
 from edgewise.evaluation.inference import mean_interval
 from edgewise.graph import Edge, Graph, Sender
-from edgewise.methods import OnProgress, ignore_progress
 from edgewise.problem import Problem, problem_and_circuit
-from edgewise.progress import counted
+from edgewise.progress import OnProgress, counted, ignore_progress
 from edgewise.tables import Column, Table, count, number, percent
 
 RandomKind = Literal["uniform", "connected"]

@@ -22,11 +22,11 @@ from edgewise.documents import Count, Finite, Plain, decoded
 from edgewise.engine import ReceiverStep
 from edgewise.errors import FormatError, SettingError
 from edgewise.graph import Graph
-from edgewise.methods import METHODS, AnyMethod, OnProgress, Progress, method_of
+from edgewise.methods import METHODS, AnyMethod, method_of
 from edgewise.methods.execution import run_method
 from edgewise.methods.steps import shuffled_steps
 from edgewise.problem import Problem
-from edgewise.progress import counted
+from edgewise.progress import OnProgress, Progress, counted
 from edgewise.tables import count
 from edgewise.work.journal import Journal, JournalFormat
 

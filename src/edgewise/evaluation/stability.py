@@ -43,8 +43,9 @@ from edgewise.evaluation.replicates import (
     varied,
 )
 from edgewise.graph import Edge
-from edgewise.methods import AnyMethod, OnProgress, ignore_progress
+from edgewise.methods import AnyMethod
 from edgewise.problem import Problem, check_is_problem
+from edgewise.progress import OnProgress, ignore_progress
 from edgewise.tables import Cell, Chart, Column, Mark, Series, Table, count, facts, number, plain
 from edgewise.work.identity import of_problem
 
