@@ -102,47 +102,35 @@ def test_what_transformers_would_leave_out_is_refused(tmp_path, keys, message):
 
 # --- the tokenizer inside
 
+BYTE_CUT = ["t", "he", "Ġ", "a", "Ġ", "Ġ", "1", "2"]
 
-def tokenizer_of(folder, kind="gpt2", **keys):
-    """The tokenizer of a file with these keys below tokenizer.ggml, and its pieces by id."""
-    pieces = BYTES if kind == "gpt2" else PIECES
+
+@pytest.mark.parametrize(
+    ("kind", "keys", "adds_bos", "cut"),
+    [
+        ("gpt2", {}, False, BYTE_CUT),
+        ("gpt2", {"add_bos_token": True}, True, BYTE_CUT),
+        ("gpt2", {"pre": "llama-bpe"}, True, BYTE_CUT),
+        ("gpt2", {"pre": "llama-bpe", "add_bos_token": False}, False, BYTE_CUT),
+        ("gpt2", {"pre": "smollm"}, False, ["t", "he", "Ġ", "a", "ĠĠ", "1", "2"]),
+        ("llama", {}, True, ["▁a", "b", "▁a"]),
+        ("llama", {"add_bos_token": False}, False, ["▁a", "b", "▁a"]),
+        ("llama", {"add_space_prefix": False}, True, ["ab", "▁a"]),
+    ],
+)
+def test_words_are_cut_and_bos_put_first_as_the_file_or_llama_cpp_says(
+    tmp_path, kind, keys, adds_bos, cut
+):
+    pieces, text = (BYTES, "the a  12") if kind == "gpt2" else (PIECES, "ab a")
     keys = {f"tokenizer__ggml__{key}": value for key, value in keys.items()}
-    file = write_gguf(folder / "x.gguf", module_of(vocab_size=len(pieces)), tokenizer=kind, **keys)
-    return ew.load_model(file).tokenizer, pieces
-
-
-@pytest.mark.parametrize(
-    ("kind", "keys", "adds"),
-    [
-        ("gpt2", {}, False),
-        ("gpt2", {"add_bos_token": True}, True),
-        ("gpt2", {"pre": "llama-bpe"}, True),
-        ("gpt2", {"pre": "llama-bpe", "add_bos_token": False}, False),
-        ("llama", {}, True),
-        ("llama", {"add_bos_token": False}, False),
-    ],
-)
-def test_bos_is_put_first_where_the_file_or_llama_cpp_says_so(tmp_path, kind, keys, adds):
-    tokenizer, _ = tokenizer_of(tmp_path, kind, **keys)
-    assert tokenizer.adds_bos is adds
-    assert tokenizer.bos == (0 if kind == "gpt2" else 1)
-
-
-@pytest.mark.parametrize(
-    ("kind", "keys", "text", "cut"),
-    [
-        ("gpt2", {}, "the the", ["t", "he", "Ġthe"]),
-        ("llama", {}, "ab a", ["▁a", "b", "▁a"]),
-        ("llama", {"add_space_prefix": False}, "ab a", ["ab", "▁a"]),
-        ("gpt2", {}, "a  12", ["a", "Ġ", "Ġ", "1", "2"]),
-        ("gpt2", {"pre": "smollm"}, "a  12", ["a", "ĠĠ", "1", "2"]),
-    ],
-)
-def test_words_are_cut_as_the_file_says(tmp_path, kind, keys, text, cut):
-    tokenizer, pieces = tokenizer_of(tmp_path, kind, **keys)
+    module = module_of(vocab_size=len(pieces))
+    tokenizer = ew.load_model(
+        write_gguf(tmp_path / "x.gguf", module, tokenizer=kind, **keys)
+    ).tokenizer
     ids = tokenizer.encode(text)
-    assert tokenizer.decode(ids) == text
     assert [pieces[i] for i in ids] == cut
+    assert tokenizer.decode(ids) == text
+    assert (tokenizer.adds_bos, tokenizer.bos) == (adds_bos, 0 if kind == "gpt2" else 1)
 
 
 # --- where it is, and the command line

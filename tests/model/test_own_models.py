@@ -83,19 +83,6 @@ def test_a_configuration_lists_all_its_faults(fields, message):
         random_model(**fields)
 
 
-@pytest.mark.parametrize("norm", ["layernorm", "rmsnorm"])
-def test_every_head_may_have_a_norm_of_its_own(norm):
-    """As in StableLM: equal weights make it the norm that all heads share."""
-    shared = random_model(norm=norm, qk_norm="head", n_kv_heads=1)
-    weights = {
-        name: tensor.expand(2 if "_Q" in name else 1, -1) if ".norm_" in name else tensor
-        for name, tensor in shared.weights.items()
-    }
-    own = ew.Model(replace(shared.config, qk_norm="own-head"), weights)
-    tokens = torch.arange(6)[None]
-    torch.testing.assert_close(own(tokens), shared(tokens), rtol=0, atol=1e-12)
-
-
 def test_linear_layers_are_split_into_heads():
     torch.manual_seed(0)
     fused, out = nn.Linear(6, 24), nn.Linear(8, 6)
