@@ -1,14 +1,13 @@
 """`edgewise compare`: circuits that are given, or found in several settings."""
 
 import json
-import signal
 
 import pytest
 import torch
 import transformers
 
 import edgewise as ew
-from commands import finished, ok, refused, started, stopped_by
+from commands import ok, refused
 from edgewise.cli.compare import groups_of, parse_over
 from edgewise.errors import EdgewiseError
 from edgewise.tasks import published_circuit
@@ -133,18 +132,6 @@ def test_settings_that_share_a_name_with_an_option_and_pairs_of_ones_own(capsys,
     document = compared(capsys, *command, "--method-over", "activations")
     assert names(document)[:2] == ["corrupted", "zero"]
     assert {j["prompts"] for j in document["faithfulness"]} == {"discovery"}
-
-
-def test_a_stopped_comparison_goes_on(gpt2, tmp_path):
-    command = ("compare", "--task", "induction", "--model", gpt2, *OVER, "--threshold", "0.001")
-    command += ("--n", "60", "--engine", "plain", "--batch-size", "2", "--out", "runs", "--json")
-    journal = tmp_path / "runs" / "zero.unfinished" / "journal.jsonl"
-    code, _, err = stopped_by(signal.SIGINT, started(tmp_path, *command), journal, 4)
-    assert code == 130, err
-    assert err.endswith("kept in runs; run the same command again to resume.\n")
-    text, _ = finished(tmp_path, *command)
-    assert ew.Run.load(tmp_path / "runs" / "zero").cost.taken_over >= 3
-    assert len(names(json.loads(text))) == 4
 
 
 def test_over_is_parsed():

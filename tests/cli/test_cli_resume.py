@@ -47,44 +47,30 @@ def interrupted(work, out, by, *more):
     return len(lines_of(journal.parent)), *ended
 
 
-def is_the_same(run, whole):
+def test_stopped_in_any_way_the_same_command_goes_on(work):
+    """By Ctrl-C, and by a kill in the middle of a line, it finds what it would have found."""
+    folder, command, whole = work
+    first, code, text, err = interrupted(work, "runs/x", signal.SIGINT)
+    assert (code, text) == (130, ""), err
+    last = err.splitlines()[-1]
+    assert last.startswith("edgewise: stopped after ")
+    assert last.endswith("kept in runs/x.unfinished; run the same command again to resume.")
+    assert "Traceback" not in err
+    kept, code, _, err = interrupted(work, "runs/x", signal.SIGKILL, "--json")
+    assert (code, err) == (-signal.SIGKILL, "")
+    assert first + 8 <= kept < len(whole.trace)
+    assert not (folder / "runs" / "x").exists()
+    with (folder / "runs" / "x.unfinished" / "journal.jsonl").open("a") as file:
+        file.write('{"edge": "a0.h')  # as if it had been writing
+    text, err = finished(folder, *command, "--out", "runs/x")
+    assert f"going on after {kept} decisions, kept in runs/x.unfinished\n" in err
+    assert f"({kept} taken over from the stopped run)" in text
+    run = ew.Run.load(folder / "runs" / "x")
     assert run.circuit == whole.circuit
     assert [(d.edge, d.kept) for d in run.trace] == [(d.edge, d.kept) for d in whole.trace]
     for ours, theirs in zip(run.trace, whole.trace, strict=True):
         assert ours.delta == pytest.approx(theirs.delta, abs=1e-9)
-
-
-def test_ctrl_c_and_the_same_command_again(work):
-    """Stopped twice and resumed twice, it finds what it would have found."""
-    folder, command, whole = work
-    kept = 0
-    for more in ((), ("--json",)):
-        before = kept
-        kept, code, text, err = interrupted(work, "runs/x", signal.SIGINT, *more)
-        assert (code, text) == (130, ""), err
-        assert before + 8 <= kept < len(whole.trace)
-        last = err.splitlines()[-1]
-        assert last.startswith("edgewise: stopped after ")
-        assert last.endswith("kept in runs/x.unfinished; run the same command again to resume.")
-        assert "Traceback" not in err
-        assert not (folder / "runs" / "x").exists()
-    text, err = finished(folder, *command, "--out", "runs/x")
-    assert f"going on after {kept} decisions, kept in runs/x.unfinished\n" in err
-    assert f"({kept} taken over from the stopped run)" in text
-    is_the_same(ew.Run.load(folder / "runs" / "x"), whole)
     assert [p.name for p in (folder / "runs").iterdir()] == ["x"]
-
-
-def test_a_kill_and_the_same_command_again(work):
-    folder, command, whole = work
-    kept, code, _, _ = interrupted(work, "killed", signal.SIGKILL)
-    assert code == -signal.SIGKILL
-    with (folder / "killed.unfinished" / "journal.jsonl").open("a") as file:
-        file.write('{"edge": "a0.h')  # as if it had been writing
-    text, err = finished(folder, *command, "--out", "killed", "--json")
-    assert json.loads(text)["cost"]["taken_over"] == kept
-    assert "going on" not in err
-    is_the_same(ew.Run.load(folder / "killed"), whole)
 
 
 # --- what is said
@@ -112,26 +98,6 @@ def test_other_work_does_not_go_on_from_there(half, capsys):
     assert "other work: threshold was 0.01, is 0.02" in message
     assert f"{half}.unfinished" in message
     assert len(lines_of(half.with_name("run.unfinished"))) == 20
-
-
-def test_an_unfinished_run_without_decisions_is_in_nobodys_way(half, capsys):
-    (half.with_name("run.unfinished") / "journal.jsonl").write_text("")
-    ok(capsys, *REVERSE[:-1], "0.02", "--out", half)
-    assert [p.name for p in half.parent.iterdir()] == ["run"]
-
-
-def test_something_else_beside_out(capsys, tmp_path):
-    (tmp_path / "run.unfinished").mkdir()
-    (tmp_path / "run.unfinished" / "thesis.tex").write_text("do not lose me")
-    message = refused(capsys, *REVERSE, "--out", tmp_path / "run")
-    assert "run.unfinished is not an unfinished run" in message
-    assert (tmp_path / "run.unfinished" / "thesis.tex").exists()
-
-
-def test_a_setting_that_is_refused_late_leaves_nothing(capsys, tmp_path):
-    command = ("discover", "--task", "tracr-xproportion", "--threshold", "0.01", "--prune")
-    assert "prune drops nodes" in refused(capsys, *command, "--out", tmp_path / "run")
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_ctrl_c_where_nothing_is_kept(capsys, monkeypatch, tmp_path):

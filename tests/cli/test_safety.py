@@ -93,7 +93,7 @@ def test_names_of_problems_stay_in_their_folder(tmp_path):
     assert all(0 < len(folder.name.encode()) < 150 for folder in folders.values())
 
 
-# --- modes, links, folders of something else
+# --- modes, links
 
 
 def test_files_have_the_mode_of_the_umask_and_keep_their_own(tmp_path, run):
@@ -122,18 +122,6 @@ def test_a_link_stays_one(tmp_path, run):
     with pytest.raises(OutputError, match="loop"):
         write_text("new", tmp_path / "loop")
     assert all((tmp_path / name).is_symlink() for name in ("file", "run", "loop"))
-
-
-def test_a_run_takes_the_place_of_a_run_and_of_nothing_else(tmp_path, run):
-    folder = run.save(tmp_path / "run")
-    with pytest.raises(OutputError, match="already holds a run"):
-        run.save(folder)
-    run.with_(measurements={"mark": 1}).save(folder, overwrite=True)
-    assert ew.Run.load(folder).measurements["mark"] == 1
-    (folder / "notes.txt").write_text("mine")
-    with pytest.raises(OutputError, match="notes.txt"):
-        run.save(folder, overwrite=True)
-    assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
 # --- outputs of every command, before any work

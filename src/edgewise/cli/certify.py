@@ -7,7 +7,7 @@ from typing import Annotated
 import edgewise as ew
 from edgewise.cli.console import Output
 from edgewise.cli.options import Level, MethodName, Settings, option
-from edgewise.cli.problems import ProblemRequest, resolved
+from edgewise.cli.problems import ProblemRequest, task_for
 
 
 def certify(
@@ -26,10 +26,7 @@ def certify(
 
     edgewise certify --task tracr-reverse --threshold 0.01 --size 3
     """
-    settings = resolved(method, settings, problem)
-    output.check()
-    with output.progress("loading"):
-        task = problem.load(draws=True)
+    task, told = task_for(method, settings, problem, output)
     with output.progress("subsamples", kept=output.journal) as on_progress:
         result = ew.certify(
             task.problem,
@@ -37,9 +34,7 @@ def certify(
             n=subsamples,
             size=size,
             level=level,
-            seed=problem.seed or 0,
-            journal=output.journal,
             on_progress=on_progress,
-            **settings.of_method(),
+            **told,
         )
     output.deliver(result)

@@ -42,9 +42,7 @@ def evaluate(
         whole(f"--{name}", number, 0)
     if (curve or output.report) and circuit.is_file():
         raise SettingError("--curve and --report need a run folder; a circuit file has no scores.")
-    output.check()
-    with output.progress("loading"):
-        evaluated, task = circuit_and_task(circuit, problem, allow_code=allow_code)
+    evaluated, task = circuit_and_task(circuit, problem, output, allow_code=allow_code)
     test = held_out(task) if split == "test" else None
     against, orders = _recovered(evaluated, task, node_counting)
     sizes = None

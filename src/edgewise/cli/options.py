@@ -67,10 +67,6 @@ Quick = Annotated[bool, typer.Option("--quick", help="A small part of it: does i
 class Settings(dict[str, Any]):
     """The settings that were given, by name: without defaults, and checked by `Method.resolve`."""
 
-    def of_method(self) -> dict[str, Any]:
-        """The settings as keywords beside an evaluation's own: `method_seed` beside `seed`."""
-        return {f"method_{name}": value for name, value in self.items()}
-
 
 class Typed(dict[str, Any]):
     """Options as typed, several values each: `Annotated[Typed, Settings]` maps to lists of texts.

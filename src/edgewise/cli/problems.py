@@ -10,6 +10,7 @@ from typing import Any, get_type_hints
 
 import edgewise as ew
 from edgewise.cli import console
+from edgewise.cli.console import Output
 from edgewise.cli.options import DETAILS, PROBLEM, Settings, grouped
 from edgewise.errors import SettingError, shortened
 from edgewise.methods import method_of
@@ -207,22 +208,38 @@ def of_run(run: ew.Run, *, allow_code: bool, load: Load | None = None) -> ew.Tas
 
 
 def circuit_and_task(
-    path: Path, request: ProblemRequest, *, allow_code: bool
+    path: Path, request: ProblemRequest, output: Output, *, allow_code: bool
 ) -> tuple[ew.Run | ew.Circuit, ew.Task]:
     """The run in a folder, or the circuit in a file, and the task to evaluate it on.
 
     The task is the one that the options name; without them, the run's own made again.
     """
-    if not path.is_dir():
-        circuit, task = ew.Circuit.load(path), request.load(draws=True)
-        return circuit.for_model(task.problem.model), task
-    run = ew.Run.load(path)
-    return run, request.load(draws=True) if request.is_said else of_run(run, allow_code=allow_code)
+    output.check()
+    with output.progress("loading"):
+        if not path.is_dir():
+            circuit, task = ew.Circuit.load(path), request.load(draws=True)
+            return circuit.for_model(task.problem.model), task
+        run = ew.Run.load(path)
+        if request.is_said:
+            return run, request.load(draws=True)
+        return run, of_run(run, allow_code=allow_code)
 
 
 def held_out(task: ew.Task) -> ew.Problem | None:
     """The problem of prompts that discovery has not seen, if there are any."""
     return None if task.test is task.problem else task.test
+
+
+def task_for(
+    method: str, settings: Settings, request: ProblemRequest, output: Output
+) -> tuple[ew.Task, dict[str, Any]]:
+    """The task on which a method is tried again and again, and what each such trial is told."""
+    settings = resolved(method, settings, request)
+    output.check()
+    with output.progress("loading"):
+        task = request.load(draws=True)
+    own = {f"method_{name}": value for name, value in settings.items()}
+    return task, {"seed": request.seed or 0, "journal": output.journal, **own}
 
 
 def resolved(method: str, settings: Settings, request: ProblemRequest) -> Settings:

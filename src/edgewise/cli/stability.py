@@ -5,7 +5,7 @@ from __future__ import annotations
 import edgewise as ew
 from edgewise.cli.console import Output
 from edgewise.cli.options import Level, MethodName, Settings, option
-from edgewise.cli.problems import ProblemRequest, held_out, resolved
+from edgewise.cli.problems import ProblemRequest, held_out, task_for
 
 
 def stability(
@@ -27,24 +27,19 @@ def stability(
 
     edgewise stability --task tracr-xproportion --threshold 0.01 --over prompts,head-order
     """
-    settings = resolved(method, settings, problem)
-    output.check()
-    with output.progress("loading"):
-        task = problem.load(draws=True)
+    task, told = task_for(method, settings, problem, output)
     with output.progress("replicates", kept=output.journal) as on_progress:
         result = ew.stability(
             task.problem,
             method,
             n=replicates,
             over=[name.strip() for name in over.split(",") if name.strip()],
-            seed=problem.seed or 0,
             spread=spread,
             core=core,
             noise=noise,
             level=level,
             test=held_out(task),
-            journal=output.journal,
             on_progress=on_progress,
-            **settings.of_method(),
+            **told,
         )
     output.deliver(result)

@@ -23,12 +23,6 @@ from edgewise.errors import SettingError, unknown_name
 from edgewise.methods import method_of
 from edgewise.tables import Table, count
 
-# Columns of a list of points, beside settings.
-_VARIED = {
-    *("status", "task", "method", "model", "metric", "ablation", "corruption", "template"),
-    *("seed", "n", "data"),
-}
-
 
 def sweep(
     *,
@@ -97,6 +91,8 @@ def _deliver(own: ew.Sweep, n_in_folder: int, output: Output) -> None:
         "points": own.rows,
     }
     output.deliver(own, *files, document=document)
+    if not output.json and n_in_folder > len(own.rows):
+        console.OUT.print(f"The folder has {count(n_in_folder - len(own.rows), 'point')} beside.")
 
 
 def _problems(typed: Mapping[str, Any]) -> dict[str, Any]:
@@ -162,15 +158,14 @@ def _list_points(points: Any, out: Path | None, output: Output) -> None:
     if output.json:
         console.as_json({"n_points": len(rows), "counts": dict(counts), "points": rows})
         return
+    setting = ew.sweep_folder.SETTING
     varying = [name for name in rows[0] if len({row.get(name) for row in rows}) > 1]
-    shown = [
-        name
-        for name in dict.fromkeys(("status", "task", "method", *varying))
-        if name in _VARIED or name.startswith(ew.sweep_folder.SETTING)
-    ]
-    heads = {name: name.removeprefix(ew.sweep_folder.SETTING).replace("_", " ") for name in shown}
-    console.show_table(
-        Table.of("Points", [{heads[name]: row.get(name) for name in shown} for row in rows])
-    )
+    shown = {
+        name: name.removeprefix(setting).replace("_", " ")
+        for name in ("status", "task", "method", *varying)
+        if name in ("status", "method") or hasattr(ProblemRequest, name) or setting in name
+    }
+    cells = [{shown[name]: row.get(name) for name in shown} for row in rows]
+    console.show_table(Table.of("Points", cells))
     summary = ", ".join(f"{n} {status}" for status, n in counts.items())
     console.OUT.print(f"{count(len(rows), 'point')}: {summary}.")

@@ -34,9 +34,7 @@ def hypothesis_tests(
     """
     check_choice("split", split, SPLITS)
     check_choice("correction", correction, ("holm", "benjamini-hochberg", "none"))
-    output.check()
-    with output.progress("loading"):
-        tested, task = circuit_and_task(circuit, problem, allow_code=allow_code)
+    tested, task = circuit_and_task(circuit, problem, output, allow_code=allow_code)
     test = held_out(task) if split == "test" else None
     with output.progress("testing") as on_progress:
         result = ew.hypothesis_tests(
