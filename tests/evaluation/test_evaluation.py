@@ -62,13 +62,6 @@ def test_where_full_and_empty_agree_there_is_no_scale(small_problem):
 # --- curves, CPR and CMD
 
 
-def test_mibs_areas_by_hand():
-    # f = 0 up to 10 % of the edges, 1 from 20 % on: a triangle from .1 to .2, then a rectangle.
-    f = [0.0] * 7 + [1.0] * 3
-    assert area(MIB_SHARES, f) == pytest.approx(0.1 / 2 + 0.8)
-    assert area(MIB_SHARES, [abs(1 - x) for x in f]) == pytest.approx(0.1 - 0.001 + 0.1 / 2)
-
-
 def test_a_curve_is_made_of_the_scores_best_edges(small_problem, random_scores):
     problem = small_problem(1)
     scores = random_scores(problem.graph, 1)

@@ -23,20 +23,6 @@ PUBLISHED = Circuit.of(SMALL, ["input->m0", "m0->a1.h0.q", "a1.h0->logits", "m0-
 FOUND = Circuit.of(SMALL, ["input->m0", "m0->logits", "m0->m1", "m1->logits", "input->a0.h0.k"])
 
 
-@pytest.mark.parametrize(
-    ("points", "area"),
-    [
-        ([], 0.0),
-        ([(0.5, 0.5)], 0.25),
-        ([(0.25, 0.25), (0.75, 0.5)], 4 / 16),
-        ([(0.0, 0.2)], 0.2),  # the paper's tracr-reverse: 3 of 15 edges, none false
-        ([(0.25, 0.75), (0.5, 0.25)], 0.75 * 0.75),  # the second is worse in both
-    ],
-)
-def test_areas_by_hand(points, area):
-    assert pessimistic_auc(points) == pytest.approx(area, abs=1e-15)
-
-
 @fixed
 @given(st.lists(st.tuples(RATE, RATE), max_size=8))
 def test_the_area_is_that_under_the_best_so_far(points):
@@ -56,23 +42,6 @@ def test_counts_by_hand():
     assert result.to_json()["points"][0]["edges"]["tpr"] == 0.5
     assert result.edge_auc == pytest.approx((1 - 3 / 42) * 0.5)
     assert result.node_auc == pytest.approx((1 - 2 / 4) * 0.75)
-
-
-@fixed
-@given(st.integers(0, 10**6))
-def test_counts_are_those_of_sets(seed):
-    circuits = [random_circuit(SWITCHED, seed + i, 0.3) for i in range(2)]
-    result = recovery(*circuits)
-    for counts, parts, every in (
-        (result.edges, [set(c.edges) for c in circuits], SWITCHED.edges),
-        (result.nodes, [set(c.nodes) for c in circuits], SWITCHED.nodes),
-    ):
-        mine, theirs = parts
-        assert (counts.true_positives, counts.false_positives) == (
-            len(mine & theirs),
-            len(mine - theirs),
-        )
-        assert (counts.n_true, counts.n_false) == (len(theirs), len(set(every) - theirs))
 
 
 def test_runs_lists_and_single_circuits():
