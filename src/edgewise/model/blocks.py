@@ -88,7 +88,8 @@ class Norm:
             return result
         x = x.to(torch.promote_types(x.dtype, torch.float32))
         inverse = (x.square().mean(dim=-1, keepdim=True) + self.eps).rsqrt()
-        normed, result = x * inverse, torch.empty_like(gradients)
+        normed = x * inverse
+        result = torch.empty_like(gradients)
         gain = 1 if self.gain is None else self.gain.to(x.dtype)
         at_once = max(1, (_IN_CACHE if x.device.type == "cpu" else _ON_CARD) // x.numel())
         for part, out in zip(gradients.split(at_once), result.split(at_once), strict=True):
@@ -111,16 +112,23 @@ class Block:
         own = {
             name.removeprefix(prefix): t for name, t in weights.items() if name.startswith(prefix)
         }
-        self.config, self.layer, self._weights = config, layer, own
-        self.W_O, self.b_O = own["attn.W_O"], own.get("attn.b_O")
+        self.config = config
+        self.layer = layer
+        self._weights = own
+        self.W_O = own["attn.W_O"]
+        self.b_O = own.get("attn.b_O")
         self.device = self.W_O.device
         self.scale = config.attention_scales[layer]
         self._group = config.group  # heads that share a key/value head
         self._activation = ACTIVATIONS[config.activation]
         self._experts = config.experts[layer] if config.experts else None
-        pre, post, on_qk = config.pre_norm, config.post_norm, config.qk_norm != "none"
-        self.ln1, self.ln2 = self._norm("ln1", pre), self._norm("ln2", pre)
-        self.ln1_post, self.ln2_post = self._norm("ln1_post", post), self._norm("ln2_post", post)
+        pre = config.pre_norm
+        post = config.post_norm
+        on_qk = config.qk_norm != "none"
+        self.ln1 = self._norm("ln1", pre)
+        self.ln2 = self._norm("ln2", pre)
+        self.ln1_post = self._norm("ln1_post", post)
+        self.ln2_post = self._norm("ln2_post", post)
         self._qk_norms: Mapping[Slot, Norm] = {
             "q": self._norm("attn.norm_Q", on_qk),
             "k": self._norm("attn.norm_K", on_qk),
@@ -151,7 +159,8 @@ class Block:
         x = self.ln1(x.to(self.device))
         if at_heads is not None and slot != "v":
             x = x + at_heads.to(x.device)
-        weight, bias = self._weights[f"attn.W_{letter}"], self._weights.get(f"attn.b_{letter}")
+        weight = self._weights[f"attn.W_{letter}"]
+        bias = self._weights.get(f"attn.b_{letter}")
         if heads is not None:
             weight = self.of_heads(slot, weight, heads)
             bias = None if bias is None else self.of_heads(slot, bias, heads)
@@ -245,7 +254,8 @@ class Block:
         self, query: Tensor, key: Tensor, positions: PromptPositions
     ) -> Float[Tensor, "head *variants batch query key"]:
         """Every head's weights, from vectors [head … batch pos d_head] of its own or its group."""
-        rotation, bias = positions.rotations[self.layer], positions.biases[self.layer]
+        rotation = positions.rotations[self.layer]
+        bias = positions.biases[self.layer]
         query = self.compared("q", query, rotation=rotation)
         key = self.ungrouped(self.compared("k", key, rotation=rotation))
         if bias is not None:
@@ -258,7 +268,8 @@ class Block:
         if self.config.attention_cap:
             pattern = self.patterns(vectors["q"], vectors["k"], positions)
             return pattern @ self.ungrouped(vectors["v"])
-        rotation, allowed = positions.rotations[self.layer], positions.allowed[self.layer]
+        rotation = positions.rotations[self.layer]
+        allowed = positions.allowed[self.layer]
         query, key, value = (
             self.ungrouped(self.compared(slot, vectors[slot], rotation=rotation)) for slot in SLOTS
         )
@@ -275,7 +286,9 @@ class Block:
         denominator it is linear, so every head has its share: its own values divided by the
         denominator that all of them make, its own matrix times the norm's weight.
         """
-        weight, gain, home = self.W_O, self.ln1_post.gain, z.device
+        weight = self.W_O
+        gain = self.ln1_post.gain
+        home = z.device
         if gain is None:
             return z, weight
         z = z.to(weight.device)
@@ -301,7 +314,8 @@ class Block:
         return self.ln2_post(wrote).to(home)
 
     def _affine(self, x: Tensor, name: str) -> Tensor:
-        result, bias = x @ self._weights[f"mlp.W_{name}"], self._weights.get(f"mlp.b_{name}")
+        result = x @ self._weights[f"mlp.W_{name}"]
+        bias = self._weights.get(f"mlp.b_{name}")
         return result if bias is None else result + bias
 
     def _mixture(
@@ -314,7 +328,8 @@ class Block:
         shares, chosen = shares.topk(experts.active, dim=-1)  # [row active]
         if experts.normalised:
             shares = shares / shares.sum(dim=-1, keepdim=True)
-        shares, result = shares.to(x.dtype), torch.zeros_like(x)
+        shares = shares.to(x.dtype)
+        result = torch.zeros_like(x)
         for expert in chosen.unique().tolist():
             row, rank = (chosen == expert).nonzero(as_tuple=True)
             both = functional.linear(x[row], weights["mlp.experts.gate_up"][expert])

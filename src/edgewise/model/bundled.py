@@ -116,19 +116,19 @@ def bundled_model(name: str) -> Model:
 
     Raises `UnknownName`.
     """
-    known = about(name)
-    if isinstance(known, Program):
+    facts = about(name)
+    if isinstance(facts, Program):
         # Biases that are zero are left out: a reader of the weights should see what is there.
         stored = _stored("programs", name).items()
         weights = {key: tensor for key, tensor in stored if ".b_" not in key or tensor.any()}
-        words = WordTokenizer(known.vocab, known.bos)
-        return Model(known.config, weights, name=name, tokenizer=words)
+        words = WordTokenizer(facts.vocab, facts.bos)
+        return Model(facts.config, weights, name=name, tokenizer=words)
     if name in UNTRAINED:
-        weights = initial_weights(known.config, known.seed)
+        weights = initial_weights(facts.config, facts.seed)
     else:
         weights = tied({key: tensor.float() for key, tensor in _stored("trained", name).items()})
-    tokenizer = SpacedWordTokenizer(known.vocab, bos=0)
-    return Model(known.config, weights, name=name, tokenizer=tokenizer)
+    tokenizer = SpacedWordTokenizer(facts.vocab, bos=0)
+    return Model(facts.config, weights, name=name, tokenizer=tokenizer)
 
 
 def _stored(kind: str, name: str) -> dict[str, Tensor]:

@@ -42,7 +42,8 @@ def from_pretrained(
         options["local_files_only"] = True
     at, tokenizer_options = source, dict(options)
     if file is not None:
-        at, options["gguf_file"] = str(file.path.parent), file.path.name
+        at = str(file.path.parent)
+        options["gguf_file"] = file.path.name
     try:
         config = transformers.AutoConfig.from_pretrained(at, **options)
     except ValueError as reason:
@@ -91,7 +92,8 @@ def _quiet() -> Iterator[None]:
     """No progress bars and reports from transformers for a while."""
     from transformers.utils import logging
 
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    level = logging.get_verbosity()
+    bars = logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:

@@ -114,7 +114,8 @@ class GGUFFile:
             module.model.rotary_emb.inv_freq /= torch.tensor(factors.data)
         faults = []
         for key, name in _COMPUTED.items():
-            stated, used = self._of_family(key), getattr(module.config, name, None)
+            stated = self._of_family(key)
+            used = getattr(module.config, name, None)
             if stated in (None, "none", 0, used) or (key.endswith("factor") and stated == 1):
                 continue
             computes = "without it" if used is None else f"with {used}"
@@ -137,7 +138,8 @@ class GGUFFile:
         from tokenizers import decoders, pre_tokenizers
         from transformers import PreTrainedTokenizerFast
 
-        kind, cut = self._get("tokenizer.ggml.model"), self._get("tokenizer.ggml.pre")
+        kind = self._get("tokenizer.ggml.model")
+        cut = self._get("tokenizer.ggml.pre")
         if kind is None:
             return None
         tokenizer = PreTrainedTokenizerFast.from_pretrained(

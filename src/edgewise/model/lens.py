@@ -130,7 +130,8 @@ def _lens_config(cfg: Mapping[str, Any]) -> ModelConfig:
 
 
 def _lens_rotary(cfg: Mapping[str, Any]) -> Rotary:
-    dims, base = cfg.get("rotary_dim") or cfg["d_head"], cfg.get("rotary_base", 10000)
+    dims = cfg.get("rotary_dim") or cfg["d_head"]
+    base = cfg.get("rotary_base", 10000)
     powers = torch.arange(dims // 2, dtype=torch.float32) / (dims / 2)
     return Rotary(tuple((1 / base**powers).tolist()), bool(cfg.get("rotary_adjacent_pairs")))
 

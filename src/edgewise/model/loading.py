@@ -221,7 +221,8 @@ def check_plain(module: torch.nn.Module, name: str) -> None:
     Raises `UnsupportedModel`, and `ModelUnavailable` for numbers that are not finite.
     """
     for key, part in module.named_modules():
-        where, kind = type(part).__module__, type(part).__name__
+        where = type(part).__module__
+        kind = type(part).__name__
         if where.startswith("peft."):
             raise UnsupportedModel(
                 f"{name} has adapters of PEFT ({key or 'the module'} is a {kind}). Merge them into "

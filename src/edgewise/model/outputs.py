@@ -130,7 +130,8 @@ class SenderOutputs:
         """The parts of these rows, in their order: neighbours of one part together."""
         for part, group in groupby(rows, key=lambda row: self._part_of_row[row][0]):
             indices = [self._part_of_row[row][1] for row in group]
-            first, adjoining = indices[0], slice(indices[0], indices[0] + len(indices))
+            first = indices[0]
+            adjoining = slice(indices[0], indices[0] + len(indices))
             is_run = indices == list(range(first, first + len(indices)))
             yield self.parts[part][adjoining if is_run else indices]  # a slice copies nothing
 

@@ -34,7 +34,8 @@ class Rotary:
         frequencies = torch.tensor(self.frequencies, dtype=torch.float32, device=positions.device)
         half = positions[..., None].float() * frequencies
         both = half.repeat_interleave(2, dim=-1) if self.interleaved else half.repeat(1, 1, 2)
-        cosine, sine = (both.cos() * self.scale).to(dtype), (both.sin() * self.scale).to(dtype)
+        cosine = (both.cos() * self.scale).to(dtype)
+        sine = (both.sin() * self.scale).to(dtype)
         return Rotation(cosine, sine, self.interleaved)
 
 

@@ -114,7 +114,8 @@ def _fold_norm(config: ModelConfig, weights: Weights) -> ModelConfig:
             names = ("in", "gate") if config.gated else ("in",)
             readers[f"{at}.ln2"] = [(f"{at}.mlp.W_{n}", f"{at}.mlp.b_{n}") for n in names]
     for norm, matrices in readers.items():
-        scale, shift = weights.pop(f"{norm}.w"), weights.pop(f"{norm}.b", None)
+        scale = weights.pop(f"{norm}.w")
+        shift = weights.pop(f"{norm}.b", None)
         scale = scale + NORMS[config.norm].offset
         for weight, bias in matrices:
             matrix = weights[weight]  # [… d_model out]
@@ -169,7 +170,8 @@ def reset_network(model: Model, seed: int) -> Model:
         sizes |= dict.fromkeys(_ALONG_NEURONS, config.d_mlp)
     for layer in range(config.n_layers):
         for name, size in sizes.items():
-            at, axis = f"blocks.{layer}.{name}", -1 if name in _ALONG_NEURONS else 0
+            at = f"blocks.{layer}.{name}"
+            axis = -1 if name in _ALONG_NEURONS else 0
             n = weights[at].shape[axis] if at in weights else size  # keys may have fewer heads
             order = torch.randperm(n, generator=generator)
             if at in weights:

@@ -240,7 +240,8 @@ def huggingface_source(module: Any, final_norm: Any, *, forward: Any = None) -> 
 @contextmanager
 def _evaluating(module: Any) -> Iterator[None]:
     """Evaluation mode (no dropout), experts one by one (in any size and dtype), and back."""
-    was_training, config = module.training, getattr(module, "config", None)
+    was_training = module.training
+    config = getattr(module, "config", None)
     experts = getattr(config, "_experts_implementation", None)
     module.eval()
     if experts is not None:

@@ -64,7 +64,8 @@ def run(
     the position embeddings: position p gets that of `position_permutation[p]`. `outputs` is where
     senders write, if not into an empty `Outputs`.
     """
-    parallel, has_mlps = model.config.parallel, model.config.has_mlps
+    parallel = model.config.parallel
+    has_mlps = model.config.has_mlps
     outputs = Outputs(graph) if outputs is None else outputs
     positions = PromptPositions(model, real, position_permutation)
     embedded = model.weights["embed.W_E"][tokens]

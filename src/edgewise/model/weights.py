@@ -86,7 +86,9 @@ def _dense(c: ModelConfig) -> dict[str, Expected]:
 
 def _mixture(c: ModelConfig, experts: Experts) -> dict[str, Expected]:
     """The tensors of experts, which lie as Hugging Face has them, out by in."""
-    n, width, shared = experts.n_experts, experts.d_expert, experts.d_shared
+    n = experts.n_experts
+    width = experts.d_expert
+    shared = experts.d_shared
     tensors = {
         "router": Expected((n, c.d_model)),
         "experts.gate_up": Expected((n, 2 * width, c.d_model)),
@@ -182,7 +184,8 @@ def check_finite(weights: Mapping[str, Tensor], name: str) -> None:
         values = weight.detach()
         if values.sum(dtype=torch.promote_types(values.dtype, torch.float32)).isfinite():
             continue  # a sum is cheap, and shows every number that is not finite
-        nans, infinite = int(values.isnan().sum()), int(values.isinf().sum())
+        nans = int(values.isnan().sum())
+        infinite = int(values.isinf().sum())
         if not nans and not infinite:
             continue
         kinds = f"{nans:,} NaN" if nans else f"{infinite:,} infinite numbers"
@@ -206,7 +209,8 @@ def moved(
     done: dict[tuple[int, str], Tensor] = {}
     result = {}
     for name, tensor in weights.items():
-        storage, device = tensor.untyped_storage(), device_of(name)
+        storage = tensor.untyped_storage()
+        device = device_of(name)
         if storage.nbytes() > 4 * tensor.numel() * tensor.element_size():
             result[name] = tensor.to(dtype=dtype, device=device)  # a small view of a large file
             continue

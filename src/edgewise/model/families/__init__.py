@@ -53,7 +53,8 @@ class Family:
         core = _submodule(module, names.blocks.rpartition(".")[0])
         fields = _general_facts(c, core, layers)
         fields |= _FACTS[self.facts](c, layers) if self.facts in _FACTS else {}
-        heads, shared = fields["n_heads"], fields["n_kv_heads"] or fields["n_heads"]
+        heads = fields["n_heads"]
+        shared = fields["n_kv_heads"] or fields["n_heads"]
         split = {"Q": heads, "K": shared, "V": shared, "O": heads}
         tensors = dict(module.named_parameters(remove_duplicate=False))
         weights = names.weights(tensors, fields["n_layers"], split)
@@ -155,9 +156,9 @@ def activation(name: str) -> str:
     """Our name of an activation function. Raises `UnsupportedModel`."""
     ours = _ACTIVATIONS.get(name, name)
     if ours not in ACTIVATIONS or ours.endswith("-linearised"):
-        known = [known for known in ACTIVATIONS if not known.endswith("-linearised")]
+        plain = [key for key in ACTIVATIONS if not key.endswith("-linearised")]
         raise UnsupportedModel(
-            f"activation {name!r} is not supported; known: {', '.join([*known, *_ACTIVATIONS])}. "
+            f"activation {name!r} is not supported; known: {', '.join([*plain, *_ACTIVATIONS])}. "
             "To add one, see ACTIVATIONS in edgewise/model/config.py."
         )
     return ours

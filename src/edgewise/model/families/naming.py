@@ -76,7 +76,7 @@ class Naming:
                 if module is not None:
                     yield f"{ours}{name}", module
 
-    def _unfused(self, place: str, weight: Tensor, bias: Tensor | None, heads: Heads) -> Weights:
+    def _unfused(self, prefix: str, weight: Tensor, bias: Tensor | None, heads: Heads) -> Weights:
         weights: Weights = {}
         for kind, fused in (("W", weight), ("b", bias)):
             if fused is None:
@@ -87,19 +87,20 @@ class Naming:
                 groups = fused.unflatten(0, (heads["K"], heads["Q"] // heads["K"] + 2, -1))
                 parts = [groups[:, :-2].flatten(0, 1), groups[:, -2], groups[:, -1]]
             for letter, part in zip("QKV", parts, strict=True):  # [head d_head …]
-                weights[f"{place}{kind}_{letter}"] = part.mT if kind == "W" else part
+                weights[f"{prefix}{kind}_{letter}"] = part.mT if kind == "W" else part
         return weights
 
 
 def converted(name: str, weight: Tensor, bias: Tensor | None, *, heads: Heads) -> Weights:
     """The tensors of one module by our names, its matrix being [out in]; views."""
-    place, _, part = name.rpartition(".")
+    prefix, _, part = name.rpartition(".")
     if part.startswith(("ln", "norm")):
         weight_name, bias_name = f"{name}.w", f"{name}.b"
     elif part in ("router", "gate_up", "down"):  # of experts, which lie as Hugging Face has them
         return {name: weight}
     else:
-        weight_name, bias_name = f"{place}.W_{part}", f"{place}.b_{part}"
+        weight_name = f"{prefix}.W_{part}"
+        bias_name = f"{prefix}.b_{part}"
         if part in ("Q", "K", "V"):
             weight = heads_that_read(weight, heads[part])
             bias = None if bias is None else bias.unflatten(0, (heads[part], -1))
