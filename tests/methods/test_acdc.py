@@ -135,18 +135,6 @@ def test_order_of_receivers():
     assert [e.sender.name for e in ascending][:3] == ["m1", "a1.h0", "a1.h1"]
 
 
-def test_steps_cover_every_edge_once():
-    for options in (
-        {"switches": True},
-        {"split_qkv": False},
-        {"split_heads": False},
-        {"split_embed": True, "parallel": True},
-    ):
-        graph = ew.Graph.build(3, 2, **options)
-        edges = [edge for step in receiver_steps(graph, "ascending") for edge in step.edges]
-        assert len(edges) == len(set(edges)) == graph.n_edges
-
-
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("absolute", [False, True])
 def test_trace_replays(shape, absolute):
@@ -170,7 +158,7 @@ def test_trace_replays(shape, absolute):
         tested.add(decision.edge)
     untested = [edge for edge in graph.edges if edge not in tested]
     assert circuit.without(*untested) == run.circuit
-    assert len(untested) == run.cost.edges_skipped
+    assert len(untested) == run.cost.edges_skipped == graph.n_edges - len(run.trace)
     assert problem.loss(run.circuit) == pytest.approx(loss, abs=1e-9)
     assert run.margin == pytest.approx(min(abs(compared(d.delta) - 0.05) for d in run.trace))
 
