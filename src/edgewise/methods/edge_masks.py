@@ -181,6 +181,10 @@ class _Read(torch.autograd.Function):
         ctx.buffers, ctx.positions = buffers, positions
         values = buffers.values[: weights.shape[1]]
         start = values.new_zeros(()) if base is None else base
+        if positions[0] is None:  # one product that begins with the base, and no copy of it
+            start = start.expand(values.shape[1:]).reshape(1, -1)
+            out = torch.addmm(start, weights[0].T, values.flatten(1))
+            return out.unflatten(1, values.shape[1:])
         out = start.expand(weights.shape[2], *values.shape[1:]).clone()
         _add_product(out, weights.mT, values, positions)
         return out
