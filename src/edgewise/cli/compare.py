@@ -102,8 +102,8 @@ def groups_of(
     task: str | None, models: Collection[str], graph: ew.Graph
 ) -> dict[str, Sequence[str]]:
     """The published groups of a task; none unless every model is the one they were found in."""
-    known = [ew.tasks.groups_on(task or "", model, graph) or {} for model in models]
-    return known[0]["groups"] if known and all(known) else {}
+    published = [ew.tasks.groups_on(task or "", model, graph) or {} for model in models]
+    return published[0]["groups"] if published and all(published) else {}
 
 
 # --- circuits that are given

@@ -75,9 +75,9 @@ def _recovered(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """How well the circuit, and a run's scores, recover each circuit that is known of the task."""
     graph = ew.circuit.circuit_of(evaluated).graph
-    known = {"published": task.published, "structural truth": task.truth}
+    circuits = {"published": task.published, "structural truth": task.truth}
     against, orders = {}, {}
-    for name, circuit in known.items():
+    for name, circuit in circuits.items():
         if circuit is None or circuit.graph != graph:
             continue
         against[name] = ew.recovery(evaluated, circuit, nodes=node_counting)  # type: ignore[arg-type]  # checked

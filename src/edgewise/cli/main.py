@@ -38,13 +38,13 @@ app = typer.Typer(
 )
 
 
-def _print_version(wanted: bool) -> bool:
-    if wanted:
+def _print_version(is_on: bool) -> bool:
+    if is_on:
         import edgewise
 
         typer.echo(f"edgewise {edgewise.__version__}")
         raise typer.Exit
-    return wanted
+    return is_on
 
 
 @app.callback()

@@ -12,14 +12,7 @@ from edgewise.cli.console import Output
 from edgewise.cli.options import Command, ListsByDefault, expanded
 from edgewise.cli.problems import ProblemRequest
 
-_COLUMNS = {
-    "name": "model",
-    "description": "what it computes",
-    "layers": "layers",
-    "heads": "heads",
-    "d_model": "d_model",
-    "edges": "edges",
-}
+_FACTS = ("layers", "heads", "d_model", "edges")
 
 
 def list_models(*, output: Annotated[Output, "json"]) -> None:
@@ -34,8 +27,8 @@ def list_models(*, output: Annotated[Output, "json"]) -> None:
     if output.json:
         console.as_json({"bundled": bundled, "families": families})
         return
-    cells = [[row[key] for key in _COLUMNS] for row in bundled]
-    console.table("Bundled models", list(_COLUMNS.values()), cells)
+    cells = [[row[key] for key in ("name", "description", *_FACTS)] for row in bundled]
+    console.table("Bundled models", ("model", "what it computes", *_FACTS), cells)
     console.OUT.print()
     headings = ("model type", "models", "float64 logits", "proven with")
     rows = [(f["model_type"], f["summary"], *_proof(f["proven"])) for f in families]

@@ -149,8 +149,8 @@ class ProblemRequest:
         graph, pairs = problem.graph, problem.pairs
         usual: dict[str, Any] = {name: getattr(graph, name, None) for name in _OF_GRAPH}
         usual["ungroup_heads"] = graph.switches  # they belong to single heads
-        given = {name: getattr(self, name) for name in _OF_GRAPH}
-        chosen = usual | {name: value for name, value in given.items() if value is not None}
+        typed = {name: getattr(self, name) for name in _OF_GRAPH}
+        chosen = usual | {name: value for name, value in typed.items() if value is not None}
         spans: Any = [name.strip() for name in (self.spans or "").split(",")]
         spans = {None: graph.spans, "none": None, "all": pairs}.get(self.spans, spans)
         return ew.Graph.of(problem.model, **chosen, spans=spans)

@@ -47,8 +47,8 @@ def reproduce(
             on_progress=on_progress,
         )
     files = {what: str(out / name) for what, name in _FILES.items()}
-    found = results.to_json()
-    document = {name: found[name] for name in ("areas", "refused", "left")} | {"files": files}
+    saved = results.to_json()
+    document = {name: saved[name] for name in ("areas", "refused", "left")} | {"files": files}
     console.summarize(results, document, *files.values(), quiet=output.json)
 
 

@@ -13,13 +13,14 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 import edgewise as ew
+from edgewise.arguments import check_choice
 from edgewise.cli import console
 from edgewise.cli.console import Output
 from edgewise.cli.options import MethodNames, Settings, Typed, method_options, option, option_name
 from edgewise.cli.problems import ProblemRequest
 from edgewise.cli.values import parse_values
 from edgewise.documents import check_output_place
-from edgewise.errors import SettingError, unknown_name
+from edgewise.errors import SettingError
 from edgewise.methods import method_of
 from edgewise.tables import Table, count
 
@@ -119,10 +120,8 @@ def _methods(
     values = {
         name: parse_values(option_name(name), texts, kinds[name]) for name, texts in typed.items()
     }
-    known = ew.points.setting_names(names)
     for name in values:
-        if name not in known:
-            raise unknown_name(f"setting of {', '.join(names)}", name, known)
+        check_choice(f"setting of {', '.join(names)}", name, ew.points.setting_names(names))
     seeds = over.get("seed", ())
     if len(seeds) == 1:
         values = {"seed": seeds} | values
