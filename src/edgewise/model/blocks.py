@@ -36,7 +36,9 @@ class Norm:
 
     def __call__(self, x: Tensor, dims: tuple[int, ...] = (-1,)) -> Tensor:
         """x, normed; `dims` are those that an RMSNorm's mean square is over."""
-        kind, weight, bias = self.kind, self.weight, self.bias
+        kind = self.kind
+        weight = self.weight
+        bias = self.bias
         if kind.form == "none":
             return x
         if kind.form == "rms":
@@ -200,7 +202,8 @@ class Block:
         return vectors if rotation is None else rotation.turn(vectors)
 
     def _qk_normed(self, slot: Slot, vectors: Tensor, heads: Heads) -> Tensor:
-        norm, form = self._qk_norms[slot], self.config.qk_norm
+        norm = self._qk_norms[slot]
+        form = self.config.qk_norm
         weight, bias = (
             None if tensor is None else self._beside(slot, tensor, vectors, heads)
             for tensor in (norm.weight, norm.bias)
@@ -322,7 +325,8 @@ class Block:
         self, experts: Experts, x: Float[Tensor, "row d_model"]
     ) -> Float[Tensor, "row d_model"]:
         """The weighted sum of the experts that the router chooses for each token."""
-        weights, act = self._weights, self._activation
+        weights = self._weights
+        act = self._activation
         wide = torch.promote_types(x.dtype, torch.float32)
         shares = functional.linear(x, weights["mlp.router"]).to(wide).softmax(dim=-1)
         shares, chosen = shares.topk(experts.active, dim=-1)  # [row active]

@@ -36,7 +36,8 @@ def from_pretrained(
     # transformers takes seconds to import, and bundled models do not need it.
     import transformers
 
-    is_local, file = Path(source).exists(), gguf_file(source)
+    is_local = Path(source).exists()
+    file = gguf_file(source)
     options: dict[str, Any] = {"trust_remote_code": False}  # else it asks whether to run code
     if is_local or not _hub_answers():
         options["local_files_only"] = True

@@ -42,7 +42,8 @@ class Watch:
     """
 
     def __init__(self, model: Model) -> None:
-        self._model, self._versions = model, _versions(model)
+        self._model = model
+        self._versions = _versions(model)
         self._memory: dict[str, int] | None = None  # checksums in the order of memory
 
     def start(self) -> None:
@@ -70,7 +71,8 @@ class Watch:
             self._refuse_difference(versions, self._versions)
         else:
             self._refuse_difference(memory, self._memory)
-        self._versions, self._memory = versions, memory
+        self._versions = versions
+        self._memory = memory
 
     def _refuse_difference(self, now: Mapping[str, int], before: Mapping[str, int]) -> None:
         changed = [name for name in now if now[name] != before[name]]

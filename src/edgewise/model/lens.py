@@ -84,7 +84,8 @@ def _lens_config(cfg: Mapping[str, Any]) -> ModelConfig:
     """Our configuration, from TransformerLens's `cfg`. Raises `UnsupportedModel`."""
     norm = cfg.get("normalization_type")
     positions = cfg.get("positional_embedding_type", "standard")
-    n_layers, d_head = cfg["n_layers"], cfg["d_head"]
+    n_layers = cfg["n_layers"]
+    d_head = cfg["d_head"]
     types = cfg.get("attn_types") or ["local"] * n_layers
     faults = {
         **{name: bool(cfg.get(name)) for name in _UNREAD},
@@ -209,7 +210,8 @@ def _read_native(cfg: Any, module: Any) -> tuple[ModelConfig, Weights]:
     """TransformerLens's own small transformer, for models that are not from the hub."""
     fixed = {"rotary_adjacent_pairs": True, "use_attn_scale": True}  # whatever `cfg` says
     config = _lens_config({**vars(cfg), **fixed})
-    heads, shared = config.n_heads, config.n_kv_heads
+    heads = config.n_heads
+    shared = config.n_kv_heads
     split = {"Q": heads, "K": shared, "V": shared, "O": heads}
     tensors = dict(module.named_parameters())
     weights = naming("lens-native").weights(tensors, config.n_layers, split)

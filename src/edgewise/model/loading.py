@@ -138,7 +138,8 @@ def _from_memory(source: Any, tokenizer: Any) -> Model:
                 f"one has {', '.join(map(str, list(source)[:6])) or 'nothing'}. For tensors of "
                 "your own use Model.from_torch."
             )
-        config, state = source["model_args"], source["model"]
+        config = source["model_args"]
+        state = source["model"]
         return Model.from_torch(config, state, name="nanoGPT", tokenizer=tokenizer)
     if not hasattr(source, "cfg"):
         module = unwrapped(source)

@@ -80,7 +80,8 @@ class PromptPositions:
         real: Bool[Tensor, "batch pos"],
         permutation: Int[Tensor, "_pos"] | None = None,
     ) -> None:
-        config, n_layers = model.config, model.config.n_layers
+        config = model.config
+        n_layers = model.config.n_layers
         positions = (real.cumsum(dim=1) - 1).clamp(min=0)
         if permutation is not None:
             positions = permutation.to(real.device)[positions]

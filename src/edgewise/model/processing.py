@@ -57,7 +57,8 @@ def process(
     for step, reason in _inexact(model).items():
         if step in chosen:
             raise SettingError(f"{model.name} {reason}. Pass {step}=False.")
-    weights, config = dict(model.weights), model.config
+    weights = dict(model.weights)
+    config = model.config
     if not NORMS[config.norm].affine:
         chosen.discard("fold_norm")
     if "fold_norm" in chosen:
@@ -89,7 +90,8 @@ def _recorded(model: Model, *changes: str) -> str:
 
 def _inexact(model: Model) -> dict[str, str]:
     """Steps that would change what is computed, and why."""
-    config, reasons = model.config, dict[str, str]()
+    config = model.config
+    reasons = dict[str, str]()
     if NORMS[config.norm].affine and config.positions == "shortformer":
         reasons["fold_norm"] = "adds its positions after the norm, which would scale them too"
     if config.qk_norm != "none" or config.post_norm or any(config.experts):
@@ -162,7 +164,8 @@ def reset_network(model: Model, seed: int) -> Model:
     """
     seed = check_seed(seed)
     generator = torch.Generator().manual_seed(seed)
-    weights, config = dict(model.weights), model.config
+    weights = dict(model.weights)
+    config = model.config
     if any(config.experts):
         raise SettingError(f"{model.name} has experts in place of MLPs, which have no such reset.")
     sizes = dict.fromkeys(_ALONG_HEADS, config.n_heads)

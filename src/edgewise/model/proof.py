@@ -137,7 +137,8 @@ def _probe(model: Model) -> tuple[Int[Tensor, "batch pos"], Bool[Tensor, "batch 
 def _error(ours: Tensor, source: Tensor, real: Bool[Tensor, "batch pos"] | None = None) -> float:
     if real is not None:
         ours, source = ours[real], source[real]
-    ours, source = ours.cpu().double(), source.cpu().double()
+    ours = ours.cpu().double()
+    source = source.cpu().double()
     return ((ours - source).abs().max() / source.abs().max()).item()
 
 

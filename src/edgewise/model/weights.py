@@ -141,7 +141,8 @@ def _faults(expected: Mapping[str, Expected], weights: Mapping[str, Tensor]) -> 
             hint = f" (did you mean {near[0]}?)" if near else ""
             yield f"{name} is not a tensor of this architecture{hint}"
             continue
-        size, shape = tuple(tensor.shape), expected[name].shape
+        size = tuple(tensor.shape)
+        shape = expected[name].shape
         if size != shape:
             hint = " (its transpose fits: torch's linear layers are [out, in], ours [in, out])"
             turned = len(size) > 1 and (*size[:-2], size[-1], size[-2]) == shape
@@ -250,7 +251,9 @@ def layers_in_turn(
         waiting = len(devices) - at - 1  # devices that have nothing yet
         is_full = filled + sizes[layer] / 2 > left / (waiting + 1)
         if waiting and n and (is_full or len(layers) - n <= waiting):
-            left, filled, at = left - filled, 0, at + 1
+            left = left - filled
+            filled = 0
+            at = at + 1
         devices_of[layer] = devices[at]
         filled += sizes[layer]
     return devices_of

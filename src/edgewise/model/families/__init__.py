@@ -48,7 +48,8 @@ class Family:
 
     def read(self, module: Any) -> tuple[ModelConfig, Weights]:
         """Configuration and weights of a module. Raises `UnsupportedModel`."""
-        c, names = module.config, naming(self.names)
+        c = module.config
+        names = naming(self.names)
         layers = self._checked_blocks(module)
         core = _submodule(module, names.blocks.rpartition(".")[0])
         fields = _general_facts(c, core, layers)

@@ -95,7 +95,8 @@ def converted(name: str, weight: Tensor, bias: Tensor | None, *, heads: Heads) -
     """The tensors of one module by our names, its matrix being [out in]; views."""
     prefix, _, part = name.rpartition(".")
     if part.startswith(("ln", "norm")):
-        weight_name, bias_name = f"{name}.w", f"{name}.b"
+        weight_name = f"{name}.w"
+        bias_name = f"{name}.b"
     elif part in ("router", "gate_up", "down"):  # of experts, which lie as Hugging Face has them
         return {name: weight}
     else:
