@@ -281,18 +281,6 @@ def _rank(value: Any) -> tuple[int, float, str]:
     return (2, 0, value) if isinstance(value, str) else (1, float(value), "")
 
 
-def _write_tables(rows: Sequence[Row], folder: Path) -> None:
-    """Write the tables, each whole or not at all. Every row has every column, of its type."""
-    columns = table_columns(rows)
-    typed = [
-        {c.name: None if row[c.name] is None else c.kind(row[c.name]) for c in columns}
-        for row in in_order(rows)
-    ]
-    write_text("".join(f"{json.dumps(row)}\n" for row in typed), folder / _LINES)
-    if find_spec("pyarrow") is not None:
-        write_bytes(_parquet(typed, columns), folder / _PARQUET)
-
-
 def _parquet(rows: Sequence[Row], columns: Sequence[SweepColumn]) -> bytes:
     import pyarrow
     from pyarrow import parquet
@@ -381,9 +369,20 @@ class SweepFolder:
             remove_unfinished(self.unfinished / row["key"])
 
     def write_tables(self) -> None:
-        """Write the tables of all points. Raises `OutputError`; the journal has them still."""
+        """Write the tables of all points, each whole or not at all.
+
+        Every row has every column, of its type. Raises `OutputError`; the journal has them still.
+        """
         # Read again: Ctrl-C may have come between a line and our knowing of it.
-        _write_tables(read_rows(self.path), self.path)
+        rows = in_order(read_rows(self.path))
+        columns = table_columns(rows)
+        typed = [
+            {c.name: None if row[c.name] is None else c.kind(row[c.name]) for c in columns}
+            for row in rows
+        ]
+        write_text("".join(f"{json.dumps(row)}\n" for row in typed), self.path / _LINES)
+        if find_spec("pyarrow") is not None:
+            write_bytes(_parquet(typed, columns), self.path / _PARQUET)
 
 
 # As `write_text` and its like leave a file when their process is killed: .NAME.DIGITS

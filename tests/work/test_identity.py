@@ -75,7 +75,6 @@ def points(folder, problem, method, settings):
 
 THINGS = [in_journal, finished_runs, stability, certify, points]
 ASKED = "acdc", {"threshold": 0.01}
-SP = {"regularisation": 0.1, "steps": 3}
 
 
 @pytest.fixture(scope="module")
@@ -259,16 +258,15 @@ def test_every_thing_that_resumes_asks_whether_it_is_the_same_work(
     assert not reused("format", base())
 
 
-@pytest.mark.parametrize("method", ["random", "sp"])
-def test_another_seed_is_other_work(method, tmp_path, monkeypatch):
+def test_another_seed_is_other_work_before_the_first_record_too(tmp_path, monkeypatch):
+    """A training keeps its state, and no records."""
     monkeypatch.setattr("edgewise.work.store.STATE_SECONDS", 0.0)
-    thing, asked = (finished_runs, {"edges": 3}) if method == "random" else (in_journal, SP)
-    kept = {thing: tmp_path / "kept"}
-    thing(kept[thing], base(), method, asked)
+    kept, asked = {in_journal: tmp_path / "kept"}, {"regularisation": 0.1, "steps": 3}
+    in_journal(kept[in_journal], base(), "sp", asked)
     for seed, same in ((0, True), (1, False)):
         (tmp_path / str(seed)).mkdir()
-        again = {**asked, "seed": seed}
-        assert is_reused(thing, kept, tmp_path / str(seed), base(), method, again) is same
+        where = in_journal, kept, tmp_path / str(seed), base()
+        assert is_reused(*where, "sp", {**asked, "seed": seed}) is same
 
 
 def test_other_draws_of_replicates_are_other_work(kept, tmp_path):
