@@ -96,7 +96,7 @@ def acdc_thresholds(
     """
     by_threshold = {settings.threshold: settings for settings in choices}
     results: dict[float, MethodResult] = {}
-    known: tuple[Decision, ...] = ()
+    neighbour: tuple[Decision, ...] = ()
     for number, (threshold, settings) in enumerate(sorted(by_threshold.items())):
         rule = Threshold(threshold, settings.absolute)
 
@@ -105,8 +105,8 @@ def acdc_thresholds(
             return is_sure and decision.kept != rule.removes(decision.delta)
 
         part = session.part(number, len(by_threshold), f"threshold {threshold:.3g}")
-        alike = tuple(takewhile(agrees, known))
+        alike = tuple(takewhile(agrees, neighbour))
         results[threshold] = acdc(problem, settings, part, known=alike)
-        known = results[threshold].trace
+        neighbour = results[threshold].trace
     variants = sum(result.variants for result in results.values())
     return [replace(results[settings.threshold], variants=variants) for settings in choices]

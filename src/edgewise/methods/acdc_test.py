@@ -72,11 +72,13 @@ def acdc_test(
         )
     graph = problem.graph
     rate = settings.error_rate / (graph.n_edges if settings.control == "circuit" else 1)
-    kept = ("above", "undecided") if settings.undecided == "keep" else ("above",)
+    verdicts = ("above", "undecided") if settings.undecided == "keep" else ("above",)
 
     def keeps(test: EdgeTest) -> bool:
-        shown = test.evidence
-        return shown is not None and verdict_of(shown.p_above, shown.p_below, rate) in kept
+        evidence = test.evidence
+        if evidence is None:
+            return False
+        return verdict_of(evidence.p_above, evidence.p_below, rate) in verdicts
 
     engine, trace = _TestingEngine(problem, settings, rate), Trace(graph, keeps, session)
     steps = receiver_steps(graph, settings.head_order) if steps is None else steps

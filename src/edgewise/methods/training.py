@@ -200,10 +200,10 @@ def _restore(
     steps: int,
 ) -> int:
     """Take over what the session kept; how many steps have been made. Raises `FormatError`."""
-    kept = session.state()
-    if kept is None:
+    state = session.state()
+    if state is None:
         return 0
-    tensors, step = kept[0], kept[1].get("step", 0)
+    tensors, step = state[0], state[1].get("step", 0)
     parameters = dict(learned.named_parameters())
     shapes = {name: tensors[name].shape for name in parameters if name in tensors}
     fits = shapes == {name: parameter.shape for name, parameter in parameters.items()}
