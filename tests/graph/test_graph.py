@@ -94,9 +94,11 @@ def test_the_layout_says_where_everything_is(graph):
 # --- who uses what a port reads
 
 
-@fixed
-@given(GROUPED | SPANNED)
-def test_a_port_feeds_heads_of_its_group_where_they_look(graph):
+@pytest.mark.parametrize("kv_heads", [None, 1, 2])
+@pytest.mark.parametrize("mixed", [False, True])
+@pytest.mark.parametrize("spans", [None, ["A", "B"]])
+def test_a_port_feeds_heads_of_its_group_where_they_look(kv_heads, mixed, spans):
+    graph = Graph.build(2, 4, kv_heads=kv_heads, mixed_heads=mixed, spans=spans)
     for port in graph.receivers:
         node, fed = port.node, graph.fed_by(port)
         senders = {replace(sender, span=None) for sender in fed}
@@ -111,7 +113,7 @@ def test_a_port_feeds_heads_of_its_group_where_they_look(graph):
         everywhere = node.kind in ("head", "kv", "attention") and port.slot != "q"
         spans = set(graph.spans or [None]) if everywhere else {node.span}
         assert {sender.span for sender in fed} == (spans if fed else set())
-        assert set(fed) <= set(graph.senders)
+        assert graph.rows_fed[port] == [graph.row[sender] for sender in fed]
 
 
 # --- names that a graph does not have

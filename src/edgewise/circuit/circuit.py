@@ -229,7 +229,7 @@ class Circuit:
         is_open = self._is_open()
         for column, port in enumerate(graph.receivers):  # in the order they are computed
             if is_open[column] and (additive[:, column] & active).any():
-                active[[graph.row[node] for node in graph.fed_by(port)]] = True
+                active[graph.rows_fed[port]] = True
         keep = self.without_unread().keep & active[:, None]
         # A port reached by no live edge passes on nothing, so its switch goes too.
         is_fed = (keep & ~graph.is_switch).any(dim=0)
@@ -245,8 +245,8 @@ class Circuit:
         keep, is_read = torch.zeros_like(self.keep), torch.zeros(len(graph.senders)).bool()
         for column in reversed(range(len(graph.receivers))):
             port = graph.receivers[column]
-            rows = [graph.row[node] for node in graph.fed_by(port)]
-            if is_open[column] and (port.node.kind == "logits" or is_read[rows].any()):
+            used = port.node.kind == "logits" or is_read[graph.rows_fed[port]].any()
+            if is_open[column] and used:
                 keep[:, column] = self.keep[:, column]
                 is_read |= keep[:, column]
         return Circuit(graph, keep)

@@ -186,8 +186,7 @@ class Graph:
     @cached_property
     def senders(self) -> tuple[Sender, ...]:
         """Everything that writes to the residual stream, in the order it is written."""
-        writes = (node for node in self.nodes if node.kind not in ("kv", "logits"))
-        return tuple(Sender(node) for node in writes)
+        return tuple(Sender(node) for node in self.nodes if node.kind not in ("kv", "logits"))
 
     @cached_property
     def receivers(self) -> tuple[Port, ...]:
@@ -308,7 +307,7 @@ class Graph:
                 flags[self.row[Sender(port.node)], column] = True
         return flags
 
-    @property
+    @cached_property
     def n_edges(self) -> int:
         """How many edges there are, switches included; from the shape alone, at any size."""
         total = 0
@@ -339,6 +338,11 @@ class Graph:
     def column(self) -> Mapping[Port, int]:
         """The column of each receiver in `exists` and every matrix shaped like it."""
         return _Positions("receiver", self.receivers)
+
+    @cached_property
+    def rows_fed(self) -> Mapping[Port, list[int]]:
+        """The rows of the senders that use what a receiver reads (`fed_by`)."""
+        return {port: [self.row[node] for node in self.fed_by(port)] for port in self.receivers}
 
     @cached_property
     def columns(self) -> Mapping[Site, slice]:
@@ -382,8 +386,8 @@ class Graph:
 
     def entries(self, edges: Iterable[Edge | str]) -> tuple[Tensor, Tensor]:
         """Rows and columns of edges, to index matrices with. Raises `UnknownName`."""
-        index = torch.tensor([self.index(edge) for edge in edges], dtype=torch.long)
-        rows, columns = index.reshape(-1, 2).T
+        pairs = [self.index(edge) for edge in edges]
+        rows, columns = torch.tensor(pairs, dtype=torch.long).reshape(-1, 2).T
         return rows, columns
 
     def _no_such_edge(self, edge: Edge, row: int | None, column: int | None) -> UnknownName:

@@ -64,7 +64,7 @@ def is_read(circuit: Circuit, step: ReceiverStep) -> bool:
     graph, keep, receiver = circuit.graph, circuit.keep, step.receiver
     if receiver.node.kind == "logits":
         return True
-    fed = [graph.row[node] for node in graph.fed_by(receiver)]
+    fed = graph.rows_fed[receiver]
     if not (keep[fed] & ~graph.is_switch[fed]).any():
         return False
     if step.is_switch or not graph.switches:

@@ -64,7 +64,8 @@ class Trace:
                 edge, test.delta, kept, loss, test.evidence, bound=test.bound, rung=test.rung
             )
             self.decisions.append(decision)
-            self._deltas[self.graph.index(edge)] = test.delta
+            entry = self.graph.row[edge.sender], self.graph.column[edge.receiver]
+            self._deltas[entry] = test.delta
             if len(self.decisions) > len(self._known):
                 self._session.keep(decision)
                 done = len(self.decisions) + self._n_skipped
