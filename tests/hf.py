@@ -43,7 +43,7 @@ _MOE = {
 
 # name: (configuration class, what differs from the shape above)
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
-    "gpt2": ("GPT2Config", {"n_layer": 2, "n_head": 4, "n_embd": 16, "n_positions": 32}),
+    "gpt2": ("GPT2Config", _GPT),
     "llama": ("LlamaConfig", {}),
     "llama, one kv head": ("LlamaConfig", {"num_key_value_heads": 1, "head_dim": 6}),
     "llama, biases": ("LlamaConfig", {"attention_bias": True, "mlp_bias": True,

@@ -58,17 +58,11 @@ def test_acdc_of_families_on_two_cards(case):
 
 
 METHODS = {
-    "acdc": {"threshold": 0.05},
-    "acdc-bisect": {"threshold": 0.05},
-    "atp-star": {"edges": 9},
-    "eap": {"edges": 9},
-    "eap-ig": {"edges": 9},
+    **{key: {"threshold": 0.05} for key in ("acdc", "acdc-bisect")},
+    **{key: {"edges": 9} for key in ("atp-star", "eap", "eap-ig", "exact", "relp")},
+    **{key: {"steps": 2, "regularisation": 0.1} for key in ("sp", "ugs")},
     "edge-pruning": {"steps": 2, "sparsity": 0.5},
-    "exact": {"edges": 9},
     "hisp": {"activations": 3},
-    "relp": {"edges": 9},
-    "sp": {"steps": 2, "regularisation": 0.1},
-    "ugs": {"steps": 2, "regularisation": 0.1},
 }
 
 
