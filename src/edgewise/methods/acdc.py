@@ -51,7 +51,8 @@ def acdc(
     `SettingError`, `MetricError`.
     """
     settings.check_ablation(problem.ablation.kind)
-    graph, rule = problem.graph, Threshold(settings.threshold, settings.absolute)
+    graph = problem.graph
+    rule = Threshold(settings.threshold, settings.absolute)
     trace = Trace(graph, rule.keeps, session, known=known)
     engine: SequentialEngine
     if settings.engine == "plain":

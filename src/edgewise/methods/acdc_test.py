@@ -80,7 +80,8 @@ def acdc_test(
             return False
         return verdict_of(evidence.p_above, evidence.p_below, rate) in verdicts
 
-    engine, trace = _TestingEngine(problem, settings, rate), Trace(graph, keeps, session)
+    engine = _TestingEngine(problem, settings, rate)
+    trace = Trace(graph, keeps, session)
     steps = receiver_steps(graph, settings.head_order) if steps is None else steps
     circuit = decide_edges(steps, engine, trace)
     meaning = "mean rise of the loss when removed in sequence"
@@ -119,10 +120,12 @@ class _TestingEngine(SequentialEngine):
             look.removals.remove(step, self.turn.removed)
 
     def _tested(self, index: int) -> EdgeTest:
-        edge, removed = self.turn.step.edges[index], self.turn.removed
+        edge = self.turn.step.edges[index]
+        removed = self.turn.removed
         rises, losses = np.empty(0), np.empty((2, 0))
         for look in self._looks:
-            before, without = look.before(removed), look.without(index, removed)
+            before = look.before(removed)
+            without = look.without(index, removed)
             rise = without - before
             rise = torch.where(rise.abs() <= self._noise * before.abs().clamp(min=1), 0.0, rise)
             rises = np.concatenate([rises, rise.numpy()])

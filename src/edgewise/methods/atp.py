@@ -69,7 +69,9 @@ class _Patterns:
     """What other queries or keys of a layer do to the loss, through their patterns."""
 
     def __init__(self, problem: Problem, watched: WatchedRun, layer: int) -> None:
-        model, self._graph, self._layer = problem.model, problem.graph.whole, layer
+        model = problem.model
+        self._graph = problem.graph.whole
+        self._layer = layer
         self._block = model.blocks[layer]
         self._positions = PromptPositions(model, watched.pairs.real.to(model.device))
         self._read = watched.inputs[layer]

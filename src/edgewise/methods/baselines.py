@@ -36,7 +36,8 @@ def magnitude(
 ) -> MethodResult:
     """How much what each sender writes would change."""
     graph, evaluator = problem.graph, problem.evaluator(problem.graph)
-    whole, n_spans = graph.whole, len(graph.spans or [None])
+    whole = graph.whole
+    n_spans = len(graph.spans or [None])
     total = torch.zeros(n_spans, len(whole.senders), dtype=torch.float64)
     switches = torch.zeros(n_spans, *whole.exists.shape, dtype=torch.float64)
     done = 0

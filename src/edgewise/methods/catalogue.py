@@ -143,7 +143,8 @@ def method_of(method: AnyMethod) -> Method:
         return _row_of_own(method, plugins.imported(method), method)
     offer = plugins.entry_point(plugins.METHODS, method)
     if offer is None:
-        names, hint = plugins.offered(plugins.METHODS), "A function of your own is module:function."
+        names = plugins.offered(plugins.METHODS)
+        hint = "A function of your own is module:function."
         raise unknown_name("method", method, [*METHODS, *names], hint=hint)
     return _row_of_own(method, *offer)
 

@@ -129,7 +129,8 @@ def attributed(
         at_points = (_run_at(point, problem, clean, ablation) for point in points)
         for watched in at_points if points else [clean]:
             total += scores_of(problem, watched, changes)
-            steepness, done = max(steepness, watched.steepness), done + 1
+            steepness = max(steepness, watched.steepness)
+            done += 1
             session.tell(done, steps, f"{len(pairs)} prompts")
     scores = EdgeScores(graph, total / (n_points * len(problem.pairs)), method, meaning)
     if not points:
@@ -147,7 +148,7 @@ def _run_at(
     rows = range(first, first + n)
     values = alpha * clean.senders.minus(ablation.senders).dense(rows)
     if ablation.senders is not None:
-        values = values + ablation.senders.dense(rows)
+        values += ablation.senders.dense(rows)
     return run_with_gradients(
         problem, clean.pairs, clean_logits=clean.logits, replaced={first: values}
     )

@@ -41,7 +41,8 @@ class EdgeMasking(Masking):
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem)
-        self._graph, self._exists = problem.graph, problem.graph.exists.to(problem.model.device)
+        self._graph = problem.graph
+        self._exists = problem.graph.exists.to(problem.model.device)
         self._edges = problem.graph.exists.nonzero().tolist()
         self.n_masks = len(self._edges)
 
@@ -80,7 +81,9 @@ class EdgeMaskedRun(MethodRun):
         sums: AblationSums,
     ) -> None:
         super().__init__(graph)
-        self._matrix, self._ablation, self._sums = graph.by_span(matrix), batch.ablation, sums
+        self._matrix = graph.by_span(matrix)
+        self._ablation = batch.ablation
+        self._sums = sums
         switches = graph.by_span(matrix * graph.is_switch.to(matrix.device)).sum(dim=1)
         spans = batch.pairs.at_spans(graph.spans).to(matrix.device)
         self._switches, self._spans = switches.T, spans.to(matrix)  # [receiver span]
@@ -88,7 +91,8 @@ class EdgeMaskedRun(MethodRun):
         if graph.spans is not None:
             self._positions = [at.flatten().nonzero().flatten() for at in spans]
         self._n_rows = self._n_parts = 0
-        self._buffers, self._token = _Buffers(), torch.zeros(())
+        self._buffers = _Buffers()
+        self._token = torch.zeros(())
         self._layer: dict[str, Tensor] = {}  # what the q, k and v ports of a layer read
 
     def append(self, part: Part) -> None:
@@ -103,7 +107,8 @@ class EdgeMaskedRun(MethodRun):
             self._buffers.values = value.new_empty(n_senders, *value.shape[1:])
             self._token = value.new_zeros(())
         self._token = _written(value, self._token, self._buffers, rows)
-        self._n_rows, self._n_parts = rows.stop, self._n_parts + 1
+        self._n_rows = rows.stop
+        self._n_parts += 1
 
     def add_constant(self, bias: Float[Tensor, "d_model"]) -> None:
         """Add an output bias of attention, which is no sender's."""
@@ -191,7 +196,9 @@ class _Read(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        (weights,), buffers, positions = ctx.saved_tensors, ctx.buffers, ctx.positions
+        (weights,) = ctx.saved_tensors
+        buffers = ctx.buffers
+        positions = ctx.positions
         if buffers.gradients is None:
             buffers.gradients = torch.zeros_like(buffers.values)
         gradient, n = gradients[0], weights.shape[1]

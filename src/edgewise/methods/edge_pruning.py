@@ -90,7 +90,9 @@ class TargetSparsity(HardConcrete):
 
 def ugs(problem: Problem, settings: UGSSettings, session: Session = QUIET) -> MethodResult:
     """The circuit of the edges that are more likely kept than not. Raises `MetricError`."""
-    graph, masking, draws = problem.graph, EdgeMasking(problem), settings.draws
+    graph = problem.graph
+    masking = EdgeMasking(problem)
+    draws = settings.draws
     start = math.log(settings.start / (1 - settings.start))
     masks = KeepProbabilities(masking.parameters(start), settings)
     train(masking, masks, settings, draws=draws, session=session)

@@ -34,5 +34,6 @@ def exact(problem: Problem, settings: SelectionSettings, session: Session = QUIE
         done += len(step.edges)
         session.tell(done, graph.n_edges, step.receiver.name)
     scores = EdgeScores(graph, values, "exact", "rise of the loss when the edge alone is removed")
-    circuit, variants = settings.circuit(scores), removals.variants
+    circuit = settings.circuit(scores)
+    variants = removals.variants
     return MethodResult(circuit, scores, edge_tests=graph.n_edges, variants=variants)

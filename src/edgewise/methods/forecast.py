@@ -93,7 +93,9 @@ def forecast(
     expected = _expected(problem, settings)
     graph = problem.graph
     n_tests, circuit = expected or (graph.n_edges, Circuit.full(graph))
-    sample, start, sampled = max(64, round(_SAMPLE * n_tests)), time.perf_counter(), 0
+    sample = max(64, round(_SAMPLE * n_tests))
+    start = time.perf_counter()
+    sampled = 0
 
     def on_decision(step: Progress) -> None:
         nonlocal sampled
@@ -111,8 +113,11 @@ def forecast(
         took = (time.perf_counter() - start) * _LATER_TESTS * max(n_tests, sampled) / sampled
         is_finished = False
     else:
-        took, is_finished = time.perf_counter() - start, True
-        n_tests, circuit, sampled = result.edge_tests, result.circuit, result.edge_tests
+        took = time.perf_counter() - start
+        is_finished = True
+        n_tests = result.edge_tests
+        circuit = result.circuit
+        sampled = result.edge_tests
     return Forecast(
         seconds=took,
         memory_bytes=memory_bytes(problem, _n_read(circuit)),

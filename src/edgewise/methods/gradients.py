@@ -82,7 +82,9 @@ class WatchedRun(MethodRun):
         self.gradients: dict[Site, Tensor] = {}  # by vectors at q, k and v, else by input
         self.mlp_gradients: dict[int, Float[Tensor, "batch pos d_model"]] = {}
         self.mixed_gradients: dict[int, Float[Tensor, "head batch pos d_head"]] = {}
-        self._replaced, self._n_rows, self._n_mixed = replaced or {}, 0, 0
+        self._replaced = replaced or {}
+        self._n_rows = 0
+        self._n_mixed = 0
 
     def read(self, outputs: Outputs, site: Site) -> Float[Tensor, "1 batch pos d_model"]:
         """The stream so far."""
@@ -120,7 +122,8 @@ class WatchedRun(MethodRun):
 
     def changes(self, ablation: AblatedValues) -> RemovalChanges:
         """What each removal changes of this run."""
-        ablated, live = ablation.senders, self.senders.mapped(torch.Tensor.detach)
+        ablated = ablation.senders
+        live = self.senders.mapped(torch.Tensor.detach)
         change = live.mapped(torch.neg) if ablated is None else ablated.minus(live)
         vectors = {site: x - self.vectors[site] for site, x in ablation.vectors.items()}
         return RemovalChanges(ablation, change.dense(), vectors)
@@ -161,13 +164,15 @@ def run_with_gradients(
     Without `clean_logits` the run's own are what the metric takes for the full model's; a problem's
     target comes before both. Raises `MetricError` if the metric has no gradient, or is not finite.
     """
-    metric, evaluator = problem.metric, problem.evaluator(problem.graph)
+    metric = problem.metric
+    evaluator = problem.evaluator(problem.graph)
     if problem.target is not None:
         clean_logits = evaluator.target_logits(pairs)
     watched = WatchedRun(problem, pairs, replaced)
     with torch.enable_grad():
         logits = watched.logits_on(problem, pairs)
-        watched.logits, leaf = logits.detach(), logits.detach().requires_grad_()
+        watched.logits = logits.detach()
+        leaf = logits.detach().requires_grad_()
         rows = answer_rows(pairs, watched.logits if clean_logits is None else clean_logits)
         values = metric.per_prompt(leaf, rows, len(pairs))
         if not values.isfinite().all():
@@ -188,7 +193,8 @@ def edge_scores(
 ) -> Float[Tensor, "sender port"]:
     """The first-order effect of removing each edge, summed over prompts, in float64 on the CPU."""
     graph, whole, spans = problem.graph, problem.graph.whole, watched.spans
-    additive, is_switch = whole.exists & ~whole.is_switch, whole.is_switch
+    additive = whole.exists & ~whole.is_switch
+    is_switch = whole.is_switch
     scores = torch.zeros(len(spans), *whole.exists.shape, dtype=torch.float64)
     apart = graph.spans is not None
     of_spans = [changes.senders[:, at] if apart else changes.senders for at in spans]
@@ -234,7 +240,9 @@ def _at_heads(
 
     All of them read the same stream here, so one norm does for all.
     """
-    block, graph, read = problem.model.blocks[layer], problem.graph.whole, watched.inputs[layer]
+    block = problem.model.blocks[layer]
+    graph = problem.graph.whole
+    read = watched.inputs[layer]
     x = read.to(block.device)
     sites = [graph.columns[Site(layer, slot)] for slot in SLOTS]
     sizes = [site.stop - site.start for site in sites]

@@ -98,7 +98,8 @@ def importance(
     problem: Problem, settings: HISPSettings, session: Session = QUIET
 ) -> tuple[Float[Tensor, "activation"], float]:
     """Every activation's score, and the largest |dL / d logit| behind it. Raises `MetricError`."""
-    graph, is_paper = problem.graph, settings.reading == "paper"
+    graph = problem.graph
+    is_paper = settings.reading == "paper"
     ablation = ActivationAblation(problem) if is_paper else None
     total = torch.zeros(len(masked_activations(graph)), dtype=torch.float64)
     steepness, done = 0.0, 0
@@ -106,7 +107,8 @@ def importance(
         replaced = {} if ablation is None else ablation.values(pairs)
         effects, batch_steepness = _effects(problem, pairs, replaced)
         total += effects.abs().sum(dim=1)
-        steepness, done = max(steepness, batch_steepness), done + len(pairs)
+        steepness = max(steepness, batch_steepness)
+        done += len(pairs)
         session.tell(done, len(problem.pairs), "prompts")
     if is_paper:
         total /= len(problem.pairs)
@@ -125,7 +127,8 @@ def _effects(
     graph = problem.graph
     # Prompts do not touch each other, so one backward pass of their sum has each one's gradient.
     watched = run_with_gradients(problem, pairs)
-    live, spans = activations_of(watched), watched.spans.double().cpu()
+    live = activations_of(watched)
+    spans = watched.spans.double().cpu()
     n = len(masked_activations(graph.whole))
     effects = torch.zeros(n, len(spans), len(pairs), dtype=torch.float64)
     for site in masked_sites(graph):

@@ -55,7 +55,8 @@ def _attributed(
 
     Edges that tie are in ACDC's order.
     """
-    graph, row = problem.graph, METHODS[settings.attribution]
+    graph = problem.graph
+    row = METHODS[settings.attribution]
     attributed = run_method(row, problem, row.resolve({}))
     scores = attributed.scores
     left = scores.top(graph.n_edges - round(screen * graph.n_edges), absolute=True)
@@ -73,9 +74,11 @@ def acdc_bisect(
 ) -> MethodResult:
     """ACDC that removes groups of edges."""
     settings.check_ablation(problem.ablation.kind)
-    graph, rule = problem.graph, Threshold(settings.threshold, settings.absolute)
+    graph = problem.graph
+    rule = Threshold(settings.threshold, settings.absolute)
     unkept = Session(session.on_progress)  # half a group cannot be resumed
-    engine, trace = _BisectingEngine(problem, rule), Trace(graph, rule.keeps, unkept)
+    engine = _BisectingEngine(problem, rule)
+    trace = Trace(graph, rule.keeps, unkept)
     steps = receiver_steps(graph, settings.head_order)
     circuit = decide_edges(steps, engine, trace)
     circuit = circuit.pruned() if settings.prune else circuit

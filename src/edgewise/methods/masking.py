@@ -47,7 +47,8 @@ class Masking(ABC):
 
     def losses(self, number: int, masks: Float[Tensor, "mask"]) -> Float[Tensor, "batch"]:
         """The loss of each prompt of micro-batch `number`."""
-        metric, batch = self.problem.metric, self._evaluator.batches[number]
+        metric = self.problem.metric
+        batch = self._evaluator.batches[number]
         logits = self.logits(number, masks)
         clean = batch.rows.clean_logits.clone()  # a user's metric may write to it
         rows = replace(batch.rows, clean_logits=clean)
@@ -60,7 +61,8 @@ class Masking(ABC):
 
         Micro-batch by micro-batch: the gradient adds up, and nothing else is kept between them.
         """
-        leaf, total = masks.detach().clone().requires_grad_(), 0.0
+        leaf = masks.detach().clone().requires_grad_()
+        total = 0.0
         for number in range(len(self._evaluator.batches)):
             with torch.enable_grad():
                 loss = self.losses(number, leaf).sum() / len(self.problem.pairs)

@@ -160,7 +160,8 @@ class ActivationAblation:
     """What masked activations are replaced by, micro-batch by micro-batch."""
 
     def __init__(self, problem: Problem) -> None:
-        self._problem, self._sites = problem, masked_sites(problem.graph)
+        self._problem = problem
+        self._sites = masked_sites(problem.graph)
         self._positional = problem.ablation.kind == "mean-positional"
         self._means: SenderOutputs | None = None  # a part for each site
         if problem.ablation.kind.startswith("mean"):
@@ -174,7 +175,8 @@ class ActivationAblation:
 
     def values(self, pairs: PromptPairs) -> Activations:
         """Every site's replacement on a micro-batch; empty for zero."""
-        ablation, means = self._problem.ablation, self._means
+        ablation = self._problem.ablation
+        means = self._means
         if means is not None:
             if self._positional:
                 means = means_at_positions(means, pairs.real.to(self._problem.model.device))

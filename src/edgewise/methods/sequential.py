@@ -85,12 +85,16 @@ class StagedT:
 
     def evidence(self, values: Values) -> Evidence:
         """What the looks show that these values suffice for."""
-        low, high, p_above, p_below = -np.inf, np.inf, 1.0, 1.0
+        low = -np.inf
+        high = np.inf
+        p_above = 1.0
+        p_below = 1.0
         for size, share in zip(self.sizes, shares_spent(self.sizes), strict=True):
             if size > len(values):
                 break
             sample = values[:size]
-            mean, error = float(sample.mean()), float(sample.std(ddof=1)) / size**0.5
+            mean = float(sample.mean())
+            error = float(sample.std(ddof=1)) / size**0.5
             if error <= 1e-12 * abs(mean):
                 if size < self.sizes[-1]:
                     continue
@@ -104,7 +108,8 @@ class StagedT:
             p_above = min(p_above, float(stdtr(size - 1, -t)) / share)
             p_below = min(p_below, float(stdtr(size - 1, t)) / share)
             half = -float(stdtrit(size - 1, self.error_rate * share)) * error
-            low, high = max(low, mean - half), min(high, mean + half)
+            low = max(low, mean - half)
+            high = min(high, mean + half)
         return _evidence(len(values), (p_above, p_below), (low, high), self.error_rate)
 
 

@@ -21,7 +21,8 @@ class Session:
     def __init__(
         self, on_progress: OnProgress = ignore_progress, checkpoint: Checkpoint | None = None
     ) -> None:
-        self.on_progress, self._checkpoint = on_progress, checkpoint
+        self.on_progress = on_progress
+        self._checkpoint = checkpoint
 
     def tell(self, done: int, total: int, message: str) -> None:
         """Tell how far the method is."""
@@ -31,7 +32,8 @@ class Session:
         """A session that keeps nothing, whose progress is part `number` of `n` of this one's."""
 
         def on_progress(step: Progress) -> None:
-            done, message = number * step.total + step.done, f"{label}, {step.message}"
+            done = number * step.total + step.done
+            message = f"{label}, {step.message}"
             self.tell(done, n * step.total, message)
 
         return Session(on_progress)

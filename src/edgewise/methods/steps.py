@@ -61,7 +61,9 @@ def shuffled_steps(graph: Graph, generator: torch.Generator) -> list[ReceiverSte
 
 def is_read(circuit: Circuit, step: ReceiverStep) -> bool:
     """Whether anything reads what a candidate edge feeds: its node's output, through its switch."""
-    graph, keep, receiver = circuit.graph, circuit.keep, step.receiver
+    graph = circuit.graph
+    keep = circuit.keep
+    receiver = step.receiver
     if receiver.node.kind == "logits":
         return True
     fed = graph.rows_fed[receiver]

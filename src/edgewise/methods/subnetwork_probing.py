@@ -87,7 +87,8 @@ class GroupedMasks(HardConcrete):
         n_groups: int,
     ) -> None:
         super().__init__(theta)
-        self._weight, self._n_groups = settings.regularisation, n_groups
+        self._weight = settings.regularisation
+        self._n_groups = n_groups
         self._counts = torch.bincount(group, minlength=n_groups)[group].to(theta.device)
 
     def penalty(self, step: int) -> Float[Tensor, ""]:
@@ -97,7 +98,8 @@ class GroupedMasks(HardConcrete):
 
 def _groups(graph: Graph) -> tuple[Int[Tensor, "mask"], int]:
     """Each mask's tensor in the paper's sense: a layer's q, k, v or MLP masks; and how many."""
-    group, n = torch.zeros(len(masked_activations(graph.whole)), dtype=torch.int64), 0
+    group = torch.zeros(len(masked_activations(graph.whole)), dtype=torch.int64)
+    n = 0
     for site in masked_sites(graph):
         if site.what in ("k", "v") and not graph.split_qkv:
             continue  # q, k and v share a mask

@@ -35,7 +35,9 @@ class Trace:
     ) -> None:
         self.decisions: list[Decision] = []
         self._n_skipped = 0  # edges removed without a test
-        self.graph, self.keeps, self._session = graph, keeps, session
+        self.graph = graph
+        self.keeps = keeps
+        self._session = session
         self._known = session.decisions(graph) if known is None else known
         self._deltas = torch.zeros(graph.exists.shape, dtype=torch.float64)
 

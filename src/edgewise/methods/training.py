@@ -111,7 +111,8 @@ def train(
     that was never stopped. Raises `MetricError`, `FormatError`.
     """
     generator = torch.Generator().manual_seed(settings.seed)
-    steps, optimiser = settings.steps, learned.optimiser(settings.learning_rate)
+    steps = settings.steps
+    optimiser = learned.optimiser(settings.learning_rate)
     start = _restore(session, learned, optimiser, generator, steps)
     if start == 0:
         _check_reached(masking, learned)
