@@ -122,7 +122,8 @@ class _TestingEngine(SequentialEngine):
     def _tested(self, index: int) -> EdgeTest:
         edge = self.turn.step.edges[index]
         removed = self.turn.removed
-        rises, losses = np.empty(0), np.empty((2, 0))
+        rises = np.empty(0)
+        losses = np.empty((2, 0))
         for look in self._looks:
             before = look.before(removed)
             without = look.without(index, removed)
@@ -152,7 +153,8 @@ class _Look:
 
     def start(self, step: ReceiverStep, circuit: Circuit) -> None:
         """Begin with a receiver's candidates."""
-        self._step, self._ahead = step, _MOST_AHEAD
+        self._step = step
+        self._ahead = _MOST_AHEAD
         self._losses: dict[tuple[int, ...], Float[Tensor, "batch"]] = {}
         self.removals.start(step, circuit)
 

@@ -35,7 +35,8 @@ def magnitude(
     problem: Problem, settings: SelectionSettings, session: Session = QUIET
 ) -> MethodResult:
     """How much what each sender writes would change."""
-    graph, evaluator = problem.graph, problem.evaluator(problem.graph)
+    graph = problem.graph
+    evaluator = problem.evaluator(graph)
     whole = graph.whole
     n_spans = len(graph.spans or [None])
     total = torch.zeros(n_spans, len(whole.senders), dtype=torch.float64)

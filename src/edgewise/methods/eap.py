@@ -119,9 +119,12 @@ def attributed(
     meaning: str = MEANING,
 ) -> MethodResult:
     """The mean of scores over points; without any, at the clean run. Raises `MetricError`."""
-    graph, evaluator = problem.graph, problem.evaluator(problem.graph)
+    graph = problem.graph
+    evaluator = problem.evaluator(graph)
     total = torch.zeros(graph.exists.shape, dtype=torch.float64)
-    steepness, done, n_points = 0.0, 0, len(points) or 1
+    n_points = len(points) or 1
+    steepness = 0.0
+    done = 0
     steps = n_points * len(problem.pairs.batches(problem.batch_size))
     for pairs, ablation in evaluator.ablations():
         clean = clean_run(problem, pairs) if points else run_with_gradients(problem, pairs)

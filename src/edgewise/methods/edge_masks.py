@@ -86,7 +86,8 @@ class EdgeMaskedRun(MethodRun):
         self._sums = sums
         switches = graph.by_span(matrix * graph.is_switch.to(matrix.device)).sum(dim=1)
         spans = batch.pairs.at_spans(graph.spans).to(matrix.device)
-        self._switches, self._spans = switches.T, spans.to(matrix)  # [receiver span]
+        self._switches = switches.T  # [receiver span]
+        self._spans = spans.to(matrix)
         self._positions: Positions = [None]
         if graph.spans is not None:
             self._positions = [at.flatten().nonzero().flatten() for at in spans]
@@ -159,7 +160,8 @@ class _Write(torch.autograd.Function):
     def forward(ctx: Any, value: Tensor, token: Tensor, buffers: _Buffers, rows: slice) -> Tensor:
         assert buffers.values is not None
         buffers.values[rows] = value
-        ctx.buffers, ctx.rows = buffers, rows
+        ctx.buffers = buffers
+        ctx.rows = rows
         return token.clone()
 
     @staticmethod
@@ -183,7 +185,8 @@ class _Read(torch.autograd.Function):
     ) -> Tensor:
         assert buffers.values is not None
         ctx.save_for_backward(weights)
-        ctx.buffers, ctx.positions = buffers, positions
+        ctx.buffers = buffers
+        ctx.positions = positions
         values = buffers.values[: weights.shape[1]]
         start = values.new_zeros(()) if base is None else base
         if positions[0] is None:  # one product that begins with the base, and no copy of it

@@ -53,7 +53,8 @@ def edge_pruning(
     problem: Problem, settings: EdgePruningSettings, session: Session = QUIET
 ) -> MethodResult:
     """The circuit of the edges with the highest learned odds. Raises `MetricError`."""
-    graph, masking = problem.graph, EdgeMasking(problem)
+    graph = problem.graph
+    masking = EdgeMasking(problem)
     masks = TargetSparsity(masking.parameters(INITIAL_THETA), settings)
     train(masking, masks, settings, session=session)
     values = masking.matrix(masks.theta.detach().double().cpu())

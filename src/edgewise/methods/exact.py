@@ -22,7 +22,8 @@ from edgewise.problem import Problem
 
 def exact(problem: Problem, settings: SelectionSettings, session: Session = QUIET) -> MethodResult:
     """How much removing each edge alone raises the loss. Raises `MetricError`."""
-    graph, done = problem.graph, 0
+    graph = problem.graph
+    done = 0
     values = torch.zeros(graph.exists.shape, dtype=torch.float64)
     circuit = Circuit.full(graph)
     full = problem.loss(circuit)

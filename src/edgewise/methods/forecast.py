@@ -135,7 +135,8 @@ def _expected(problem: Problem, settings: ACDCSettings) -> tuple[int, Circuit] |
         scores = eap_ig(problem, EAPIGSettings()).scores
     except MetricError:  # no gradient
         return None
-    circuit, n_tests = Circuit.full(problem.graph), 0
+    circuit = Circuit.full(problem.graph)
+    n_tests = 0
     values = scores.values.abs() if settings.absolute else scores.values
     kept = Circuit(problem.graph, problem.graph.exists & (values >= settings.threshold))
     for step in receiver_steps(problem.graph, settings.head_order):

@@ -50,7 +50,8 @@ class MethodRun(Outputs, ABC):
         self, problem: Problem, pairs: PromptPairs, order: Sequence[int] | None = None
     ) -> Float[Tensor, "row vocab"]:
         """Make the run; the logits where answers are. `order` permutes position embeddings."""
-        model, graph = problem.model, problem.graph
+        model = problem.model
+        graph = problem.graph
         final, _ = run(
             model,
             pairs.clean.to(model.device),
@@ -192,7 +193,9 @@ def edge_scores(
     problem: Problem, watched: WatchedRun, changes: RemovalChanges
 ) -> Float[Tensor, "sender port"]:
     """The first-order effect of removing each edge, summed over prompts, in float64 on the CPU."""
-    graph, whole, spans = problem.graph, problem.graph.whole, watched.spans
+    graph = problem.graph
+    whole = graph.whole
+    spans = watched.spans
     additive = whole.exists & ~whole.is_switch
     is_switch = whole.is_switch
     scores = torch.zeros(len(spans), *whole.exists.shape, dtype=torch.float64)

@@ -66,7 +66,8 @@ def hisp_together(
 
     The gradients are taken once. Raises `MetricError`, `SettingError`.
     """
-    graph, n = problem.graph, len(masked_activations(problem.graph))
+    graph = problem.graph
+    n = len(masked_activations(graph))
     sizes = [_n_kept(n, settings) for settings in choices]
     values, steepness = importance(problem, choices[0], session)
     order = _removal_order(values, problem.model.dtype)
@@ -102,7 +103,8 @@ def importance(
     is_paper = settings.reading == "paper"
     ablation = ActivationAblation(problem) if is_paper else None
     total = torch.zeros(len(masked_activations(graph)), dtype=torch.float64)
-    steepness, done = 0.0, 0
+    steepness = 0.0
+    done = 0
     for pairs in problem.pairs.batches(problem.batch_size):
         replaced = {} if ablation is None else ablation.values(pairs)
         effects, batch_steepness = _effects(problem, pairs, replaced)

@@ -98,7 +98,8 @@ class _BisectingEngine(SpeculativeEngine):
         self._ladder.removals.remove(step, self.turn.removed)
 
     def _largest(self) -> EdgeTest:
-        step, turn = self.turn.step, self.turn
+        turn = self.turn
+        step = turn.step
         n = len(step.edges) - turn.next
         sizes = [n >> halvings for halvings in range(n.bit_length())]  # n, half of it, … 1
         groups = [tuple(range(turn.next, turn.next + size)) for size in sizes]

@@ -33,7 +33,8 @@ def information_flow(
     problem: Problem, settings: SelectionSettings, session: Session = QUIET
 ) -> MethodResult:
     """Each sender's share in what each port reads."""
-    graph, done = problem.graph, 0
+    graph = problem.graph
+    done = 0
     whole = graph.whole
     additive = whole.exists & ~whole.is_switch
     values = torch.zeros(len(graph.spans or [None]), *whole.exists.shape, dtype=torch.float64)

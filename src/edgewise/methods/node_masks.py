@@ -133,7 +133,8 @@ class NodeMaskedRun(MethodRun):
         super().__init__(graph)
         self._masks = masks.unflatten(0, (-1, len(graph.spans or [None])))  # [port span]
         self._spans = pairs.at_spans(graph.spans).to(masks)
-        self._ablation, self._n_mlps = ablation, 0
+        self._ablation = ablation
+        self._n_mlps = 0
 
     def read(self, outputs: Outputs, site: Site) -> Float[Tensor, "1 batch pos d_model"]:
         """The stream so far."""

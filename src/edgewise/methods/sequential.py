@@ -142,7 +142,8 @@ class Betting:
 
     def _lowest(self, values: Values) -> float:
         """The lowest mean that the values leave open, by bisection: p rises with the threshold."""
-        low, high = -self.bound, float(values.mean())
+        low = -self.bound
+        high = float(values.mean())
         if self._p_value(values, low + 1e-9 * self.bound) > self.error_rate:
             return low
         for _ in range(24):

@@ -49,7 +49,8 @@ from edgewise.problem import Problem
 
 def sp(problem: Problem, settings: SPSettings, session: Session = QUIET) -> MethodResult:
     """The circuit that masks on q, k, v and MLPs leave. Raises `MetricError`."""
-    graph, masking = problem.graph, NodeMasking(problem)
+    graph = problem.graph
+    masking = NodeMasking(problem)
     group, n_groups = _groups(graph)
     if settings.dead_mlp_masks and not graph.mlps:
         n_groups += graph.n_layers
@@ -63,7 +64,8 @@ def sp(problem: Problem, settings: SPSettings, session: Session = QUIET) -> Meth
 
 def sp_edges(problem: Problem, settings: SPEdgesSettings, session: Session = QUIET) -> MethodResult:
     """The circuit that masks on edges leave. Raises `MetricError`."""
-    graph, masking = problem.graph, EdgeMasking(problem)
+    graph = problem.graph
+    masking = EdgeMasking(problem)
     alike = torch.zeros(masking.n_masks, dtype=torch.int64)
     masks = GroupedMasks(masking.parameters(INITIAL_THETA), settings, alike, 1)
     values, kept = _trained(masking, masks, settings, session=session)

@@ -204,7 +204,8 @@ def _restore(
     state = session.state()
     if state is None:
         return 0
-    tensors, step = state[0], state[1].get("step", 0)
+    tensors, numbers = state
+    step = numbers.get("step", 0)
     parameters = dict(learned.named_parameters())
     shapes = {name: tensors[name].shape for name in parameters if name in tensors}
     fits = shapes == {name: parameter.shape for name, parameter in parameters.items()}
