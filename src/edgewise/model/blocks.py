@@ -157,7 +157,8 @@ class Block:
         `heads` are query heads: each gets its key/value head's vector. `at_heads` are position
         embeddings that reach queries and keys only (shortformer), or None.
         """
-        home, letter = x.device, slot.upper()
+        home = x.device
+        letter = slot.upper()
         x = self.ln1(x.to(self.device))
         if at_heads is not None and slot != "v":
             x = x + at_heads.to(x.device)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import io
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,7 +19,7 @@ from edgewise.data import Tokenizer
 from edgewise.errors import ModelUnavailable, SettingError, UnsupportedModel
 from edgewise.model.bundled import BUNDLED
 from edgewise.model.families import check_model_type
-from edgewise.model.gguf import gguf_file
+from edgewise.model.gguf import GGUFFile, gguf_file
 from edgewise.model.proof import first_line
 
 _SAMPLE = "When Mary and John went to the store, John gave a drink to 1234 others; 'why?' {x}\n"
@@ -41,7 +41,8 @@ def from_pretrained(
     options: dict[str, Any] = {"trust_remote_code": False}  # else it asks whether to run code
     if is_local or not _hub_answers():
         options["local_files_only"] = True
-    at, tokenizer_options = source, dict(options)
+    at = source
+    tokenizer_options = dict(options)
     if file is not None:
         at = str(file.path.parent)
         options["gguf_file"] = file.path.name
@@ -78,14 +79,21 @@ def from_pretrained(
     _check_complete(source, report)
     if file is not None:
         file.settle(module)
+    return module, _tokenizer(source, file, tokenizer_options)
+
+
+def _tokenizer(source: str, file: GGUFFile | None, options: Mapping[str, Any]) -> Any:
+    """The tokenizer of a folder, GGUF file or hub name, or None if there is none."""
+    import transformers
+
     try:
         if file is not None:
-            return module, file.tokenizer()
-        tokenizer = transformers.AutoTokenizer.from_pretrained(source, **tokenizer_options)
+            return file.tokenizer()
+        tokenizer = transformers.AutoTokenizer.from_pretrained(source, **options)
     except Exception:  # a folder may hold a model alone; text prompts then say what is missing
-        return module, None
+        return None
     # For a folder without tokenizer files transformers makes an empty tokenizer, without a word.
-    return module, tokenizer if len(tokenizer) > len(tokenizer.all_special_tokens) else None
+    return tokenizer if len(tokenizer) > len(tokenizer.all_special_tokens) else None
 
 
 @contextmanager

@@ -54,7 +54,8 @@ class Rotation:
     def turn(self, x: Float[Tensor, "*vectors pos d_head"]) -> Float[Tensor, "*vectors pos d_head"]:
         """Vectors [… batch pos d_head], turned."""
         n = self.cosine.shape[-1]
-        turned, rest = x[..., :n], x[..., n:]
+        turned = x[..., :n]
+        rest = x[..., n:]
         if self.interleaved:  # each pair (a, b) as (-b, a)
             across = torch.stack([-turned[..., 1::2], turned[..., ::2]], dim=-1).flatten(-2)
         else:

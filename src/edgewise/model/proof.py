@@ -136,7 +136,8 @@ def _probe(model: Model) -> tuple[Int[Tensor, "batch pos"], Bool[Tensor, "batch 
 
 def _error(ours: Tensor, source: Tensor, real: Bool[Tensor, "batch pos"] | None = None) -> float:
     if real is not None:
-        ours, source = ours[real], source[real]
+        ours = ours[real]
+        source = source[real]
     ours = ours.cpu().double()
     source = source.cpu().double()
     return ((ours - source).abs().max() / source.abs().max()).item()
@@ -284,7 +285,8 @@ def full_precision(module: Any) -> Iterator[None]:
     if next(module.parameters()).dtype != torch.float64:
         yield
         return
-    mode, hooks = _NotDown(), []
+    mode = _NotDown()
+    hooks = []
     for part in module.modules():
         if "Rotary" in type(part).__name__:
             hooks.append(part.register_forward_pre_hook(lambda *_: setattr(mode, "on", False)))

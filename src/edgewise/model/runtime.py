@@ -88,7 +88,8 @@ def run(
 
 def _mixed(block: Block, outputs: Outputs, reader: Reader, positions: PromptPositions) -> Vectors:
     """What the heads of a layer mix from what their ports read."""
-    config, graph = block.config, outputs.graph
+    config = block.config
+    graph = outputs.graph
     vectors: dict[Slot, Vectors] = {}
     for slot in SLOTS:
         site = Site(block.layer, slot)

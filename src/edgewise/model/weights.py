@@ -246,7 +246,8 @@ def layers_in_turn(
     filled = sizes.pop("the stream")
     layers = sorted(sizes, key=lambda part: int(part.removeprefix("blocks.")))
     devices_of = {"the stream": devices[0]}
-    left, at = filled + sum(sizes.values()), 0
+    left = filled + sum(sizes.values())
+    at = 0
     for n, layer in enumerate(layers):
         waiting = len(devices) - at - 1  # devices that have nothing yet
         is_full = filled + sizes[layer] / 2 > left / (waiting + 1)
