@@ -62,9 +62,8 @@ def from_pretrained(
     if file is not None:
         file.correct(config)
         options["config"] = config
-        packed = getattr(transformers, "GgufConfig", None)  # earlier versions always dequantise
-        if packed is not None:
-            options["quantization_config"] = packed(dequantize=True)
+        if hasattr(transformers, "GgufConfig"):  # earlier versions always dequantise
+            options["quantization_config"] = transformers.GgufConfig(dequantize=True)
     try:
         with _quiet():  # what is missing or misshapen is an error below
             module, report = transformers.AutoModelForCausalLM.from_pretrained(
