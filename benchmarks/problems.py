@@ -18,6 +18,7 @@ import transformers
 import edgewise as ew
 from edgewise.methods import METHODS, Progress
 from edgewise.methods.method_result import Decision
+from edgewise.methods.session import Session
 from edgewise.work.store import peak_memory_bytes
 
 _MODEL_SCALE, _UNEMBED_SCALE = 6, 5  # of GPT-2's initial weights, at d_model 768
@@ -120,8 +121,8 @@ class TimeUp(Exception):
     """A run has got as far as it was wanted to."""
 
 
-class Watch:
-    """A journal that notes when each decision was taken, and stops the run after a while.
+class Watch(Session):
+    """A session that notes when each decision was taken, and stops the run after a while.
 
     `earlier` decisions are taken over without a test: that is how a sample starts deep in a run.
     """
@@ -133,6 +134,7 @@ class Watch:
         most: float = math.inf,
         earlier: Sequence[Decision] = (),
     ) -> None:
+        super().__init__(self._note)
         self.taken: list[Decision] = []
         self.at: list[float] = []  # time.perf_counter() of each
         self.done: list[int] = []  # edges decided by then, those skipped included
@@ -143,7 +145,7 @@ class Watch:
     def decisions(self, graph: ew.Graph) -> tuple[Decision, ...]:
         return self._earlier
 
-    def append(self, decision: Decision) -> None:
+    def keep(self, decision: Decision) -> None:
         self.taken.append(decision)
         self.at.append(time.perf_counter())
         if len(self.taken) >= self._most or self.at[-1] >= self._end:
@@ -153,7 +155,7 @@ class Watch:
         """Run ACDC under this watch."""
         method = METHODS["acdc"]
         try:
-            method.load()(problem, method.resolve(settings), on_progress=self._note, journal=self)
+            method.load()(problem, method.resolve(settings), session=self)
             self.finished = True
         except TimeUp:
             pass

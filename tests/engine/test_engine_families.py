@@ -1,5 +1,7 @@
 """The incremental engine on what only some families have: soft caps, norms over all heads."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -50,7 +52,7 @@ def test_exponentials_that_overflow_are_as_without_a_cap():
     """A cap so high that it does nothing, on logits that exp cannot take."""
     model = random_model(1)
     weights = {**model.weights, "unembed.W_U": 1e3 * model.weights["unembed.W_U"]}
-    capped = ew.Model(ew.ModelConfig(**{**model.config.__dict__, "logit_cap": 1e9}), weights)
+    capped = ew.Model(replace(model.config, logit_cap=1e9), weights)
     plain = ew.Model(model.config, weights)
     pairs = random_pairs(model, 1)
     ours, theirs = (ew.exact(ew.Problem(m, pairs, "kl"), edges=1).scores for m in (capped, plain))

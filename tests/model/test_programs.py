@@ -112,7 +112,7 @@ def test_the_papers_prompts():
         ("tracr-reverse", {"n": 7}, "asked for 7 prompts; tracr-reverse has 6"),
         ("tracr-reverse", {"n": 0}, "a task needs at least 1"),
         ("tracr-reverse", {"data": "papre"}, "Did you mean 'paper'"),
-        ("tracr-xproportion", {"n": 200}, "there are 256 strings"),
+        ("tracr-xproportion", {"n": 200}, "tracr-xproportion has 128"),
         ("or-gate", {"ablation": "corrupted"}, "needs corrupted prompts"),
         ("tracr-reverse", {"metric": "nll"}, "metric 'nll' needs answers"),
         ("tracr-xproportion", {"metric": "kl"}, "always 0 for a model with one output"),
