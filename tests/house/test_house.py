@@ -7,10 +7,10 @@ import plant_faults
 
 # No figure may rise above its limit; a change that lowers one lowers its limit too.
 LIMITS = {
-    "lines of src": 35_500,
-    "statements of src": 20_250,
+    "lines of src": 32_300,
+    "statements of src": 18_850,
     "characters a line": 47.3 * 1.05,
-    "lines of tests": 22_550,
+    "lines of tests": 18_950,
     "upward imports": 0,
     "import circles": 0,
     "repeated stems and class names": 0,
