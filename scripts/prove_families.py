@@ -106,7 +106,7 @@ def table(cases: list[dict[str, Any]]) -> str:
         spans = max(v for k, v in identities.items() if "spans" in k)
         numbers = [exact["proof: logits"], exact["embedding gradient"], circuits, spans]
         cells = [f"{number:.0e}" for number in (*numbers, exact["padding"])]
-        cells.append(f"{100 * case['bfloat16']['logits']:.1f} %")
+        cells.append(f"{case['bfloat16']['logits']:.0e}")
         cells.append(", ".join(map(str, case["heads"])))
         cells.append(case["positions"])
         kept = ", ".join(str(n) for n in case["kept by the command line"].values())

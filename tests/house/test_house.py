@@ -10,7 +10,7 @@ LIMITS = {
     "lines of src": 32_300,
     "statements of src": 18_850,
     "characters a line": 47.3 * 1.05,
-    "lines of tests": 18_950,
+    "lines of tests": 19_000,
     "upward imports": 0,
     "import circles": 0,
     "repeated stems and class names": 0,

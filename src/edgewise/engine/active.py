@@ -107,7 +107,7 @@ class Base:
         full, outputs = run(model, tokens, real, graph=graph, reader=reader)
         if circuit is None:
             return cls(model, graph, None, full, full, outputs.senders, reader.inputs)
-        own = CircuitReader(circuit, batch.ablation, batch.pairs, model.dtype, model.device)
+        own = CircuitReader(circuit, batch.ablation, batch.pairs, model.compute_dtype, model.device)
         reader = _InputRecorder(own, circuit, model.config)
         final, outputs = run(model, tokens, real, graph=graph, reader=reader)
         return cls(model, graph, circuit, full, final, outputs.senders, reader.inputs)

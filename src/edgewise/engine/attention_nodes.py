@@ -206,7 +206,7 @@ def written_by(
     weight: Float[Tensor, "head d_head d_model"],
 ) -> Change:
     """What n nodes write, single heads or one that is all of them; made where the weight lies."""
-    home, z = z.device, z.to(weight.device)
+    home, z, weight = z.device, z.to(weight.device), weight.to(z.dtype)
     if len(weight) == n:
         return (z.flatten(1, 3) @ weight).unflatten(1, z.shape[1:4]).to(home)
     flat = z.permute(1, 2, 3, 0, 4).flatten(3) @ weight.flatten(0, 1)  # all heads are one node

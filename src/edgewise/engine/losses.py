@@ -60,10 +60,10 @@ class _Side:
     def __init__(self, model: Model, ids: Tensor | None) -> None:
         assert ids is not None  # Problem refuses pairs without them
         weight, bias = model.weights["unembed.W_U"], model.weights.get("unembed.b_U")
-        share = (ids >= 0).to(weight.dtype)
+        share = (ids >= 0).to(model.compute_dtype)
         self._share = share / share.sum(dim=-1, keepdim=True)  # [row answer]
         index, self._cap = ids.clamp(min=0), model.config.logit_cap
-        self._columns = weight.T[index]  # [row answer d_model]
+        self._columns = weight.T[index].to(share.dtype)  # [row answer d_model]
         self._bias = torch.zeros_like(share) if bias is None else bias[index]
 
     def mean(self) -> tuple[Float[Tensor, "row d_model"], Float[Tensor, "row"]]:
@@ -146,7 +146,7 @@ class KLLosses:
     ) -> None:
         self._model, self._rows, self._n_prompts = model, rows, n_prompts
         self._clean = model.final_norm(clean)
-        self._unembed = model.weights["unembed.W_U"]
+        self._unembed = model.weights["unembed.W_U"].to(model.compute_dtype)
         self._capped_change = _CappedChange(model, self._clean) if model.config.logit_cap else None
         self._log_p = rows.clean_logits.log_softmax(dim=-1)
         self._p = self._log_p.exp()
@@ -254,7 +254,8 @@ class _CappedChange:
     """Changes of soft-capped logits of some rows, from changes of the logits before the cap."""
 
     def __init__(self, model: Model, normed: Float[Tensor, "row d_model"]) -> None:
-        logits, bias = normed @ model.weights["unembed.W_U"], model.weights.get("unembed.b_U")
+        logits = normed @ model.weights["unembed.W_U"].to(normed.dtype)
+        bias = model.weights.get("unembed.b_U")
         self._cap = model.config.logit_cap
         self._logits = logits if bias is None else logits + bias
         self._capped = soft_capped(self._logits, self._cap)

@@ -39,7 +39,7 @@ def memory_bytes(problem: Problem, n_read_ports: int) -> int:
     """
     config, pairs = problem.model.config, problem.pairs
     n_senders = len(problem.graph.whole.senders)
-    item = problem.model.dtype.itemsize
+    item = problem.model.compute_dtype.itemsize
     stream = len(pairs) * pairs.n_positions * config.d_model * item
     senders = 2 * n_senders * stream  # ablations, and differences from them
     sites = (4 if config.has_mlps else 3) * config.n_layers * stream  # what every site read

@@ -34,7 +34,7 @@ class Removals:
     def __init__(self, problem: Problem, *, base: Circuit | None = None) -> None:
         evaluator = problem.evaluator(problem.graph)
         self._model, self._pairs = problem.model, problem.pairs
-        self._rounding = _ROUNDING * torch.finfo(problem.model.dtype).eps
+        self._rounding = _ROUNDING * torch.finfo(problem.model.compute_dtype).eps
         self._sign = problem.metric.loss_sign
         self._most_in_memory: int | None = None  # variants at once; known when memory ran out
         self._slack = 1.0  # how much wider than promised the bounds of estimates are
@@ -59,7 +59,7 @@ class Removals:
         config = self._model.config
         hidden = self._pairs.n_positions * max(4 * config.d_model, config.d_mlp)
         widths = [len(batch) * max(hidden, batch.width(step)) for batch in self._batches]
-        item = torch.finfo(self._model.dtype).bits // 8
+        item = self._model.compute_dtype.itemsize
         return max(1, variant_bytes(self._model.device) // (max(widths) * item))
 
     def losses(self, step: ReceiverStep, *batches: SpeculativeBatch) -> list[Loss]:
@@ -161,7 +161,7 @@ class Removals:
         return self._sign * total / len(self._pairs)
 
     def _rounded(self, loss: float) -> Loss:
-        """A loss that was computed in the model's dtype."""
+        """A loss that was computed in the compute dtype."""
         return Loss(loss, self._rounding * max(1.0, abs(loss)))
 
 

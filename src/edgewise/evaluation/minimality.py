@@ -121,7 +121,7 @@ def minimality(
         n_unread=circuit.n_edges - base.n_edges,
         loss=loss,
         effect_of_all=problem.metric.loss_sign * (empty - full),
-        rounding=_ROUNDING * torch.finfo(problem.model.dtype).eps * max(1.0, abs(loss)),
+        rounding=_ROUNDING * torch.finfo(problem.model.compute_dtype).eps * max(1.0, abs(loss)),
         unit=problem.metric.unit,
         effects={edge.name: effect for edge, effect in ranked},
     )

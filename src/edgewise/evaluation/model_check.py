@@ -96,7 +96,7 @@ def _identities(problem: Problem) -> Iterator[tuple[str, float]]:
             expected = model(tokens, pairs.real)[real]
         yield what, _error(problem.evaluator(graph).logits(circuit)[real], expected)
     masking = EdgeMasking(problem)
-    ones = torch.ones(masking.n_masks, dtype=model.dtype, device=model.device)
+    ones = torch.ones(masking.n_masks, dtype=model.compute_dtype, device=model.device)
     _, gradient = masking.loss_and_gradient(ones)
     scores = eap(problem, SelectionSettings(edges=1)).scores
     assert scores is not None  # attribution scores every edge

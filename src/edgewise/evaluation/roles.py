@@ -219,7 +219,7 @@ def _logit_difference(model: Model, pairs: PromptPairs) -> Float[Tensor, "batch 
     """What to look for behind the final norm: right answers, mean, minus wrong ones, mean."""
     assert pairs.answers is not None  # checked
     assert pairs.wrong is not None
-    unembed = model.weights["unembed.W_U"].T
+    unembed = model.weights["unembed.W_U"].T.to(model.compute_dtype)
 
     def mean(ids: Tensor) -> Tensor:
         there: Bool[Tensor, "batch answer"] = (ids != NO_ANSWER).to(unembed.device)

@@ -101,7 +101,7 @@ class _TestingEngine(SequentialEngine):
             _Look(problem.with_(pairs=problem.pairs.taken(order[start:stop]), ablation=ablation))
             for start, stop in zip((0, *sizes), sizes, strict=False)
         ]
-        self._noise = 64 * torch.finfo(problem.model.dtype).eps
+        self._noise = 64 * torch.finfo(problem.model.compute_dtype).eps
         self._test: StagedT | Betting = StagedT(sizes, settings.threshold, error_rate)
         if settings.bound is not None:
             self._test = Betting(settings.bound, settings.threshold, error_rate)

@@ -54,7 +54,7 @@ class EdgeMasking(Masking):
 
     def on_batch(self, number: int, masks: Float[Tensor, "mask"]) -> EdgeMaskedRun:
         """A run of a micro-batch with these masks, not yet made."""
-        matrix = self.matrix(masks.to(self.problem.model.dtype))
+        matrix = self.matrix(masks.to(self.problem.model.compute_dtype))
         batch = self._evaluator.batches[number]
         return EdgeMaskedRun(self._graph, matrix, batch, sums=self._sums[number])
 

@@ -256,7 +256,7 @@ def _at_heads(
             out.zero_()
             continue
         gradient = gradient.to(x.device)
-        weight = problem.model.weights[f"blocks.{layer}.attn.W_{slot.upper()}"].mT
+        weight = problem.model.weights[f"blocks.{layer}.attn.W_{slot.upper()}"].mT.to(x.dtype)
         if not graph.split_heads:
             out[0] = mixed_heads(gradient, weight)
             continue
@@ -291,7 +291,7 @@ def _not_finite(problem: Problem, pairs: PromptPairs, values: Tensor) -> MetricE
 
 def is_flat(problem: Problem, steepness: float) -> bool:
     """Whether |dL / d logit| is no more than rounding at every point where it was taken."""
-    dtype = torch.promote_types(problem.model.dtype, torch.float32)  # metrics compute in no less
+    dtype = problem.model.compute_dtype  # metrics compute in no less
     return steepness <= 16 * torch.finfo(dtype).eps
 
 

@@ -70,7 +70,7 @@ def hisp_together(
     n = len(masked_activations(graph))
     sizes = [_n_kept(n, settings) for settings in choices]
     values, steepness = importance(problem, choices[0], session)
-    order = _removal_order(values, problem.model.dtype)
+    order = _removal_order(values, problem.model.compute_dtype)
     rank = order.argsort()
     meaning = "importance of the activations that govern the edge"
     scores = scores_of_activations(graph, values, method="hisp", meaning=meaning)

@@ -37,7 +37,7 @@ class Masking(ABC):
     def parameters(self, start: float) -> Float[Tensor, "mask"]:
         """A parameter for each mask, all at `start`, where and as exactly as the model computes."""
         model = self.problem.model
-        dtype = torch.promote_types(model.dtype, torch.float32)
+        dtype = model.compute_dtype
         return torch.full((self.n_masks,), start, dtype=dtype, device=model.device)
 
     def logits(self, number: int, masks: Float[Tensor, "mask"]) -> Float[Tensor, "row vocab"]:

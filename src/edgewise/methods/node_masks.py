@@ -111,7 +111,7 @@ class NodeMasking(Masking):
     def on_batch(self, number: int, masks: Float[Tensor, "mask"]) -> NodeMaskedRun:
         """A run of a micro-batch with these masks, not yet made."""
         pairs = self._evaluator.batches[number].pairs
-        masks = masks.to(self.problem.model.dtype)
+        masks = masks.to(self.problem.model.compute_dtype)
         return NodeMaskedRun(self.problem.graph, masks, pairs, ablation=self._ablations[number])
 
     def name(self, mask: int) -> str:

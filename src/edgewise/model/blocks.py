@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from edgewise.graph import SLOTS, Slot
 from edgewise.model.config import ACTIVATIONS, NORMS, Experts, ModelConfig, NormKind
+from edgewise.model.outputs import mixed_heads
 from edgewise.model.positions import PromptPositions, Rotation
 
 Vectors = Float[Tensor, "head batch pos d_head"]
@@ -106,13 +107,16 @@ class Block:
     """A layer with all that it computes with looked up once: weights, norms, device, positions.
 
     Inputs may lie elsewhere than the layer's weights (a model may fill several cards): products are
-    made at `device`, and results go back to where the input was.
+    made at `device`, and results go back to where the input was. Matrices of half precision are
+    cast for each product, biases and norms once.
     """
 
     def __init__(self, config: ModelConfig, weights: Mapping[str, Tensor], layer: int) -> None:
         prefix = f"blocks.{layer}."
         own = {
-            name.removeprefix(prefix): t for name, t in weights.items() if name.startswith(prefix)
+            name.removeprefix(prefix): widened(tensor) if _is_small(name) else tensor
+            for name, tensor in weights.items()
+            if name.startswith(prefix)
         }
         self.config = config
         self.layer = layer
@@ -296,8 +300,8 @@ class Block:
         if gain is None:
             return z, weight
         z = z.to(weight.device)
-        scale = self.ln1_post.inverse_root(z.permute(1, 2, 0, 3).flatten(2) @ weight.flatten(0, 1))
-        shared = (weight * gain).to(weight.dtype)
+        scale = self.ln1_post.inverse_root(mixed_heads(z, weight))
+        shared = (weight * gain).to(z.dtype)
         return (z.to(scale.dtype) * scale).to(home, z.dtype), shared
 
     # --- the MLP
@@ -318,7 +322,7 @@ class Block:
         return self.ln2_post(wrote).to(home)
 
     def _affine(self, x: Tensor, name: str) -> Tensor:
-        result = x @ self._weights[f"mlp.W_{name}"]
+        result = x @ self._weights[f"mlp.W_{name}"].to(x.dtype)
         bias = self._weights.get(f"mlp.b_{name}")
         return result if bias is None else result + bias
 
@@ -326,10 +330,13 @@ class Block:
         self, experts: Experts, x: Float[Tensor, "row d_model"]
     ) -> Float[Tensor, "row d_model"]:
         """The weighted sum of the experts that the router chooses for each token."""
-        weights = self._weights
         act = self._activation
+
+        def weight(name: str) -> Tensor:
+            return self._weights[f"mlp.{name}"]
+
         wide = torch.promote_types(x.dtype, torch.float32)
-        shares = functional.linear(x, weights["mlp.router"]).to(wide).softmax(dim=-1)
+        shares = functional.linear(x, weight("router").to(x.dtype)).to(wide).softmax(dim=-1)
         shares, chosen = shares.topk(experts.active, dim=-1)  # [row active]
         if experts.normalised:
             shares = shares / shares.sum(dim=-1, keepdim=True)
@@ -337,21 +344,32 @@ class Block:
         result = torch.zeros_like(x)
         for expert in chosen.unique().tolist():
             row, rank = (chosen == expert).nonzero(as_tuple=True)
-            both = functional.linear(x[row], weights["mlp.experts.gate_up"][expert])
+            both = functional.linear(x[row], weight("experts.gate_up")[expert].to(x.dtype))
             gate, up = both.chunk(2, dim=-1)
-            wrote = functional.linear(act(gate) * up, weights["mlp.experts.down"][expert])
+            wrote = functional.linear(act(gate) * up, weight("experts.down")[expert].to(x.dtype))
             result = result.index_add(0, row, wrote * shares[row, rank, None])
         if not experts.d_shared:
             return result
-        shared = act(x @ weights["mlp.shared.W_gate"]) * (x @ weights["mlp.shared.W_in"])
-        share = (x @ weights["mlp.shared.W_share"]).sigmoid()
-        return result + share * (shared @ weights["mlp.shared.W_out"])
+        gate, up, share, down = (
+            weight(f"shared.W_{part}").to(x.dtype) for part in ("gate", "in", "share", "out")
+        )
+        return result + (x @ share).sigmoid() * ((act(x @ gate) * (x @ up)) @ down)
 
 
 def ungrouped(vectors: Float[Tensor, "shared *rest"], n_heads: int) -> Float[Tensor, "_ *rest"]:
     """What key/value heads have, once for each of their query heads."""
     group = n_heads // len(vectors)
     return vectors if group == 1 else vectors.repeat_interleave(group, dim=0)
+
+
+def widened(tensor: Tensor) -> Tensor:
+    """In float32 or better."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
+def _is_small(name: str) -> bool:
+    """Whether a weight is a bias, or of a norm."""
+    return name.rpartition(".")[2].startswith(("b", "w"))
 
 
 def soft_capped(x: Tensor, cap: float) -> Tensor:
@@ -366,6 +384,7 @@ def _projected(
 ) -> Float[Tensor, "head batch pos d_head"]:
     """Each head's vector from its own input, or from the one input all heads share."""
     heads, d_model, d_head = weight.shape
+    weight = weight.to(x.dtype)
     if x.shape[0] == 1:  # one product for all heads instead of one per head
         flat = weight.permute(1, 0, 2).reshape(d_model, heads * d_head)
         result = (x[0] @ flat).unflatten(-1, (heads, d_head)).permute(2, 0, 1, 3)

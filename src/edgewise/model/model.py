@@ -16,7 +16,7 @@ from edgewise.data import Tokenizer
 from edgewise.data.tokenizers import as_tokenizer
 from edgewise.errors import SettingError
 from edgewise.graph import Graph
-from edgewise.model.blocks import Block, Norm
+from edgewise.model.blocks import Block, Norm, widened
 from edgewise.model.config import NORMS, ModelConfig
 from edgewise.model.lens import translated
 from edgewise.model.proof import probed, prove_logits, proved_again
@@ -82,12 +82,22 @@ class Model:
     @cached_property
     def final_norm(self) -> Norm:
         """The norm before the unembedding."""
-        weight, bias = (self.weights.get(f"ln_final.{name}") for name in "wb")
+        tensors = (self.weights.get(f"ln_final.{name}") for name in "wb")
+        weight, bias = (None if tensor is None else widened(tensor) for tensor in tensors)
         return Norm(NORMS[self.config.norm], self.config.eps, weight, bias)
 
     @cached_property
     def dtype(self) -> torch.dtype:
+        """The dtype of its weights."""
         return self.weights["embed.W_E"].dtype
+
+    @cached_property
+    def compute_dtype(self) -> torch.dtype:
+        """What runs compute in: the weights' dtype, or float32 where they are of half precision.
+
+        Each product casts its weights as they come: the model still takes half the memory.
+        """
+        return torch.promote_types(self.dtype, torch.float32)
 
     @cached_property
     def device(self) -> torch.device:

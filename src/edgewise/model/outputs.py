@@ -38,7 +38,7 @@ class Heads:
         if not self.apart:
             return self.sum()[None]
         z = self.z.to(self.weight.device).flatten(1, 2)
-        return (z @ self.weight).unflatten(1, self.z.shape[1:3]).to(self.z.device)
+        return (z @ self.weight.to(z.dtype)).unflatten(1, self.z.shape[1:3]).to(self.z.device)
 
     def sum(self, dim: int = 0) -> Float[Tensor, "batch pos d_model"]:
         """The sum of the senders, in one product."""
@@ -53,7 +53,7 @@ def mixed_heads(
     z: Float[Tensor, "head batch pos d_head"], weight: Float[Tensor, "head d_head d_model"]
 ) -> Float[Tensor, "batch pos d_model"]:
     """The sum of all heads' outputs, without bias, in one product."""
-    return z.permute(1, 2, 0, 3).flatten(2) @ weight.flatten(0, 1)
+    return z.permute(1, 2, 0, 3).flatten(2) @ weight.flatten(0, 1).to(z.dtype)
 
 
 # Neighbouring senders: [sender batch pos d_model], or heads.
@@ -121,7 +121,8 @@ class SenderOutputs:
         for part in self._chosen(rows):
             target = out[start : start + len(part)]
             if isinstance(part, Heads) and part.apart and _fits(target, part):
-                torch.bmm(part.z.flatten(1, 2), part.weight, out=target.flatten(1, 2))
+                weight = part.weight.to(target.dtype)
+                torch.bmm(part.z.flatten(1, 2), weight, out=target.flatten(1, 2))
             else:
                 target.copy_(_dense(part))
             start += len(part)

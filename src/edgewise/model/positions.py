@@ -88,20 +88,22 @@ class PromptPositions:
             positions = permutation.to(real.device)[positions]
         embedded = None
         if config.positions != "none":
-            embedded = model.weights["pos_embed.W_pos"][positions]
+            embedded = model.weights["pos_embed.W_pos"][positions].to(model.compute_dtype)
         self.in_stream = embedded if config.adds_positions else None
         self.at_heads = embedded if config.positions == "shortformer" else None
         windows = config.windows or (0,) * n_layers
         masks = {w: attention_mask(real, causal=config.causal, window=w) for w in {*windows}}
         self.allowed = tuple(masks[window] for window in windows)
         turns = config.rotary or (None,) * n_layers
-        made = {turn: turn.rotation(positions, model.dtype) for turn in {*turns} if turn}
+        made = {turn: turn.rotation(positions, model.compute_dtype) for turn in {*turns} if turn}
         self.rotations = tuple(None if turn is None else made[turn] for turn in turns)
         self.biases: tuple[Tensor | None, ...] = (None,) * n_layers
         if config.alibi_slopes:
             # In bfloat16 whatever the model's dtype, as Hugging Face has it; scaled, as in Falcon.
             slopes = torch.tensor(config.alibi_slopes, device=real.device).bfloat16()
-            bias = (slopes[:, None, None, None] * (positions * real)[:, None]).to(model.dtype)
+            bias = (slopes[:, None, None, None] * (positions * real)[:, None]).to(
+                model.compute_dtype
+            )
             self.biases = tuple(bias * scale for scale in config.attention_scales)
 
 

@@ -27,22 +27,29 @@ if TYPE_CHECKING:
 
 # Largest relative difference allowed: max |ours - source| / max |source|, at real positions.
 TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 0.05, torch.float16: 0.02}
+HALF = (torch.bfloat16, torch.float16)
 # Devices that have computed wrong numbers without an error: nothing on them counts as proved until
 # a CPU agrees.
 UNPROVEN = frozenset({"mps"})
 _ANGLES = 1e-6  # in float64, between angles of rotations in float64 and in float32
 
-Source = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+@dataclass(frozen=True)
+class Source:
+    """What a model is to be equal to, as exactly as `dtype` allows.
+
+    `run(tokens, real)` gives logits and the final residual stream.
+    """
+
+    run: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+    dtype: torch.dtype
 
 
 def prove(model: Model, source: Source) -> dict[str, Any]:
-    """The errors found, for records. Raises `ProofFailed` when one is above its tolerance.
-
-    `source(tokens, real)` returns the source model's logits and final residual stream.
-    """
+    """The errors found, for records. Raises `ProofFailed` when one is above its tolerance."""
     tokens, real = _probe(model)
     with torch.no_grad():
-        expected_logits, expected_stream = source(tokens, real)
+        expected_logits, expected_stream = source.run(tokens, real)
         final, outputs = run(model, tokens, real, graph=model.graph, reader=CleanReader())
         parts = outputs.senders.total(range(len(outputs.graph.senders)))
         if outputs.constant is not None:
@@ -53,7 +60,7 @@ def prove(model: Model, source: Source) -> dict[str, Any]:
             "sum of sender outputs": _error(parts, expected_stream, real),
         }
     advice = "This model has a feature that the runtime does not compute."
-    return _checked(model, errors, TOLERANCES[model.dtype], lambda: advice)
+    return _checked(model, errors, TOLERANCES[source.dtype], lambda: advice)
 
 
 def prove_logits(model: Model, source: Callable[[Tensor], Tensor]) -> dict[str, Any]:
@@ -168,14 +175,9 @@ def _check_finite(model: Model) -> None:
         steps = _computed(model)
         first = next((name for name, values in steps if not values.isfinite().all()), None)
     if first is not None:
-        advice = (
-            "float16 ends at 65,504: load the model with dtype='bfloat16' or 'float32'."
-            if model.dtype == torch.float16
-            else "Its weights are too large for it."
-        )
         raise ProofFailed(
-            f"{model.name} computes numbers that are not finite in {_name(model.dtype)}, first in "
-            f"{first}. {advice}"
+            f"{model.name} computes numbers that are not finite in {_name(model.compute_dtype)}, "
+            f"first in {first}. Its weights are too large for it."
         )
 
 
@@ -223,7 +225,7 @@ def huggingface_source(module: Any, final_norm: Any, *, forward: Any = None) -> 
     forward = module if forward is None else forward
     counts_positions = "position_ids" in inspect.signature(module.forward).parameters
 
-    def source(
+    def run_source(
         tokens: Int[Tensor, "batch pos"], real: Bool[Tensor, "batch pos"]
     ) -> tuple[Tensor, Tensor]:
         streams: list[Tensor] = []
@@ -236,7 +238,10 @@ def huggingface_source(module: Any, final_norm: Any, *, forward: Any = None) -> 
             hook.remove()
         return getattr(result, "logits", result), streams[0]
 
-    return source
+    # Tables in half precision, such as GPT-J's angles, are rounded; all else is as in float32.
+    rounded = {buffer.dtype for buffer in module.buffers()} & {*HALF}
+    dtypes = [*rounded, torch.promote_types(next(module.parameters()).dtype, torch.float32)]
+    return Source(run_source, dtypes[0])
 
 
 @contextmanager
@@ -274,15 +279,39 @@ class _NotDown(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
+class _Widened(TorchFunctionMode):
+    """What has half precision is float32 to every function."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        named = {name: _wide(value) for name, value in (kwargs or {}).items()}
+        return func(*_wide(args), **named)
+
+
+def _wide(value: Any) -> Any:
+    """Tensors of half precision, and their dtypes, as float32."""
+    if isinstance(value, list | tuple) and type(value) in (list, tuple):
+        return type(value)(map(_wide, value))
+    if isinstance(value, torch.dtype):
+        return torch.float32 if value in HALF else value
+    return value.float() if isinstance(value, Tensor) and value.dtype in HALF else value
+
+
 @contextmanager
 def full_precision(module: Any) -> Iterator[None]:
-    """Run a float64 module in float64 throughout.
+    """Run a module as our runs compute: one of float64 in float64 throughout, of half in float32.
 
     Hugging Face computes norms, softmax and routers in float32 in every model: better than half,
     and the published numbers, but in float64 a rounding by 1e-7 that hides smaller mistakes.
     Rotations stay in float32: there it is a model's definition.
     """
-    if next(module.parameters()).dtype != torch.float64:
+    dtype = next(module.parameters()).dtype
+    if dtype in HALF:
+        with _Widened():
+            yield
+        return
+    if dtype != torch.float64:
         yield
         return
     mode = _NotDown()

@@ -66,10 +66,11 @@ def run(
     """
     parallel = model.config.parallel
     has_mlps = model.config.has_mlps
+    scale = model.config.embedding_scale
     outputs = Outputs(graph) if outputs is None else outputs
     positions = PromptPositions(model, real, position_permutation)
-    embedded = model.weights["embed.W_E"][tokens]
-    if (scale := model.config.embedding_scale) != 1:  # in the weights' dtype, as Gemma does
+    embedded = model.weights["embed.W_E"][tokens].to(model.compute_dtype)
+    if scale != 1:  # rounded to the dtype, as the families that scale do
         embedded = embedded * embedded.new_tensor(scale)
     outputs.write_embeddings(embedded, positions.in_stream)
     for block in model.blocks:
@@ -106,7 +107,7 @@ def _mixed(block: Block, outputs: Outputs, reader: Reader, positions: PromptPosi
 
 def logits_of(model: Model, final: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows vocab"]:
     """The final norm and the unembedding, on any rows of what the output port reads."""
-    logits = model.final_norm(final) @ model.weights["unembed.W_U"]
+    logits = model.final_norm(final) @ model.weights["unembed.W_U"].to(final.dtype)
     bias = model.weights.get("unembed.b_U")
     logits = logits if bias is None else logits + bias
     return soft_capped(logits, model.config.logit_cap)

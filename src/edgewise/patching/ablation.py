@@ -110,7 +110,7 @@ def means_over(
         batch_sums = outputs_of(batch).mapped(partial(_summed, real, position, n_positions, exact))
         sums = batch_sums if sums is None else sums.plus(batch_sums)
     assert sums is not None  # there is a prompt
-    return sums.mapped(lambda x: (x / counts[:, None]).to(model.dtype))
+    return sums.mapped(lambda x: (x / counts[:, None]).to(model.compute_dtype))
 
 
 def means_at_positions(means: SenderOutputs, real: Bool[Tensor, "batch pos"]) -> SenderOutputs:

@@ -120,7 +120,7 @@ class Evaluator:
         self, circuit: Circuit
     ) -> Iterator[tuple[Batch, Float[Tensor, "batch pos d_model"]]]:
         """What the output port reads, batch by batch. Callers switch gradients off."""
-        dtype, device = self.model.dtype, self.model.device
+        dtype, device = self.model.compute_dtype, self.model.device
         for batch in self.batches:
             reader = CircuitReader(circuit, batch.ablation, batch.pairs, dtype, device)
             yield batch, self._run(batch.pairs.clean, batch.pairs, reader)[0]
@@ -139,7 +139,7 @@ class Evaluator:
         if not self.graph.switches:
             return values
         empty = Circuit(self.graph, self.graph.is_switch)
-        reader = CircuitReader(empty, values, pairs, self.model.dtype, self.model.device)
+        reader = CircuitReader(empty, values, pairs, self.model.compute_dtype, self.model.device)
         recorder = RecordingReader(reader)
         self._run(pairs.clean, pairs, recorder)
         return AblatedValues(values.senders, recorder.vectors)

@@ -80,11 +80,12 @@ def of_model(model: Model, checksums: Mapping[str, int] | None = None) -> Identi
     if checksums is None:
         checksums = {name: checksum(tensor) for name, tensor in model.weights.items()}
     tensors = [[name, list(model.weights[name].shape), n] for name, n in sorted(checksums.items())]
+    names = [str(dtype).removeprefix("torch.") for dtype in (model.dtype, model.compute_dtype)]
     return {
         "config": model.config.to_json(),
         "weights": hashed(tensors),
         "processing": model.processing,
-        "dtype": str(model.dtype).removeprefix("torch."),
+        "dtype": " in ".join(dict.fromkeys(names)),  # of the weights, in what they are computed
     }
 
 
