@@ -14,6 +14,7 @@ from edgewise.cli import console
 from edgewise.cli.console import Output
 from edgewise.cli.problems import OF_TASKS, ProblemRequest
 from edgewise.errors import Fault, kinds_of
+from edgewise.tables import count
 
 if TYPE_CHECKING:
     from edgewise.patching import Accuracy
@@ -200,7 +201,7 @@ def _print(prompts: _Prompts, accuracies: Mapping[str, Accuracy]) -> None:
         lines += [f"  {kind}" for kind in kinds[:_SHOWN]]
         if len(kinds) > _SHOWN:
             lines.append(f"  … and {len(kinds) - _SHOWN} more kinds (--json lists all).")
-    lines.append(f"{prompts.source}: {len(prompts.labels)} pairs can be used.")
+    lines.append(f"{prompts.source}: {count(len(prompts.labels), 'pair')} can be used.")
     for kind, accuracy in accuracies.items():
         answers = _numbers(accuracy)
         text = f"The model on {kind} prompts: accuracy {answers['accuracy']:.4g}"
