@@ -46,10 +46,15 @@ class MethodRun(Outputs, ABC):
     def vector(self, site: Site, fresh: Vectors) -> Vectors:
         """The q, k or v vectors that the heads go on with."""
 
-    def logits_on(
+    def logits_on(self, problem: Problem, pairs: PromptPairs) -> Float[Tensor, "row vocab"]:
+        """Make the run; the logits where answers are."""
+        final = self.run_on(problem, pairs)
+        return logits_of(problem.model, final[pairs.answer_at.to(final.device)])
+
+    def run_on(
         self, problem: Problem, pairs: PromptPairs, order: Sequence[int] | None = None
-    ) -> Float[Tensor, "row vocab"]:
-        """Make the run; the logits where answers are. `order` permutes position embeddings."""
+    ) -> Float[Tensor, "batch pos d_model"]:
+        """Make the run; what the output reads. `order` permutes position embeddings."""
         model = problem.model
         graph = problem.graph
         final, _ = run(
@@ -62,7 +67,7 @@ class MethodRun(Outputs, ABC):
             outputs=self,
         )
         problem.evaluator(graph).work.forward_passes += 1
-        return logits_of(model, final[pairs.answer_at.to(model.device)])
+        return final
 
 
 class WatchedRun(MethodRun):

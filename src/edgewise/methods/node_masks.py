@@ -197,7 +197,7 @@ class ActivationAblation:
     def _recorded(self, pairs: PromptPairs, order: Sequence[int] | None = None) -> Activations:
         """Every activation in an ordinary run."""
         watched = WatchedRun(self._problem, pairs)
-        watched.logits_on(self._problem, pairs, order)
+        watched.run_on(self._problem, pairs, order)
         return activations_of(watched)
 
 
