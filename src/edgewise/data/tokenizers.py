@@ -66,8 +66,9 @@ class SpacedWordTokenizer:
             first = unknown[0]
             respaced = first[1:] if first.startswith(" ") else f" {first}"
             near = [respaced] if respaced in self._ids else []
-            near += difflib.get_close_matches(first, self.words, n=3 - len(near))
-            hint = f" Near {first!r}: {', '.join(map(repr, near))}." if near else ""
+            near += difflib.get_close_matches(first, self.words, n=3)
+            shown_near = ", ".join(map(repr, [*dict.fromkeys(near)][:3]))
+            hint = f" Near {first!r}: {shown_near}." if near else ""
             raise ValueError(f"the model has no token {shown}; it has {len(self.words)}.{hint}")
         return [self._ids[word] for word in words]
 
